@@ -1,0 +1,52 @@
+# Each target is what CI runs. `make demo` and `make test` need only Python 3.11+ and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+export PYTHONDEVMODE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format types contracts docs bench wheel check clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgobserve needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@touch $(STAMP)
+
+setup: $(STAMP) ## Create .venv and install everything
+
+demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
+	@$(BIN)/python -X dev=no -m pgobserve demo
+
+test: $(STAMP) ## Run the unit, integration and acceptance tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check style, format and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## Check the types, strictly
+	$(BIN)/mypy
+
+docs: $(STAMP) ## Build the documentation, warnings are errors
+	$(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
+
+bench: $(STAMP) ## Measure; timings are never test assertions
+	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: $(STAMP) ## Build the sdist and the wheel
+	$(BIN)/python -m hatchling build -t sdist -t wheel
+
+check: lint types test docs wheel ## All that must hold before a change lands
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .venv-* build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

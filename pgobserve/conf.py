@@ -1,0 +1,83 @@
+"""
+The one setting, ``PGOBSERVE``, read at one place.
+
+Everything below takes what it needs as arguments; only this module looks at Django's settings
+(``settings.py`` aside, which keeps DCRF's own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from pgobserve.exceptions import ConfigurationError
+from pgobserve.wire import CHANNEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    The settings with their defaults.
+
+    Attributes:
+        MODELS: Labels to observe besides the models that consumers name. Either a list of labels
+            or a mapping of label to options, ``{"shop.Order": {"columns": ["state"]}}``.
+        TRANSPORT: How changes travel: ``"notify"``.
+        CHANNEL: The NOTIFY channel; lower case.
+        CONNECTION: Overrides for the LISTEN connection, as psycopg keywords, by database alias:
+            ``{"default": {"port": 5432}}`` goes around a transaction-pooling proxy.
+        INSTALL_ON_MIGRATE: Install the triggers after ``migrate``, test databases included.
+        QUERYSET_TTL: Seconds after which a compiled ``get_queryset`` is built anew.
+        OUTBOX_RETENTION: Seconds that outbox rows are kept at least.
+        MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
+        MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
+        LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
+    """
+
+    MODELS: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()
+    TRANSPORT: str = "notify"
+    CHANNEL: str = CHANNEL
+    CONNECTION: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    INSTALL_ON_MIGRATE: bool = False
+    QUERYSET_TTL: float = 60.0
+    OUTBOX_RETENTION: float = 3600.0
+    MAX_SUBSCRIPTIONS: int = 1000
+    MAX_LIST_ROWS: int = 10_000
+    LOADER_THREADS: int = 2
+
+
+KNOWN = tuple(f.name for f in fields(Settings))
+
+
+@cache
+def get() -> Settings:
+    """
+    Return the settings of this project.
+
+    Raises:
+        ConfigurationError: ``PGOBSERVE`` is no mapping or has a key that is not known.
+    """
+    given = getattr(settings, "PGOBSERVE", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(
+            f"The setting PGOBSERVE must be a dictionary, not {type(given).__name__}."
+        )
+    unknown = sorted(set(given) - set(KNOWN))
+    if unknown:
+        raise ConfigurationError(
+            f"PGOBSERVE has no setting {', '.join(unknown)}. It knows: {', '.join(KNOWN)}."
+        )
+    return Settings(**given)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "PGOBSERVE":
+        get.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="pgobserve.conf")

@@ -1,0 +1,42 @@
+"""Which PostgreSQL the environment names: ``DATABASE_URL``, the usual ``PG*`` variables, or none."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from psycopg.conninfo import conninfo_to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Variables that say that the user means a server of his own. ``PGUSER`` or ``PGPASSWORD`` alone
+#: do not: people keep them in their profile.
+NAMING = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+
+
+def named_server(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
+    """
+    Return the connection parameters that the environment names, or None.
+
+    Args:
+        environ: The environment; ``DATABASE_URL`` wins over ``PG*``.
+
+    Returns:
+        psycopg keywords. With ``PG*`` variables only those that libpq would not find by itself.
+    """
+    url = environ.get("DATABASE_URL")
+    if url:
+        return dict(conninfo_to_dict(url))
+    if any(environ.get(name) for name in NAMING):
+        return {"dbname": environ.get("PGDATABASE") or "postgres"}
+    return None
+
+
+def django_database(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return psycopg's keywords as an entry of Django's ``DATABASES``."""
+    names = {"dbname": "NAME", "host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+    entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres"}
+    entry |= {names[key]: str(value) for key, value in parameters.items() if key in names}
+    entry["OPTIONS"] = {key: value for key, value in parameters.items() if key not in names}
+    return entry

@@ -1,0 +1,46 @@
+"""
+What the two sides agree on: the write side puts it there, the read side expects it.
+
+Nothing here may depend on anything else of this package.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Operation(StrEnum):
+    """What a statement did to the rows it touched; ``o`` in a payload."""
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+
+
+#: Version of the payload; ``v`` in it. A reader ignores versions that it does not know.
+PAYLOAD_VERSION: Final = 1
+
+#: The one channel. Lower case, because ``LISTEN`` folds case and ``pg_notify`` does not.
+CHANNEL: Final = "pgobserve"
+
+#: Bytes that PostgreSQL takes in one payload (``async.c``: BLCKSZ - NAMEDATALEN - 128, less the NUL).
+MAX_PAYLOAD_BYTES: Final = 7999
+
+#: Keys of one statement that are named one by one; above, "read this table again" is cheaper for all.
+MAX_KEYS: Final = 10_000
+
+#: ``SET LOCAL pgobserve.mute = 'on'`` keeps a transaction's triggers silent.
+MUTE_SETTING: Final = "pgobserve.mute"
+
+#: Name of the trigger for each operation, the same on every table.
+TRIGGER_NAMES: Final[Mapping[Operation, str]] = {
+    Operation.INSERT: "pgobserve_i",
+    Operation.UPDATE: "pgobserve_u",
+    Operation.DELETE: "pgobserve_d",
+    Operation.TRUNCATE: "pgobserve_t",
+}

@@ -1,0 +1,12 @@
+"""Tables of the shapes that the tests need. The app has no migrations: syncdb makes them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Item(models.Model):
+    """A plain table."""
+
+    name = models.CharField(max_length=200)
+    rank = models.IntegerField(default=0)
