@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from pgobserve.exceptions import ConfigurationError
+from pgobserve.errors import ConfigurationError
 from pgobserve.wire import CHANNEL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgobserve import conf
-from pgobserve.exceptions import ConfigurationError
+from pgobserve.errors import ConfigurationError
 
 
 def test_defaults_without_setting() -> None:

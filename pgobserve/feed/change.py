@@ -1,0 +1,31 @@
+"""The value that travels from the listener to the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgobserve.wire import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    What one notification says: rows of a table changed.
+
+    It is neither secret nor authentic; a forged one costs a read at most.
+
+    Attributes:
+        label: The model, ``app.model`` in lower case.
+        operation: What was done; a hint, for the row is read again anyway.
+        xid: The writing transaction's ``xid8``.
+        keys: The rows' keys as JSON has them, or None: "read again what you watch in this table".
+        schema: The table's schema where it is not the usual one, else None.
+    """
+
+    label: str
+    operation: Operation
+    xid: int
+    keys: tuple[Any, ...] | None
+    schema: str | None = None

@@ -1,0 +1,64 @@
+"""From the text of a notification to a :class:`~pgobserve.feed.change.Change`."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from pgobserve.errors import PayloadInvalid
+from pgobserve.feed.change import Change
+from pgobserve.wire import PAYLOAD_VERSION, Operation
+
+
+def parse(text: str) -> Change:
+    """
+    Read a payload.
+
+    Args:
+        text: ``{"v":1,"t":"app.model","o":"I|U|D|T","x":"<xid8>","k":[key,…]|null}``; keys that
+            are not known here are ignored, so that a later version may add some.
+
+    Raises:
+        PayloadInvalid: Anyone may NOTIFY on our channel; this is none of ours.
+    """
+    try:
+        content = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise PayloadInvalid(f"not JSON: {text[:80]!r}") from error
+    if not isinstance(content, dict) or content.get("v") != PAYLOAD_VERSION:
+        raise PayloadInvalid(f"not a payload of version {PAYLOAD_VERSION}: {text[:80]!r}")
+    label, schema = content.get("t"), content.get("s")
+    if not isinstance(label, str) or not isinstance(schema, str | None):
+        raise PayloadInvalid(f"no table: {text[:80]!r}")
+    return Change(label, _operation(content), _xid(content), _keys(content), schema)
+
+
+def _operation(content: dict[str, Any]) -> Operation:
+    try:
+        return Operation(content.get("o"))
+    except ValueError as error:
+        raise PayloadInvalid(f"unknown operation {str(content.get('o'))[:80]!r}") from error
+
+
+def _xid(content: dict[str, Any]) -> int:
+    # A string, because xid8 exceeds what JavaScript's numbers hold.
+    text = content.get("x")
+    if isinstance(text, str) and len(text) <= 20 and text.isascii() and text.isdigit():
+        return int(text)
+    raise PayloadInvalid(f"no transaction: {str(text)[:80]!r}")
+
+
+def _keys(content: dict[str, Any]) -> tuple[Any, ...] | None:
+    keys = content.get("k")
+    if keys is None:
+        return None
+    if isinstance(keys, list) and all(_is_key(key) for key in keys):
+        return tuple(keys)
+    raise PayloadInvalid(f"no keys: {str(keys)[:80]!r}")
+
+
+def _is_key(key: object) -> bool:
+    """A scalar, or the list of a composite key's scalars."""
+    parts = key if isinstance(key, list) else [key]
+    return all(isinstance(part, str | int | Decimal) for part in parts)

@@ -1,0 +1,58 @@
+"""
+A PostgreSQL snapshot as a value: which transactions a reader had seen.
+
+Every subscription begins at one and every load carries one; a change concerns a reader if and only
+if its transaction is not visible in the reader's snapshot. This is ``pg_visible_in_snapshot`` in
+Python, for the text form of ``pg_snapshot``: ``xmin:xmax:xip,xip,…``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+_FORM = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)", re.ASCII)
+
+#: A snapshot lists the transactions in progress; ``max_connections`` bounds them in practice.
+MAX_TEXT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    A ``pg_snapshot``.
+
+    Attributes:
+        xmin: All transactions before it had ended.
+        xmax: It and all after it had not begun.
+        in_progress: Those between the two that had not ended.
+    """
+
+    xmin: int
+    xmax: int
+    in_progress: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """
+        Read the text form.
+
+        Raises:
+            ValueError: The text is no snapshot; it may come from a client as a token.
+        """
+        match = _FORM.fullmatch(text) if len(text) <= MAX_TEXT else None
+        if match is None:
+            raise ValueError("not a snapshot")
+        xmin, xmax = int(match[1]), int(match[2])
+        in_progress = frozenset(map(int, match[3].split(","))) if match[3] else frozenset()
+        if not (0 < xmin <= xmax and all(xmin <= xid < xmax for xid in in_progress)):
+            raise ValueError("not a snapshot")
+        return cls(xmin, xmax, in_progress)
+
+    def sees(self, xid: int) -> bool:
+        """Tell whether what the transaction wrote is visible here."""
+        return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
+
+    def __str__(self) -> str:
+        return f"{self.xmin}:{self.xmax}:{','.join(map(str, sorted(self.in_progress)))}"
