@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+class ClientDisconnected(PgObserveError, OSError):
+    """A frame could not be sent because the client is gone; its ``disconnect`` is on the way."""
+
+
 class ActionMissingException(APIException):
     """A frame without an ``action``; DCRF's name and status."""
 

@@ -1,0 +1,132 @@
+"""The decorators that make methods of a consumer actions, or let them run detached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from channels.db import database_sync_to_async
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+if TYPE_CHECKING:
+    from pgobserve.consumers import AsyncAPIConsumer
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+AsyncMethod = Callable[..., Coroutine[Any, Any, Any]]
+
+
+def action(
+    atomic: bool | None = None, detached: bool | None = None, **kwargs: Any
+) -> Callable[[Callable[..., Any]], AsyncMethod]:
+    """
+    Let clients call a method.
+
+    The method is called with the keys of the message as keyword arguments, ``request_id`` and
+    ``action`` among them. A tuple ``(data, status)`` that it returns is the reply; anything else
+    sends none.
+
+    Args:
+        atomic: Run a synchronous method in a transaction. By default this follows
+            ``ATOMIC_REQUESTS`` of each database.
+        detached: Let an asynchronous method run in a task of its own, so that the socket takes
+            further messages meanwhile. It is cancelled when the socket closes.
+        **kwargs: ``name`` is what clients call the action, instead of the method's name.
+
+    Raises:
+        ValueError: The method is asynchronous and ``atomic``, or synchronous and ``detached``.
+
+    Example:
+        >>> class Polls(AsyncAPIConsumer):
+        ...     @action()
+        ...     def vote(self, poll, **kwargs):
+        ...         return {"votes": Poll.objects.vote(poll)}, 200
+    """
+
+    def decorate(method: Callable[..., Any]) -> AsyncMethod:
+        exposed: Any
+        if iscoroutinefunction(method):
+            if atomic:
+                raise ValueError(
+                    f"{method.__qualname__} is asynchronous: only synchronous actions can be atomic."
+                )
+            exposed = _detached_action(method) if detached else method
+        elif detached:
+            raise ValueError(
+                f"{method.__qualname__} is synchronous: only asynchronous actions can be detached."
+            )
+        else:
+            exposed = _in_thread(method, atomic)
+        exposed.action = True
+        exposed.kwargs = kwargs
+        return cast("AsyncMethod", exposed)
+
+    return decorate
+
+
+def detached(method: AsyncMethod) -> AsyncMethod:
+    """
+    Let an asynchronous method that is no action run in a task of its own.
+
+    Calling it starts the task and returns at once; it is cancelled when the socket closes.
+
+    Example:
+        >>> class Feeds(AsyncAPIConsumer):
+        ...     @detached
+        ...     async def poll(self, url): ...
+    """
+    if not iscoroutinefunction(method):
+        raise ValueError(
+            f"{method.__qualname__} is synchronous: only asynchronous methods can be detached."
+        )
+
+    @wraps(method)
+    async def start(self: AsyncAPIConsumer, *args: Any, **kwargs: Any) -> None:
+        self.start_detached(method.__name__, method(self, *args, **kwargs))
+
+    return start
+
+
+def _in_thread(method: Callable[..., Any], atomic: bool | None) -> AsyncMethod:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as stack:
+            for alias in _atomic_aliases(atomic):
+                stack.enter_context(transaction.atomic(using=alias))
+            return method(*args, **kwargs)
+
+    in_thread = database_sync_to_async(run)
+
+    @wraps(method)
+    async def call(self: AsyncAPIConsumer, *args: Any, **kwargs: Any) -> Any:
+        return await in_thread(self, *args, **kwargs)
+
+    return call
+
+
+def _atomic_aliases(atomic: bool | None) -> list[str]:
+    if atomic is None:
+        return [a for a, settings in connections.settings.items() if settings["ATOMIC_REQUESTS"]]
+    return [DEFAULT_DB_ALIAS] if atomic else []
+
+
+def _detached_action(method: Callable[..., Awaitable[Any]]) -> AsyncMethod:
+    @wraps(method)
+    async def start(self: AsyncAPIConsumer, *args: Any, **kwargs: Any) -> None:
+        action, request_id = kwargs.get("action"), kwargs.get("request_id")
+
+        async def run() -> None:
+            try:
+                await self.reply_with(
+                    await method(self, *args, **kwargs), action=action, request_id=request_id
+                )
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - answered and logged there
+                await self.handle_exception(error, action=action, request_id=request_id)
+
+        self.start_detached(method.__name__, run())
+
+    return start

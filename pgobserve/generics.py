@@ -1,0 +1,152 @@
+"""The base of consumers that serve a model."""
+
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import DataError
+from django.http import Http404
+from rest_framework.exceptions import ValidationError
+
+from pgobserve._arguments import refuse_reserved
+from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.permissions import decide_object, instances, judges_objects
+from pgobserve.scope_utils import drf_request
+from pgobserve.settings import from_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.db.models import QuerySet
+    from rest_framework.serializers import BaseSerializer
+
+#: What a lookup raises when the value can't be a key of the table.
+_NO_KEY = (TypeError, ValueError, OverflowError, DjangoValidationError, DataError)
+
+
+class GenericAsyncAPIConsumer(AsyncAPIConsumer):
+    """
+    A consumer with a queryset and a serializer.
+
+    All methods get the keys of the client's message as keyword arguments, ``action`` and
+    ``request_id`` among them.
+
+    Attributes:
+        queryset: What ``get_queryset`` returns a fresh copy of.
+        serializer_class: What ``get_serializer_class`` returns.
+        lookup_field: The field that ``get_object`` looks up.
+        lookup_url_kwarg: The key of the message that holds its value; ``lookup_field`` by default.
+        filter_backends: DRF filter backends, fed from the message's ``query``.
+    """
+
+    queryset: QuerySet[Any] | None = None
+    serializer_class: type[BaseSerializer[Any]] | None = None
+    lookup_field: str = "pk"
+    lookup_url_kwarg: str | None = None
+    filter_backends: Sequence[type[Any]] = from_setting("DEFAULT_FILTER_BACKENDS")
+
+    def get_queryset(self, **kwargs: Any) -> QuerySet[Any]:
+        """Return the rows that this client may see, in this action."""
+        if self.queryset is None:
+            raise AssertionError(
+                f"{type(self).__name__} has no queryset: set `queryset` or override `get_queryset()`."
+            )
+        # A queryset keeps its results: each action needs one of its own.
+        return self.queryset.all()
+
+    def filter_queryset(self, queryset: QuerySet[Any], **kwargs: Any) -> QuerySet[Any]:
+        """Return ``queryset`` as the filter backends leave it, given the message's ``query``."""
+        backends = self.filter_backends
+        if not backends:
+            return queryset
+        request = drf_request(
+            self.scope, kwargs.get("action") or "list", query=kwargs.get("query") or {}
+        )
+        for backend in backends:
+            queryset = backend().filter_queryset(request, queryset, self)
+        return queryset
+
+    def get_object(self, **kwargs: Any) -> Any:
+        """
+        Return the row that the message names.
+
+        Raises:
+            ValidationError: It names none.
+            Http404: There is no such row in the queryset.
+            PermissionDenied: A permission refuses this row.
+        """
+        refuse_reserved(kwargs, "queryset", "instance", "obj")
+        name = self.lookup_url_kwarg or self.lookup_field
+        if name not in kwargs:
+            raise ValidationError([f'"{name}" is required.'])
+        queryset = self.filter_queryset(queryset=self.get_queryset(**kwargs), **kwargs)
+        instance = _look_up(queryset, self.lookup_field, kwargs[name])
+        self.check_object_permissions(instance, **kwargs)
+        return instance
+
+    def check_object_permissions(
+        self, obj: Any, action: str = "retrieve", request_id: Any = None, **kwargs: Any
+    ) -> None:
+        """
+        Refuse an action on a row that a permission refuses.
+
+        Raises:
+            PermissionDenied: With the permission's ``message`` and ``code``, if it has any.
+        """
+        for permission in self._object_permissions(action, kwargs):
+            given = decide_object(permission, self.scope, self, action, obj, kwargs)
+            if not (async_to_sync(_awaited)(given) if isawaitable(given) else given):
+                self.permission_denied(permission)
+
+    def _object_permissions(self, action: str, kwargs: Mapping[str, Any]) -> list[Any]:
+        if type(self).get_permissions is AsyncAPIConsumer.get_permissions:
+            permissions = instances(self.permission_classes)
+        else:
+            permissions = async_to_sync(self.get_permissions)(action=action, **kwargs)
+        return [permission for permission in permissions if judges_objects(permission)]
+
+    def get_serializer(
+        self, action_kwargs: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> BaseSerializer[Any]:
+        """
+        Return a serializer for input or output.
+
+        Args:
+            action_kwargs: The keys of the message, for the class and the context.
+            *args: For the serializer.
+            **kwargs: For the serializer.
+        """
+        given = action_kwargs or {}
+        kwargs["context"] = self.get_serializer_context(**given) | kwargs.get("context", {})
+        return self.get_serializer_class(**given)(*args, **kwargs)
+
+    def get_serializer_class(self, **kwargs: Any) -> type[BaseSerializer[Any]]:
+        """Return the class of the serializer."""
+        if self.serializer_class is None:
+            raise AssertionError(
+                f"{type(self).__name__} has no serializer: set `serializer_class` or override "
+                "`get_serializer_class()`."
+            )
+        return self.serializer_class
+
+    def get_serializer_context(self, **kwargs: Any) -> dict[str, Any]:
+        """Return what serializers find in their ``context``."""
+        return {"scope": self.scope, "consumer": self}
+
+
+def _look_up(queryset: QuerySet[Any], field: str, value: Any) -> Any:
+    # True would be found as 1.
+    if value is None or isinstance(value, (bool, dict, list)):
+        raise Http404
+    try:
+        return queryset.get(**{field: value})
+    except (ObjectDoesNotExist, *_NO_KEY):
+        raise Http404 from None
+
+
+async def _awaited(given: Any) -> bool:
+    return cast("bool", await given)

@@ -1,0 +1,383 @@
+"""
+Who may connect, act and see an object.
+
+Permissions are DCRF's: classes with ``has_permission(scope, consumer, action, **kwargs)``, sync or
+async, composed by ``&``, ``|`` and ``~``; DRF's own permission classes can be used and mixed in.
+``has_object_permission`` is asked too, as DRF does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Literal
+
+from rest_framework import permissions as drf
+
+from pgobserve.scope_utils import HTTP_METHODS, drf_request, ensure_async
+
+if TYPE_CHECKING:
+    from pgobserve.consumers import AsyncAPIConsumer
+
+Scope = Mapping[str, Any]
+Answer = bool | Awaitable[bool]
+Question = Literal["can_connect", "has_permission", "has_object_permission"]
+#: What ``permission_classes`` holds: classes, or compositions of them.
+PermissionClass = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a permission is asked about."""
+
+    scope: Scope
+    consumer: AsyncAPIConsumer
+    action: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    instance: Any = None
+    message: Any = None
+
+
+class OperationHolderMixin:
+    """Gives classes and compositions of them ``&``, ``|`` and ``~``."""
+
+    def __and__(self, other: Any) -> OperandHolder:
+        return OperandHolder(AND, self, other)
+
+    def __or__(self, other: Any) -> OperandHolder:
+        return OperandHolder(OR, self, other)
+
+    def __rand__(self, other: Any) -> OperandHolder:
+        return OperandHolder(AND, other, self)
+
+    def __ror__(self, other: Any) -> OperandHolder:
+        return OperandHolder(OR, other, self)
+
+    def __invert__(self) -> SingleOperandHolder:
+        return SingleOperandHolder(NOT, self)
+
+
+class SingleOperandHolder(OperationHolderMixin):
+    """``~A``: makes the permission when called, as a class does."""
+
+    def __init__(self, operator_class: Any, op1_class: Any) -> None:
+        self.operator_class = operator_class
+        self.op1_class = op1_class
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.operator_class(adapt(self.op1_class()))
+
+
+class OperandHolder(OperationHolderMixin):
+    """``A & B`` or ``A | B``: makes the permission when called, as a class does."""
+
+    def __init__(self, operator_class: Any, op1_class: Any, op2_class: Any) -> None:
+        self.operator_class = operator_class
+        self.op1_class = op1_class
+        self.op2_class = op2_class
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.operator_class(adapt(self.op1_class()), adapt(self.op2_class()))
+
+
+# DRF's metaclass is the base so that ``DRFClass & OurClass`` is ours to answer as well: Python
+# asks the right operand first if its type is a subclass of the left one's.
+class BasePermissionMetaclass(OperationHolderMixin, drf.BasePermissionMetaclass):  # type: ignore[misc]
+    """Makes permission classes composable, DRF's among them."""
+
+
+class BasePermission(metaclass=BasePermissionMetaclass):
+    """
+    The base of permissions.
+
+    Override any of the three; each may be ``async``. A synchronous one runs in a thread and may
+    use the ORM.
+    """
+
+    async def has_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return whether the client may take ``action``; ``kwargs`` is what it sent."""
+        return False
+
+    async def can_connect(
+        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
+    ) -> bool:
+        """Return whether the socket may be opened."""
+        return True
+
+    def has_object_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, instance: Any, **kwargs: Any
+    ) -> Answer:
+        """Return whether the client may take ``action`` on ``instance``."""
+        return True
+
+
+class AllowAny(BasePermission):
+    """Everyone may do everything."""
+
+    async def has_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return True."""
+        return True
+
+
+class IsAuthenticated(BasePermission):
+    """Users that are logged in may do everything; others may connect, and nothing more."""
+
+    async def has_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return whether the scope has a user that is authenticated."""
+        user = scope.get("user")
+        return bool(user and user.pk and user.is_authenticated)
+
+
+class WrappedDRFPermission(BasePermission):
+    """A permission of DRF, asked with a request made from the scope."""
+
+    mapped_actions: Mapping[str, str] = HTTP_METHODS
+
+    def __init__(self, permission: Any) -> None:
+        self.permission = permission
+
+    async def has_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return what DRF's permission says of a request with that action's method."""
+        return await answer(self, "has_permission", Case(scope, consumer, action, kwargs))
+
+    async def can_connect(
+        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
+    ) -> bool:
+        """Return what DRF's permission says of a HEAD request."""
+        case = Case(scope, consumer, "connect", message=message)
+        return await answer(self, "can_connect", case)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Put a question to DRF's permission, in the thread that this is called in."""
+        query = case.kwargs.get("query")
+        request = drf_request(
+            case.scope,
+            case.action,
+            methods=self.mapped_actions,
+            query=query if isinstance(query, Mapping) else None,
+            data=case.kwargs.get("data"),
+        )
+        given: Answer
+        if question == "has_object_permission":
+            given = self.permission.has_object_permission(request, case.consumer, case.instance)
+        else:
+            given = self.permission.has_permission(request, case.consumer)
+        return given
+
+
+class _Operation(BasePermission):
+    """
+    A composition.
+
+    Its operands are asked where it is asked, without a further change of thread; only when one of
+    them turns out to be asynchronous, the rest goes on in the event loop.
+    """
+
+    operands: tuple[Any, ...]
+
+    async def has_permission(
+        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return what the operands say together."""
+        return await answer(self, "has_permission", Case(scope, consumer, action, kwargs))
+
+    async def can_connect(
+        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
+    ) -> bool:
+        """Return what the operands say together."""
+        case = Case(scope, consumer, "connect", message=message)
+        return await answer(self, "can_connect", case)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Put the question to the operands."""
+        raise NotImplementedError
+
+
+class AND(_Operation):
+    """Both operands must agree."""
+
+    def __init__(self, op1: Any, op2: Any) -> None:
+        self.op1, self.op2 = self.operands = (op1, op2)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Ask the second operand if the first agrees."""
+        return _chain(((self.op1, question), (self.op2, question)), case, until=False)
+
+
+class OR(_Operation):
+    """One operand must agree."""
+
+    def __init__(self, op1: Any, op2: Any) -> None:
+        self.op1, self.op2 = self.operands = (op1, op2)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Ask the second operand if the first refuses."""
+        operands: tuple[Any, ...] = (self.op1, self.op2)
+        if question == "has_object_permission":
+            # An operand that refuses the action has no say about its object; as in DRF.
+            operands = tuple(_Whole(operand) for operand in operands)
+        return _chain(tuple((operand, question) for operand in operands), case, until=True)
+
+
+class NOT(_Operation):
+    """The operand must refuse."""
+
+    def __init__(self, op1: Any) -> None:
+        self.op1 = op1
+        self.operands = (op1,)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Ask the operand and say the opposite."""
+        given = ask(self.op1, question, case)
+        return _negated(given) if isawaitable(given) else not given
+
+
+class _Whole(_Operation):
+    """An operand that is asked about the action before it is asked about the object."""
+
+    def __init__(self, op1: Any) -> None:
+        self.op1 = op1
+        self.operands = (op1,)
+
+    def ask(self, question: Question, case: Case) -> Answer:
+        """Ask both questions."""
+        return _chain(
+            ((self.op1, "has_permission"), (self.op1, "has_object_permission")), case, until=False
+        )
+
+
+def adapt(permission: Any) -> Any:
+    """Return a permission instance of ours for one that may be DRF's, or a composition of DRF's."""
+    composed: Any = permission
+    if isinstance(permission, drf.AND):
+        return AND(adapt(composed.op1), adapt(composed.op2))
+    if isinstance(permission, drf.OR):
+        return OR(adapt(composed.op1), adapt(composed.op2))
+    if isinstance(permission, drf.NOT):
+        return NOT(adapt(composed.op1))
+    if isinstance(permission, drf.BasePermission):
+        return WrappedDRFPermission(permission)
+    return permission
+
+
+def instances(classes: Iterable[PermissionClass]) -> list[Any]:
+    """Return one permission for each of ``permission_classes``."""
+    return [adapt(make()) for make in classes]
+
+
+def decide(
+    permission: Any,
+    scope: Scope,
+    consumer: AsyncAPIConsumer,
+    action: str,
+    kwargs: Mapping[str, Any],
+) -> Answer:
+    """
+    Ask whether ``action`` may be taken, in the thread that this is called in.
+
+    Returns:
+        The answer, or an awaitable of it if the permission is asynchronous, to be awaited in the
+        event loop.
+    """
+    return ask(permission, "has_permission", Case(scope, consumer, action, kwargs))
+
+
+def decide_object(
+    permission: Any,
+    scope: Scope,
+    consumer: AsyncAPIConsumer,
+    action: str,
+    instance: Any,
+    kwargs: Mapping[str, Any],
+) -> Answer:
+    """Ask whether ``action`` may be taken on ``instance``; else like :func:`decide`."""
+    case = Case(scope, consumer, action, kwargs, instance)
+    return ask(permission, "has_object_permission", case)
+
+
+def ask(permission: Any, question: Question, case: Case) -> Answer:
+    """Put a question to any permission, in the thread that this is called in."""
+    if isinstance(permission, (_Operation, WrappedDRFPermission)):
+        return permission.ask(question, case)
+    common = {"scope": case.scope, "consumer": case.consumer}
+    given: Answer
+    if question == "can_connect":
+        given = permission.can_connect(**common, message=case.message)
+    elif question == "has_permission":
+        given = permission.has_permission(**common, action=case.action, **case.kwargs)
+    elif hasattr(permission, "has_object_permission"):
+        given = permission.has_object_permission(
+            **common, action=case.action, instance=case.instance, **case.kwargs
+        )
+    else:
+        given = True
+    return given
+
+
+async def answer(permission: Any, question: Question, case: Case) -> bool:
+    """Put a question to any permission: in a thread if it is, or contains, a synchronous one."""
+    if needs_thread(permission, question):
+        return bool(await ensure_async(ask)(permission, question, case))
+    given = ask(permission, question, case)
+    return bool(await given if isawaitable(given) else given)
+
+
+def needs_thread(permission: Any, question: Question) -> bool:
+    """Return whether answering may block."""
+    if isinstance(permission, _Operation):
+        return any(needs_thread(operand, question) for operand in permission.operands)
+    if isinstance(permission, WrappedDRFPermission):
+        return True
+    if getattr(type(permission), question, None) is BasePermission.has_object_permission:
+        return False
+    return not iscoroutinefunction(getattr(permission, question, None))
+
+
+def judges_objects(permission: Any) -> bool:
+    """Return whether a permission has anything to say about objects."""
+    if isinstance(permission, _Operation):
+        return any(judges_objects(operand) for operand in permission.operands)
+    if isinstance(permission, WrappedDRFPermission):
+        of_class = getattr(type(permission.permission), "has_object_permission", None)
+        return of_class is not drf.BasePermission.has_object_permission
+    of_class = getattr(type(permission), "has_object_permission", None)
+    return of_class not in {None, BasePermission.has_object_permission}
+
+
+def _chain(steps: tuple[tuple[Any, Question], ...], case: Case, *, until: bool) -> Answer:
+    """Ask one after the other until an answer equals ``until``."""
+    for index, (permission, question) in enumerate(steps):
+        given = ask(permission, question, case)
+        if isawaitable(given):
+            return _chain_later(given, steps[index + 1 :], case, until=until)
+        if bool(given) is until:
+            return until
+    return not until
+
+
+async def _chain_later(
+    first: Awaitable[bool],
+    steps: tuple[tuple[Any, Question], ...],
+    case: Case,
+    *,
+    until: bool,
+) -> bool:
+    if bool(await first) is until:
+        return until
+    for permission, question in steps:
+        if await answer(permission, question, case) is until:
+            return until
+    return not until
+
+
+async def _negated(given: Awaitable[bool]) -> bool:
+    return not await given
