@@ -1,0 +1,67 @@
+"""``pgobserve status``: how the triggers stand, table by table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.core.management.base import CommandError
+
+from pgobserve.cli import survey, targets
+from pgobserve.cli.console import EXIT_NOT_WELL
+from pgobserve.triggers.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgobserve.cli.console import Console
+    from pgobserve.triggers.state import Status
+
+HEADING = ("MODEL", "TABLE", "STATE", "FIRES")
+
+
+def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool) -> None:
+    """Print how each table stands; fail unless all is well."""
+    connection = targets.connect(database)
+    seen = [status for _, status in survey.take(connection, labels)]
+    if as_json:
+        console.json([_facts(status) for status in seen])
+    else:
+        _print(console, seen)
+    bad = sum(status.state is not State.OK for status in seen)
+    if bad:
+        raise CommandError(f"{bad} of {len(seen)} tables not as wanted.", returncode=EXIT_NOT_WELL)
+
+
+def _facts(status: Status) -> dict[str, object]:
+    return {
+        "label": status.title,
+        "table": status.table,
+        "state": status.state,
+        "detail": status.detail,
+        "always": status.always,
+        "parts": status.parts,
+        "sentence": status.sentence,
+        "command": status.command,
+    }
+
+
+def _print(console: Console, seen: Sequence[Status]) -> None:
+    if not seen:
+        console.write("Nothing is observed: no consumer and no setting names a model.")
+        return
+    rows = [
+        (
+            status.title,
+            status.table + (f" (+{status.parts} partitions)" if status.parts else ""),
+            str(status.state),
+            "always" if status.always else "origin",
+        )
+        for status in seen
+    ]
+    console.table(
+        [HEADING, *rows],
+        ["SUCCESS" if status.state is State.OK else "ERROR" for status in seen],
+    )
+    for status in seen:
+        if status.state is not State.OK:
+            console.write(f"\n{status.sentence}\n  {status.detail}")

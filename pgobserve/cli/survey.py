@@ -1,0 +1,81 @@
+"""Look at all tables at once: those that are observed, those that have triggers, and orphans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.db import router
+
+from pgobserve.cli import targets
+from pgobserve.triggers import catalog, names, state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.state import Status
+    from pgobserve.triggers.values import Found, Relation
+
+
+def take(
+    connection: BaseDatabaseWrapper, labels: Sequence[str] = ()
+) -> list[tuple[Relation | None, Status]]:
+    """
+    Return every table with its status.
+
+    Args:
+        connection: The database.
+        labels: Labels of models; none means all that the project observes, all others of this
+            project that have our triggers, and the orphans.
+    """
+    using = connection.alias
+    wanted = targets.registrations(labels, using=using)
+    found = catalog.triggers(connection)
+    if not labels:
+        wanted = [*wanted, *_others(wanted, found)]
+    tables = catalog.relations(connection, {each.table for each in wanted})
+    seen: list[tuple[Relation | None, Status]] = []
+    for each in wanted:
+        table = tables.get(each.table)
+        seen.append((table, state.judge(each, table, found, using=using)))
+    if not labels:
+        seen += _orphans(connection, found)
+    return seen
+
+
+def _others(
+    wanted: Sequence[Registration], found: Mapping[int, Mapping[str, Found]]
+) -> list[Registration]:
+    """Return registrations of models that nobody observes now, but whose triggers are there."""
+    labels = {each.label for each in wanted}
+    others: dict[str, Registration] = {}
+    for on_table in found.values():
+        for trigger in on_table.values():
+            if trigger.comment is None or trigger.comment.label in labels:
+                continue
+            registration = targets.recorded(trigger.comment)
+            if registration is not None:
+                others.setdefault(registration.label, registration)
+    return [others[label] for label in sorted(others)]
+
+
+def _orphans(
+    connection: BaseDatabaseWrapper, found: Mapping[int, Mapping[str, Found]]
+) -> list[tuple[Relation | None, Status]]:
+    if not found:
+        return []
+    mine = [
+        names.quote(model._meta.db_table)
+        for model in apps.get_models(include_auto_created=True)
+        if router.allow_migrate_model(connection.alias, model)
+    ]
+    tables = catalog.relations(connection, mine).values()
+    known = frozenset(each.oid for table in tables for each in (table, *table.parts))
+    # Another project may live in the same database, in schemas of its own.
+    schemas = frozenset(table.schema for table in tables) | catalog.search_path(connection)
+    lost = state.orphans(found, known, schemas, using=connection.alias)
+    by_name = {str(e.table): e.table for on in found.values() for e in on.values()}
+    return [(by_name[status.table], status) for status in lost]

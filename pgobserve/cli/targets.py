@@ -1,0 +1,111 @@
+"""Which tables a sub-command is about: labels, consumers and settings become registrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from channels.routing import get_default_application
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import Error as DatabaseError
+
+from pgobserve import conf
+from pgobserve.exceptions import ConfigurationError, TriggerError
+from pgobserve.observer.registry import observed_models
+from pgobserve.triggers import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.values import Comment
+
+
+def connect(using: str) -> BaseDatabaseWrapper:
+    """
+    Return the connection of an alias, connected.
+
+    Raises:
+        ConfigurationError: There is no such alias, or it is not PostgreSQL.
+        TriggerError: The server can't be reached.
+    """
+    if using not in connections:
+        raise ConfigurationError(
+            f"There is no database alias {using!r}. DATABASES has: {', '.join(connections)}."
+        )
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        raise ConfigurationError(
+            f"The database {using!r} is {connection.display_name}; pgobserve needs PostgreSQL. "
+            "Name another alias with --database."
+        )
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        reason = str(error).strip().splitlines()
+        raise TriggerError(
+            f"The database {using!r} can't be reached: {reason[0] if reason else 'no reason given'}"
+        ) from error
+    return connection
+
+
+def registrations(
+    labels: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, always: bool | None = None
+) -> list[Registration]:
+    """
+    Return the registrations of the labelled models, or of all that the project observes.
+
+    Args:
+        labels: Labels of models; none means all that consumers and settings name.
+        using: Alias of the database; models that a router keeps out of it are left out.
+        always: Overrides the registrations' ``always``.
+
+    Raises:
+        ConfigurationError: A label is unknown or not in this database, or nothing is observed.
+    """
+    settings = conf.get()
+    options = settings.MODELS if isinstance(settings.MODELS, Mapping) else {}
+    models = [registry.find(label) for label in labels] or _observed()
+    built = registry.build(models, options, channel=settings.CHANNEL, transport=settings.TRANSPORT)
+    kept = [each for each in built if router.allow_migrate_model(using, each.model)]
+    if labels and len(kept) < len(built):
+        strangers = ", ".join(each.title for each in built if each not in kept)
+        raise ConfigurationError(
+            f"The database routers keep {strangers} out of the database {using!r}. "
+            "Name the right one with --database."
+        )
+    return kept if always is None else [replace(each, always=always) for each in kept]
+
+
+def recorded(comment: Comment) -> Registration | None:
+    """Return the registration that a comment on a trigger records; None if its model is gone."""
+    try:
+        model = apps.get_model(comment.label)
+    except (LookupError, ValueError):
+        return None
+    return registry.Registration(
+        model=model,
+        columns=comment.columns,
+        transport=comment.transport,
+        channel=comment.channel,
+    )
+
+
+def _observed() -> list[type[Model]]:
+    """Return the models of the consumers that ``ASGI_APPLICATION`` imports, and of ``MODELS``."""
+    named = [registry.find(label) for label in conf.get().MODELS]
+    try:
+        get_default_application()
+    except ImproperlyConfigured as error:
+        if not named:
+            raise ConfigurationError(
+                f"Nothing says what to observe. {error} Set ASGI_APPLICATION, list labels in "
+                "PGOBSERVE['MODELS'], or name them in the command."
+            ) from error
+    return [*observed_models(), *named]

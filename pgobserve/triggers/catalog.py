@@ -1,0 +1,142 @@
+"""What the server has: tables, their partitions, and the triggers that we put there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.triggers import names
+from pgobserve.triggers.values import Comment, Found, Relation, Trigger
+from pgobserve.wire import TRIGGER_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: Kinds of relations that can have statement-level triggers with transition tables.
+TRIGGERABLE = ("r", "p")
+
+_RELATIONS = """
+SELECT w.name, c.oid, n.nspname, c.relname, c.relkind,
+       ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+  FROM (SELECT u.name, pg_catalog.to_regclass(u.name) AS oid
+          FROM pg_catalog.unnest(%s::pg_catalog.text[]) AS u(name)) w
+  JOIN pg_catalog.pg_class c ON c.oid = w.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+
+_PARTS = """
+SELECT r.root, c.oid, n.nspname, c.relname, c.relkind
+  FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS r(root)
+ CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.root::pg_catalog.regclass) t
+  JOIN pg_catalog.pg_class c ON c.oid = t.relid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid <> r.root AND c.relkind IN ('r', 'p')
+ ORDER BY t.level, n.nspname, c.relname
+"""
+
+_TRIGGERS = """
+SELECT c.oid, cn.nspname, c.relname, c.relkind,
+       t.tgname, t.tgtype, t.tgenabled, t.tgoldtable, t.tgnewtable, t.tgqual IS NOT NULL,
+       t.tgattr::pg_catalog.text, t.tgnargs,
+       fn.nspname, p.proname, l.lanname, p.prosrc, p.prosecdef, p.proconfig, d.description
+  FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_catalog.pg_namespace fn ON fn.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_catalog.pg_description d
+    ON d.objoid = t.oid AND d.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+ WHERE NOT t.tgisinternal AND t.tgname = ANY(%s)
+"""
+
+_SCHEMAS = "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))"
+
+
+def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, Relation]:
+    """
+    Look tables up by their quoted names; a name without schema follows ``search_path``.
+
+    Returns:
+        Those that exist, by the name asked for.
+    """
+    rows = _fetch(connection, _RELATIONS, [list(tables)])
+    partitioned = [oid for _, oid, _, _, kind, _ in rows if kind == "p"]
+    parts = _parts(connection, partitioned) if partitioned else {}
+    return {
+        asked: Relation(
+            schema=schema,
+            name=name,
+            kind=kind,
+            columns=frozenset(columns),
+            parts=tuple(parts.get(oid, ())),
+            oid=oid,
+        )
+        for asked, oid, schema, name, kind, columns in rows
+    }
+
+
+def triggers(connection: BaseDatabaseWrapper) -> dict[int, dict[str, Found]]:
+    """Return all triggers of ours in this database, by the table's object id and their name."""
+    found: dict[int, dict[str, Found]] = defaultdict(dict)
+    for row in _fetch(connection, _TRIGGERS, [list(TRIGGER_NAMES.values())]):
+        oid, schema, table, kind, *fields, description = row
+        trigger = _trigger(fields)
+        if names.is_ours(trigger.name, trigger.function_schema, description):
+            relation = Relation(schema=schema, name=table, kind=kind, oid=oid)
+            found[oid][trigger.name] = Found(trigger, relation, Comment.parse(description))
+    return dict(found)
+
+
+def search_path(connection: BaseDatabaseWrapper) -> frozenset[str]:
+    """Return the schemas in which names without schema are looked up."""
+    return frozenset(schema for (schema,) in _fetch(connection, _SCHEMAS))
+
+
+def functions(found: Mapping[int, Mapping[str, Found]]) -> dict[str, int]:
+    """Return our functions, and how many triggers use each."""
+    uses: dict[str, int] = defaultdict(int)
+    for on_table in found.values():
+        for each in on_table.values():
+            if each.trigger.function_schema == names.SCHEMA:
+                uses[each.trigger.function] += 1
+    return uses
+
+
+def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[Relation]]:
+    parts: dict[int, list[Relation]] = defaultdict(list)
+    for root, oid, schema, name, kind in _fetch(connection, _PARTS, [list(roots)]):
+        parts[root].append(Relation(schema=schema, name=name, kind=kind, oid=oid))
+    return parts
+
+
+def _trigger(fields: Sequence[Any]) -> Trigger:
+    name, kind, enabled, old, new, condition, columns, arguments, *function = fields
+    schema, function_name, language, source, definer, config = function
+    return Trigger(
+        name=name,
+        type=kind,
+        enabled=enabled,
+        old_table=old,
+        new_table=new,
+        condition=condition,
+        columns=columns,
+        arguments=arguments,
+        function_schema=schema,
+        function=function_name,
+        language=language,
+        source=source,
+        security_definer=definer,
+        config=tuple(config or ()),
+    )
+
+
+def _fetch(
+    connection: BaseDatabaseWrapper, query: str, parameters: Sequence[Any] | None = None
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())

@@ -1,0 +1,218 @@
+"""From a registration to the triggers wanted and the SQL that makes them. No database is asked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+from pgobserve.triggers import names
+from pgobserve.triggers.templates import render
+from pgobserve.triggers.values import Comment, Relation, Trigger
+from pgobserve.wire import (
+    MAX_KEYS,
+    MAX_PAYLOAD_BYTES,
+    MUTE_SETTING,
+    PAYLOAD_VERSION,
+    TRIGGER_NAMES,
+    Operation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgobserve.triggers.registry import Registration
+
+#: ``tgtype`` of an AFTER statement trigger is the bit of its event alone.
+TYPES: Final = {
+    Operation.INSERT: 4,
+    Operation.DELETE: 8,
+    Operation.UPDATE: 16,
+    Operation.TRUNCATE: 32,
+}
+EVENTS: Final = {
+    Operation.INSERT: "INSERT",
+    Operation.UPDATE: "UPDATE",
+    Operation.DELETE: "DELETE",
+    Operation.TRUNCATE: "TRUNCATE",
+}
+NEW_TABLE: Final = "pgobserve_new"
+OLD_TABLE: Final = "pgobserve_old"
+
+#: Bytes of one key from which on "read this table again" is said instead.
+OVERSIZED: Final = 2000
+
+#: Bytes of all keys of one statement that are named one by one: the queue is everybody's.
+MAX_KEYS_BYTES: Final = 1_000_000
+
+#: Digits of the largest transaction id (xid8).
+MAX_XID_DIGITS: Final = 20
+
+
+def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
+    """Return the triggers that a table should have, by name; its partitions need the same."""
+    return {
+        TRIGGER_NAMES[operation]: Trigger(
+            name=TRIGGER_NAMES[operation],
+            type=TYPES[operation],
+            enabled="A" if always else "O",
+            old_table=OLD_TABLE if operation in "UD" else None,
+            new_table=NEW_TABLE if operation in "IU" else None,
+            function=names.function(table.schema, table.name, operation),
+            source=body(registration, operation),
+        )
+        for operation in Operation
+    }
+
+
+def body(registration: Registration, operation: Operation) -> str:
+    """Return the body of the trigger function of an operation."""
+    start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
+    follow = '","k":'
+    common = {"mute": MUTE_SETTING, "channel": registration.channel, "head": start}
+    if operation is Operation.TRUNCATE:
+        return _as_body(render("notify_truncate.v1", keys_follow=follow, **common))
+    room = MAX_PAYLOAD_BYTES - len(start) - MAX_XID_DIGITS - len(follow) - len("[]}")
+    return _as_body(
+        render(
+            "notify.v1",
+            keys=sql.SQL(_keys(registration, operation)),
+            keys_follow=follow,
+            one_key_more=MAX_KEYS + 1,
+            most_keys=MAX_KEYS,
+            most_bytes=MAX_KEYS_BYTES,
+            oversized=OVERSIZED,
+            room=room,
+            hint=f"Run manage.py pgobserve install {registration.title}",
+            **common,
+        )
+    )
+
+
+def install_statements(
+    registration: Registration, table: Relation, *, always: bool
+) -> Iterator[str]:
+    """Yield the statements that install a table's triggers, or bring them up to date."""
+    triggers = wanted(registration, table, always=always)
+    yield render("serialize.v1")
+    yield render("schema.v1")
+    for trigger in triggers.values():
+        yield _function(trigger)
+    for relation in (table, *table.parts):
+        for operation, name in TRIGGER_NAMES.items():
+            yield from _trigger(registration, relation, operation, triggers[name], always=always)
+
+
+def uninstall_statements(tables: tuple[Relation, ...], functions: tuple[str, ...]) -> Iterator[str]:
+    """Yield the statements that remove our triggers from tables, their functions, and the schema."""
+    yield render("serialize.v1")
+    for relation in tables:
+        for name in TRIGGER_NAMES.values():
+            yield render("drop_trigger.v1", trigger=sql.Identifier(name), table=relation.identifier)
+    for function in functions:
+        yield drop_function(function)
+    yield render("drop_schema.v1")
+
+
+def drop_function(name: str) -> str:
+    """Return the statement that drops a trigger function."""
+    return render("drop_function.v1", function=sql.Identifier(name))
+
+
+def _as_body(text: str) -> str:
+    return f"\n{text}\n"
+
+
+def _function(trigger: Trigger) -> str:
+    tag = "$pgobserve$"
+    while tag in trigger.source:  # a column of that name
+        tag = f"${tag.strip('$')}_$"
+    return render(
+        "function.v1",
+        function=sql.Identifier(trigger.function),
+        tag=sql.SQL(tag),
+        body=sql.SQL(trigger.source),
+    )
+
+
+def _trigger(
+    registration: Registration,
+    table: Relation,
+    operation: Operation,
+    trigger: Trigger,
+    *,
+    always: bool,
+) -> Iterator[str]:
+    name = sql.Identifier(trigger.name)
+    yield render(
+        "trigger.v1",
+        trigger=name,
+        table=table.identifier,
+        event=sql.SQL(EVENTS[operation]),
+        transition_tables=sql.SQL(_referencing(trigger)),
+        function=sql.Identifier(trigger.function),
+    )
+    if always:
+        yield render("enable_always.v1", trigger=name, table=table.identifier)
+    comment = Comment(
+        label=registration.label,
+        columns=registration.columns,
+        always=always,
+        transport=registration.transport,
+        channel=registration.channel,
+        fingerprint=trigger.fingerprint(),
+    )
+    yield render("comment.v1", trigger=name, table=table.identifier, comment=comment.text())
+
+
+def _referencing(trigger: Trigger) -> str:
+    parts = []
+    if trigger.old_table:
+        parts.append(f"OLD TABLE AS {trigger.old_table}")
+    if trigger.new_table:
+        parts.append(f"NEW TABLE AS {trigger.new_table}")
+    return "\n  REFERENCING " + " ".join(parts) if parts else ""
+
+
+def _keys(registration: Registration, operation: Operation) -> str:
+    """Return the query for the keys that a statement changed, as JSON."""
+    key = registration.key
+    new = [sql.Identifier("n", column) for column in key]
+    old = [sql.Identifier("o", column) for column in key]
+    if operation is Operation.INSERT:
+        return render("keys_insert.v1", new_key=_json(new))
+    if operation is Operation.DELETE:
+        return render("keys_delete.v1", old_key=_json(old))
+    pairs = list(zip(new, old, strict=True))
+    same = [sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(o, n) for n, o in pairs]
+    return render(
+        "keys_update.v1",
+        either_key=_json([sql.SQL("coalesce({}, {})").format(n, o) for n, o in pairs]),
+        same_key=sql.SQL(" AND ").join(same),
+        new_is_missing=sql.SQL("{} IS NULL").format(new[0]),
+        old_is_missing=sql.SQL("{} IS NULL").format(old[0]),
+        differs=_differs(registration.columns),
+    )
+
+
+def _json(values: list[sql.Identifier] | list[sql.Composed]) -> sql.Composed:
+    function = "to_json" if len(values) == 1 else "json_build_array"
+    return sql.SQL("pg_catalog.{}({})").format(sql.SQL(function), sql.SQL(", ").join(values))
+
+
+def _differs(columns: tuple[str, ...] | None) -> sql.Composable:
+    # "*<>" compares images. "IS DISTINCT FROM" wants an equality operator of every column, which
+    # json, xml and point have not: it installs, and then every UPDATE fails.
+    if columns is None:
+        return sql.SQL("n.* OPERATOR(pg_catalog.*<>) o.*")
+    if not columns:
+        return sql.SQL("false")
+    # Without the cast PostgreSQL would compare the two ROWs column by column.
+    new, old = (
+        sql.SQL("ROW({})::pg_catalog.record").format(
+            sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
+        )
+        for alias in "no"
+    )
+    return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(new, old)

@@ -1,0 +1,201 @@
+"""Install and remove the triggers of one table, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from django.db import connections, transaction
+
+from pgobserve.exceptions import TriggerError
+from pgobserve.triggers import catalog, compiler, state
+from pgobserve.triggers.errors import explained
+from pgobserve.triggers.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.values import Found, Relation
+
+#: Seconds to wait for a lock: whoever writes meanwhile waits behind us.
+LOCK_TIMEOUT = 5.0
+
+
+class Action(StrEnum):
+    """What was done to a table."""
+
+    INSTALLED = "installed"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    REMOVED = "removed"
+    ABSENT = "nothing to remove"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    What was done to one table, and why.
+
+    Attributes:
+        title: Label of the model.
+        table: Schema and name of the table.
+        action: What was done.
+        was: The state before.
+        parts: Number of partitions that were treated too.
+    """
+
+    title: str
+    table: str
+    action: Action
+    was: State
+    parts: int = 0
+
+
+def install(
+    registration: Registration, *, using: str, lock_timeout: float = LOCK_TIMEOUT
+) -> Outcome:
+    """
+    Install the triggers of one table, or bring them up to date.
+
+    Takes SHARE ROW EXCLUSIVE on the table, and nothing at all if all is well already.
+
+    Args:
+        registration: The table.
+        using: Alias of the database.
+        lock_timeout: Seconds to wait for the lock.
+
+    Raises:
+        TriggerError: It can't be done; nothing was changed.
+    """
+    connection = connections[using]
+    with explained(registration.title, lock_timeout), transaction.atomic(using=using):
+        _prepare(connection, lock_timeout)
+        table = target(connection, registration)
+        found = catalog.triggers(connection)
+        before = state.judge(registration, table, found, using=using)
+        if before.state is State.OK:
+            return _outcome(registration, table, Action.UNCHANGED, before.state)
+        always = state.is_always(registration, found.get(table.oid, {}))
+        _run(connection, compiler.install_statements(registration, table, always=always))
+        _drop_unused(connection, found, table)
+        done = Action.INSTALLED if before.state is State.MISSING else Action.UPDATED
+        return _outcome(registration, table, done, before.state)
+
+
+def uninstall(
+    table: Relation, title: str, *, using: str, lock_timeout: float = LOCK_TIMEOUT
+) -> Outcome:
+    """
+    Remove our triggers from a table and its partitions, and their functions.
+
+    The schema goes with the last one. Takes ACCESS EXCLUSIVE on the table.
+
+    Args:
+        table: The table.
+        title: Label of the model, for messages.
+        using: Alias of the database.
+        lock_timeout: Seconds to wait for the lock.
+
+    Raises:
+        TriggerError: It can't be done; nothing was changed.
+    """
+    connection = connections[using]
+    with explained(title, lock_timeout), transaction.atomic(using=using):
+        _prepare(connection, lock_timeout)
+        found = catalog.triggers(connection)
+        touched = tuple(each for each in (table, *table.parts) if each.oid in found)
+        if not touched:
+            return Outcome(title=title, table=str(table), action=Action.ABSENT, was=State.MISSING)
+        unused = _unused(found, {each.oid for each in touched})
+        _run(connection, compiler.uninstall_statements(touched, unused))
+        return Outcome(
+            title=title,
+            table=str(table),
+            action=Action.REMOVED,
+            was=State.OK,
+            parts=len(table.parts),
+        )
+
+
+def target(connection: BaseDatabaseWrapper, registration: Registration) -> Relation:
+    """
+    Return the table of a registration, fit to get triggers.
+
+    Raises:
+        TriggerError: There is no such table, or it can't have our triggers.
+    """
+    title = registration.title
+    table = catalog.relations(connection, [registration.table]).get(registration.table)
+    if table is None:
+        raise TriggerError(
+            f"{title} has no table {registration.table} in the database {connection.alias!r}. "
+            "Run manage.py migrate first."
+        )
+    if table.kind not in catalog.TRIGGERABLE:
+        raise TriggerError(
+            f"{title} can't be observed: {table} is {_KINDS.get(table.kind, 'not a table')}, and "
+            "PostgreSQL has no triggers with transition tables there. Observe the tables behind it."
+        )
+    unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
+    if unknown:
+        raise TriggerError(
+            f"{title} can't be observed: {table} has no column {', '.join(unknown)}. Model and "
+            "table differ; run manage.py migrate first."
+        )
+    return table
+
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+def _prepare(connection: BaseDatabaseWrapper, lock_timeout: float) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_is_in_recovery()")
+        (standby,) = cursor.fetchone()
+        if standby:
+            raise TriggerError(
+                f"The database {connection.alias!r} is a standby, which takes no changes. "
+                "Name the primary with --database."
+            )
+        cursor.execute(
+            "SELECT pg_catalog.set_config('lock_timeout', %s, true)",
+            [f"{max(1, round(lock_timeout * 1000))}ms"],
+        )
+
+
+def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _drop_unused(
+    connection: BaseDatabaseWrapper, before: dict[int, dict[str, Found]], table: Relation
+) -> None:
+    """Drop the functions that this table's triggers used before, and that nobody uses now."""
+    uses = catalog.functions(catalog.triggers(connection))
+    used = catalog.functions({table.oid: before.get(table.oid, {})})
+    _run(
+        connection,
+        (compiler.drop_function(name) for name in used if name not in uses),
+    )
+
+
+def _unused(found: dict[int, dict[str, Found]], touched: set[int]) -> tuple[str, ...]:
+    left = catalog.functions({oid: each for oid, each in found.items() if oid not in touched})
+    gone = catalog.functions({oid: each for oid, each in found.items() if oid in touched})
+    return tuple(sorted(name for name in gone if name not in left))
+
+
+def _outcome(registration: Registration, table: Relation, action: Action, was: State) -> Outcome:
+    return Outcome(
+        title=registration.title,
+        table=str(table),
+        action=action,
+        was=was,
+        parts=len(table.parts),
+    )

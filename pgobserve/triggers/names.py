@@ -1,0 +1,53 @@
+"""Names of things in the database, made at one place."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pgobserve.wire import TRIGGER_NAMES
+
+if TYPE_CHECKING:
+    from pgobserve.wire import Operation
+
+#: The schema that holds the trigger functions, and nothing else.
+SCHEMA = "pgobserve"
+
+#: Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
+MAX_BYTES = 63
+
+
+def quote(name: str) -> str:
+    """Quote a ``db_table`` as Django does: what carries quotes already is taken as it is."""
+    return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
+
+
+def column(name: str) -> str:
+    """Return the name that the catalog has for a column that Django calls ``name``."""
+    if len(name) > 1 and name.startswith('"') and name.endswith('"'):
+        name = name[1:-1].replace('""', '"')
+    return clip(name, MAX_BYTES)
+
+
+def function(schema: str, table: str, operation: Operation) -> str:
+    """
+    Return the name of the trigger function of a table and operation.
+
+    It begins with the table's name, for people; the hash keeps apart what was cut off, and tables
+    of the same name in two schemas.
+    """
+    digest = hashlib.sha256(f"{schema}\0{table}".encode()).hexdigest()[:8]
+    tail = f"_{digest}_{operation.lower()}"
+    return clip(table, MAX_BYTES - len(tail)) + tail
+
+
+def clip(name: str, size: int) -> str:
+    """Cut a name to ``size`` bytes, not inside a character."""
+    return name.encode()[:size].decode(errors="ignore")
+
+
+def is_ours(trigger: str, function_schema: str, comment: str | None) -> bool:
+    """Say whether a trigger found in the catalog was put there by this package."""
+    return trigger in TRIGGER_NAMES.values() and (
+        function_schema == SCHEMA or (comment or "").startswith("pgobserve:")
+    )

@@ -1,0 +1,188 @@
+"""Which tables are observed, and how: from models to registrations, one for each table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+
+from pgobserve.exceptions import ConfigurationError
+from pgobserve.triggers import names
+from pgobserve.wire import CHANNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from django.db.models import Model
+
+#: How changes may travel.
+TRANSPORTS = ("notify",)
+
+#: What ``PGOBSERVE["MODELS"]`` may say about a model.
+OPTIONS = ("columns", "always", "transport")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """
+    A table whose changes are to be told, under the label of one model.
+
+    Attributes:
+        model: The concrete model.
+        columns: Only an UPDATE that changes one of these columns (or the key) is told;
+            None means all columns.
+        always: Whether the triggers fire under ``session_replication_role = replica`` too;
+            None means: as they are installed now.
+        transport: How changes travel, ``"notify"``.
+        channel: The NOTIFY channel.
+    """
+
+    model: type[Model]
+    columns: tuple[str, ...] | None = None
+    always: bool | None = None
+    transport: str = "notify"
+    channel: str = CHANNEL
+
+    @property
+    def label(self) -> str:
+        """The label in payloads, ``auth.user``."""
+        return self.model._meta.label_lower
+
+    @property
+    def title(self) -> str:
+        """The label for people, ``auth.User``."""
+        return self.model._meta.label
+
+    @property
+    def table(self) -> str:
+        """The table's name, quoted as Django quotes it."""
+        return names.quote(self.model._meta.db_table)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the primary key."""
+        return tuple(names.column(f.column) for f in self.model._meta.pk_fields if f.column)
+
+
+def find(label: str) -> type[Model]:
+    """
+    Return the model of a label, auto-created through models included.
+
+    Raises:
+        ConfigurationError: There is no such model, or it has no table of its own.
+    """
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        raise ConfigurationError(
+            f"There is no model {label}. Labels are written app_label.Model, e.g. auth.User."
+        ) from None
+    if model._meta.swapped:
+        raise ConfigurationError(
+            f"{label} has no table: it is swapped for {model._meta.swapped}. Name that one."
+        )
+    return model
+
+
+def canonical(model: type[Model]) -> type[Model]:
+    """
+    Return the model under whose label changes of a model's table are told.
+
+    That is the concrete model of a proxy and, where several models share one table, the first
+    that Django manages.
+    """
+    concrete: type[Model] = model._meta.concrete_model or model
+    table = names.quote(concrete._meta.db_table)
+    twins = [
+        other
+        for other in apps.get_models(include_auto_created=True)
+        if not other._meta.proxy and names.quote(other._meta.db_table) == table
+    ]
+    managed = [twin for twin in twins if twin._meta.managed]
+    return next(iter(managed or twins), concrete)
+
+
+def expand(model: type[Model]) -> tuple[type[Model], ...]:
+    """Return the models whose tables hold a row of ``model``: itself and its concrete parents."""
+    concrete = model._meta.concrete_model or model
+    found = [concrete, *concrete._meta.get_parent_list()]
+    return tuple(dict.fromkeys(canonical(each) for each in found))
+
+
+def build(
+    models: Iterable[type[Model]],
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    channel: str = CHANNEL,
+    transport: str = "notify",
+) -> list[Registration]:
+    """
+    Return one registration for every table that the models need.
+
+    Args:
+        models: What is observed.
+        options: What the project says about models, by label: ``columns``, ``always``,
+            ``transport``.
+        channel: The NOTIFY channel.
+        transport: How changes travel where the options do not say.
+
+    Raises:
+        ConfigurationError: An option is unknown, or names a field that is none.
+    """
+    given = {canonical(find(label)): dict(each) for label, each in (options or {}).items()}
+    wanted = dict.fromkeys(each for model in models for each in expand(model))
+    return [
+        _configured(
+            Registration(model=model, channel=channel, transport=transport), given.get(model, {})
+        )
+        for model in wanted
+    ]
+
+
+def _configured(registration: Registration, options: Mapping[str, Any]) -> Registration:
+    title = registration.title
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise ConfigurationError(
+            f"PGOBSERVE['MODELS'] has no option {', '.join(unknown)} for {title}. "
+            f"It knows: {', '.join(OPTIONS)}."
+        )
+    transport = options.get("transport", registration.transport)
+    if transport not in TRANSPORTS:
+        raise ConfigurationError(
+            f"There is no transport {transport!r} for {title}. There is: {', '.join(TRANSPORTS)}."
+        )
+    always = options.get("always")
+    if always not in (None, True, False):
+        raise ConfigurationError(f"The option always of {title} must be True or False.")
+    columns = options.get("columns")
+    if columns is not None:
+        columns = _columns(registration.model, columns)
+    return replace(registration, columns=columns, always=always, transport=transport)
+
+
+def _columns(model: type[Model], fields: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns of this table behind names of fields; a parent's are in its own table."""
+    if isinstance(fields, str):
+        raise ConfigurationError(
+            f"The option columns of {model._meta.label} must be a list of field names, not a string."
+        )
+    columns = []
+    for name in fields:
+        try:
+            field = model._meta.get_field(name)
+        except FieldDoesNotExist:
+            raise ConfigurationError(
+                f"{model._meta.label} has no field {name}, which its option columns names."
+            ) from None
+        column = getattr(field, "column", None)
+        if column is None:
+            raise ConfigurationError(
+                f"The field {model._meta.label}.{name} has no column, so the option columns "
+                "can't name it. For a many-to-many field observe the through model."
+            )
+        if field in model._meta.local_fields:
+            columns.append(names.column(column))
+    return tuple(dict.fromkeys(columns))

@@ -1,0 +1,196 @@
+"""Judge what the catalog has against what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from django.db import DEFAULT_DB_ALIAS
+
+from pgobserve.triggers import compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.values import Found, Relation, Trigger
+
+
+class State(StrEnum):
+    """How a table's triggers stand, the worst first."""
+
+    MISSING = "missing"
+    DISABLED = "disabled"
+    TAMPERED = "tampered"
+    OUTDATED = "outdated"
+    LEAF_MISSING = "leaf missing"
+    ORPHAN = "orphan"
+    OK = "ok"
+
+
+_SENTENCES = {
+    State.MISSING: "Changes of {title} are not observed yet",
+    State.DISABLED: "A trigger on the table of {title} is disabled, so changes are not told",
+    State.TAMPERED: "A trigger of {title} was changed by somebody else since it was installed",
+    State.OUTDATED: "The triggers of {title} are not those that this version and model want",
+    State.LEAF_MISSING: "A partition of {title} has no triggers, so writes to it are not told",
+    State.ORPHAN: "A table that belongs to no model has our triggers",
+    State.OK: "Changes of {title} are observed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """
+    How one table stands.
+
+    Attributes:
+        title: Label of the model for people; of an orphan, the label that it was made for.
+        table: Schema and name of the table; the name asked for if there is none.
+        state: The state.
+        detail: What exactly was found; empty if all is well.
+        always: Whether the triggers fire for replication as well.
+        parts: Number of partitions.
+        using: Alias of the database.
+    """
+
+    title: str
+    table: str
+    state: State
+    detail: str = ""
+    always: bool = False
+    parts: int = 0
+    using: str = DEFAULT_DB_ALIAS
+
+    @property
+    def sentence(self) -> str:
+        """What is the matter, with the command that mends it."""
+        text = _SENTENCES[self.state].format(title=self.title)
+        return f"{text}: run {self.command}" if self.command else f"{text}."
+
+    @property
+    def command(self) -> str:
+        """The command that mends it; empty if all is well."""
+        database = "" if self.using == DEFAULT_DB_ALIAS else f" --database {self.using}"
+        if self.state is State.OK:
+            return ""
+        if self.state is State.ORPHAN:
+            return f"manage.py pgobserve uninstall --orphans{database}"
+        return f"manage.py pgobserve install {self.title}{database}"
+
+
+def judge(
+    registration: Registration,
+    table: Relation | None,
+    found: Mapping[int, Mapping[str, Found]],
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Status:
+    """
+    Judge one table.
+
+    Args:
+        registration: What is wanted.
+        table: The table, None if there is none.
+        found: All triggers of ours, as :func:`pgobserve.triggers.catalog.triggers` returns them.
+        using: Alias of the database, for the message.
+    """
+    if table is None:
+        detail = f"there is no table {registration.table}: run manage.py migrate first"
+        return Status(
+            title=registration.title,
+            table=registration.model._meta.db_table,
+            state=State.MISSING,
+            detail=detail,
+            using=using,
+        )
+    always = is_always(registration, found.get(table.oid, {}))
+    wanted = compiler.wanted(registration, table, always=always)
+    state, detail = _worst(registration, table, wanted, found)
+    return Status(
+        title=registration.title,
+        table=str(table),
+        state=state,
+        detail=detail,
+        always=always,
+        parts=len(table.parts),
+        using=using,
+    )
+
+
+def is_always(registration: Registration, on_table: Mapping[str, Found]) -> bool:
+    """Say whether the triggers should fire always: as registered, else as they were installed."""
+    if registration.always is not None:
+        return registration.always
+    return any(each.comment is not None and each.comment.always for each in on_table.values())
+
+
+def _worst(
+    registration: Registration,
+    table: Relation,
+    wanted: Mapping[str, Trigger],
+    found: Mapping[int, Mapping[str, Found]],
+) -> tuple[State, str]:
+    unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
+    problems = _problems(table, wanted, found.get(table.oid, {}))
+    for part in table.parts:
+        for state, detail in _problems(part, wanted, found.get(part.oid, {})):
+            told = State.LEAF_MISSING if state is State.MISSING else state
+            problems.append((told, detail))
+    if unknown and not any(state is State.MISSING for state, _ in problems):
+        detail = f"{table} has no column {', '.join(unknown)}: run manage.py migrate first"
+        return State.OUTDATED, detail
+    order = list(State)
+    return min(problems, key=lambda p: order.index(p[0]), default=(State.OK, ""))
+
+
+def _problems(
+    table: Relation, wanted: Mapping[str, Trigger], on_table: Mapping[str, Found]
+) -> list[tuple[State, str]]:
+    missing = sorted(set(wanted) - set(on_table))
+    problems = []
+    if missing:
+        problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
+    for name, each in on_table.items():
+        if each.trigger != wanted[name]:
+            problems.append((_why(wanted[name], each), f"{name} on {table}"))
+    return problems
+
+
+def _why(wanted: Trigger, found: Found) -> State:
+    if found.trigger.enabled in "DR":
+        return State.DISABLED
+    if found.comment is None or found.comment.fingerprint != found.trigger.fingerprint():
+        return State.TAMPERED
+    return State.OUTDATED
+
+
+def orphans(
+    found: Mapping[int, Mapping[str, Found]],
+    known: frozenset[int],
+    schemas: frozenset[str],
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+) -> list[Status]:
+    """
+    Return the tables with triggers of ours that belong to no model.
+
+    Args:
+        found: All triggers of ours.
+        known: Object ids of the tables, partitions included, that belong to models.
+        schemas: The schemas that this project's tables are in; others may be another project's.
+        using: Alias of the database, for the message.
+    """
+    return [
+        Status(
+            title=next((e.comment.label for e in on_table.values() if e.comment), "?"),
+            table=str(table),
+            state=State.ORPHAN,
+            detail=f"{table} has our triggers and no model",
+            using=using,
+        )
+        for oid, on_table in found.items()
+        for table in [next(iter(on_table.values())).table]
+        if oid not in known and table.schema in schemas
+    ]
