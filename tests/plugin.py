@@ -11,17 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+
+import pytest
 
 from pgobserve.demo.environment import named_server
 from pgobserve.demo.postgres import embedded
 
-if TYPE_CHECKING:
-    import pytest
-
 _stack = contextlib.ExitStack()
 
 
+# First, because pytest-django's reads the settings.
+@pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> None:
