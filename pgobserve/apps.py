@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class PgObserveConfig(AppConfig):
@@ -11,3 +15,21 @@ class PgObserveConfig(AppConfig):
     name = "pgobserve"
     verbose_name = "PostgreSQL change feed"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks, and what follows ``migrate``."""
+        import_module("pgobserve.checks")
+        post_migrate.connect(install_after_migrate, dispatch_uid="pgobserve.install_after_migrate")
+
+
+def install_after_migrate(
+    app_config: AppConfig, using: str, verbosity: int = 1, **kwargs: Any
+) -> None:
+    """Install the triggers of an app's models, if ``INSTALL_ON_MIGRATE`` says so."""
+    # Imported late: the triggers are none of a process's business that never migrates.
+    from pgobserve import conf
+
+    if conf.get().INSTALL_ON_MIGRATE:
+        from pgobserve.cli import migrate
+
+        migrate.install_app(app_config.label, using=using, verbosity=verbosity)

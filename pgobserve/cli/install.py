@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from pgobserve.cli import targets
 from pgobserve.cli.console import EXIT_FAILED
-from pgobserve.exceptions import TriggerError
+from pgobserve.errors import TriggerError
 from pgobserve.triggers import installer
 from pgobserve.triggers.installer import Action
 

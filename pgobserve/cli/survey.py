@@ -31,19 +31,34 @@ def take(
         labels: Labels of models; none means all that the project observes, all others of this
             project that have our triggers, and the orphans.
     """
-    using = connection.alias
-    wanted = targets.registrations(labels, using=using)
+    wanted = targets.registrations(labels, using=connection.alias)
     found = catalog.triggers(connection)
-    if not labels:
-        wanted = [*wanted, *_others(wanted, found)]
+    if labels:
+        return _judged(connection, wanted, found)
+    wanted = [*wanted, *_others(wanted, found)]
+    return [*_judged(connection, wanted, found), *_orphans(connection, found)]
+
+
+def installed(connection: BaseDatabaseWrapper) -> list[tuple[Relation | None, Status]]:
+    """Return every table of this project that has triggers of ours, whoever observes it now."""
+    found = catalog.triggers(connection)
+    return [
+        *_judged(connection, _others((), found), found),
+        *_orphans(connection, found),
+    ]
+
+
+def _judged(
+    connection: BaseDatabaseWrapper,
+    wanted: Sequence[Registration],
+    found: Mapping[int, Mapping[str, Found]],
+) -> list[tuple[Relation | None, Status]]:
     tables = catalog.relations(connection, {each.table for each in wanted})
-    seen: list[tuple[Relation | None, Status]] = []
-    for each in wanted:
-        table = tables.get(each.table)
-        seen.append((table, state.judge(each, table, found, using=using)))
-    if not labels:
-        seen += _orphans(connection, found)
-    return seen
+    using = connection.alias
+    return [
+        (tables.get(each.table), state.judge(each, tables.get(each.table), found, using=using))
+        for each in wanted
+    ]
 
 
 def _others(

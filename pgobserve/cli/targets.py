@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from channels.routing import get_default_application
 from django.apps import apps
@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseError
 
 from pgobserve import conf
-from pgobserve.exceptions import ConfigurationError, TriggerError
+from pgobserve.errors import ConfigurationError, TriggerError
 from pgobserve.observer.registry import observed_models
 from pgobserve.triggers import registry
 
@@ -70,9 +70,10 @@ def registrations(
         ConfigurationError: A label is unknown or not in this database, or nothing is observed.
     """
     settings = conf.get()
-    options = settings.MODELS if isinstance(settings.MODELS, Mapping) else {}
     models = [registry.find(label) for label in labels] or _observed()
-    built = registry.build(models, options, channel=settings.CHANNEL, transport=settings.TRANSPORT)
+    built = registry.build(
+        models, _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
+    )
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
         strangers = ", ".join(each.title for each in built if each not in kept)
@@ -97,15 +98,52 @@ def recorded(comment: Comment) -> Registration | None:
     )
 
 
+def named() -> list[Registration]:
+    """
+    Return what ``PGOBSERVE["MODELS"]`` alone asks for.
+
+    Raises:
+        ConfigurationError: A label or an option there is wrong.
+    """
+    settings = conf.get()
+    models = [registry.find(label) for label in settings.MODELS]
+    return registry.build(
+        models, _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
+    )
+
+
+def _options() -> Mapping[str, Mapping[str, Any]]:
+    models = conf.get().MODELS
+    return models if isinstance(models, Mapping) else {}
+
+
 def _observed() -> list[type[Model]]:
     """Return the models of the consumers that ``ASGI_APPLICATION`` imports, and of ``MODELS``."""
-    named = [registry.find(label) for label in conf.get().MODELS]
+    listed = [registry.find(label) for label in conf.get().MODELS]
+    if not _import_consumers() and not listed:
+        raise ConfigurationError(
+            "Nothing says what to observe: ASGI_APPLICATION is not set. Set it, list labels in "
+            "PGOBSERVE['MODELS'], or name them in the command."
+        )
+    return [*observed_models(), *listed]
+
+
+def _import_consumers() -> bool:
+    """Import the project's consumers; return False if the project has none."""
     try:
         get_default_application()
     except ImproperlyConfigured as error:
-        if not named:
-            raise ConfigurationError(
-                f"Nothing says what to observe. {error} Set ASGI_APPLICATION, list labels in "
-                "PGOBSERVE['MODELS'], or name them in the command."
-            ) from error
-    return [*observed_models(), *named]
+        if str(error).startswith("Cannot find ASGI_APPLICATION setting"):
+            return False
+        reason: BaseException = error.__context__ or error
+        raise _not_imported(reason) from error
+    except Exception as error:
+        raise _not_imported(error) from error
+    return True
+
+
+def _not_imported(reason: BaseException) -> ConfigurationError:
+    return ConfigurationError(
+        "The consumers that say what to observe can't be imported: ASGI_APPLICATION fails with "
+        f"{type(reason).__name__}: {reason}. Mend it, or name labels in the command."
+    )

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from pgobserve.cli import survey, targets
 from pgobserve.cli.console import EXIT_FAILED
-from pgobserve.exceptions import TriggerError
+from pgobserve.errors import TriggerError
 from pgobserve.triggers import installer
 from pgobserve.triggers.installer import Action
 from pgobserve.triggers.state import State
@@ -30,7 +30,7 @@ def run(
 ) -> None:
     """Uninstall table after table, each in a transaction of its own."""
     connection = targets.connect(database)
-    seen = survey.take(connection, labels)
+    seen = survey.take(connection, labels) if labels else survey.installed(connection)
     chosen = [
         (table, status)
         for table, status in seen

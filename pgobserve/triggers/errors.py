@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 from psycopg import errors
 
-from pgobserve.exceptions import TriggerError
+from pgobserve.errors import TriggerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

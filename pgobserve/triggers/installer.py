@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
 
-from pgobserve.exceptions import TriggerError
+from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, compiler, state
 from pgobserve.triggers.errors import explained
 from pgobserve.triggers.state import State

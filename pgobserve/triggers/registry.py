@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 
-from pgobserve.exceptions import ConfigurationError
+from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
 from pgobserve.wire import CHANNEL
 

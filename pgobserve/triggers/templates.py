@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from pgobserve.exceptions import TemplatesMissing
+from pgobserve.errors import TemplatesMissing
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

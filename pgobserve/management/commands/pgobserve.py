@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from pgobserve.cli import install, status, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
-from pgobserve.exceptions import PgObserveError
+from pgobserve.errors import PgObserveError
 from pgobserve.triggers.installer import LOCK_TIMEOUT
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ DJANGOS = (
     "no_color",
     "force_color",
     "skip_checks",
+    "stdout",
+    "stderr",
 )
 
 

@@ -1,0 +1,77 @@
+"""System checks: the settings at every start, the triggers with ``check --database``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from pgobserve import conf
+from pgobserve.cli import survey, targets
+from pgobserve.errors import PgObserveError
+from pgobserve.triggers.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgobserve.triggers.state import Status
+
+#: The identifiers, as ``SILENCED_SYSTEM_CHECKS`` takes them.
+BAD_SETTINGS = "pgobserve.E001"
+NOT_CHECKED = "pgobserve.W002"
+STATES = {
+    State.MISSING: "pgobserve.W011",
+    State.OUTDATED: "pgobserve.W012",
+    State.TAMPERED: "pgobserve.W013",
+    State.DISABLED: "pgobserve.W014",
+    State.LEAF_MISSING: "pgobserve.W015",
+    State.ORPHAN: "pgobserve.W016",
+}
+
+
+@register()
+def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """Check that ``PGOBSERVE`` can be used as it is."""
+    try:
+        conf.get()
+        targets.named()
+    except PgObserveError as error:
+        return [Error(str(error), hint="Correct the setting PGOBSERVE.", id=BAD_SETTINGS)]
+    return []
+
+
+@register(Tags.database)
+def check_triggers(
+    app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check the triggers of all that is observed; ``migrate`` does this too, before it begins."""
+    found: list[CheckMessage] = []
+    for using in databases or ():
+        if connections[using].vendor == "postgresql":
+            found += _check_database(using)
+    return found
+
+
+def _check_database(using: str) -> list[CheckMessage]:
+    try:
+        seen = survey.take(targets.connect(using))
+    except (PgObserveError, DatabaseError) as error:
+        text = f"The triggers of the database {using!r} could not be checked: {error}"
+        return [Warning(text, id=NOT_CHECKED)]
+    return [
+        _message(status)
+        for table, status in seen
+        # A table that is not there yet is for migrate to make, and tells us afterwards.
+        if status.state is not State.OK and table is not None
+    ]
+
+
+def _message(status: Status) -> CheckMessage:
+    return Warning(
+        f"{status.sentence.partition(': run')[0]}: {status.detail}.",
+        hint=f"Run {status.command}.",
+        obj=status.title,
+        id=STATES[status.state],
+    )
