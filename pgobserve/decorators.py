@@ -119,7 +119,7 @@ def _detached_action(method: Callable[..., Awaitable[Any]]) -> AsyncMethod:
 
         async def run() -> None:
             try:
-                await self.reply_with(
+                await self._reply_with(
                     await method(self, *args, **kwargs), action=action, request_id=request_id
                 )
             except asyncio.CancelledError:

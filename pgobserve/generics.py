@@ -100,7 +100,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         for permission in self._object_permissions(action, kwargs):
             given = decide_object(permission, self.scope, self, action, obj, kwargs)
             if not (async_to_sync(_awaited)(given) if isawaitable(given) else given):
-                self.permission_denied(permission)
+                self._refused(permission)
 
     def _object_permissions(self, action: str, kwargs: Mapping[str, Any]) -> list[Any]:
         if type(self).get_permissions is AsyncAPIConsumer.get_permissions:
@@ -139,9 +139,11 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
 
 def _look_up(queryset: QuerySet[Any], field: str, value: Any) -> Any:
-    # True would be found as 1.
+    # True would be found as 1, and 1.5 too.
     if value is None or isinstance(value, (bool, dict, list)):
         raise Http404
+    if isinstance(value, float) and not value.is_integer():
+        value = str(value)
     try:
         return queryset.get(**{field: value})
     except (ObjectDoesNotExist, *_NO_KEY):

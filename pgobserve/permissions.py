@@ -8,35 +8,20 @@ async, composed by ``&``, ``|`` and ``~``; DRF's own permission classes can be u
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from rest_framework import permissions as drf
 
-from pgobserve.scope_utils import HTTP_METHODS, drf_request, ensure_async
+from pgobserve._asking import Answer, Asked, Case, Question, Scope, answer, ask, chain, negated
+from pgobserve.scope_utils import HTTP_METHODS, drf_request
 
 if TYPE_CHECKING:
     from pgobserve.consumers import AsyncAPIConsumer
 
-Scope = Mapping[str, Any]
-Answer = bool | Awaitable[bool]
-Question = Literal["can_connect", "has_permission", "has_object_permission"]
 #: What ``permission_classes`` holds: classes, or compositions of them.
 PermissionClass = Callable[[], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What a permission is asked about."""
-
-    scope: Scope
-    consumer: AsyncAPIConsumer
-    action: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    instance: Any = None
-    message: Any = None
 
 
 class OperationHolderMixin:
@@ -135,7 +120,7 @@ class IsAuthenticated(BasePermission):
         return bool(user and user.pk and user.is_authenticated)
 
 
-class WrappedDRFPermission(BasePermission):
+class WrappedDRFPermission(BasePermission, Asked):
     """A permission of DRF, asked with a request made from the scope."""
 
     mapped_actions: Mapping[str, str] = HTTP_METHODS
@@ -174,7 +159,7 @@ class WrappedDRFPermission(BasePermission):
         return given
 
 
-class _Operation(BasePermission):
+class _Operation(BasePermission, Asked):
     """
     A composition.
 
@@ -197,10 +182,6 @@ class _Operation(BasePermission):
         case = Case(scope, consumer, "connect", message=message)
         return await answer(self, "can_connect", case)
 
-    def ask(self, question: Question, case: Case) -> Answer:
-        """Put the question to the operands."""
-        raise NotImplementedError
-
 
 class AND(_Operation):
     """Both operands must agree."""
@@ -210,7 +191,7 @@ class AND(_Operation):
 
     def ask(self, question: Question, case: Case) -> Answer:
         """Ask the second operand if the first agrees."""
-        return _chain(((self.op1, question), (self.op2, question)), case, until=False)
+        return chain(((self.op1, question), (self.op2, question)), case, until=False)
 
 
 class OR(_Operation):
@@ -225,7 +206,7 @@ class OR(_Operation):
         if question == "has_object_permission":
             # An operand that refuses the action has no say about its object; as in DRF.
             operands = tuple(_Whole(operand) for operand in operands)
-        return _chain(tuple((operand, question) for operand in operands), case, until=True)
+        return chain(tuple((operand, question) for operand in operands), case, until=True)
 
 
 class NOT(_Operation):
@@ -238,7 +219,7 @@ class NOT(_Operation):
     def ask(self, question: Question, case: Case) -> Answer:
         """Ask the operand and say the opposite."""
         given = ask(self.op1, question, case)
-        return _negated(given) if isawaitable(given) else not given
+        return negated(given) if isawaitable(given) else not given
 
 
 class _Whole(_Operation):
@@ -250,7 +231,7 @@ class _Whole(_Operation):
 
     def ask(self, question: Question, case: Case) -> Answer:
         """Ask both questions."""
-        return _chain(
+        return chain(
             ((self.op1, "has_permission"), (self.op1, "has_object_permission")), case, until=False
         )
 
@@ -304,44 +285,6 @@ def decide_object(
     return ask(permission, "has_object_permission", case)
 
 
-def ask(permission: Any, question: Question, case: Case) -> Answer:
-    """Put a question to any permission, in the thread that this is called in."""
-    if isinstance(permission, (_Operation, WrappedDRFPermission)):
-        return permission.ask(question, case)
-    common = {"scope": case.scope, "consumer": case.consumer}
-    given: Answer
-    if question == "can_connect":
-        given = permission.can_connect(**common, message=case.message)
-    elif question == "has_permission":
-        given = permission.has_permission(**common, action=case.action, **case.kwargs)
-    elif hasattr(permission, "has_object_permission"):
-        given = permission.has_object_permission(
-            **common, action=case.action, instance=case.instance, **case.kwargs
-        )
-    else:
-        given = True
-    return given
-
-
-async def answer(permission: Any, question: Question, case: Case) -> bool:
-    """Put a question to any permission: in a thread if it is, or contains, a synchronous one."""
-    if needs_thread(permission, question):
-        return bool(await ensure_async(ask)(permission, question, case))
-    given = ask(permission, question, case)
-    return bool(await given if isawaitable(given) else given)
-
-
-def needs_thread(permission: Any, question: Question) -> bool:
-    """Return whether answering may block."""
-    if isinstance(permission, _Operation):
-        return any(needs_thread(operand, question) for operand in permission.operands)
-    if isinstance(permission, WrappedDRFPermission):
-        return True
-    if getattr(type(permission), question, None) is BasePermission.has_object_permission:
-        return False
-    return not iscoroutinefunction(getattr(permission, question, None))
-
-
 def judges_objects(permission: Any) -> bool:
     """Return whether a permission has anything to say about objects."""
     if isinstance(permission, _Operation):
@@ -351,33 +294,3 @@ def judges_objects(permission: Any) -> bool:
         return of_class is not drf.BasePermission.has_object_permission
     of_class = getattr(type(permission), "has_object_permission", None)
     return of_class not in {None, BasePermission.has_object_permission}
-
-
-def _chain(steps: tuple[tuple[Any, Question], ...], case: Case, *, until: bool) -> Answer:
-    """Ask one after the other until an answer equals ``until``."""
-    for index, (permission, question) in enumerate(steps):
-        given = ask(permission, question, case)
-        if isawaitable(given):
-            return _chain_later(given, steps[index + 1 :], case, until=until)
-        if bool(given) is until:
-            return until
-    return not until
-
-
-async def _chain_later(
-    first: Awaitable[bool],
-    steps: tuple[tuple[Any, Question], ...],
-    case: Case,
-    *,
-    until: bool,
-) -> bool:
-    if bool(await first) is until:
-        return until
-    for permission, question in steps:
-        if await answer(permission, question, case) is until:
-            return until
-    return not until
-
-
-async def _negated(given: Awaitable[bool]) -> bool:
-    return not await given

@@ -44,7 +44,7 @@ def ensure_async(method: Callable[..., Any]) -> Callable[..., Any]:
     return in_thread
 
 
-class _ScopeRequest(HttpRequest):
+class ScopeRequest(HttpRequest):
     """A request that knows how it came; Django's own assumes ``http``."""
 
     def __init__(self, scheme: str) -> None:
@@ -63,7 +63,7 @@ class _ScopeRequest(HttpRequest):
         self._read_started = False
 
 
-def request_from_scope(scope: Mapping[str, Any]) -> _ScopeRequest:
+def request_from_scope(scope: Mapping[str, Any]) -> ScopeRequest:
     """
     Return an ``HttpRequest`` with the path, session, user, headers and cookies of ``scope``.
 
@@ -72,7 +72,7 @@ def request_from_scope(scope: Mapping[str, Any]) -> _ScopeRequest:
     """
     from django.contrib.auth.models import AnonymousUser
 
-    request = _ScopeRequest("https" if scope.get("scheme") in {"https", "wss"} else "http")
+    request = ScopeRequest("https" if scope.get("scheme") in {"https", "wss"} else "http")
     request.path = request.path_info = scope.get("path") or ""
     request.session = scope.get("session")  # type: ignore[assignment]
     request.user = scope.get("user") or AnonymousUser()
@@ -82,7 +82,7 @@ def request_from_scope(scope: Mapping[str, Any]) -> _ScopeRequest:
 
 
 def _meta(scope: Mapping[str, Any]) -> dict[str, str]:
-    meta = {"HTTP_CONTENT_TYPE": "application/json", "HTTP_ACCEPT": "application/json"}
+    meta: dict[str, str] = {}
     query_string = scope.get("query_string") or b""
     meta["QUERY_STRING"] = (
         query_string if isinstance(query_string, str) else query_string.decode("latin-1")
@@ -95,8 +95,12 @@ def _meta(scope: Mapping[str, Any]) -> dict[str, str]:
     for raw_name, raw_value in scope.get("headers") or ():
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         meta[name] = value
-        meta[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    return meta
+        # "x_user" must not pass for "X-User", which a proxy may have set.
+        if "_" not in name:
+            key = f"HTTP_{name.upper().replace('-', '_')}"
+            meta[key] = f"{meta[key]},{value}" if key in meta else value
+    # What the handshake says of its own content is not true of a message's.
+    return meta | {"HTTP_CONTENT_TYPE": "application/json", "HTTP_ACCEPT": "application/json"}
 
 
 def drf_request(

@@ -1,0 +1,207 @@
+"""
+A WebSocket that survives: what its handlers raise is logged, what it started ends with it.
+
+What the messages mean is the business of ``consumers.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from channels.exceptions import InvalidChannelLayerError, StopConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from pgobserve import _json
+from pgobserve.exceptions import ClientDisconnected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterable
+
+logger = logging.getLogger(__name__)
+
+#: Where an exception must reach the server: there is no socket to answer on.
+_LIFE_CYCLE = frozenset({"websocket.connect", "websocket.disconnect"})
+
+
+class JsonSocket(AsyncJsonWebsocketConsumer):
+    """
+    The base of ``AsyncAPIConsumer``.
+
+    Attributes:
+        groups: The channel-layer groups that this socket is in.
+        detached_tasks: What runs detached now, by method name.
+    """
+
+    groups: set[str]  # type: ignore[assignment]
+    detached_tasks: dict[str, list[asyncio.Task[Any]]]
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+    _in_use = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember how to make another one, see ``__call__``."""
+        socket = super().__new__(cls)
+        socket._made_with = (args, kwargs)
+        socket.detached_tasks = defaultdict(list)
+        return socket
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.groups = set(self.groups or ())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """
+        Serve one socket.
+
+        An instance may be given as the application, as some projects do: the first socket is served
+        by it and every further one by a new instance, so that sockets never share one.
+        """
+        if self._in_use:
+            args, kwargs = self._made_with
+            await type(self)(*args, **kwargs)(scope, receive, send)
+            return
+        self._in_use = True
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.closed()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Hand a message to its handler; what a handler raises is logged and the socket lives."""
+        try:
+            await super().dispatch(message)
+        except StopConsumer:
+            raise
+        except ClientDisconnected:
+            logger.debug("The client left before it was answered.")
+        except Exception:
+            if message.get("type") in _LIFE_CYCLE:
+                raise
+            logger.exception("A handler of %s failed.", message.get("type"))
+
+    async def websocket_receive(self, message: Any) -> None:
+        """Take one frame of the client."""
+        async with self.serving():
+            await super().websocket_receive(message)
+
+    async def websocket_disconnect(self, message: Any) -> None:
+        """End what runs detached, leave the groups, and call ``disconnect``."""
+        await self._cancel_all_detached()
+        try:
+            await super().websocket_disconnect(message)
+        except StopConsumer:
+            self.groups = set()
+            raise
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Surround the dispatch of one frame, its reply included; for subclasses."""
+        yield
+
+    async def closed(self) -> None:
+        """
+        Clean up, once, when the application's call for this socket ends for whatever reason.
+
+        ``disconnect`` is not called when the server cancels the call or when something raised. An
+        override must call this one.
+        """
+        await self._cancel_all_detached()
+        groups, self.groups = self.groups, set()
+        for group in groups:
+            try:
+                await self.channel_layer.group_discard(group, self.channel_name)
+            except Exception:
+                logger.exception("Could not leave the channel-layer group %s.", group)
+
+    # Frames
+
+    async def send_json(self, content: Any, close: bool = False) -> None:
+        """Encode and send a frame."""
+        await self.send_frame(await self.encode_json(content))
+        if close:
+            await self.close(close)
+
+    async def send_frame(self, text: str) -> None:
+        """
+        Send an encoded frame.
+
+        Raises:
+            ClientDisconnected: The socket is gone.
+        """
+        try:
+            await self.send(text_data=text)
+        except OSError as error:
+            raise ClientDisconnected(*error.args) from error
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """Return JSON, with what DRF can render: dates, decimals, UUIDs, lazy strings."""
+        return _json.encode(content)
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        """Return what JSON says; numbers that JSON doesn't have are refused."""
+        return _json.decode(text_data)
+
+    # Groups of the channel layer
+
+    async def add_group(self, name: str) -> None:
+        """Join a channel-layer group; it is left when the socket closes."""
+        if name not in self.groups:
+            await self._layer().group_add(name, self.channel_name)
+            self.groups = {*self.groups, name}
+
+    async def remove_group(self, name: str) -> None:
+        """Leave a channel-layer group."""
+        if name in self.groups:
+            await self._layer().group_discard(name, self.channel_name)
+            self.groups = {*self.groups} - {name}
+
+    def _layer(self) -> Any:
+        layer: Any = self.channel_layer
+        if layer is None:
+            raise InvalidChannelLayerError(
+                f"{type(self).__name__} uses a channel-layer group, but no channel layer is "
+                f"configured under {self.channel_layer_alias!r}: set CHANNEL_LAYERS."
+            )
+        return layer
+
+    # Detached tasks
+
+    def start_detached(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``work`` in a task that ends with the socket at the latest."""
+        task = asyncio.create_task(work, name=f"{type(self).__name__}.{name}")
+        self.detached_tasks.setdefault(name, []).append(task)
+        task.add_done_callback(lambda done: self._detached_done(name, done))
+        return task
+
+    async def cancel_detached(self, name: str) -> None:
+        """Cancel what runs detached under ``name`` and wait until it has ended."""
+        await _cancelled(self.detached_tasks.get(name, ()))
+
+    async def _cancel_all_detached(self) -> None:
+        await _cancelled(task for tasks in self.detached_tasks.values() for task in tasks)
+
+    def _detached_done(self, name: str, task: asyncio.Task[Any]) -> None:
+        tasks = self.detached_tasks.get(name, [])
+        if task in tasks:
+            tasks.remove(task)
+        if not tasks:
+            self.detached_tasks.pop(name, None)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ClientDisconnected):
+            logger.error("The detached %s failed.", task.get_name(), exc_info=error)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    # A detached action may itself ask for this; it can't wait for its own end.
+    others = [task for task in tasks if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
