@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.db import database_sync_to_async
-from django.http import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
@@ -15,6 +14,9 @@ from rest_framework.response import Response
 from pgobserve import _json
 from pgobserve._arguments import refuse_reserved
 from pgobserve.scope_utils import request_from_scope
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
 
 View = Callable[..., Any]
 
@@ -72,7 +74,7 @@ def _request(scope: Mapping[str, Any], method: str, message: Mapping[str, Any]) 
     return request
 
 
-def _shown(response: HttpResponseBase) -> Any:
+def _shown(response: HttpResponse) -> Any:
     if isinstance(response, Response):
         try:
             _json.encode(response.data)
@@ -82,7 +84,7 @@ def _shown(response: HttpResponseBase) -> Any:
             return response.data
     if isinstance(response, SimpleTemplateResponse):
         response.render()
-    content: bytes = response.getvalue()  # type: ignore[attr-defined]
+    content = response.getvalue()
     try:
         return content.decode()
     except UnicodeDecodeError:

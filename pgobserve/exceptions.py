@@ -16,6 +16,7 @@ from pgobserve.errors import (
 
 __all__ = [
     "ActionMissingException",
+    "ClientDisconnected",
     "ConfigurationError",
     "FeedUnavailable",
     "PayloadInvalid",
