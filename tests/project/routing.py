@@ -1,3 +1,11 @@
+"""The tutorial's routes, word for word."""
+
 from __future__ import annotations
 
-websocket_urlpatterns: list[object] = []
+from django.urls import re_path
+
+from tests.project import consumers
+
+websocket_urlpatterns = [
+    re_path(r"^ws/$", consumers.UserConsumer.as_asgi()),
+]

@@ -1,0 +1,50 @@
+"""What the terminal shows."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgobserve.demo.project.config import Config
+
+TEMPLATE = """
+  {bold}pgobserve demo{plain}   {url}
+
+  {dim}Open the page, then change its table from anywhere:{plain}
+
+    {psql}
+
+    UPDATE ship SET cargo = cargo + 25 WHERE name = 'Kittiwake';
+    DELETE FROM ship WHERE state = 'at sea';
+    INSERT INTO ship (name) VALUES ('Marigold');
+
+  {dim}The page has a box for SQL as well; only this machine can reach it.
+  PostgreSQL is {server}.{plain}
+
+  {dim}Stop with Ctrl-C.{plain}
+"""
+
+
+def starting(port: int, wanted: int) -> None:
+    """Say that it begins, and that the port is another one than is expected."""
+    if port != wanted:
+        print(f"Port {wanted} is taken, so the page is on port {port}.", flush=True)
+    print("Starting PostgreSQL and the page …", flush=True)
+
+
+def ready(config: Config, *, open_browser: bool) -> None:
+    """Say where the page is, and what to try."""
+    url = f"http://127.0.0.1:{config.port}/"
+    print(text(config, url, colour=sys.stdout.isatty()), flush=True)
+    if open_browser:
+        webbrowser.open(url)
+
+
+def text(config: Config, url: str, *, colour: bool) -> str:
+    """Return what a terminal shows, with or without its escapes."""
+    bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if colour else ("", "", "")
+    return TEMPLATE.format(
+        bold=bold, dim=dim, plain=plain, url=url, psql=config.psql, server=config.server
+    )

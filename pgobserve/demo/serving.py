@@ -1,0 +1,71 @@
+"""The Django part of the demo, in this process: migrate, fill, install, then Daphne."""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from pgobserve.demo.stopping import Stopping
+
+
+def prepare() -> None:
+    """Set Django up, make the tables, fill them and install the triggers: as you would, in one go."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "pgobserve.demo.project.settings"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from pgobserve.demo.project.fleet import settle
+
+    call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
+    settle()
+    output = StringIO()
+    call_command("pgobserve", "install", stdout=output, stderr=output)
+    _close_connections()
+
+
+def serve(listener: socket.socket, signals: Stopping, ready: Callable[[], None]) -> None:
+    """
+    Run Daphne on a socket that listens already, until a signal.
+
+    Args:
+        listener: The socket.
+        signals: Told to stop the server in order, in place of raising.
+        ready: Called once the page can be opened.
+
+    Raises:
+        RuntimeError: The server ended without being asked to.
+    """
+    from daphne.server import Server
+    from twisted.internet import reactor
+
+    from pgobserve.demo.project.asgi import application
+
+    server = Server(
+        application,
+        endpoints=[f"fd:fileno={listener.fileno()}"],
+        signal_handlers=False,  # ours know of SIGHUP as well
+        ready_callable=ready,
+        server_name="pgobserve",
+        application_close_timeout=2,
+    )
+
+    def stop() -> None:
+        reactor.callFromThread(server.stop)
+
+    with signals.instead(stop):
+        server.run()
+    if not signals.requested:
+        raise RuntimeError("The web server ended by itself; a message above may say why.")
+
+
+def _close_connections() -> None:
+    from django.db import connections
+
+    connections.close_all()
