@@ -1,1 +1,1 @@
-DROP FUNCTION IF EXISTS pgobserve.{function}()
+DROP FUNCTION IF EXISTS pgobserve.{function}() CASCADE

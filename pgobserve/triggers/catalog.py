@@ -96,14 +96,14 @@ def search_path(connection: BaseDatabaseWrapper) -> frozenset[str]:
     return frozenset(schema for (schema,) in _fetch(connection, _SCHEMAS))
 
 
-def functions(found: Mapping[int, Mapping[str, Found]]) -> dict[str, int]:
-    """Return our functions, and how many triggers use each."""
-    uses: dict[str, int] = defaultdict(int)
-    for on_table in found.values():
-        for each in on_table.values():
-            if each.trigger.function_schema == names.SCHEMA:
-                uses[each.trigger.function] += 1
-    return uses
+def functions(found: Mapping[int, Mapping[str, Found]]) -> set[str]:
+    """Return the names of our functions that these triggers use."""
+    return {
+        each.trigger.function
+        for on_table in found.values()
+        for each in on_table.values()
+        if each.trigger.function_schema == names.SCHEMA
+    }
 
 
 def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[Relation]]:

@@ -20,7 +20,7 @@ from pgobserve.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pgobserve.triggers.registry import Registration
 
@@ -91,20 +91,32 @@ def body(registration: Registration, operation: Operation) -> str:
 
 
 def install_statements(
-    registration: Registration, table: Relation, *, always: bool
+    registration: Registration, table: Relation, *, always: bool, unused: Iterable[str] = ()
 ) -> Iterator[str]:
-    """Yield the statements that install a table's triggers, or bring them up to date."""
+    """
+    Yield the statements that install a table's triggers, or bring them up to date.
+
+    Args:
+        registration: What is wanted.
+        table: The table.
+        always: Whether to fire under ``session_replication_role = replica`` too.
+        unused: Functions that its triggers use now and that nobody will use then.
+    """
     triggers = wanted(registration, table, always=always)
     yield render("serialize.v1")
     yield render("schema.v1")
     for trigger in triggers.values():
         yield _function(trigger)
-    for relation in (table, *table.parts):
-        for operation, name in TRIGGER_NAMES.items():
-            yield from _trigger(registration, relation, operation, triggers[name], always=always)
+    for operation, name in TRIGGER_NAMES.items():
+        trigger = triggers[name]
+        yield from _trigger(registration, table.identifier, operation, trigger, always=always)
+        if table.kind == "p":
+            yield from _on_partitions(registration, table, operation, trigger, always=always)
+    for function in unused:
+        yield drop_function(function)
 
 
-def uninstall_statements(tables: tuple[Relation, ...], functions: tuple[str, ...]) -> Iterator[str]:
+def uninstall_statements(tables: Iterable[Relation], functions: Iterable[str]) -> Iterator[str]:
     """Yield the statements that remove our triggers from tables, their functions, and the schema."""
     yield render("serialize.v1")
     for relation in tables:
@@ -136,9 +148,25 @@ def _function(trigger: Trigger) -> str:
     )
 
 
-def _trigger(
+def _on_partitions(
     registration: Registration,
     table: Relation,
+    operation: Operation,
+    trigger: Trigger,
+    *,
+    always: bool,
+) -> Iterator[str]:
+    # The partitions are found when this runs: a migration meets others than those of today.
+    mark = sql.SQL("\0")
+    for statement in _trigger(registration, mark, operation, trigger, always=always):
+        text = statement.replace("%", "%%").replace("\0", "%s")
+        root = table.identifier.as_string(None)
+        yield render("each_partition.v1", root=root, statement=text)
+
+
+def _trigger(
+    registration: Registration,
+    table: sql.Composable,
     operation: Operation,
     trigger: Trigger,
     *,
@@ -148,13 +176,13 @@ def _trigger(
     yield render(
         "trigger.v1",
         trigger=name,
-        table=table.identifier,
+        table=table,
         event=sql.SQL(EVENTS[operation]),
         transition_tables=sql.SQL(_referencing(trigger)),
         function=sql.Identifier(trigger.function),
     )
     if always:
-        yield render("enable_always.v1", trigger=name, table=table.identifier)
+        yield render("enable_always.v1", trigger=name, table=table)
     comment = Comment(
         label=registration.label,
         columns=registration.columns,
@@ -163,7 +191,7 @@ def _trigger(
         channel=registration.channel,
         fingerprint=trigger.fingerprint(),
     )
-    yield render("comment.v1", trigger=name, table=table.identifier, comment=comment.text())
+    yield render("comment.v1", trigger=name, table=table, comment=comment.text())
 
 
 def _referencing(trigger: Trigger) -> str:

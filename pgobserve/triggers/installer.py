@@ -14,11 +14,12 @@ from pgobserve.triggers.errors import explained
 from pgobserve.triggers.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.state import Status
     from pgobserve.triggers.values import Found, Relation
 
 #: Seconds to wait for a lock: whoever writes meanwhile waits behind us.
@@ -74,16 +75,54 @@ def install(
     connection = connections[using]
     with explained(registration.title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
-        table = target(connection, registration)
-        found = catalog.triggers(connection)
-        before = state.judge(registration, table, found, using=using)
-        if before.state is State.OK:
-            return _outcome(registration, table, Action.UNCHANGED, before.state)
-        always = state.is_always(registration, found.get(table.oid, {}))
-        _run(connection, compiler.install_statements(registration, table, always=always))
-        _drop_unused(connection, found, table)
-        done = Action.INSTALLED if before.state is State.MISSING else Action.UPDATED
-        return _outcome(registration, table, done, before.state)
+        plan = make_plan(connection, registration)
+        done = Action.INSTALLED if plan.before.state is State.MISSING else Action.UPDATED
+        if plan.before.state is State.OK:
+            done = Action.UNCHANGED
+        else:
+            _run(connection, plan.statements)
+        return Outcome(
+            title=registration.title,
+            table=str(plan.table),
+            action=done,
+            was=plan.before.state,
+            parts=len(plan.table.parts),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    What an installation comes to.
+
+    Attributes:
+        table: The table.
+        before: How it stands now.
+        statements: What makes it right; needless if it is.
+    """
+
+    table: Relation
+    before: Status
+    statements: tuple[str, ...]
+
+
+def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Plan:
+    """
+    Find out what is to be done for a table.
+
+    Raises:
+        TriggerError: There is no such table, or it can't have our triggers.
+    """
+    table = target(connection, registration)
+    found = catalog.triggers(connection)
+    before = state.judge(registration, table, found, using=connection.alias)
+    always = state.is_always(registration, found.get(table.oid, {}))
+    wanted = {
+        each.function for each in compiler.wanted(registration, table, always=always).values()
+    }
+    unused = [name for name in _only_here(found, _oids(table)) if name not in wanted]
+    statements = compiler.install_statements(registration, table, always=always, unused=unused)
+    return Plan(table, before, tuple(statements))
 
 
 def uninstall(
@@ -110,8 +149,8 @@ def uninstall(
         touched = tuple(each for each in (table, *table.parts) if each.oid in found)
         if not touched:
             return Outcome(title=title, table=str(table), action=Action.ABSENT, was=State.MISSING)
-        unused = _unused(found, {each.oid for each in touched})
-        _run(connection, compiler.uninstall_statements(touched, unused))
+        functions = _only_here(found, _oids(table))
+        _run(connection, compiler.uninstall_statements(touched, functions))
         return Outcome(
             title=title,
             table=str(table),
@@ -163,8 +202,13 @@ def _prepare(connection: BaseDatabaseWrapper, lock_timeout: float) -> None:
             )
         cursor.execute(
             "SELECT pg_catalog.set_config('lock_timeout', %s, true)",
-            [f"{max(1, round(lock_timeout * 1000))}ms"],
+            [milliseconds(lock_timeout)],
         )
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time as PostgreSQL's settings take it; never 0, which would mean for ever."""
+    return f"{max(1, round(seconds * 1000))}ms"
 
 
 def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
@@ -173,29 +217,12 @@ def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
             cursor.execute(statement)
 
 
-def _drop_unused(
-    connection: BaseDatabaseWrapper, before: dict[int, dict[str, Found]], table: Relation
-) -> None:
-    """Drop the functions that this table's triggers used before, and that nobody uses now."""
-    uses = catalog.functions(catalog.triggers(connection))
-    used = catalog.functions({table.oid: before.get(table.oid, {})})
-    _run(
-        connection,
-        (compiler.drop_function(name) for name in used if name not in uses),
-    )
+def _oids(table: Relation) -> frozenset[int]:
+    return frozenset(each.oid for each in (table, *table.parts))
 
 
-def _unused(found: dict[int, dict[str, Found]], touched: set[int]) -> tuple[str, ...]:
-    left = catalog.functions({oid: each for oid, each in found.items() if oid not in touched})
-    gone = catalog.functions({oid: each for oid, each in found.items() if oid in touched})
-    return tuple(sorted(name for name in gone if name not in left))
-
-
-def _outcome(registration: Registration, table: Relation, action: Action, was: State) -> Outcome:
-    return Outcome(
-        title=registration.title,
-        table=str(table),
-        action=action,
-        was=was,
-        parts=len(table.parts),
-    )
+def _only_here(found: Mapping[int, Mapping[str, Found]], here: frozenset[int]) -> list[str]:
+    """Return our functions that triggers of these tables use, and of no other."""
+    inside = catalog.functions({oid: each for oid, each in found.items() if oid in here})
+    outside = catalog.functions({oid: each for oid, each in found.items() if oid not in here})
+    return sorted(inside - outside)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS
 
-from pgobserve.cli import install, status, uninstall
+from pgobserve.cli import install, migration, sql, status, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.installer import LOCK_TIMEOUT
@@ -21,6 +21,8 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "install": install.run,
     "uninstall": uninstall.run,
     "status": status.run,
+    "sql": sql.run,
+    "migration": migration.run,
 }
 
 #: Arguments that Django's own base class defines.
@@ -45,22 +47,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Define the sub-commands."""
         commands = parser.add_subparsers(dest="subcommand", required=True, metavar="sub-command")
-        put = commands.add_parser("install", help="put the triggers on the tables")
-        _common(put, "default: what the consumers and PGOBSERVE['MODELS'] name")
-        _lock_timeout(put)
-        put.add_argument(
-            "--always",
-            action=argparse.BooleanOptionalAction,
-            help="fire under session_replication_role = replica too (default: as it is now)",
-        )
-        remove = commands.add_parser("uninstall", help="remove the triggers")
-        _common(remove, "default: all that have triggers of this project")
-        _lock_timeout(remove)
-        remove.add_argument(
-            "--orphans", action="store_true", help="only tables that belong to no model"
-        )
-        tell = commands.add_parser("status", help="tell how the triggers stand")
-        _common(tell, "default: what is observed or has triggers")
+        _install(commands.add_parser("install", help="put the triggers on the tables"))
+        _uninstall(commands.add_parser("uninstall", help="remove the triggers"))
+        _status(commands.add_parser("status", help="tell how the triggers stand"))
+        _sql(commands.add_parser("sql", help="print what install would run"))
+        _migration(commands.add_parser("migration", help="write a Django migration"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
@@ -73,10 +64,66 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=EXIT_FAILED) from error
 
 
+OBSERVED = "default: what the consumers and PGOBSERVE['MODELS'] name"
+
+
+def _install(parser: ArgumentParser) -> None:
+    _common(parser, OBSERVED)
+    _json(parser)
+    _lock_timeout(parser)
+    _always(parser)
+
+
+def _uninstall(parser: ArgumentParser) -> None:
+    _common(parser, "default: all tables of this project that have triggers")
+    _json(parser)
+    _lock_timeout(parser)
+    parser.add_argument(
+        "--orphans", action="store_true", help="only tables that belong to no model"
+    )
+
+
+def _status(parser: ArgumentParser) -> None:
+    _common(parser, "default: what is observed or has triggers")
+    _json(parser)
+
+
+def _sql(parser: ArgumentParser) -> None:
+    _common(parser, OBSERVED)
+    _lock_timeout(parser)
+    _always(parser)
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        dest="everything",
+        help="also for tables that have their triggers",
+    )
+    parser.add_argument("--reverse", action="store_true", help="what removes the triggers")
+
+
+def _migration(parser: ArgumentParser) -> None:
+    parser.add_argument("app", help="label of the app that gets the migration")
+    _common(parser, OBSERVED)
+    _always(parser)
+    parser.add_argument("--name", default="pgobserve", help="its name (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="print it, write nothing")
+
+
 def _common(parser: ArgumentParser, default: str) -> None:
     parser.add_argument("labels", nargs="*", metavar="label", help=f"app_label.Model ({default})")
     parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="alias of the database")
+
+
+def _json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+
+def _always(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--always",
+        action=argparse.BooleanOptionalAction,
+        help="fire under session_replication_role = replica too (default: as it is now)",
+    )
 
 
 def _lock_timeout(parser: ArgumentParser) -> None:
