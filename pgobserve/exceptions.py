@@ -17,11 +17,15 @@ from pgobserve.errors import (
 __all__ = [
     "ActionMissingException",
     "ClientDisconnected",
+    "ClientDisconnected",
     "ConfigurationError",
+    "FeedDown",
     "FeedUnavailable",
+    "NotObserved",
     "PayloadInvalid",
     "PgObserveError",
     "TemplatesMissing",
+    "TooManySubscriptions",
     "TriggerError",
 ]
 
@@ -36,3 +40,35 @@ class ActionMissingException(APIException):
     status_code = status.HTTP_405_METHOD_NOT_ALLOWED
     default_detail = "Unable to find action in message body."
     default_code = "method_not_allowed"
+
+
+class NotObserved(APIException):
+    """A subscription to a table whose changes nobody would tell."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "not_observed"
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            f"Changes of {label} are not observed yet: run manage.py pgobserve install {label}"
+        )
+
+
+class FeedDown(APIException):
+    """A subscription that can't begin now, because the database can't be listened to or read."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "feed_down"
+
+
+class TooManySubscriptions(APIException):
+    """One subscription more than one socket may have."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "too_many_subscriptions"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"A socket may have {limit} subscriptions: end some, or raise the setting "
+            "PGOBSERVE['MAX_SUBSCRIPTIONS']."
+        )

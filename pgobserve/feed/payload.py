@@ -36,7 +36,7 @@ def parse(text: str) -> Change:
 
 def _operation(content: dict[str, Any]) -> Operation:
     try:
-        return Operation(content.get("o"))
+        return Operation(str(content.get("o")))
     except ValueError as error:
         raise PayloadInvalid(f"unknown operation {str(content.get('o'))[:80]!r}") from error
 

@@ -1,0 +1,128 @@
+"""
+Keys: from JSON to the values that the ORM has, and to the parameters that a query takes.
+
+A key arrives as ``to_json`` of the column wrote it, or as a client sent it; watched rows are found
+by the Python value, for which ``1.50`` and ``1.5``, or one moment in two time zones, are the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+Model = type[models.Model]
+
+
+@lru_cache(maxsize=1024)
+def key_fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
+    """Return the fields of the primary key: one, or those of a composite key."""
+    return tuple(getattr(model._meta, "pk_fields", None) or [model._meta.pk])
+
+
+def to_key(model: Model, value: Any) -> Hashable:
+    """
+    Return the key that a JSON value stands for, as the ORM would have it.
+
+    Args:
+        model: Whose key it is.
+        value: From a payload or a client: not to be trusted.
+
+    Raises:
+        ValueError: No row of the model can have that key.
+    """
+    fields = key_fields(model)
+    if len(fields) == 1:
+        return _to_python(fields[0], value)
+    if not isinstance(value, list | tuple) or len(value) != len(fields):
+        raise ValueError(f"not {len(fields)} values")
+    return tuple(_to_python(field, part) for field, part in zip(fields, value, strict=True))
+
+
+def _to_python(field: models.Field[Any, Any], value: Any) -> Hashable:
+    target = getattr(field, "target_field", field)
+    if value is None or isinstance(value, list | dict | bool):
+        raise ValueError("not a scalar")
+    if isinstance(target, models.IntegerField):
+        return _to_integer(target, value)
+    try:
+        key = target.to_python(value)
+    except (ValidationError, ArithmeticError, TypeError) as error:
+        raise ValueError("not a value of the field") from error
+    return _check(key)
+
+
+def _to_integer(field: models.IntegerField[Any, Any], value: Any) -> int:
+    text = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII)
+    if not (text or (isinstance(value, int | float | Decimal) and value == value // 1)):
+        raise ValueError("not an integer")
+    number = int(value)
+    if not -(2**63) <= number < 2**63 or (_is_narrow(field) and not -(2**31) <= number < 2**31):
+        raise ValueError("out of range")
+    return number
+
+
+def _is_narrow(field: models.IntegerField[Any, Any]) -> bool:
+    return not isinstance(field, models.BigIntegerField)
+
+
+def _check(key: Any) -> Hashable:
+    if isinstance(key, str) and "\x00" in key:
+        raise ValueError("PostgreSQL's text has no NUL")
+    if isinstance(key, Decimal) and not key.is_finite():
+        raise ValueError("not finite")
+    if isinstance(key, datetime.datetime) and timezone.is_naive(key):
+        return timezone.make_aware(key, datetime.UTC)
+    hash(key)
+    return key  # type: ignore[no-any-return]
+
+
+def key_of(instance: models.Model) -> Hashable:
+    """Return a row's key as :func:`to_key` has it."""
+    fields = key_fields(type(instance))
+    values = tuple(_plain(field, instance) for field in fields)
+    return values[0] if len(values) == 1 else values
+
+
+def _plain(field: models.Field[Any, Any], instance: models.Model) -> Any:
+    value = getattr(instance, field.attname)
+    # A model that was built, not loaded, may hold the key as it was given.
+    return value if isinstance(value, int) else _check(field.to_python(value))
+
+
+def shown(key: Hashable) -> Any:
+    """Return the key as frames show it: JSON as it is, else its text; DCRF's rule."""
+    if isinstance(key, tuple):
+        return [shown(part) for part in key]
+    return key if isinstance(key, str | int | float) else str(key)
+
+
+def as_parameters(
+    model: Model, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
+) -> list[list[Any]]:
+    """Return the keys as one array for each column of the primary key."""
+    fields = key_fields(model)
+    rows = [key if isinstance(key, tuple) else (key,) for key in keys]
+    return [
+        [field.get_db_prep_value(row[i], connection) for row in rows]
+        for i, field in enumerate(fields)
+    ]
+
+
+def array_types(model: Model, connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the array type to cast each of those parameters to, without length or precision."""
+    return [
+        re.sub(r"\(.*?\)", "", field.rel_db_type(connection) or "text") + "[]"
+        for field in key_fields(model)
+    ]

@@ -1,0 +1,197 @@
+"""
+One dedicated connection that hears what the triggers say, and knows when it may have missed some.
+
+Silence is never trusted, and any interruption is a gap: LISTEN is committed first, then whoever
+uses the listener is told to read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from pgobserve.errors import FeedUnavailable, PayloadInvalid
+from pgobserve.feed.backoff import backoff
+from pgobserve.feed.connection import Connection, abort, connect, listen
+from pgobserve.feed.payload import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pgobserve.feed.change import Change
+
+logger = logging.getLogger(__name__)
+
+#: Share of the server's notification queue in use from which on a warning is logged.
+QUEUE_WARNING = 0.01
+
+
+@dataclass(slots=True)
+class ListenerState:
+    """
+    What is known of a listener, for people and monitoring.
+
+    Attributes:
+        live: Notifications arrive now.
+        since: When it became what it is, in seconds since the epoch.
+        gaps: Interruptions after which everything watched was read again.
+        notifications: Heard so far.
+        ignored: Notifications that were none of ours, or garbled.
+        queue_usage: Share of the server's notification queue in use, at the last heartbeat.
+        error: Why it is not live.
+    """
+
+    live: bool = False
+    since: float = field(default_factory=time.time)
+    gaps: int = 0
+    notifications: int = 0
+    ignored: int = 0
+    queue_usage: float = 0.0
+    error: str | None = None
+
+
+class Listener:
+    """
+    Keeps a connection LISTENing, for ever.
+
+    Args:
+        parameters: Returns psycopg keywords; called for each attempt, for names and passwords
+            may change.
+        channel: The NOTIFY channel.
+        on_change: Called with each change, in commit order; must not block.
+        on_live: Called each time LISTEN is committed, with True if changes may have been missed.
+        heartbeat: Seconds of silence after which the server is asked whether it is there, and
+            seconds that it has to answer.
+    """
+
+    def __init__(
+        self,
+        parameters: Callable[[], Mapping[str, Any]],
+        channel: str,
+        on_change: Callable[[Change], None],
+        on_live: Callable[[bool], None],
+        heartbeat: float = 5.0,
+    ) -> None:
+        self.state = ListenerState()
+        self.live = asyncio.Event()
+        self._parameters = parameters
+        self._channel = channel
+        self._on_change = on_change
+        self._on_live = on_live
+        self._heartbeat = heartbeat
+
+    async def run(self) -> None:
+        """Connect, listen, and on any interruption begin anew; ends only by cancellation."""
+        delays = backoff()
+        while True:
+            began = None
+            try:
+                began = await self._listen_until_lost()
+            except (psycopg.Error, OSError, FeedUnavailable) as error:
+                self._lost(error)
+            if began is not None and time.monotonic() - began > 1:
+                delays = backoff()
+            delay = next(delays)
+            logger.info("The feed's connection is tried again in %.1f s.", delay)
+            await asyncio.sleep(delay)
+
+    async def _listen_until_lost(self) -> float:
+        connection = await connect(self._parameters())
+        try:
+            await listen(connection, self._channel)
+            began = time.monotonic()
+            self._connected()
+            try:
+                await self._drain(connection)
+            except (psycopg.Error, OSError) as error:
+                self._lost(error)
+        finally:
+            self.live.clear()
+            # Not close() alone: with the server silent, it must not wait for anything.
+            abort(connection)
+            await connection.close()
+        return began
+
+    async def _drain(self, connection: Connection) -> None:
+        while True:
+            heard: list[str] = []
+            # Nothing is awaited and nothing raises in this loop's body: psycopg has taken the rest
+            # of the batch from libpq already, and would lose it.
+            async for notification in connection.notifies(timeout=self._heartbeat, stop_after=1):
+                if notification.channel == self._channel:
+                    heard.append(notification.payload)  # noqa: PERF401 (see above)
+            if not heard:
+                await self._beat(connection)
+            for payload in heard:
+                self._hear(payload)
+
+    async def _beat(self, connection: Connection) -> None:
+        query = "SELECT pg_catalog.pg_notification_queue_usage()"
+        task = asyncio.create_task(connection.execute(query), name="pgobserve-heartbeat")
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._heartbeat)
+            if not done:
+                abort(connection)
+            cursor = await task
+        except asyncio.CancelledError:
+            abort(connection)
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        row = await cursor.fetchone()
+        self._note_usage(float(row[0]) if row else 0.0)
+
+    def _note_usage(self, usage: float) -> None:
+        before, self.state.queue_usage = self.state.queue_usage, usage
+        if usage >= QUEUE_WARNING > before:
+            logger.warning(
+                "PostgreSQL's notification queue is %.1f %% full: some session LISTENs and does not "
+                "read. When it is full, every transaction that notifies fails. Look for old entries "
+                "in pg_stat_activity whose query is LISTEN.",
+                usage * 100,
+            )
+
+    def _hear(self, payload: str) -> None:
+        self.state.notifications += 1
+        try:
+            change = parse(payload)
+        except PayloadInvalid as error:
+            self.ignore(str(error))
+            return
+        self._on_change(change)
+
+    def ignore(self, why: str) -> None:
+        """Count a notification that can't be used, and log the first one."""
+        self.state.ignored += 1
+        if self.state.ignored == 1:
+            logger.warning(
+                "A notification on channel %s was ignored: %s. Later ones are only counted.",
+                self._channel,
+                why,
+            )
+
+    def _connected(self) -> None:
+        gap = self.state.gaps > 0 or self.state.error is not None
+        self.state.live, self.state.since, self.state.error = True, time.time(), None
+        logger.info("The feed is live on channel %s.", self._channel)
+        self.live.set()
+        self._on_live(gap)
+
+    def _lost(self, error: BaseException) -> None:
+        reason = str(error).strip() or type(error).__name__
+        if self.state.live:
+            self.state.gaps += 1
+            self.state.since = time.time()
+        if self.state.live or self.state.error is None:
+            logger.warning(
+                "The feed's connection is lost or can't be made: %s. It is tried again until it "
+                "works; then everything watched is read again.",
+                reason,
+            )
+        self.state.live, self.state.error = False, reason
+        self.live.clear()

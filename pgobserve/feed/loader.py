@@ -1,0 +1,220 @@
+"""
+Reads the rows that changed, a batch at a time, and offers what was found to those who watch.
+
+While a batch is read the next one gathers in the hub, so that batches grow with the load. What
+reading and rendering mean is the surface's business, given as one function that runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections
+
+from pgobserve.feed.backoff import backoff
+from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgobserve.feed.hub import Hub, Row
+    from pgobserve.feed.mailbox import Outcome, Watch
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+#: Keys read by one query at most.
+BATCH: Final = 500
+
+#: The snapshot that has seen nothing.
+NEVER: Final = Snapshot(1, 1, frozenset())
+
+#: The answer when reading or serializing failed; the log says why, the client must not know.
+FAILED: Final = Refusal(500, ("The row can't be shown: an error occurred on the server.",))
+
+
+@dataclass(slots=True)
+class Job:
+    """
+    A row to read, and for whom.
+
+    Attributes:
+        row: The row.
+        watches: Who watched it when the job was made; who came later has a job of his own.
+    """
+
+    row: Row
+    watches: tuple[Watch, ...]
+
+
+@dataclass(slots=True)
+class Found:
+    """
+    What a load found of one row.
+
+    Attributes:
+        job: What was asked.
+        snapshot: In which it was read.
+        outcome: For everyone who is not in ``special``.
+        special: For those who see something else, or nothing.
+    """
+
+    job: Job
+    snapshot: Snapshot
+    outcome: Outcome
+    special: dict[Watch, Outcome] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class LoaderState:
+    """
+    Counters of the loader.
+
+    Attributes:
+        batches: Loads that ended well.
+        rows: Rows read by them.
+        failures: Loads that failed; they are repeated.
+    """
+
+    batches: int = 0
+    rows: int = 0
+    failures: int = 0
+
+
+class Unreachable(Exception):
+    """The database can't be reached; what was to be read stays to be read."""
+
+
+class Loader:
+    """
+    Takes dirty rows from the hub, loads them in threads and delivers.
+
+    Args:
+        alias: The database alias.
+        hub: Where the rows gather.
+        load: Reads and renders a batch; runs in one of the loader's threads.
+        threads: How many; as many loads run at a time.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        hub: Hub,
+        load: Callable[[Sequence[Job]], Sequence[Found]],
+        threads: int,
+    ) -> None:
+        self.state = LoaderState()
+        self._alias = alias
+        self._hub = hub
+        self._load = load
+        self._work = asyncio.Event()
+        self._count = threads
+        self._threads = Threads(threads, connections.close_all, self._tidy)
+
+    def kick(self) -> None:
+        """Say that the hub may have rows to read."""
+        if self._hub.dirty:
+            self._work.set()
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """
+        Run a function that needs the database in one of the loader's threads.
+
+        Raises:
+            Unreachable: The database can't be reached.
+        """
+        return await self._threads.run(lambda: self._guard(function))
+
+    async def run(self) -> None:
+        """Serve the hub until cancelled; ends the threads and their connections."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._count):
+                    group.create_task(self._serve(), name=f"pgobserve-loader-{number}")
+        finally:
+            await self._threads.close()
+
+    async def _serve(self) -> None:
+        delays = backoff()
+        while True:
+            await self._work.wait()
+            rows = self._hub.take(BATCH)
+            if not rows:
+                self._work.clear()
+                continue
+            if await self._attempt([Job(row, tuple(row.watches)) for row in rows]):
+                delays = backoff()
+            else:
+                # The database is away. Nothing is lost, for the rows are dirty again.
+                await asyncio.sleep(next(delays))
+            self.kick()
+
+    async def _attempt(self, jobs: list[Job]) -> bool:
+        """Load and deliver; return False if the database could not be reached."""
+        try:
+            found = await self.call(lambda: self._load(jobs))
+        except Unreachable as error:
+            self._give_back(jobs)
+            self.state.failures += 1
+            if self.state.failures == 1:
+                logger.warning("Watched rows can't be read: %s. It is tried again.", error)
+            return False
+        except Exception:
+            # One row must not spoil the batch it shares: halve it until the row is found.
+            if len(jobs) == 1:
+                logger.exception("Row %r can't be read; its watchers are told.", jobs[0].row.key)
+                self._deliver([Found(jobs[0], NEVER, FAILED)])
+                return True
+            half = len(jobs) // 2
+            first = await self._attempt(jobs[:half])
+            return await self._attempt(jobs[half:]) and first
+        except BaseException:
+            self._give_back(jobs)
+            raise
+        self.state.batches += 1
+        self.state.rows += len(found)
+        self.state.failures = 0
+        self._deliver(found)
+        return True
+
+    def _deliver(self, found: Sequence[Found]) -> None:
+        for item in found:
+            self._hub.done(item.job.row, item.snapshot)
+            for watch in item.job.watches:
+                watch.offer(item.special.get(watch, item.outcome), item.snapshot)
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._hub.done(job.row, None)
+
+    def _guard(self, function: Callable[[], Result]) -> Result:
+        connection = connections[self._alias]
+        try:
+            return function()
+        except (OperationalError, InterfaceError) as error:
+            # A statement that timed out is an error of that statement; a connection that is gone,
+            # or could not be made, is nobody's.
+            raw = connection.connection
+            if raw is None or raw.closed or raw.broken:
+                raise Unreachable(str(error).strip()) from error
+            raise
+        finally:
+            self._tidy(idle=False)
+
+    def _tidy(self, *, idle: bool = True) -> None:
+        """
+        Apply CONN_MAX_AGE to this thread's connections.
+
+        With 0, Django's default, a connection ends with the request. A feed has no requests: it
+        keeps the connection while it is busy, and closes it when it has been idle for a while.
+        """
+        for connection in connections.all(initialized_only=True):
+            if connection.settings_dict["CONN_MAX_AGE"] != 0:
+                connection.close_if_unusable_or_obsolete()
+            elif idle or (connection.errors_occurred and not connection.is_usable()):
+                connection.close()

@@ -1,0 +1,194 @@
+"""
+What one socket still has to be told, and which frame that makes.
+
+A mailbox holds the (subscription, row) pairs that have news, not frames. Which frame it is follows,
+when it is sent, from what this client last got and what is true now; so conflation, entering and
+leaving are one rule, and a socket that does not read holds one pending entry per watched row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from pgobserve.feed.snapshot import Snapshot
+
+Kind = Literal["create", "update", "delete", "error"]
+
+#: What a client has been shown of a row that is not there (for him).
+NOTHING: Final = b""
+
+#: "Not known what he has": whatever is true now must be sent.
+UNKNOWN: Final = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """
+    A row as some audience may see it now.
+
+    Attributes:
+        body: Its JSON text, or None if it is not there for this audience.
+        digest: Of the body, to tell "the same as shown"; :data:`NOTHING` without one.
+    """
+
+    body: str | None
+    digest: bytes
+
+    @classmethod
+    def of(cls, body: str) -> View:
+        """Return the view that shows this JSON text."""
+        return cls(body, hashlib.blake2b(body.encode(), digest_size=8).digest())
+
+
+ABSENT: Final = View(None, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    No view of the row, but an answer: permission denied, or its serializer failed.
+
+    Attributes:
+        status: As in a frame's ``response_status``.
+        errors: As in a frame's ``errors``.
+    """
+
+    status: int
+    errors: tuple[Any, ...]
+
+
+Outcome = View | Refusal
+
+
+class Watch:
+    """
+    One subscription of one socket to one row.
+
+    Attributes:
+        mailbox: The socket's.
+        key: The row's key.
+        request_id: The client's name for the subscription; any JSON value.
+        context: What the surface needs to decide and render; opaque here.
+        since: The snapshot that the subscription begins at; None until its first load.
+        shown: Digest of what the client last got: :data:`NOTHING`, or :data:`UNKNOWN`.
+        active: False once it has ended; nothing is delivered any more.
+        begun: Called once with the first outcome and its snapshot, in place of a frame.
+    """
+
+    __slots__ = ("active", "begun", "context", "key", "mailbox", "request_id", "shown", "since")
+
+    def __init__(
+        self, mailbox: Mailbox, key: Hashable, request_id: Any, context: Any, begun: Begun
+    ) -> None:
+        self.mailbox = mailbox
+        self.key = key
+        self.request_id = request_id
+        self.context = context
+        self.since: Snapshot | None = None
+        self.shown: bytes | None = UNKNOWN
+        self.active = True
+        self.begun: Begun | None = begun
+
+    def offer(self, outcome: Outcome, snapshot: Snapshot) -> None:
+        """Take what a load found; the first one answers the request that made the subscription."""
+        if not self.active:
+            return
+        begun, self.begun = self.begun, None
+        if begun is None:
+            self.mailbox.put(self, outcome, snapshot)
+            return
+        self.since = snapshot
+        if isinstance(outcome, View):
+            self.shown = outcome.digest
+        begun(outcome, snapshot)
+
+    def turn(self, outcome: Outcome) -> Kind | None:
+        """Return the frame that leads from what was shown to the outcome, and note it as shown."""
+        if isinstance(outcome, Refusal):
+            self.shown = UNKNOWN
+            return "error"
+        before, self.shown = self.shown, outcome.digest
+        if before == outcome.digest:
+            return None
+        if outcome.body is None:
+            return "delete"
+        return "create" if before == NOTHING else "update"
+
+
+class Mailbox:
+    """
+    The news of one socket, in the order in which rows first had some.
+
+    Args:
+        wake: Called when there is something to send and nobody is sending.
+    """
+
+    __slots__ = ("_held", "_pending", "_sending", "_wake")
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._pending: OrderedDict[Watch, tuple[Outcome, Snapshot]] = OrderedDict()
+        self._held = 0
+        self._sending = False
+        self._wake: Callable[[], None] | None = wake
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def put(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
+        """Note the latest state of a row; an older one that was not sent yet is replaced."""
+        if self._wake is None:
+            return
+        self._pending[watch] = (outcome, snapshot)
+        self._stir()
+
+    def put_first(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
+        """Note a state unless a later one waits already; both lead from what was shown."""
+        if watch not in self._pending:
+            self.put(watch, outcome, snapshot)
+
+    def take(self) -> tuple[Watch, Outcome, Snapshot, Kind] | None:
+        """
+        Return the next frame to send, or None when there is none (any more).
+
+        The caller that :attr:`wake` started must go on until None.
+        """
+        while self._pending and not self._held:
+            watch, (outcome, snapshot) = self._pending.popitem(last=False)
+            kind = watch.turn(outcome) if watch.active else None
+            if kind is not None:
+                return watch, outcome, snapshot, kind
+        self._sending = False
+        return None
+
+    def hold(self) -> None:
+        """Send nothing until :meth:`release`: a reply goes before the events that it caused."""
+        self._held += 1
+
+    def release(self) -> None:
+        """Undo one :meth:`hold`."""
+        self._held -= 1
+        self._stir()
+
+    def forget(self, watch: Watch) -> None:
+        """Drop the news of an ended subscription."""
+        self._pending.pop(watch, None)
+
+    def close(self) -> None:
+        """Drop all news; the socket is gone."""
+        self._wake = None
+        self._pending.clear()
+
+    def _stir(self) -> None:
+        if self._pending and not self._held and not self._sending and self._wake is not None:
+            self._sending = True
+            self._wake()
+
+
+if TYPE_CHECKING:
+    Begun = Callable[[Outcome, Snapshot], None]

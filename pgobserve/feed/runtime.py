@@ -1,0 +1,262 @@
+"""
+Builds the read side and owns it: one runtime for an event loop, one feed for a database alias.
+
+A feed starts with its first subscription and ends a moment after its last. It needs no lifespan
+event, which not every server has, and no channel layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+from django.db import connections
+
+from pgobserve.errors import FeedUnavailable
+from pgobserve.feed.hub import Hub
+from pgobserve.feed.installed import is_observed
+from pgobserve.feed.keys import to_key
+from pgobserve.feed.listener import Listener
+from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.tables import model_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pgobserve.feed.change import Change
+    from pgobserve.feed.hub import Subject
+    from pgobserve.feed.loader import Found, Job
+    from pgobserve.feed.mailbox import Watch
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+#: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
+LINGER: Final = 1.0
+
+#: Seconds that a request waits for the LISTEN connection.
+PATIENCE: Final = 10.0
+
+#: Seconds for which "the table has its triggers" is believed without asking again.
+INSTALLED_TTL: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    What a feed needs to know.
+
+    Attributes:
+        alias: The database alias.
+        channel: The NOTIFY channel.
+        parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
+        load: Reads and renders rows; runs in a thread.
+        threads: How many loads run at a time.
+        linger: Seconds to go on without subscriptions.
+    """
+
+    alias: str
+    channel: str
+    parameters: Callable[[], Mapping[str, Any]]
+    load: Callable[[Sequence[Job]], Sequence[Found]]
+    threads: int
+    linger: float = LINGER
+
+
+class Feed:
+    """The listener, the hub and the loader of one database alias, and when they run."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.hub = Hub()
+        self.listener: Listener | None = None
+        self.loader: Loader | None = None
+        self._users = 0
+        self._task: asyncio.Task[None] | None = None
+        self._stop: asyncio.TimerHandle | None = None
+        self._installed: dict[str, float] = {}
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """
+        Run a function that needs the database off the event loop, in a thread of the feed.
+
+        Raises:
+            FeedUnavailable: The database can't be reached.
+        """
+        with self._in_use() as loader:
+            try:
+                return await loader.call(function)
+            except Unreachable as error:
+                raise FeedUnavailable(f"The database can't be reached: {error}") from error
+
+    async def is_observed(self, tables: Sequence[str]) -> bool:
+        """Tell whether all the tables have their triggers."""
+        now = time.monotonic()
+        unsure = [
+            t for t in tables if now - self._installed.get(t, -INSTALLED_TTL) >= INSTALLED_TTL
+        ]
+        for table in unsure:
+            if not await self.call(lambda table=table: self._ask(table)):  # type: ignore[misc]
+                return False
+            self._installed[table] = now
+        return True
+
+    async def begin(self, watch: Watch, subject: Subject) -> None:
+        """
+        Begin a subscription; its row is read next.
+
+        Raises:
+            FeedUnavailable: The LISTEN connection is not there and did not come in time.
+        """
+        with self._in_use() as loader:
+            await self._wait_until_live()
+            self.hub.add(watch, subject)
+            loader.kick()
+
+    def end(self, watch: Watch) -> None:
+        """End a subscription; an unknown one is no error."""
+        self.hub.discard(watch)
+        self._rest()
+
+    async def aclose(self) -> None:
+        """Stop now."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[Loader]:
+        self._users += 1
+        try:
+            yield self._start()
+        finally:
+            self._users -= 1
+            self._rest()
+
+    def _start(self) -> Loader:
+        if self._stop is not None:
+            self._stop.cancel()
+            self._stop = None
+        if self._task is None or self._task.done() or self.loader is None:
+            options = self.options
+            self.loader = Loader(options.alias, self.hub, options.load, options.threads)
+            self.listener = Listener(
+                options.parameters, options.channel, self._on_change, self._on_live
+            )
+            self._task = asyncio.create_task(
+                self._run(self.listener, self.loader), name=f"pgobserve-feed-{options.alias}"
+            )
+        return self.loader
+
+    async def _run(self, listener: Listener, loader: Loader) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listener.run(), name="pgobserve-listener")
+                group.create_task(loader.run(), name="pgobserve-loader")
+        except Exception:
+            # Nothing in it may raise; if something does all the same, it must not end in silence.
+            logger.exception("The feed of database %r failed; it starts again.", self.options.alias)
+            self._task = None
+            if len(self.hub):
+                asyncio.get_running_loop().call_later(1.0, self._start_again)
+
+    def _start_again(self) -> None:
+        self._start()
+        self.hub.publish_gap()
+
+    def _rest(self) -> None:
+        if self._users or len(self.hub) or self._task is None or self._stop is not None:
+            return
+        loop = asyncio.get_running_loop()
+        self._stop = loop.call_later(self.options.linger, self._stop_now)
+
+    def _stop_now(self) -> None:
+        self._stop = None
+        if self._task is not None and not self._users and not len(self.hub):
+            self._task.cancel()
+            self._task = None
+
+    async def _wait_until_live(self) -> None:
+        listener = self.listener
+        if listener is None or listener.live.is_set():
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await listener.live.wait()
+        except TimeoutError as error:
+            raise FeedUnavailable(
+                f"Changes can't be followed now: {listener.state.error or 'no connection yet'}"
+            ) from error
+
+    def _ask(self, table: str) -> bool:
+        return is_observed(table, connections[self.options.alias])
+
+    def _on_change(self, change: Change) -> None:
+        model = model_of(change.label)
+        if model is None:
+            self._ignore(f"it speaks of {change.label[:80]!r}, which is no model here")
+            return
+        table = model._meta.db_table
+        if not self.hub.watches_table(table):
+            return
+        if change.keys is None:
+            self.hub.publish(table, change.xid, None)
+        else:
+            self.hub.publish(table, change.xid, self._decode(model, change.keys))
+        if self.loader is not None:
+            self.loader.kick()
+
+    def _decode(self, model: Any, raw: Sequence[Any]) -> list[Any]:
+        keys = []
+        for value in raw:
+            try:
+                keys.append(to_key(model, value))
+            except ValueError as error:
+                self._ignore(f"{value!r:.80} is no key of {model._meta.label}: {error}")
+        return keys
+
+    def _ignore(self, why: str) -> None:
+        if self.listener is not None:
+            self.listener.ignore(why)
+
+    def _on_live(self, gap: bool) -> None:
+        self._installed.clear()
+        if gap:
+            self.hub.publish_gap()
+        if self.loader is not None:
+            self.loader.kick()
+
+
+class Runtime:
+    """The feeds of one event loop."""
+
+    def __init__(self) -> None:
+        self.feeds: dict[str, Feed] = {}
+
+    def feed(self, alias: str, options: Callable[[str], Options]) -> Feed:
+        """Return the feed of a database alias, made at the first call."""
+        if alias not in self.feeds:
+            self.feeds[alias] = Feed(options(alias))
+        return self.feeds[alias]
+
+    async def aclose(self) -> None:
+        """End all feeds; their connections are closed when this returns."""
+        for feed in self.feeds.values():
+            await feed.aclose()
+
+
+_runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime] = WeakKeyDictionary()
+
+
+def current() -> Runtime:
+    """Return the running event loop's runtime; it ends with the loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _runtimes:
+        _runtimes[loop] = Runtime()
+    return _runtimes[loop]

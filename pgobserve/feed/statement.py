@@ -1,0 +1,268 @@
+"""
+A queryset compiled once, run for many sets of keys: the statement that reads watched rows.
+
+Compiling a queryset costs more than running it. So its SQL is kept, with the keys as the only
+parameter, which lets the server keep the plan as well. Each answer carries the snapshot it was
+read in, even if there is no row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from django.db.models import BooleanField, Expression, F
+from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
+from psycopg import sql as psql
+
+from pgobserve.errors import ConfigurationError
+from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
+from pgobserve.feed.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from django.db import models
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.feed.keys import Model
+
+#: Executions after which psycopg keeps a statement prepared.
+PREPARE_AFTER: Final = 2
+
+#: "cached plan must not change result type", and a prepared statement that is not, or is already there.
+STALE: Final = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
+
+
+class _Keys:
+    """Stands in a compiled query's parameters for an array of keys."""
+
+
+class _KeyIsAny(Expression):
+    """``pk = ANY(keys)``, for a composite key ``(a, b) IN (SELECT unnest(…))``."""
+
+    conditional = True
+
+    def __init__(self, model: Model, types: Sequence[str]) -> None:
+        super().__init__(output_field=BooleanField())
+        self.columns: list[Any] = [F(field.attname) for field in key_fields(model)]
+        self.types = types
+
+    def get_source_expressions(self) -> list[Any]:
+        return self.columns
+
+    def set_source_expressions(self, exprs: Sequence[Any]) -> None:
+        self.columns = list(exprs)
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        columns, params = [], []
+        for column in self.columns:
+            text, own = compiler.compile(column)
+            columns.append(text)
+            params += own
+        arrays = [f"%s::{name}" for name in self.types]
+        params += [_Keys() for _ in arrays]
+        if len(columns) == 1:
+            return f"{columns[0]} = ANY({arrays[0]})", params
+        listed = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 (of placeholders)
+        return f"({', '.join(columns)}) IN ({listed})", params
+
+
+class Statement:
+    """
+    A compiled queryset that takes keys.
+
+    Args:
+        queryset: Of model instances; not sliced, not a union.
+        connection: Of its database alias; literals are written as this connection writes them.
+
+    Attributes:
+        text: The SQL with everything but the keys in it. Equal texts read the same rows, so it
+            identifies the queryset.
+        shape: What two statements must share to be answered by one ``UNION ALL``.
+
+    Raises:
+        ConfigurationError: The queryset does not yield model instances.
+        TypeError: It is sliced, so that its rows can't be read by key.
+    """
+
+    def __init__(self, queryset: QuerySet[Any], connection: BaseDatabaseWrapper) -> None:
+        if not issubclass(queryset._iterable_class, ModelIterable):
+            raise ConfigurationError(
+                f"The queryset of {queryset.model._meta.label} yields no model instances "
+                "(values() or values_list()?); only instances can be serialized and watched."
+            )
+        self.model: Model = queryset.model
+        types = array_types(self.model, connection)
+        keyed = queryset.filter(_KeyIsAny(self.model, types))
+        if not keyed.query.distinct_fields:
+            keyed = keyed.order_by()
+        compiled: Any = keyed.using(connection.alias)
+        self._queryset = compiled
+        self._prefetches: tuple[Any, ...] = tuple(compiled._prefetch_related_lookups)
+        # none() is a queryset as well; it must compile, to something that finds nothing.
+        self._compiler = self._queryset.query.get_compiler(
+            using=connection.alias, elide_empty=False
+        )
+        text, params = self._compiler.as_sql()
+        self.text = _inline(text, params, connection)
+        self._arrays = sum(isinstance(param, _Keys) for param in params) // len(types)
+        self.shape = (self.model, tuple(column[1][0] for column in self._compiler.select))
+
+    def fetch(
+        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
+    ) -> tuple[Snapshot, dict[Hashable, models.Model]]:
+        """
+        Read the rows of these keys that the queryset contains.
+
+        Returns:
+            The snapshot, and the instances by key, related objects prefetched.
+        """
+        snapshot, (found,) = fetch_many([(self, keys)], connection)
+        return snapshot, found
+
+    @property
+    def joins(self) -> bool:
+        """Whether rows of other tables come with the instances."""
+        query = self._queryset.query
+        return bool(query.select_related or self._prefetches)
+
+    def version(
+        self, key: Hashable, connection: BaseDatabaseWrapper
+    ) -> tuple[int, Snapshot] | None:
+        """Return the transaction (32 bits of it) that wrote a row, and the present snapshot."""
+        quote = connection.ops.quote_name
+        columns = [quote(str(field.column)) for field in key_fields(self.model)]
+        values = [param[0] for param in as_parameters(self.model, [key], connection)]
+        where = " AND ".join(f"{column} = %s" for column in columns)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT xmin::text::bigint, pg_catalog.pg_current_snapshot()::text "  # noqa: S608
+                f"FROM {quote(self.model._meta.db_table)} WHERE {where}",  # names by Django
+                values,
+            )
+            row = cursor.fetchone()
+        return None if row is None else (row[0], Snapshot.parse(row[1]))
+
+    def _parameters(
+        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
+    ) -> list[list[Any]]:
+        return as_parameters(self.model, keys, connection) * self._arrays
+
+    def _instances(self, rows: list[tuple[Any, ...]]) -> dict[Hashable, models.Model]:
+        filled: Any = _Filled(self._queryset, self._compiler, rows)
+        instances: list[models.Model] = list(ModelIterable(filled))
+        if self._prefetches and instances:
+            prefetch_related_objects(instances, *self._prefetches)
+        return {key_of(instance): instance for instance in instances}
+
+
+def fetch_many(
+    wanted: Sequence[tuple[Statement, Sequence[Hashable]]], connection: BaseDatabaseWrapper
+) -> tuple[Snapshot, list[dict[Hashable, models.Model]]]:
+    """
+    Read for several statements of one shape in one query.
+
+    Args:
+        wanted: The statements, each with its keys; at least one.
+        connection: Of their database alias.
+
+    Returns:
+        The snapshot, and the instances by key for each statement.
+
+    Raises:
+        django.db.Error: As the ORM raises it.
+    """
+    # The left join makes one row of an empty answer, for that needs its snapshot as well.
+    branches = " UNION ALL ".join(
+        f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
+        for number, (statement, _) in enumerate(wanted)
+    )
+    text = (
+        "SELECT pg_catalog.pg_current_snapshot()::text, q.* "  # noqa: S608 (compiled by the ORM)
+        f"FROM (VALUES (1)) AS one LEFT JOIN ({branches}) q ON TRUE"
+    )
+    params = [p for statement, keys in wanted for p in statement._parameters(keys, connection)]
+    rows = _execute(text, params, connection, prepare=None if len(wanted) == 1 else False)
+    snapshot = Snapshot.parse(rows[0][0])
+    parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
+    for row in rows:
+        if row[1] is not None:
+            parts[row[1]].append(row[2:])
+    found = [s._instances(part) for (s, _), part in zip(wanted, parts, strict=True)]
+    return snapshot, found
+
+
+def _execute(
+    text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
+) -> list[tuple[Any, ...]]:
+    """Run with server-side binding, which Django's own cursors do not do by default."""
+    with connection.wrap_database_errors:
+        try:
+            return _run(text, params, connection, prepare)
+        except STALE:
+            # The table was altered, or a proxy has given us another session. What psycopg knows of
+            # this session's prepared statements is wrong; a new session knows none.
+            connection.close()
+            return _run(text, params, connection, False)
+
+
+def _run(
+    text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
+) -> list[tuple[Any, ...]]:
+    connection.ensure_connection()
+    raw: psycopg.Connection[Any] = connection.connection
+    # Behind a pool that gives each transaction another session, nothing can stay prepared.
+    # Django's setting for that is this one.
+    if raw.prepare_threshold is None and not connection.settings_dict.get(
+        "DISABLE_SERVER_SIDE_CURSORS"
+    ):
+        raw.prepare_threshold = PREPARE_AFTER
+    with psycopg.Cursor(raw) as cursor:
+        cursor.execute(text, params, prepare=prepare)
+        return cursor.fetchall()
+
+
+def _inline(text: str, params: Sequence[Any], connection: BaseDatabaseWrapper) -> str:
+    """Write all parameters but the keys into the SQL, as Django's own cursors would."""
+    connection.ensure_connection()
+    values = [
+        "%s"
+        if isinstance(param, _Keys)
+        else psql.Literal(param).as_string(connection.connection).replace("%", "%%")
+        for param in params
+    ]
+    return text.replace("%%", "%%%%") % tuple(values)
+
+
+class _Filled:
+    """A queryset whose rows were read already; what :class:`ModelIterable` asks of one."""
+
+    def __init__(self, queryset: QuerySet[Any], compiler: Any, rows: list[tuple[Any, ...]]) -> None:
+        self._queryset = queryset
+        self._compiler = compiler
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Any:
+        # First the compiler's attributes that are asked of get_compiler()'s result.
+        if name in {"select", "klass_info", "annotation_col_map"}:
+            return getattr(self._compiler, name)
+        return getattr(self._queryset, name)
+
+    @property
+    def query(self) -> _Filled:
+        return self
+
+    def get_compiler(self, using: str) -> _Filled:
+        return self
+
+    def execute_sql(self, **_: Any) -> list[list[tuple[Any, ...]]]:
+        return [self._rows]
+
+    def results_iter(self, results: Any) -> Iterator[Any]:
+        rows: Iterator[Any] = self._compiler.results_iter(results)
+        return rows

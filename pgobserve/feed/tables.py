@@ -1,0 +1,41 @@
+"""Which tables hold a model's rows, and which model a payload speaks of."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+
+if TYPE_CHECKING:
+    from pgobserve.feed.keys import Model
+
+
+@lru_cache(maxsize=4096)
+def model_of(label: str) -> Model | None:
+    """Return the model with this ``app.model`` label, or None: labels in payloads can be forged."""
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """
+    Return the tables whose changes concern a model's rows.
+
+    Returns:
+        Tables with the row's own key: the model's, and with multi-table inheritance its parents'.
+        Then parents' tables with a key of their own, as a second parent has it.
+    """
+    concrete = model._meta.concrete_model or model
+    keyed: list[str] = [concrete._meta.db_table]
+    wide: list[str] = []
+    for parent, link in concrete._meta.parents.items():
+        if link is None:
+            continue
+        of_parent, wide_of_parent = tables_of(parent)
+        (keyed if link.primary_key else wide).extend(of_parent)
+        wide.extend(wide_of_parent)
+    return tuple(dict.fromkeys(keyed)), tuple(dict.fromkeys(wide))

@@ -1,0 +1,212 @@
+"""
+Permissions, asked on every frame: for all sockets of a batch in one go.
+
+Synchronous permissions are answered in the loader's thread that has just read the rows,
+asynchronous ones together in one visit to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from rest_framework.exceptions import APIException, PermissionDenied
+
+from pgobserve._asking import needs_thread
+from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.feed.keys import shown
+from pgobserve.feed.loader import FAILED
+from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.permissions import AllowAny, decide, instances, judges_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.db.models import Model
+
+    from pgobserve.feed.loader import Found
+    from pgobserve.feed.mailbox import Outcome, Watch
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the asynchronous permissions of a batch have to answer.
+PATIENCE: Final = 30.0
+
+
+class Guard:
+    """
+    The permissions of one socket, and where they must be asked.
+
+    Made in the socket's event loop.
+
+    Attributes:
+        open: Nothing is to be asked: everyone may do everything.
+    """
+
+    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+        cls = type(consumer)
+        self._consumer = consumer
+        self.loop = asyncio.get_running_loop()
+        self._permissions = instances(consumer.permission_classes)
+        asked = [p for p in self._permissions if type(p) is not AllowAny]
+        overridden = (
+            cls.check_permissions is not AsyncAPIConsumer.check_permissions
+            or cls.get_permissions is not AsyncAPIConsumer.get_permissions
+        )
+        self.in_loop = overridden or not all(needs_thread(p, "has_permission") for p in asked)
+        self._objects = (
+            overridden
+            or any(map(judges_objects, asked))
+            or cls.check_object_permissions is not GenericAsyncAPIConsumer.check_object_permissions
+        )
+        self.open = not asked and not overridden and not self._objects
+
+    def ask(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
+        """Ask the synchronous permissions, in this thread; return the refusal, if it is one."""
+        consumer = self._consumer
+        for permission in self._permissions:
+            if type(permission) is AllowAny:
+                continue
+            if not decide(permission, consumer.scope, consumer, action, kwargs):
+                return _attempt(partial(consumer._refused, permission))
+        return None
+
+    async def ask_in_loop(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
+        """Ask in the event loop; return the refusal, if it is one."""
+        try:
+            await self._consumer.check_permissions(action, **kwargs)
+        except Exception as error:  # noqa: BLE001 (it becomes the answer)
+            return refusal(error)
+        return None
+
+    def ask_object(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
+        """Ask whether this row may be seen, in this thread."""
+        if not self._objects:
+            return None
+        return _attempt(
+            lambda: self._consumer.check_object_permissions(instance, action=action, **kwargs)
+        )
+
+
+def refusal(error: Exception) -> Refusal:
+    """Return the answer that an exception makes; an unexpected one is logged and tells nothing."""
+    if isinstance(error, DjangoPermissionDenied):
+        error = PermissionDenied()
+    if isinstance(error, APIException):
+        detail: Any = error.detail
+        return Refusal(error.status_code, tuple(detail if isinstance(detail, list) else [detail]))
+    logger.error("A permission failed.", exc_info=error)
+    return FAILED
+
+
+def _attempt(function: Any) -> Refusal | None:
+    try:
+        function()
+    except Exception as error:  # noqa: BLE001 (it becomes the answer)
+        return refusal(error)
+    return None
+
+
+@dataclass(slots=True)
+class _Case:
+    """A frame that would be sent."""
+
+    found: Found
+    watch: Watch
+    action: str
+    instance: Model | None
+
+    @property
+    def guard(self) -> Guard:
+        guard: Guard = self.watch.context.guard
+        return guard
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return {"pk": shown(self.watch.key)}
+
+    def settle(self, outcome: Outcome) -> None:
+        self.found.special[self.watch] = outcome
+
+
+def check(found: Sequence[Found], rows: Mapping[Watch, Model | None]) -> None:
+    """
+    Replace what a subscription's permissions refuse.
+
+    Args:
+        found: The results of a load; changed in place.
+        rows: What each subscription's queryset has of its row.
+    """
+    cases = [case for item in found for case in _cases(item, rows)]
+    _ask_in_loop([case for case in cases if case.guard.in_loop and not _begins(case)])
+    for case in cases:
+        if not case.guard.in_loop and not _begins(case):
+            refused = _attempt_ask(case)
+            if refused is not None:
+                case.settle(refused)
+        _judge_object(case)
+
+
+def _cases(item: Found, rows: Mapping[Watch, Model | None]) -> list[_Case]:
+    cases = []
+    for watch in item.job.watches:
+        if watch.context.guard.open:
+            continue
+        outcome = item.special.get(watch, item.outcome)
+        if isinstance(outcome, View) and outcome.digest != watch.shown:
+            cases.append(_Case(item, watch, _action(watch, outcome), rows.get(watch)))
+    return cases
+
+
+def _action(watch: Watch, outcome: View) -> str:
+    if outcome.body is None:
+        return "delete"
+    return "create" if watch.shown == NOTHING else "update"
+
+
+def _begins(case: _Case) -> bool:
+    # The request itself was checked before its action was called.
+    return case.watch.begun is not None
+
+
+def _attempt_ask(case: _Case) -> Refusal | None:
+    try:
+        return case.guard.ask(case.action, case.kwargs)
+    except Exception as error:  # noqa: BLE001 (it becomes the answer)
+        return refusal(error)
+
+
+def _ask_in_loop(cases: Sequence[_Case]) -> None:
+    if not cases:
+        return
+
+    async def ask_all() -> list[Refusal | None]:
+        return await asyncio.gather(*(c.guard.ask_in_loop(c.action, c.kwargs) for c in cases))
+
+    future = asyncio.run_coroutine_threadsafe(ask_all(), cases[0].guard.loop)
+    try:
+        answers = future.result(PATIENCE)
+    except TimeoutError:
+        future.cancel()
+        logger.exception("Permissions did not answer within %.0f s; nothing is shown.", PATIENCE)
+        answers = [FAILED] * len(cases)
+    for case, refused in zip(cases, answers, strict=True):
+        if refused is not None:
+            case.settle(refused)
+
+
+def _judge_object(case: _Case) -> None:
+    """A row that may not be seen (any more) is not there; asking for it is refused."""
+    outcome = case.found.special.get(case.watch, case.found.outcome)
+    if case.instance is None or isinstance(outcome, Refusal):
+        return
+    action = "subscribe_instance" if _begins(case) else case.action
+    refused = case.guard.ask_object(case.instance, action, case.kwargs)
+    if refused is not None:
+        hidden = refused.status == PermissionDenied.status_code and not _begins(case)
+        case.settle(ABSENT if hidden else refused)

@@ -1,0 +1,186 @@
+"""
+One load: read what changed, once for everybody who sees the same, and render it.
+
+Runs in a thread of the feed's loader. A user whose queryset, serializer or permission raises gets
+an answer that says so; the others are served.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
+
+from pgobserve.feed.loader import FAILED, NEVER, Found
+from pgobserve.feed.mailbox import ABSENT
+from pgobserve.feed.statement import fetch_many
+from pgobserve.observer.checks import check
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+    from django.db.models import Model
+
+    from pgobserve.feed.loader import Job
+    from pgobserve.feed.mailbox import Outcome, Watch
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.source import Source
+
+logger = logging.getLogger(__name__)
+
+#: Sources that one statement answers for at most; planning it costs time for each.
+UNION: Final = 200
+
+#: Row and source, where the source has it.
+Rows = dict[tuple["Source", "Hashable"], "Model"]
+
+
+class Load:
+    """
+    The state of one load.
+
+    Args:
+        alias: The database alias.
+        jobs: The rows to read and who watches them.
+    """
+
+    def __init__(self, alias: str, jobs: Sequence[Job]) -> None:
+        self._connection = connections[alias]
+        self._jobs = jobs
+        self._failed: dict[Watch, Outcome] = {}
+        self._sources: dict[Watch, Source] = {}
+        self._rows: Rows = {}
+        self._snapshot: Snapshot | None = None
+
+    def run(self) -> list[Found]:
+        """Read, render and check; one result for each job."""
+        wanted = self._plan()
+        broken = self._read(wanted)
+        found = [self._found(job, broken) for job in self._jobs]
+        check(found, self._rows_of(found))
+        return found
+
+    def _plan(self) -> dict[Source, list[Hashable]]:
+        """Ask each subscription what it may see now."""
+        wanted: dict[Source, dict[Hashable, None]] = defaultdict(dict)
+        for job in self._jobs:
+            for watch in job.watches:
+                try:
+                    source = watch.context.visibility.now()
+                except (OperationalError, InterfaceError):
+                    raise
+                except Exception:
+                    logger.exception("The queryset of a subscription to %r failed.", watch.key)
+                    self._failed[watch] = FAILED
+                else:
+                    self._sources[watch] = source
+                    wanted[source][watch.key] = None
+        return {source: list(keys) for source, keys in wanted.items()}
+
+    def _read(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
+        """Run the queries; return the sources whose query fails."""
+        broken: set[Source] = set()
+        by_shape: dict[Any, list[Source]] = defaultdict(list)
+        for source in wanted:
+            by_shape[source.statement.shape].append(source)
+        for sources in by_shape.values():
+            for part in _chunks(sources, UNION):
+                broken |= self._read_part([(source, wanted[source]) for source in part])
+        if self._snapshot is None:
+            # Nobody could be read for, but the answers to them need a snapshot as well.
+            self._snapshot = NEVER
+        return broken
+
+    def _read_part(self, part: list[tuple[Source, list[Hashable]]]) -> set[Source]:
+        try:
+            snapshot, answers = fetch_many(
+                [(source.statement, keys) for source, keys in part], self._connection
+            )
+        except DatabaseError:
+            raw = self._connection.connection
+            if raw is None or raw.closed:
+                raise
+            if len(part) > 1:
+                # Some of them can't be answered together, or one can't at all.
+                return set().union(*(self._read_part([single]) for single in part))
+            logger.exception("The query of %s failed.", part[0][0].statement.model._meta.label)
+            return {part[0][0]}
+        # The oldest of all: what is visible in it is visible in each.
+        self._snapshot = self._snapshot or snapshot
+        for (source, _), rows in zip(part, answers, strict=True):
+            self._rows.update({(source, key): row for key, row in rows.items()})
+        return set()
+
+    def _found(self, job: Job, broken: set[Source]) -> Found:
+        """Render a row for all who watch it."""
+        outcomes: dict[Watch, Outcome] = {}
+        by_source: dict[Source, list[Watch]] = defaultdict(list)
+        for watch in job.watches:
+            if watch in self._failed:
+                outcomes[watch] = FAILED
+            else:
+                by_source[self._sources[watch]].append(watch)
+        default: Outcome = ABSENT
+        for number, (source, watches) in enumerate(by_source.items()):
+            shared, special = self._rendered(source, job.row.key, watches, broken)
+            if number == 0:
+                default = shared
+            elif shared is not default:
+                outcomes.update(dict.fromkeys(watches, shared))
+            outcomes.update(special)
+        assert self._snapshot is not None  # noqa: S101 (_read sets it)
+        return Found(job, self._snapshot, default, outcomes)
+
+    def _rendered(
+        self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
+    ) -> tuple[Outcome, dict[Watch, Outcome]]:
+        """Return the outcome that all of the watches share, and those that differ from it."""
+        if source in broken:
+            return FAILED, {}
+        instance = self._rows.get((source, key))
+        if instance is None:
+            return ABSENT, {}
+        special: dict[Watch, Outcome] = {}
+        of_audience: dict[Any, Outcome] = {}
+        for watch in watches:
+            audience = watch.context.visibility.consumer  # one socket; two may differ in anything
+            if audience not in of_audience:
+                outcome, serves_all = _render(source, instance, watch)
+                if serves_all:
+                    return outcome, special
+                of_audience[audience] = outcome
+            special[watch] = of_audience[audience]
+        return ABSENT, special
+
+    def _rows_of(self, found: list[Found]) -> dict[Watch, Model | None]:
+        return {
+            watch: self._rows.get((self._sources[watch], item.job.row.key))
+            for item in found
+            for watch in item.job.watches
+            if watch in self._sources
+        }
+
+
+def _render(source: Source, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
+    visibility = watch.context.visibility
+    try:
+        return source.renderer.render(instance, visibility.consumer, visibility.kwargs)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        logger.exception("Serializing %s %r failed.", source.statement.model._meta.label, watch.key)
+        return FAILED, False
+
+
+def _chunks(items: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def load(alias: str, jobs: Sequence[Job]) -> list[Found]:
+    """Read and render a batch; the feed's loader calls this in a thread."""
+    return Load(alias, jobs).run()

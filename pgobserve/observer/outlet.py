@@ -1,0 +1,107 @@
+"""From a socket's mailbox to its frames: at most one writer for each socket, never a queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.exceptions import ClientDisconnected
+from pgobserve.feed import eager
+from pgobserve.feed.keys import shown
+from pgobserve.feed.mailbox import Mailbox, Refusal
+from pgobserve.observer.rendering import encode
+
+if TYPE_CHECKING:
+    from pgobserve.feed.mailbox import Kind, Outcome, Watch
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.generics import GenericAsyncAPIConsumer
+
+logger = logging.getLogger(__name__)
+
+
+class Outlet:
+    """
+    The writing end of one socket.
+
+    Args:
+        consumer: Sends the frames.
+
+    Attributes:
+        mailbox: What the socket still has to be told.
+    """
+
+    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+        self.mailbox = Mailbox(self._wake)
+        self._consumer = consumer
+        self._task: asyncio.Task[None] | None = None
+        self._raw = _sends_as_we_do(type(consumer))
+
+    async def aclose(self) -> None:
+        """Stop writing; returns when nothing is being written any more."""
+        self.mailbox.close()
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _wake(self) -> None:
+        self._task = eager.start(self._write(), "pgobserve-outlet")
+
+    async def _write(self) -> None:
+        while (item := self.mailbox.take()) is not None:
+            try:
+                await self._send(*item)
+            except ClientDisconnected:
+                self.mailbox.close()
+                return
+            except Exception:
+                # A frame that can't be sent must not end the feed of this socket.
+                logger.exception("A frame of %s could not be sent.", type(self._consumer).__name__)
+
+    async def _send(self, watch: Watch, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> None:
+        token = str(snapshot) if watch.context.wants_token else None
+        if self._raw:
+            await self._consumer.send_frame(_text(watch, outcome, kind, token))
+        else:
+            await self._reply(watch, outcome, kind, token)
+
+    async def _reply(self, watch: Watch, outcome: Outcome, kind: Kind, token: str | None) -> None:
+        """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
+        frame = json.loads(_text(watch, outcome, kind, token))
+        frame["request_id"] = watch.request_id
+        if token is not None:
+            await self._consumer.send_json(frame)
+        else:
+            frame["status"] = frame.pop("response_status")
+            await self._consumer.reply(**frame)
+
+
+def _text(watch: Watch, outcome: Outcome, kind: Kind, token: str | None) -> str:
+    """Put a frame together around the body, which is encoded once for all."""
+    action, errors = kind, "[]"
+    if isinstance(outcome, Refusal):
+        action, status, body = "update", outcome.status, "null"
+        errors = encode(list(outcome.errors))
+    elif outcome.body is None:
+        status, body = 204, encode({"pk": shown(watch.key)})
+    else:
+        status, body = 200, outcome.body
+    tail = "" if token is None else f',"token":"{token}"'
+    return (
+        f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status},'
+        f'"request_id":{watch.context.request_id_text}{tail}}}'
+    )
+
+
+def _sends_as_we_do(consumer_class: type[GenericAsyncAPIConsumer]) -> bool:
+    """Tell whether an encoded frame may go straight to the socket."""
+    names = ("reply", "send_json", "send_frame", "encode_json", "send")
+    return all(_function(consumer_class, n) is _function(AsyncAPIConsumer, n) for n in names)
+
+
+def _function(cls: type, name: str) -> Any:
+    attribute = getattr(cls, name)
+    return getattr(attribute, "__func__", attribute)

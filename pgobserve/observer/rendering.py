@@ -1,0 +1,100 @@
+"""From an instance to the JSON that each audience may see of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.utils.encoders import JSONEncoder
+
+from pgobserve.feed.mailbox import View
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.recording import RecordingContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.db.models import Model
+
+_encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+#: What ``get_serializer_context`` returns where it isn't overridden.
+DEFAULT_KEYS = frozenset({"scope", "consumer"})
+
+
+class Renderer:
+    """
+    Renders with one serializer class, once for all audiences where that is right.
+
+    Args:
+        serializer_class: The class.
+        bespoke: The consumer overrides how serializers are made, so each is made by the consumer.
+        keys: Keys of the context, None if the consumer overrides ``get_serializer_context``.
+    """
+
+    def __init__(
+        self,
+        serializer_class: type[BaseSerializer[Any]],
+        *,
+        bespoke: bool,
+        keys: frozenset[str] | None,
+    ) -> None:
+        self._class = serializer_class
+        self._bespoke = bespoke
+        self._keys = keys
+        # A serializer is not safe in several threads. Building one costs more than using it.
+        self._idle = threading.local()
+
+    def render(
+        self, instance: Model, consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
+    ) -> tuple[View, bool]:
+        """
+        Render for one audience.
+
+        Args:
+            instance: The row.
+            consumer: The socket's consumer.
+            kwargs: The keys of the message that it subscribed with.
+
+        Returns:
+            The view, and whether it serves every other audience as well.
+        """
+        if self._bespoke:
+            made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
+            return View.of(_encode(made.data)), False
+        context = RecordingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
+        view = View.of(_encode(self._represent(instance, context)))
+        return view, not context.looked
+
+    def _represent(self, instance: Model, context: RecordingContext) -> Any:
+        if self._class.data.fget is not Serializer.data.fget:  # type: ignore[attr-defined]
+            return self._class(instance=instance, context=context).data
+        serializer = getattr(self._idle, "serializer", None)
+        # What has looked once may have kept what it saw: in its fields, say. It is used no more.
+        self._idle.serializer = None
+        if serializer is None:
+            serializer = self._class(instance=instance, context=context)
+        else:
+            serializer.instance, serializer._context = instance, context
+        represented = serializer.to_representation(instance)
+        if not context.looked:
+            serializer.instance = None
+            self._idle.serializer = serializer
+        return represented
+
+
+def encode(value: Any) -> str:
+    """Return JSON as frames have it: what DRF can render, and no NaN."""
+    return _encode(value)
+
+
+def is_bespoke(consumer_class: type[GenericAsyncAPIConsumer]) -> bool:
+    """Tell whether the class overrides how serializers are made."""
+    return consumer_class.get_serializer is not GenericAsyncAPIConsumer.get_serializer
+
+
+def context_keys(consumer_class: type[GenericAsyncAPIConsumer]) -> frozenset[str] | None:
+    """Return the keys of the class's serializer contexts, None if it overrides them."""
+    own = consumer_class.get_serializer_context
+    return DEFAULT_KEYS if own is GenericAsyncAPIConsumer.get_serializer_context else None

@@ -1,0 +1,255 @@
+"""
+The subscriptions of one socket: how they begin, how many there may be, how they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, router
+from django.http import Http404
+
+from pgobserve import conf
+from pgobserve.errors import FeedUnavailable
+from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
+from pgobserve.feed import runtime
+from pgobserve.feed.hub import Subject
+from pgobserve.feed.mailbox import UNKNOWN, Refusal, View, Watch
+from pgobserve.feed.tables import tables_of
+from pgobserve.observer.checks import Guard
+from pgobserve.observer.loading import load
+from pgobserve.observer.outlet import Outlet
+from pgobserve.observer.resume import changed_since
+from pgobserve.observer.source import Visibility
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.feed.mailbox import Outcome
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.generics import GenericAsyncAPIConsumer
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """
+    What the surface knows of a watch; its ``context``.
+
+    Attributes:
+        visibility: What the subscriber may see.
+        guard: His permissions.
+        request_id_text: His request id, as JSON.
+        wants_token: Each frame gets a token.
+        lookup: By which value he named the row.
+        alias: The database alias whose feed serves it.
+    """
+
+    visibility: Visibility
+    guard: Guard
+    request_id_text: str
+    wants_token: bool
+    lookup: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How a subscription began: the row as it was, and the snapshot that it was read in."""
+
+    view: View
+    snapshot: Snapshot
+
+
+class Subscriptions:
+    """
+    The subscriptions of one socket.
+
+    Args:
+        consumer: The socket's consumer.
+    """
+
+    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+        self._consumer = consumer
+        self._outlet = Outlet(consumer)
+        self._guard: Guard | None = None
+        self._watches: dict[tuple[str, str], Watch] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def hold(self) -> None:
+        """Send nothing of the feed for now."""
+        self._outlet.mailbox.hold()
+
+    def release(self) -> None:
+        """Send again what was held."""
+        self._outlet.mailbox.release()
+
+    async def begin(
+        self,
+        model: type[Model],
+        key: Hashable,
+        lookup: Any,
+        kwargs: Mapping[str, Any],
+        *,
+        token: Snapshot | None = None,
+        wants_token: bool = False,
+    ) -> Begun:
+        """
+        Subscribe to a row; returns when it was read.
+
+        Args:
+            model: The row's model.
+            key: Its key.
+            lookup: The JSON value by which the client named it.
+            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
+            token: What the client has seen so far: what changed since is sent next.
+            wants_token: Every frame is to have a token.
+
+        Raises:
+            Http404: There is no such row, or it may not be seen.
+            APIException: Too many subscriptions; not observed; the feed is down; refused.
+        """
+        name = (encode_name(lookup), encode_name(kwargs["request_id"]))
+        self._check_limit(name)
+        try:
+            watch, begun = await self._begin(model, key, name, kwargs, wants_token)
+            if token is not None:
+                await self._catch_up(watch, begun, token, model)
+        except FeedUnavailable as error:
+            raise FeedDown(str(error)) from error
+        if begun.view.body is None and token is None:
+            self._drop(name, watch)
+            raise Http404
+        return begun
+
+    def end(self, lookup: Any, request_id: Any = None) -> None:
+        """End one subscription to a row, or without a request id all of them."""
+        wanted = encode_name(lookup)
+        names = (
+            [(wanted, encode_name(request_id))]
+            if request_id is not None
+            else [name for name in self._watches if name[0] == wanted]
+        )
+        for name in names:
+            if name in self._watches:
+                self._drop(name, self._watches[name])
+
+    async def aclose(self) -> None:
+        """End all; nothing of this socket is left."""
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            feed_of(watch.context.alias).end(watch)
+        await self._outlet.aclose()
+
+    async def _begin(
+        self,
+        model: type[Model],
+        key: Hashable,
+        name: tuple[str, str],
+        kwargs: Mapping[str, Any],
+        wants_token: bool,
+    ) -> tuple[Watch, Begun]:
+        visibility = await self._see(model, kwargs)
+        alias = visibility.source.alias
+        feed = feed_of(alias)
+        subject = Subject(*tables_of(model))
+        if not await feed.is_observed((*subject.tables, *subject.wide)):
+            raise NotObserved(model._meta.label)
+        if self._guard is None:
+            self._guard = Guard(self._consumer)
+        context = Subscription(visibility, self._guard, name[1], wants_token, name[0], alias)
+        first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
+
+        def begun(outcome: Outcome, snapshot: Snapshot) -> None:
+            self._replace(name, watch)
+            if not first.done():
+                first.set_result((outcome, snapshot))
+
+        watch = Watch(self._outlet.mailbox, key, kwargs["request_id"], context, begun)
+        try:
+            await feed.begin(watch, subject)
+            outcome, snapshot = await asyncio.wait_for(first, runtime.PATIENCE)
+        except TimeoutError as error:
+            self._drop(name, watch)
+            raise FeedUnavailable("The row could not be read in time; try again.") from error
+        except BaseException:
+            self._drop(name, watch)
+            raise
+        if isinstance(outcome, Refusal):
+            self._drop(name, watch)
+            raise refused(outcome)
+        return watch, Begun(outcome, snapshot)
+
+    async def _see(self, model: type[Model], kwargs: Mapping[str, Any]) -> Visibility:
+        """Compile the queryset, in a thread of the feed that will most likely read it."""
+        feed = feed_of(router.db_for_write(model))
+        ttl = conf.get().QUERYSET_TTL
+        return await feed.call(lambda: Visibility(self._consumer, kwargs, ttl))
+
+    async def _catch_up(
+        self, watch: Watch, begun: Begun, token: Snapshot, model: type[Model]
+    ) -> None:
+        """Let the client have what changed since his token, if he is not known to have it."""
+        source = watch.context.visibility.source
+        feed = feed_of(source.alias)
+        # After the load, not before: a change between the two must count as one since the token.
+        if begun.view.body is None or await feed.call(
+            lambda: changed_since(source, watch.key, token)
+        ):
+            watch.shown = UNKNOWN
+            if watch.active:
+                self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+
+    def _check_limit(self, name: tuple[str, str]) -> None:
+        limit = conf.get().MAX_SUBSCRIPTIONS
+        if name not in self._watches and len(self._watches) >= limit:
+            raise TooManySubscriptions(limit)
+
+    def _replace(self, name: tuple[str, str], watch: Watch) -> None:
+        """Let a new subscription take the place of one with the same row and request id."""
+        before = self._watches.get(name)
+        self._watches[name] = watch
+        if before is not None:
+            feed_of(before.context.alias).end(before)
+
+    def _drop(self, name: tuple[str, str], watch: Watch) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+        feed_of(watch.context.alias).end(watch)
+
+
+def encode_name(value: Any) -> str:
+    """Return JSON that is the same for the same value; a client may name things by any value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def refused(outcome: Refusal) -> Exception:
+    """Return the exception that answers a refused request."""
+    from rest_framework.exceptions import APIException
+
+    error = APIException(detail=list(outcome.errors))
+    error.status_code = outcome.status
+    return error
+
+
+def feed_of(alias: str) -> runtime.Feed:
+    """Return the feed of a database alias in this event loop, made from the settings."""
+    return runtime.current().feed(alias, _options)
+
+
+def _options(alias: str) -> runtime.Options:
+    settings = conf.get()
+    overrides = settings.CONNECTION.get(alias, {})
+    return runtime.Options(
+        alias=alias,
+        channel=settings.CHANNEL,
+        parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
+        load=lambda jobs: load(alias, jobs),
+        threads=settings.LOADER_THREADS,
+    )
