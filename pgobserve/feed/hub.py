@@ -78,6 +78,11 @@ class Hub:
         """Rows waiting to be read."""
         return len(self._dirty)
 
+    @property
+    def busy(self) -> bool:
+        """Whether rows are waiting to be read, or are being read."""
+        return bool(self._dirty) or any(row.loading for row in set(self._watches.values()))
+
     def add(self, watch: Watch, subject: Subject) -> None:
         """Begin a subscription: its row is read, even if it has just been for somebody else."""
         rows = self._rows.get(subject)

@@ -1,0 +1,130 @@
+"""A table of each shape, its triggers, and an ear on a connection of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from pgobserve.triggers import installer, registry
+from pgobserve.wire import CHANNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.models import Model
+
+    from pgobserve.triggers.installer import Outcome
+
+
+def parameters() -> dict[str, Any]:
+    """Return psycopg's keywords for the test database."""
+    given = connection.get_connection_params()
+    return {k: v for k, v in given.items() if k not in ("cursor_factory", "context")}
+
+
+class Ear:
+    """Hears what is committed, from a connection of its own."""
+
+    def __init__(self, channel: str = CHANNEL) -> None:
+        self.channel = channel
+        self.connection = psycopg.connect(**parameters(), autocommit=True)
+        self.connection.execute(f'LISTEN "{channel}"')
+        self.other = psycopg.connect(**parameters(), autocommit=True)
+        self.silences = 0
+
+    def texts(self) -> list[str]:
+        """Return all payloads until now: up to a mark that is sent behind them."""
+        self.silences += 1
+        mark = f"silence {self.silences}"
+        self.other.execute("SELECT pg_notify(%s, %s)", [self.channel, mark])
+        heard: list[str] = []
+        while mark not in heard:
+            notes = list(self.connection.notifies(timeout=20, stop_after=1))
+            assert notes, "the mark did not come"
+            heard += [note.payload for note in notes]
+        assert heard[-1] == mark
+        return heard[:-1]
+
+    def payloads(self) -> list[dict[str, Any]]:
+        """Return all payloads until now, read."""
+        return [json.loads(text) for text in self.texts()]
+
+    def changes(self) -> list[tuple[str, str, Any]]:
+        """Return (label, operation, keys) of all payloads until now, keys sorted."""
+        return [
+            (each["t"], each["o"], each["k"] and sorted(each["k"], key=repr))
+            for each in self.payloads()
+        ]
+
+    def close(self) -> None:
+        self.connection.close()
+        self.other.close()
+
+
+@pytest.fixture
+def ear(transactional_db: None) -> Iterator[Ear]:
+    """Listen on our channel."""
+    ear = Ear()
+    yield ear
+    ear.close()
+
+
+@pytest.fixture
+def run(transactional_db: None) -> Callable[..., list[Any]]:
+    """Run SQL on Django's connection, each statement in a transaction of its own."""
+
+    def run(statement: str, *arguments: Any) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, list(arguments) or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def writer(transactional_db: None) -> Iterator[psycopg.Connection[Any]]:
+    """A program that has never heard of Django: a psycopg connection in autocommit."""
+    with psycopg.connect(**parameters(), autocommit=True) as each:
+        yield each
+
+
+@pytest.fixture
+def clean(transactional_db: None) -> Iterator[None]:
+    """Remove the triggers after the test, whatever it did to them."""
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS pgobserve CASCADE")
+
+
+@pytest.fixture
+def make(clean: None) -> Iterator[Callable[..., None]]:
+    """Make the tables of models that Django does not manage."""
+    made: list[type[Model]] = []
+
+    def make(*models: type[Model]) -> None:
+        for model in models:
+            with connection.schema_editor() as editor:
+                editor.create_model(model)
+            made.append(model)
+
+    yield make
+    for model in reversed(made):
+        with connection.schema_editor() as editor:
+            editor.delete_model(model)
+
+
+@pytest.fixture
+def install(clean: None) -> Callable[..., list[Outcome]]:
+    """Install the triggers of models."""
+
+    def install(*models: type[Model], **options: Any) -> list[Outcome]:
+        settings = {model._meta.label: options for model in models} if options else {}
+        return [
+            installer.install(each, using="default") for each in registry.build(models, settings)
+        ]
+
+    return install
