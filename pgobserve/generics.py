@@ -83,7 +83,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         name = self.lookup_url_kwarg or self.lookup_field
         if name not in kwargs:
             raise ValidationError([f'"{name}" is required.'])
-        queryset = self.filter_queryset(queryset=self.get_queryset(**kwargs), **kwargs)
+        queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
         instance = _look_up(queryset, self.lookup_field, kwargs[name])
         self.check_object_permissions(instance, **kwargs)
         return instance

@@ -47,7 +47,7 @@ class ListModelMixin(_Base):
     def list(self, **kwargs: Any) -> Reply:
         """Reply with all rows."""
         refuse_reserved(kwargs, "queryset")
-        queryset = self.filter_queryset(queryset=self.get_queryset(**kwargs), **kwargs)
+        queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
         serializer = self.get_serializer(instance=queryset, many=True, action_kwargs=kwargs)
         return serializer.data, status.HTTP_200_OK
 
@@ -126,7 +126,7 @@ class PaginatedModelListMixin(ListModelMixin):
     def list(self, **kwargs: Any) -> Reply:
         """Reply with the page that ``limit`` and ``offset`` name."""
         refuse_reserved(kwargs, "queryset", "view")
-        queryset = self.filter_queryset(queryset=self.get_queryset(**kwargs), **kwargs)
+        queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
         page = self.paginate_queryset(queryset, **kwargs)
         if page is None:
             serializer = self.get_serializer(instance=queryset, many=True, action_kwargs=kwargs)

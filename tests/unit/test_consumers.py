@@ -274,7 +274,7 @@ async def test_reply_renders_what_drf_renders() -> None:
     async with connected(Consumer.as_asgi()) as client:
         assert (await client.ask("rich"))["data"] == {
             "uuid": "00000000-0000-0000-0000-000000000001",
-            "decimal": "1.50",
+            "decimal": 1.5,
             "moment": "2026-01-02T03:04:05Z",
             "lazy": "Yes",
             "set": [1],
