@@ -177,7 +177,8 @@ def _columns(model: type[Model], fields: Iterable[str]) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"{model._meta.label} has no field {name}, which its option columns names."
             ) from None
-        column = getattr(field, "column", None)
+        # A many-to-many field has the name of a column, but none in the table.
+        column = None if field.many_to_many else getattr(field, "column", None)
         if column is None:
             raise ConfigurationError(
                 f"The field {model._meta.label}.{name} has no column, so the option columns "

@@ -84,7 +84,7 @@ class MixedCase(models.Model):
 
     class Meta:
         managed = False
-        db_table = "Mixed Case % {table}"
+        db_table = "Mixed Case {table}"
 
 
 class Quoted(models.Model):
@@ -179,7 +179,7 @@ class Wide(models.Model):
     hidden = models.TextField(default="")
     facts = models.JSONField(null=True)
     owner = models.ForeignKey(Tag, models.DO_NOTHING, null=True, db_constraint=False)
-    tags = models.ManyToManyField(Tag, related_name="+")
+    tags = models.ManyToManyField(Tag, related_name="+", db_constraint=False)
 
     class Meta:
         managed = False

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from pgobserve.triggers import installer, registry
+from pgobserve.triggers import installer, names, registry
 from pgobserve.wire import CHANNEL
 
 if TYPE_CHECKING:
@@ -107,14 +107,16 @@ def make(clean: None) -> Iterator[Callable[..., None]]:
 
     def make(*models: type[Model]) -> None:
         for model in models:
+            made.append(model)
             with connection.schema_editor() as editor:
                 editor.create_model(model)
-            made.append(model)
 
     yield make
+    connection.close()  # a schema editor that failed leaves its transaction open
     for model in reversed(made):
-        with connection.schema_editor() as editor:
-            editor.delete_model(model)
+        for each in (*(m2m.remote_field.through for m2m in model._meta.local_many_to_many), model):
+            with connection.cursor() as cursor:
+                cursor.execute(f"DROP TABLE IF EXISTS {names.quote(each._meta.db_table)} CASCADE")
 
 
 @pytest.fixture

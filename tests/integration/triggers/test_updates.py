@@ -1,0 +1,226 @@
+"""An UPDATE tells what changed, and no more; payloads fit, whatever the keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgobserve.errors import ConfigurationError
+from pgobserve.triggers import compiler
+from pgobserve.wire import MAX_KEYS, MAX_PAYLOAD_BYTES
+from tests.project.models import Item
+from tests.project.shapes import Restaurant, TextKey, Wide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.triggers.conftest import Ear
+
+WIDE = "project.wide"
+
+
+def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
+    """A changed key tells the old one and the new one."""
+    install(Item)
+    run("INSERT INTO project_item (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
+    ear.texts()
+
+    run("UPDATE project_item SET id = 7 WHERE id = 1")
+
+    assert ear.changes() == [("project.item", "U", [1, 7])]
+
+
+def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
+    """Rows that take each other's key are both told; so are shifted ones."""
+    install(Item)
+    run("INSERT INTO project_item (id, name, rank) VALUES (1, 'a', 0), (2, 'b', 0), (3, 'c', 0)")
+    run("ALTER TABLE project_item DROP CONSTRAINT project_item_pkey")
+    run("ALTER TABLE project_item ADD CONSTRAINT project_item_pkey PRIMARY KEY (id) DEFERRABLE")
+    ear.texts()
+    try:
+        run("UPDATE project_item SET id = 3 - id WHERE id < 3")
+        run("UPDATE project_item SET id = id + 1")
+    finally:
+        run("ALTER TABLE project_item DROP CONSTRAINT project_item_pkey")
+        run("ALTER TABLE project_item ADD CONSTRAINT project_item_pkey PRIMARY KEY (id)")
+
+    assert ear.changes() == [("project.item", "U", [1, 2]), ("project.item", "U", [1, 2, 3, 4])]
+
+
+def test_columns(
+    ear: Ear, make: Callable[..., None], run: Callable[..., Any], install: Callable[..., Any]
+) -> None:
+    """With ``columns`` only changes of those are told, and of the key; json is no trouble."""
+    make(Wide)
+    install(Wide, columns=["shown", "facts", "owner"])
+    Wide.objects.create(pk=1)
+    ear.texts()
+
+    Wide.objects.update(hidden="x")
+    assert ear.texts() == []
+    for change in ({"shown": "x"}, {"facts": {"a": 1}}, {"owner": 5}, {"id": 2}):
+        Wide.objects.update(**change)
+
+    assert ear.changes() == [
+        (WIDE, "U", [1]),
+        (WIDE, "U", [1]),
+        (WIDE, "U", [1]),
+        (WIDE, "U", [1, 2]),
+    ]
+
+
+def test_no_columns(ear: Ear, make: Callable[..., None], install: Callable[..., Any]) -> None:
+    """With an empty ``columns`` only rows that come, go or change their key are told."""
+    make(Wide)
+    install(Wide, columns=[])
+    Wide.objects.create(pk=1)
+    Wide.objects.update(shown="x")
+    Wide.objects.update(id=2)
+    Wide.objects.all().delete()
+
+    assert ear.changes() == [(WIDE, "I", [1]), (WIDE, "U", [1, 2]), (WIDE, "D", [2])]
+
+
+def _insert(run: Callable[..., Any], count: int, name: str = "''") -> None:
+    run(
+        "INSERT INTO project_item (id, name, rank) "
+        f"SELECT i, {name}, 0 FROM generate_series(1, {count}) i"
+    )
+
+
+def test_chunks(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
+    """Many keys go out in several full payloads that PostgreSQL takes."""
+    install(Item)
+    _insert(run, MAX_KEYS)
+
+    texts = ear.texts()
+
+    assert max(len(text) for text in texts) <= MAX_PAYLOAD_BYTES
+    assert len(texts) <= sum(map(len, texts)) // 7000 + 1
+
+
+@pytest.mark.parametrize("operation", ["I", "U", "D"])
+def test_all_keys_are_told(
+    ear: Ear, run: Callable[..., Any], install: Callable[..., Any], operation: str
+) -> None:
+    """Up to the limit each key is told once; above it one marker says to read the table again."""
+    install(Item)
+    for count, told in ((MAX_KEYS, list(range(1, MAX_KEYS + 1))), (MAX_KEYS + 1, None)):
+        _insert(run, count)
+        run("UPDATE project_item SET rank = 1")
+        run("DELETE FROM project_item")
+        changes = [each for each in ear.payloads() if each["o"] == operation]
+        if told is None:
+            assert [each["k"] for each in changes] == [None]
+        else:
+            assert sorted(key for each in changes for key in each["k"]) == told
+
+
+def test_large_statement_that_changes_little(
+    ear: Ear, run: Callable[..., Any], install: Callable[..., Any]
+) -> None:
+    """The limit counts rows that changed, not rows that the statement touched."""
+    install(Item)
+    _insert(run, MAX_KEYS + 5)
+    ear.texts()
+
+    run("UPDATE project_item SET rank = CASE WHEN id = 77 THEN 1 ELSE 0 END")
+
+    assert ear.changes() == [("project.item", "U", [77])]
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [(compiler.OVERSIZED - 3, True), (compiler.OVERSIZED - 2, False), (50_000, False)],
+)
+def test_oversized_key(
+    ear: Ear,
+    make: Callable[..., None],
+    run: Callable[..., Any],
+    install: Callable[..., Any],
+    size: int,
+    told: bool,
+) -> None:
+    """A key too long to be named makes a marker; the write succeeds."""
+    make(TextKey)
+    run("ALTER TABLE project_textkey DROP CONSTRAINT project_textkey_pkey")
+    install(TextKey)
+
+    TextKey.objects.create(pk="x" * size)
+    TextKey.objects.create(pk="small")
+
+    first, second = ear.payloads()
+    assert first["k"] == (["x" * size] if told else None)
+    assert second["k"] == ["small"]
+    assert TextKey.objects.count() == 2
+
+
+@pytest.mark.parametrize("size", [1, 500, compiler.OVERSIZED - 3])
+def test_chunks_of_long_keys(
+    ear: Ear,
+    make: Callable[..., None],
+    run: Callable[..., Any],
+    install: Callable[..., Any],
+    size: int,
+) -> None:
+    """Chunks fit with keys of any length, also when lengths are mixed."""
+    make(TextKey)
+    run("ALTER TABLE project_textkey DROP CONSTRAINT project_textkey_pkey")
+    install(TextKey)
+
+    run(
+        "INSERT INTO project_textkey SELECT rpad(i::text || '/', CASE i %% 3 WHEN 0 THEN %s::int "
+        "ELSE 6 END, '.'), '' FROM generate_series(1, 400) i",
+        size,
+    )
+
+    texts = ear.texts()
+    assert max(len(text) for text in texts) <= MAX_PAYLOAD_BYTES
+    assert sum(text.count("/") for text in texts) in (400, 267)
+
+
+def test_huge_keys_in_all(
+    ear: Ear, make: Callable[..., None], run: Callable[..., Any], install: Callable[..., Any]
+) -> None:
+    """Keys that would fill the queue of all make a marker, even if each is short enough."""
+    make(TextKey)
+    install(TextKey)
+    count = compiler.MAX_KEYS_BYTES // 1000
+
+    run(
+        f"INSERT INTO project_textkey SELECT rpad(i::text, 998, '.'), '' FROM generate_series(1, {count}) i"
+    )
+
+    assert ear.changes() == [("project.textkey", "I", None)]
+
+
+def test_columns_of_a_child(
+    ear: Ear, make: Callable[..., None], install: Callable[..., Any]
+) -> None:
+    """A parent's field in a child's ``columns`` is watched in the parent's table."""
+    from tests.project.shapes import Place
+
+    make(Place, Restaurant)
+    install(Restaurant, columns=["name"])
+    Restaurant.objects.create(pk=1)
+    ear.texts()
+
+    Restaurant.objects.update(stars=3)
+    Restaurant.objects.update(name="x")
+
+    assert ear.changes() == [("project.place", "U", [1])]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["nope"], "has no field nope"),
+        (["tags"], "has no column.*observe the through model"),
+        ("shown", "must be a list of field names, not a string"),
+    ],
+)
+def test_bad_columns(install: Callable[..., Any], columns: Any, message: str) -> None:
+    """A field that is none is refused with its name."""
+    with pytest.raises(ConfigurationError, match=message):
+        install(Wide, columns=columns)
