@@ -140,7 +140,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
 def _look_up(queryset: QuerySet[Any], field: str, value: Any) -> Any:
     # True would be found as 1, and 1.5 too.
-    if value is None or isinstance(value, (bool, dict, list)):
+    if value is None or isinstance(value, (bool, dict)):
         raise Http404
     if isinstance(value, float) and not value.is_integer():
         value = str(value)
