@@ -10,3 +10,10 @@ class Item(models.Model):
 
     name = models.CharField(max_length=200)
     rank = models.IntegerField(default=0)
+
+
+class Membership(models.Model):
+    """Says which user may see which item."""
+
+    user = models.CharField(max_length=50)
+    item = models.ForeignKey(Item, on_delete=models.CASCADE)

@@ -7,9 +7,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 
 from pgobserve.feed import runtime
 from tests.project.models import Item
@@ -29,13 +30,13 @@ class Socket:
         connected, _ = await self.communicator.connect()
         assert connected
 
-    async def send(self, **content: Any) -> None:
+    async def send(self, /, **content: Any) -> None:
         await self.communicator.send_json_to(content)
 
     async def receive(self) -> Any:
         return await self.communicator.receive_json_from(timeout=10)
 
-    async def ask(self, action: str, **content: Any) -> Any:
+    async def ask(self, action: str, /, **content: Any) -> Any:
         await self.send(action=action, **content)
         return await self.receive()
 
@@ -59,7 +60,7 @@ async def settled() -> None:
         before = feed.listener.state.notifications
         await asyncio.to_thread(_notify)
         async with asyncio.timeout(10):
-            while feed.listener.state.notifications == before or feed.hub.busy:
+            while feed.listener.state.notifications == before or feed.hub.busy:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
 
@@ -82,7 +83,7 @@ def item(observed: None) -> Item:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[..., Any]]:
+async def connect(transactional_db: None) -> AsyncIterator[Callable[..., Any]]:
     """Return a function that opens a socket on a consumer class; all are closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -94,6 +95,8 @@ async def connect() -> AsyncIterator[Callable[..., Any]]:
 
         yield open_socket
     await runtime.current().aclose()
+    # The ORM's asynchronous methods run in a thread that keeps its connection.
+    await sync_to_async(connections.close_all)()
 
 
 def execute(sql: str, *params: Any) -> None:
