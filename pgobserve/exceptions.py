@@ -17,7 +17,6 @@ from pgobserve.errors import (
 __all__ = [
     "ActionMissingException",
     "ClientDisconnected",
-    "ClientDisconnected",
     "ConfigurationError",
     "FeedDown",
     "FeedUnavailable",

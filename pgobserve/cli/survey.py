@@ -35,7 +35,7 @@ def take(
     found = catalog.triggers(connection)
     if labels:
         return _judged(connection, wanted, found)
-    wanted = [*wanted, *_others(wanted, found)]
+    wanted = [*wanted, *_others(connection, wanted, found)]
     return [*_judged(connection, wanted, found), *_orphans(connection, found)]
 
 
@@ -43,7 +43,7 @@ def installed(connection: BaseDatabaseWrapper) -> list[tuple[Relation | None, St
     """Return every table of this project that has triggers of ours, whoever observes it now."""
     found = catalog.triggers(connection)
     return [
-        *_judged(connection, _others((), found), found),
+        *_judged(connection, _others(connection, (), found), found),
         *_orphans(connection, found),
     ]
 
@@ -62,19 +62,27 @@ def _judged(
 
 
 def _others(
-    wanted: Sequence[Registration], found: Mapping[int, Mapping[str, Found]]
+    connection: BaseDatabaseWrapper,
+    wanted: Sequence[Registration],
+    found: Mapping[int, Mapping[str, Found]],
 ) -> list[Registration]:
-    """Return registrations of models that nobody observes now, but whose triggers are there."""
+    """Return registrations of models that nobody observes now, but whose tables have triggers."""
     labels = {each.label for each in wanted}
     others: dict[str, Registration] = {}
     for on_table in found.values():
         for trigger in on_table.values():
-            if trigger.comment is None or trigger.comment.label in labels:
-                continue
-            registration = targets.recorded(trigger.comment)
-            if registration is not None:
-                others.setdefault(registration.label, registration)
-    return [others[label] for label in sorted(others)]
+            if trigger.comment is not None and trigger.comment.label not in labels:
+                registration = targets.recorded(trigger.comment)
+                if registration is not None:
+                    others.setdefault(registration.label, registration)
+    # Another project in this database may have models of the same labels.
+    tables = catalog.relations(connection, {each.table for each in others.values()})
+    return [
+        others[label]
+        for label in sorted(others)
+        if (table := tables.get(others[label].table)) is not None
+        and any(each.oid in found for each in (table, *table.parts))
+    ]
 
 
 def _orphans(

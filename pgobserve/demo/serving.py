@@ -49,7 +49,7 @@ def serve(listener: socket.socket, signals: Stopping, ready: Callable[[], None])
 
     server = Server(
         application,
-        endpoints=[f"fd:fileno={listener.fileno()}"],
+        endpoints=[f"fd:fileno={listener.detach()}"],  # Twisted closes it
         signal_handlers=False,  # ours know of SIGHUP as well
         ready_callable=ready,
         server_name="pgobserve",

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
@@ -25,7 +26,7 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from django.db.models import Model
 
@@ -72,9 +73,17 @@ class Guard:
         for permission in self._permissions:
             if type(permission) is AllowAny:
                 continue
-            if not decide(permission, consumer.scope, consumer, action, kwargs):
+            given = decide(permission, consumer.scope, consumer, action, kwargs)
+            # A composition may be of both kinds, and a plain function may return a coroutine.
+            if not (self._wait_for(given) if isawaitable(given) else given):
                 return _attempt(partial(consumer._refused, permission))
         return None
+
+    def _wait_for(self, given: Awaitable[bool]) -> bool:
+        async def answer() -> bool:
+            return await given
+
+        return asyncio.run_coroutine_threadsafe(answer(), self.loop).result(PATIENCE)
 
     async def ask_in_loop(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Ask in the event loop; return the refusal, if it is one."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection
 
 from pgobserve.triggers import installer, names, registry
@@ -130,3 +133,30 @@ def install(clean: None) -> Callable[..., list[Outcome]]:
         ]
 
     return install
+
+
+@pytest.fixture
+def bare_command(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run ``manage.py pgobserve``; return exit code, output and errors. No consumer is imported."""
+    settings.ASGI_APPLICATION = None
+    monkeypatch.setattr("pgobserve.cli.targets.observed_models", list)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            call_command("pgobserve", *arguments, stdout=out, stderr=err)
+        except CommandError as error:
+            return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
+        return 0, out.getvalue(), err.getvalue()
+
+    return command
+
+
+@pytest.fixture
+def command(
+    clean: None, bare_command: Callable[..., tuple[int, str, str]]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run ``manage.py pgobserve`` on the test database."""
+    return bare_command

@@ -1,0 +1,3 @@
+"""What the benchmarks of the read side share: a project, servers, a client."""
+
+from __future__ import annotations

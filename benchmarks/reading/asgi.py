@@ -1,0 +1,26 @@
+"""The application under test."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.reading.settings")
+http = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from benchmarks.reading import consumers, counting  # noqa: E402
+
+if "BENCHMARK_COUNT" in os.environ:
+    counting.count_queries()
+
+routes = [
+    path("feed/", consumers.ItemConsumer.as_asgi()),
+    path("own/", consumers.OwnItemConsumer.as_asgi()),
+    path("plain/", consumers.PlainConsumer.as_asgi()),
+    path("write/", consumers.WritingConsumer.as_asgi()),
+]
+application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(routes)})

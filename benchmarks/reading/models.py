@@ -1,0 +1,24 @@
+"""The tables that are changed."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Item(models.Model):
+    """What is watched."""
+
+    name = models.TextField()
+    rank = models.IntegerField(default=0)
+    price = models.DecimalField(max_digits=10, decimal_places=2, default=1)
+    changed = models.DateTimeField(auto_now_add=True)
+
+
+class Membership(models.Model):
+    """Which user may see which item."""
+
+    item = models.ForeignKey(Item, models.CASCADE)
+    user_id = models.IntegerField()
+
+    class Meta:
+        unique_together = [("user_id", "item")]

@@ -1,0 +1,408 @@
+"""The demo's page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.demo import Demo, demo
+from tests.acceptance.server import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from selenium.webdriver import Chrome
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        BROWSER is None or DRIVER is None,
+        reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)",
+    ),
+]
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+)
+
+#: Lets a test cut the page's connections, and keep them from coming back.
+CUT = """
+    const Real = WebSocket;
+    window.sockets = [];
+    window.cut = false;
+    window.WebSocket = class extends Real {
+        constructor(url) {
+            super(window.cut ? "ws://127.0.0.1:1/" : url);
+            window.sockets.push(this);
+        }
+    };
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo that the tests share."""
+    with demo(tmp_path_factory.mktemp("demo")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """A headless Chromium with a profile of its own."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        try:
+            driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CUT})
+            yield driver
+        finally:
+            driver.quit()
+
+
+class Page:
+    """
+    The page, as its visitor sees it.
+
+    Attributes:
+        browser: The browser that shows it.
+        demo: What serves it.
+    """
+
+    def __init__(self, browser: Chrome, demo: Demo) -> None:
+        self.browser = browser
+        self.demo = demo
+
+    def text(self, selector: str) -> str:
+        """Return what an element says, or nothing if there is none."""
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return str(self.browser.execute_script(script, selector))
+
+    def row(self, key: int) -> str:
+        """Return what a row says."""
+        return self.text(f'#ships tr[data-key="{key}"]')
+
+    def count(self, selector: str) -> int:
+        """Return how many elements there are."""
+        script = "return document.querySelectorAll(arguments[0]).length"
+        return int(self.browser.execute_script(script, selector))
+
+    def click(self, selector: str) -> None:
+        """Click an element."""
+        self.browser.find_element("css selector", selector).click()
+
+    def example(self, title: str) -> None:
+        """Click an example statement."""
+        self.browser.find_element("xpath", f"//button[text()='{title}']").click()
+
+    def run(self, sql: str) -> None:
+        """Type a statement into the box and run it."""
+        box = self.browser.find_element("id", "sql")
+        box.clear()
+        box.send_keys(sql)
+        self.click("#run")
+
+    def emulate(self, width: int, *, dark: bool = False, calm: bool = False) -> None:
+        """Be another screen, and a visitor with other wishes."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
+        ]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until the page is so."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        wait = WebDriverWait(self.browser, PATIENCE, poll_frequency=0.02)
+        wait.until(lambda _: condition(), message=self.text("body"))
+
+
+@pytest.fixture
+def page(browser: Chrome, running: Demo) -> Iterator[Page]:
+    """The page with its twelve ships as they were at first, live; afterwards nothing was amiss."""
+    with psycopg.connect(running.database) as connection:
+        connection.execute("DELETE FROM ship WHERE id > 12")
+        connection.execute(
+            "INSERT INTO ship (id, name, state, berth, cargo) VALUES (5, 'Evening Tide', 'docked',"
+            " 'B1', 1785) ON CONFLICT (id) DO UPDATE SET berth = 'B1', cargo = 1785"
+        )
+        connection.execute("UPDATE ship SET cargo = 2175, state = 'at anchor' WHERE id = 11")
+    opened = Page(browser, running)
+    opened.emulate(1280)
+    browser.get(running.url)
+    browser.get_log("browser")
+    opened.until(lambda: opened.text("#state") == "live" and opened.count("#ships tbody tr") == 12)
+    yield opened
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def outside(page: Page, statement: str) -> None:
+    """Change the table by a program that knows nothing of the page."""
+    with psycopg.connect(page.demo.database) as connection:
+        connection.execute(statement.encode())
+
+
+def test_sql_box(page: Page) -> None:
+    """A statement typed into the box changes the row, lights it up and says how and how long."""
+    page.run("UPDATE ship SET cargo = 4321 WHERE id = 11")
+
+    page.until(lambda: "4,321 t" in page.row(11))
+    assert page.count('#ships tr.lit[data-key="11"][data-how="updated"]') == 1
+    assert "updated" in page.row(11)
+    assert " ms" in page.row(11)
+    assert page.count("#ships tr[data-how]") == 1
+    page.until(lambda: "UPDATE 1 in" in page.text("#result"))
+    page.until(lambda: "The feed: Kittiwake updated" in page.text("#heard"))
+
+
+def test_outside(page: Page) -> None:
+    """A row changed by another program changes, and its frame is shown."""
+    outside(page, "UPDATE ship SET state = 'in dry dock' WHERE id = 11")
+
+    page.until(lambda: "in dry dock" in page.row(11))
+    assert page.count('#ships tr[data-key="11"][data-how="updated"]') == 1
+    assert '"state":"in dry dock"' in page.text("#log li:last-child")
+    assert '"action":"update"' in page.text("#log li:last-child")
+
+
+def test_keyboard(page: Page) -> None:
+    """Ctrl+Enter in the box runs the statement."""
+    from selenium.webdriver.common.keys import Keys
+
+    box = page.browser.find_element("id", "sql")
+    box.clear()
+    box.send_keys("UPDATE ship SET cargo = 77 WHERE id = 11", Keys.CONTROL + Keys.ENTER)
+
+    page.until(lambda: "77 t" in page.row(11))
+
+
+def test_delete_and_put_back(page: Page) -> None:
+    """A deleted row says so and goes; put back under its key it is there again."""
+    page.example("Delete a row")
+
+    page.until(lambda: "deleted" in page.row(5))
+    page.until(lambda: page.row(5) == "")
+    page.example("Put it back")
+    page.until(lambda: "created" in page.row(5))
+
+
+def test_new_row(page: Page) -> None:
+    """A row with a key that nobody watched appears, and its later changes too."""
+    outside(page, "INSERT INTO ship (id, name) VALUES (100, '<b>Marigold</b> & co')")
+
+    page.until(lambda: "created" in page.row(100))
+    assert "<b>Marigold</b> & co" in page.row(100)
+    outside(page, "UPDATE ship SET cargo = 9 WHERE id = 100")
+    page.until(lambda: "9 t" in page.row(100))
+    assert page.count("#ships b") == 0
+
+
+def test_every_row(page: Page) -> None:
+    """One statement that changes every row lights up every row, and is one sentence."""
+    page.run("UPDATE ship SET cargo = cargo + 1")
+
+    page.until(lambda: page.count('#ships tr[data-how="updated"]') == 12)
+    page.until(lambda: "The feed: 12 rows updated." in page.text("#heard"))
+    assert "12 changes seen · median" in page.text("#figures")
+
+
+def test_what_never_happened(page: Page) -> None:
+    """A rollback and an update without a change light nothing up."""
+    page.example("Rolled back")
+    page.until(lambda: "ROLLBACK" in page.text("#result"))
+    page.example("No change")
+    page.until(lambda: "UPDATE 12" in page.text("#result"))
+    outside(page, "UPDATE ship SET cargo = 5 WHERE id = 11")
+
+    page.until(lambda: "5 t" in page.row(11))
+    assert page.count("#ships tr[data-how]") == 1
+
+
+def test_error_and_rows(page: Page) -> None:
+    """PostgreSQL's objection and a result's rows are shown as text."""
+    page.run("SELECT 1/0")
+    page.until(lambda: "division by zero" in page.text("#result .error"))
+
+    page.run("SELECT '<i>x</i>' AS one, NULL AS two")
+    page.until(lambda: "<i>x</i>" in page.text("#result table"))
+    assert "∅" in page.text("#result table")
+
+
+def test_frames_can_be_paused(page: Page) -> None:
+    """Paused, the log stands still while the table goes on; resumed, it goes on."""
+    page.click("#pause")
+    before = page.count("#log li")
+    outside(page, "UPDATE ship SET cargo = 6 WHERE id = 11")
+    page.until(lambda: "6 t" in page.row(11))
+
+    assert page.count("#log li") == before
+    assert page.text("#pause") == "Resume (1 not shown)"
+    page.click("#pause")
+    outside(page, "UPDATE ship SET cargo = 7 WHERE id = 11")
+    page.until(lambda: '"cargo":7,' in page.text("#log li:last-child"))
+
+
+def test_log_is_bounded(page: Page) -> None:
+    """The log keeps the newest frames only."""
+    for number in range(25):
+        outside(page, f"UPDATE ship SET cargo = {number} + id")
+    page.until(lambda: "35 t" in page.row(11))
+
+    assert page.count("#log li") <= 200
+
+
+def test_connection_is_made_again(page: Page) -> None:
+    """A lost connection is said; what was missed is caught up, and the feed goes on."""
+    script = "cut = true; for (const socket of sockets) socket.close()"
+    page.browser.execute_script(script)
+    page.until(lambda: page.text("#state") == "connection lost, trying again")
+    outside(page, "UPDATE ship SET cargo = 8 WHERE id = 11")
+    outside(page, "DELETE FROM ship WHERE id = 5")
+    page.browser.execute_script("cut = false")
+
+    page.until(lambda: page.text("#state") == "live" and "8 t" in page.row(11))
+    assert "caught up" in page.row(11)
+    page.until(lambda: page.row(5) == "")
+    outside(page, "UPDATE ship SET cargo = 9 WHERE id = 11")
+    page.until(lambda: "9 t" in page.row(11) and "updated" in page.row(11))
+    # The browser itself reports each attempt that failed.
+    page.browser.get_log("browser")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_phone(page: Page, dark: bool) -> None:
+    """At 360 pixels nothing needs to be scrolled sideways, in the light and in the dark."""
+    page.emulate(360, dark=dark)
+    page.run("SELECT * FROM ship")
+    page.until(lambda: page.count("#result table") == 1)
+    outside(page, "UPDATE ship SET cargo = cargo + 1")
+    page.until(lambda: page.count('#ships tr[data-how="updated"]') == 12)
+
+    script = """
+        const out = (e) => e.getBoundingClientRect().right > innerWidth && !e.closest('.scroll');
+        return [document.documentElement.scrollWidth, [...document.querySelectorAll('*')].filter(out).length,
+                document.querySelector('#ships').scrollWidth <= document.querySelector('#watch').clientWidth]
+    """
+    assert page.browser.execute_script(script) == [360, 0, True]
+
+
+#: Contrast as WCAG defines it, of every element that has text of its own.
+CONTRAST = """
+    const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+    const rgb = (colour) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = (c) => {
+        const [r, g, b] = c.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (e) => {
+        for (; e; e = e.parentElement) {
+            const colour = rgb(getComputedStyle(e).backgroundColor);
+            if (colour[3] === 255) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const bad = [];
+    for (const e of document.querySelectorAll('body *')) {
+        const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!own || !e.checkVisibility()) continue;
+        const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))];
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (contrast < 4.5) bad.push(`${e.tagName} ${e.className} ${e.textContent.slice(0, 20)}: ${contrast.toFixed(2)}`);
+    }
+    return bad;
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast(page: Page, dark: bool) -> None:
+    """All text has a contrast of 4.5 to 1 at least, lit rows too, in the light and in the dark."""
+    page.emulate(1280, dark=dark, calm=True)
+    page.run("SELECT 1/0")
+    page.until(lambda: page.text("#result .error"))
+    outside(
+        page,
+        "UPDATE ship SET cargo = cargo + 1; DELETE FROM ship WHERE id = 5;"
+        " INSERT INTO ship (id, name) VALUES (101, 'Marigold')",
+    )
+    for how in ("updated", "deleted", "created"):
+        page.until(lambda how=how: page.count(f'#ships tr.lit[data-how="{how}"]'))
+
+    assert page.browser.execute_script(CONTRAST) == []
+    paper = page.browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(part) for part in paper[4:-1].split(",")) < 128) is dark
+
+
+def test_reduced_motion(page: Page) -> None:
+    """Who wants no motion gets none: a lit row is still."""
+    page.emulate(1280, calm=True)
+    outside(page, "UPDATE ship SET cargo = 10 WHERE id = 11")
+    page.until(lambda: page.count('#ships tr.lit[data-key="11"]'))
+
+    assert page.browser.execute_script("return document.getAnimations().length") == 0
+
+
+def test_everything_has_a_name(page: Page) -> None:
+    """Every control has a name for who can't see it, and the headings are in order."""
+    script = """
+        const controls = [...document.querySelectorAll('button, textarea, [tabindex]')];
+        const named = (e) => e.innerText?.trim() || e.labels?.length || e.getAttribute('aria-label');
+        return [controls.filter((e) => !named(e)).length,
+                [...document.querySelectorAll('h1, h2, h3')].map((e) => e.tagName).join(' ')]
+    """
+    assert page.browser.execute_script(script) == [0, "H1 H2 H2 H2 H2"]
+
+
+def test_nothing_comes_from_elsewhere(page: Page) -> None:
+    """The page loads nothing from any other host."""
+    script = (
+        "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).host)"
+    )
+    hosts = set(page.browser.execute_script(script))
+
+    assert hosts == {page.demo.url.removeprefix("http://").rstrip("/")}
+
+
+def test_ctrl_c_under_an_open_page(
+    browser: Chrome, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Ctrl-C ends the demo while a browser shows its page, and the page says so."""
+    with demo(tmp_path_factory.mktemp("ended")) as started:
+        page = Page(browser, started)
+        browser.get(started.url)
+        page.until(lambda: page.text("#state") == "live")
+        code = started.process.stop(signal.SIGINT)
+
+        assert code == 0
+        assert "Traceback" not in started.process.output()
+        assert not list(started.temporary.iterdir())
+        page.until(lambda: page.text("#state") == "connection lost, trying again")

@@ -1,0 +1,65 @@
+"""What the demo's command says."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgobserve.__main__ import main
+from pgobserve.demo import banner
+from pgobserve.demo.command import psql_command
+from pgobserve.demo.project.config import Config
+
+PARAMETERS = {
+    "host": "127.0.0.1",
+    "port": 5499,
+    "user": "harbour",
+    "password": "a-b_c",
+    "dbname": "harbour",
+}
+
+
+def test_psql_command_is_a_url() -> None:
+    """The command to paste needs nothing else to be set."""
+    command = psql_command("/opt/bin/psql", PARAMETERS)
+
+    assert command == "/opt/bin/psql postgresql://harbour:a-b_c@127.0.0.1:5499/harbour"
+
+
+def test_psql_command_for_a_socket() -> None:
+    """A directory of sockets, which does not go into a URL, is given by keyword."""
+    command = psql_command("/opt/bin/psql", PARAMETERS | {"host": "/run/pg"})
+
+    assert "host=/run/pg" in command
+    assert "password=a-b_c" in command
+
+
+def test_banner() -> None:
+    """The banner has the page, the command to paste and how to stop; without a terminal no escapes."""
+    config = Config(
+        database={}, port=8123, psql="psql postgresql://x", server="yours", commit_times=True
+    )
+
+    text = banner.text(config, "http://127.0.0.1:8123/", colour=False)
+
+    for part in ("http://127.0.0.1:8123/", "psql postgresql://x", "yours", "Ctrl-C"):
+        assert part in text
+    assert "\033" not in text
+
+
+def test_another_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A page that is not on the expected port says so."""
+    banner.starting(8001, 8000)
+
+    assert "Port 8000 is taken, so the page is on port 8001." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["zork"], ["demo", "--port", "x"], ["demo", "--port", "70000"]]
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage ends with 2 and shows the usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert "usage: python -m pgobserve" in capsys.readouterr().err
