@@ -1,0 +1,231 @@
+"""What one socket still has to be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgobserve.feed.mailbox import (
+    ABSENT,
+    UNKNOWN,
+    Kind,
+    Mailbox,
+    Outcome,
+    Refusal,
+    View,
+    Watch,
+)
+from pgobserve.feed.snapshot import Snapshot
+
+FIRST, SECOND = Snapshot(1, 1, frozenset()), Snapshot(2, 2, frozenset())
+ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
+DENIED = Refusal(403, ("No.",))
+
+
+class Socket:
+    """A mailbox, and how often its writer was woken."""
+
+    def __init__(self) -> None:
+        self.wakes = 0
+        self.mailbox = Mailbox(self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def watch(self, shown: Outcome = ABSENT) -> Watch:
+        """Begin a subscription that has been answered with an outcome."""
+        watch = Watch(self.mailbox, 1, 1, None, lambda outcome, snapshot: None)
+        watch.offer(shown, FIRST)
+        return watch
+
+    def frames(self) -> list[tuple[Kind, Any]]:
+        """Take all frames."""
+        taken = []
+        while (item := self.mailbox.take()) is not None:
+            watch, outcome, snapshot, kind = item
+            taken.append((kind, outcome))
+        return taken
+
+
+@pytest.fixture
+def socket() -> Socket:
+    return Socket()
+
+
+@pytest.mark.parametrize(
+    ("shown", "now", "kind"),
+    [
+        (ABSENT, ONE, "create"),
+        (ONE, TWO, "update"),
+        (ONE, ABSENT, "delete"),
+        (ONE, ONE, None),
+        (ONE, View.of('{"id":1}'), None),
+        (ABSENT, ABSENT, None),
+        (ONE, DENIED, "error"),
+        (ABSENT, DENIED, "error"),
+    ],
+)
+def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: Kind | None) -> None:
+    """The frame leads from what was shown to what is true."""
+    socket.watch(shown).offer(now, SECOND)
+
+    assert socket.frames() == ([(kind, now)] if kind else [])
+
+
+@pytest.mark.parametrize(("now", "kind"), [(ONE, "update"), (ABSENT, "delete")])
+def test_unknown_is_told_whatever_it_is(socket: Socket, now: Outcome, kind: Kind) -> None:
+    """After a refusal, or for a client of whom nothing is known, the truth is sent in any case."""
+    refused, resumed = socket.watch(ONE), socket.watch(ONE)
+    refused.offer(DENIED, FIRST)
+    socket.frames()
+    resumed.shown = UNKNOWN
+    refused.offer(now, SECOND)
+    resumed.offer(now, SECOND)
+
+    assert socket.frames() == [(kind, now), (kind, now)]
+
+
+def test_latest_wins(socket: Socket) -> None:
+    """States that were not sent in time are conflated to the last, with its snapshot."""
+    watch = socket.watch(ONE)
+    watch.offer(TWO, FIRST)
+    watch.offer(View.of("3"), SECOND)
+
+    assert len(socket.mailbox) == 1
+    assert socket.mailbox.take() == (watch, View.of("3"), SECOND, "update")
+
+
+def test_deleted_and_put_back(socket: Socket) -> None:
+    """A row deleted and put back before anything was sent is one update, or none if the same."""
+    changed, same = socket.watch(ONE), socket.watch(ONE)
+    for watch, last in ((changed, TWO), (same, ONE)):
+        watch.offer(ABSENT, FIRST)
+        watch.offer(last, SECOND)
+
+    assert socket.frames() == [("update", TWO)]
+
+
+def test_created_and_deleted(socket: Socket) -> None:
+    """A row that came and went meanwhile is not told at all."""
+    watch = socket.watch(ABSENT)
+    watch.offer(ONE, FIRST)
+    watch.offer(ABSENT, SECOND)
+
+    assert socket.frames() == []
+
+
+def test_order(socket: Socket) -> None:
+    """Rows are told in the order in which they first had news."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(TWO, FIRST)
+    one.offer(View.of("3"), SECOND)
+
+    assert socket.frames() == [("create", View.of("3")), ("create", TWO)]
+
+
+def test_first_outcome_answers_the_request(socket: Socket) -> None:
+    """The first outcome goes to the request, with its snapshot, and is what the client has then."""
+    told: list[tuple[Outcome, Snapshot]] = []
+    watch = Watch(socket.mailbox, 1, 1, None, lambda *answer: told.append(answer))
+    watch.offer(ONE, FIRST)
+    watch.offer(ONE, SECOND)
+
+    assert told == [(ONE, FIRST)]
+    assert watch.since == FIRST
+    assert socket.frames() == []
+
+
+def test_refused_request(socket: Socket) -> None:
+    """A refusal answers the request, too; nothing is known to be shown then."""
+    told: list[Outcome] = []
+    watch = Watch(socket.mailbox, 1, 1, None, lambda outcome, snapshot: told.append(outcome))
+    watch.offer(DENIED, FIRST)
+
+    assert told == [DENIED]
+    assert watch.shown is UNKNOWN
+
+
+def test_one_writer(socket: Socket) -> None:
+    """The writer is woken once, and again only after it was told that there is nothing more."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(ONE, FIRST)
+    assert socket.wakes == 1
+
+    socket.mailbox.take()
+    one.offer(TWO, FIRST)
+    assert socket.wakes == 1
+
+    socket.frames()
+    one.offer(ONE, FIRST)
+    assert socket.wakes == 2
+
+
+def test_hold(socket: Socket) -> None:
+    """While held nothing is sent and nobody woken; released, once for each hold, it goes on."""
+    socket.mailbox.hold()
+    socket.mailbox.hold()
+    socket.watch().offer(ONE, FIRST)
+    assert socket.frames() == []
+    socket.mailbox.release()
+    assert (socket.wakes, socket.frames()) == (0, [])
+
+    socket.mailbox.release()
+
+    assert socket.wakes == 1
+    assert socket.frames() == [("create", ONE)]
+
+
+def test_hold_while_sending(socket: Socket) -> None:
+    """A writer that meets a hold stops; the release wakes it again."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(ONE, FIRST)
+    socket.mailbox.take()
+    socket.mailbox.hold()
+    assert socket.mailbox.take() is None
+
+    socket.mailbox.release()
+
+    assert socket.wakes == 2
+    assert socket.frames() == [("create", ONE)]
+
+
+def test_release_without_news(socket: Socket) -> None:
+    """A release with nothing to send wakes nobody."""
+    socket.mailbox.hold()
+    socket.mailbox.release()
+
+    assert socket.wakes == 0
+
+
+def test_put_first(socket: Socket) -> None:
+    """What a client missed is put in unless something newer waits already."""
+    watch, other = socket.watch(ONE), socket.watch(ONE)
+    watch.offer(TWO, SECOND)
+    socket.mailbox.put_first(watch, View.of("old"), FIRST)
+    socket.mailbox.put_first(other, View.of("old"), FIRST)
+
+    assert socket.frames() == [("update", TWO), ("update", View.of("old"))]
+
+
+def test_close(socket: Socket) -> None:
+    """A closed mailbox keeps nothing, takes nothing and wakes nobody."""
+    watch = socket.watch()
+    watch.offer(ONE, FIRST)
+    socket.mailbox.hold()
+    socket.mailbox.close()
+    watch.offer(TWO, SECOND)
+    socket.mailbox.release()
+
+    assert len(socket.mailbox) == 0
+    assert socket.wakes == 1
+    assert socket.frames() == []
+
+
+def test_equal_bodies_have_equal_digests() -> None:
+    """A digest stands for its body; nothing shown is no body's digest."""
+    assert View.of("a") == View.of("a")
+    assert len({View.of(body).digest for body in ("", "a", "b", "é", "null")} | {b""}) == 6
