@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -267,11 +268,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], server: Server, root: Pa
 
 def _stop(process: subprocess.Popen[bytes], bin_path: Path, data: Path, root: Path) -> None:
     """Stop the server that now has the data directory (a test may have restarted it)."""
-    with contextlib.suppress(OSError, RuntimeError):
+    try:
         _run([str(bin_path / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"], root)
-    if process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-    if process.poll() is None:
+    except (OSError, RuntimeError):
+        # Already ended, or its directory can't be read any more: then it is told directly.
+        with contextlib.suppress(OSError):
+            process.send_signal(signal.SIGQUIT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -68,9 +68,9 @@ class Process:
         try:
             return self.popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.popen.kill()
+            self.popen.send_signal(signal.SIGABRT)  # the fault handler writes down where it is
             self.popen.wait()
-            raise
+            raise AssertionError(f"{self.name} does not end:\n{self.output()}") from None
 
 
 @dataclass
@@ -148,7 +148,7 @@ def process(
     path = directory / f"{name}.log"
     with path.open("wb") as log:
         popen = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, "-X", "faulthandler", *arguments],
             cwd=cwd,
             env=environ,
             stdin=subprocess.DEVNULL,

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def running() -> Iterator[Demo]:
     """A demo that the tests share."""
-    with demo(tmp_path_factory.mktemp("demo")) as started:
+    with demo() as started:
         yield started
 
 
@@ -72,9 +72,9 @@ def ended(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_ends_all_of_it(number: signal.Signals, tmp_path: Path) -> None:
+async def test_a_signal_ends_all_of_it(number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM and a closed terminal leave no process and no file, with a socket open too."""
-    with demo(tmp_path) as started:
+    with demo() as started:
         server = postmaster(started)
         origin = started.url.rstrip("/")
         async with connected(started.sockets + "ships/", origin=origin) as client:
@@ -88,9 +88,9 @@ async def test_a_signal_ends_all_of_it(number: signal.Signals, tmp_path: Path) -
         assert not list(started.temporary.iterdir())
 
 
-def test_killed_it_leaves_nothing_either(tmp_path: Path) -> None:
+def test_killed_it_leaves_nothing_either() -> None:
     """After kill -9 a watchdog ends PostgreSQL and removes its directory."""
-    with demo(tmp_path) as started:
+    with demo() as started:
         server = postmaster(started)
         assert started.process.stop(signal.SIGKILL) == -signal.SIGKILL
 
@@ -112,7 +112,7 @@ def test_port_is_taken(running: Demo, tmp_path: Path) -> None:
     )
 
 
-def test_named_server_is_left_as_it_was(tmp_path: Path) -> None:
+def test_named_server_is_left_as_it_was() -> None:
     """On a server that the environment names, a database and a role of its own come and go."""
     url = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(
         **{"password": "", "dbname": "postgres"} | processes.run_server()
@@ -128,7 +128,7 @@ def test_named_server_is_left_as_it_was(tmp_path: Path) -> None:
             return {name for (name,) in rows.fetchall()}
 
     before = present()
-    with demo(tmp_path, DATABASE_URL=url) as started:
+    with demo(DATABASE_URL=url) as started:
         name = conninfo_to_dict(started.database)["dbname"]
         during = present()
         assert name in started.process.output()

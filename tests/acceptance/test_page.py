@@ -56,9 +56,9 @@ CUT = """
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def running() -> Iterator[Demo]:
     """A demo that the tests share."""
-    with demo(tmp_path_factory.mktemp("demo")) as started:
+    with demo() as started:
         yield started
 
 
@@ -392,11 +392,9 @@ def test_nothing_comes_from_elsewhere(page: Page) -> None:
     assert hosts == {page.demo.url.removeprefix("http://").rstrip("/")}
 
 
-def test_ctrl_c_under_an_open_page(
-    browser: Chrome, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_ctrl_c_under_an_open_page(browser: Chrome) -> None:
     """Ctrl-C ends the demo while a browser shows its page, and the page says so."""
-    with demo(tmp_path_factory.mktemp("ended")) as started:
+    with demo() as started:
         page = Page(browser, started)
         browser.get(started.url)
         page.until(lambda: page.text("#state") == "live")
