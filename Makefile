@@ -41,7 +41,8 @@ docs: $(STAMP) ## Build the documentation, warnings are errors
 	$(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP) ## Measure; timings are never test assertions
-	$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(BIN)/python -X dev=no -m benchmarks $(ARGS)
 
 wheel: $(STAMP) ## Build the sdist and the wheel
 	$(BIN)/python -m hatchling build -t sdist -t wheel

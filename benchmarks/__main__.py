@@ -40,7 +40,7 @@ def main() -> int:
     if sys.flags.dev_mode:
         # The development mode checks every call into asyncio: it would be measured instead.
         os.environ.pop("PYTHONDEVMODE", None)
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]])  
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]])
     rows: list[Row] = []
     failed = [name for name in wanted if not _run(name, options.quick, rows)]
     print(f"\nPython {platform.python_version()}, {os.cpu_count()} CPUs, {platform.system()}\n")

@@ -76,8 +76,8 @@ def _at_a_rate(watching: Sockets, writer: Writer, changes: int) -> tuple[list[fl
             frames += 1
             rank = connection.frame["data"]["rank"]
             # A frame that shows a later change has brought the ones before it as well.
-            for earlier in range(shown[connection] + 1, rank + 1):
-                latencies.append((moment - committed[earlier]) / 1e6)
+            news = range(shown[connection] + 1, rank + 1)
+            latencies += [(moment - committed[earlier]) / 1e6 for earlier in news]
             shown[connection] = rank
     return latencies, frames
 

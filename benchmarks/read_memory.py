@@ -38,13 +38,12 @@ def _case(database: dict[str, object], count: int) -> Row:
 
 
 def _per_socket(database: dict[str, object], count: int, path: str) -> float:
-    with serving(OURS, database) as server:
-        with sockets(server.port, WARM, path) as warm:
-            warm.subscribe(lambda number: number + 1)
-            before = _settled(server)
-            with sockets(server.port, count, path) as many:
-                many.subscribe(lambda number: number % 10_000 + 1)
-                return (_settled(server) - before) / count
+    with serving(OURS, database) as server, sockets(server.port, WARM, path) as warm:
+        warm.subscribe(lambda number: number + 1)
+        before = _settled(server)
+        with sockets(server.port, count, path) as many:
+            many.subscribe(lambda number: number % 10_000 + 1)
+            return (_settled(server) - before) / count
 
 
 def _settled(server: object) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+from typing import TYPE_CHECKING
 
 from benchmarks.reading.client import Connection, sockets
 from benchmarks.reading.databases import databases
 from benchmarks.reading.servers import OURS, serving
 from benchmarks.reading.writing import Writer
 from benchmarks.results import Row
+
+if TYPE_CHECKING:
+    import socket
 
 SIZE = 20_000  # bytes of a frame
 

@@ -150,6 +150,11 @@ class Sockets:
             found += [(connection, time.monotonic_ns())] * connection.read()
         return found
 
+    def drain(self) -> None:
+        """Read until nothing has come for a while."""
+        while self.poll(0.3):
+            pass
+
     def close(self) -> None:
         """Cut all connections."""
         for connection in self.all:

@@ -11,8 +11,8 @@ from djangochannelsrestframework.observer.generics import (  # isort: skip
     ObserverModelInstanceMixin,
 )
 
-from benchmarks.reading.models import Item  # noqa: E402
-from benchmarks.reading.serializers import ItemSerializer  # noqa: E402
+from benchmarks.reading.models import Item
+from benchmarks.reading.serializers import ItemSerializer
 
 
 class ItemConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
