@@ -51,8 +51,3 @@ class Console:
         for row, style in zip(rows, ("HTTP_INFO", *styles), strict=True):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.write("  ".join(cells).rstrip(), style)
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        """Show on a terminal how far a long job is; a log gets nothing."""
-        if self.err.isatty() and total > 1:
-            self.err.write(f"\r\033[K[{done}/{total}] {what}", ending="" if done < total else "\n")

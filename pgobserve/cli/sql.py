@@ -36,11 +36,13 @@ def run(
             functions = [each.function for each in wanted.values()]
             statements = tuple(compiler.uninstall_statements([plan.table], functions))
         elif plan.before.state is State.OK and not everything:
-            console.write("-- has its triggers: nothing to do\n")
+            console.write("-- has its triggers: nothing to do")
+            console.write("")
             continue
         else:
             statements = plan.statements
         timeout = installer.milliseconds(lock_timeout)
         for statement in ("BEGIN", f"SET LOCAL lock_timeout = '{timeout}'", *statements):
             console.write(f"{statement};")
-        console.write("COMMIT;\n")
+        console.write("COMMIT;")
+        console.write("")

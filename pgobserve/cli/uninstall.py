@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from django.core.management.base import CommandError
-
-from pgobserve.cli import survey, targets
-from pgobserve.cli.console import EXIT_FAILED
-from pgobserve.errors import TriggerError
+from pgobserve.cli import survey, targets, work
 from pgobserve.triggers import installer
-from pgobserve.triggers.installer import Action
 from pgobserve.triggers.state import State
 
 if TYPE_CHECKING:
@@ -28,36 +24,15 @@ def run(
     orphans: bool,
     as_json: bool,
 ) -> None:
-    """Uninstall table after table, each in a transaction of its own."""
+    """Remove the triggers of the labelled models, or all of this project."""
     connection = targets.connect(database)
     seen = survey.take(connection, labels) if labels else survey.installed(connection)
-    chosen = [
-        (table, status)
+    uninstall = partial(installer.uninstall, using=database, lock_timeout=lock_timeout)
+    jobs = [
+        (status.title, partial(uninstall, table, status.title))
         for table, status in seen
         if table is not None and (status.state is State.ORPHAN or not orphans)
     ]
-    facts: list[dict[str, object]] = []
-    failed = 0
-    for number, (table, status) in enumerate(chosen, 1):
-        console.progress(number, len(chosen), status.title)
-        try:
-            done = installer.uninstall(
-                table, status.title, using=database, lock_timeout=lock_timeout
-            )
-        except TriggerError as error:
-            failed += 1
-            facts.append({"label": status.title, "action": "failed", "error": str(error)})
-            console.err.write(str(error))
-            continue
-        facts.append({"label": done.title, "table": done.table, "action": done.action})
-        if not as_json:
-            style = "SUCCESS" if done.action is Action.REMOVED else ""
-            console.write(f"{done.title}: {done.action} on {done.table}", style)
-    if as_json:
-        console.json(facts)
-    elif not chosen:
+    work.through(console, jobs, as_json=as_json)
+    if not jobs and not as_json:
         console.write("Nothing to remove.")
-    if failed:
-        raise CommandError(
-            f"{failed} of {len(chosen)} tables failed; the others are done.", returncode=EXIT_FAILED
-        )

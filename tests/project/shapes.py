@@ -239,3 +239,12 @@ class View(models.Model):
 
     class Meta:
         managed = False
+
+
+class Plain(models.Model):
+    id = models.BigAutoField(primary_key=True)
+    name = models.TextField(default="")
+    rank = models.IntegerField(default=0)
+
+    class Meta:
+        managed = False

@@ -25,6 +25,9 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "migration": migration.run,
 }
 
+#: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.
+MAX_SECONDS: Final = 2_000_000
+
 #: Arguments that Django's own base class defines.
 DJANGOS = (
     "settings",
@@ -129,8 +132,15 @@ def _always(parser: ArgumentParser) -> None:
 def _lock_timeout(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--lock-timeout",
-        type=float,
+        type=_seconds,
         default=LOCK_TIMEOUT,
         metavar="SECONDS",
         help="how long to wait for a lock (default: %(default)g)",
     )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and less than {MAX_SECONDS:,}")
+    return seconds

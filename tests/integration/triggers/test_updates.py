@@ -9,8 +9,7 @@ import pytest
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import compiler
 from pgobserve.wire import MAX_KEYS, MAX_PAYLOAD_BYTES
-from tests.project.models import Item
-from tests.project.shapes import Restaurant, TextKey, Wide
+from tests.project.shapes import Place, Plain, Restaurant, TextKey, Wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,32 +19,38 @@ if TYPE_CHECKING:
 WIDE = "project.wide"
 
 
+@pytest.fixture(autouse=True)
+def plain(make: Callable[..., None]) -> None:
+    """A plain table."""
+    make(Plain)
+
+
 def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """A changed key tells the old one and the new one."""
-    install(Item)
-    run("INSERT INTO project_item (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
+    install(Plain)
+    run("INSERT INTO project_plain (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
     ear.texts()
 
-    run("UPDATE project_item SET id = 7 WHERE id = 1")
+    run("UPDATE project_plain SET id = 7 WHERE id = 1")
 
-    assert ear.changes() == [("project.item", "U", [1, 7])]
+    assert ear.changes() == [("project.plain", "U", [1, 7])]
 
 
 def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """Rows that take each other's key are both told; so are shifted ones."""
-    install(Item)
-    run("INSERT INTO project_item (id, name, rank) VALUES (1, 'a', 0), (2, 'b', 0), (3, 'c', 0)")
-    run("ALTER TABLE project_item DROP CONSTRAINT project_item_pkey")
-    run("ALTER TABLE project_item ADD CONSTRAINT project_item_pkey PRIMARY KEY (id) DEFERRABLE")
+    install(Plain)
+    run("INSERT INTO project_plain (id, name, rank) VALUES (1, 'a', 0), (2, 'b', 0), (3, 'c', 0)")
+    run("ALTER TABLE project_plain DROP CONSTRAINT project_plain_pkey")
+    run("ALTER TABLE project_plain ADD CONSTRAINT project_plain_pkey PRIMARY KEY (id) DEFERRABLE")
     ear.texts()
     try:
-        run("UPDATE project_item SET id = 3 - id WHERE id < 3")
-        run("UPDATE project_item SET id = id + 1")
+        run("UPDATE project_plain SET id = 3 - id WHERE id < 3")
+        run("UPDATE project_plain SET id = id + 1")
     finally:
-        run("ALTER TABLE project_item DROP CONSTRAINT project_item_pkey")
-        run("ALTER TABLE project_item ADD CONSTRAINT project_item_pkey PRIMARY KEY (id)")
+        run("ALTER TABLE project_plain DROP CONSTRAINT project_plain_pkey")
+        run("ALTER TABLE project_plain ADD CONSTRAINT project_plain_pkey PRIMARY KEY (id)")
 
-    assert ear.changes() == [("project.item", "U", [1, 2]), ("project.item", "U", [1, 2, 3, 4])]
+    assert ear.changes() == [("project.plain", "U", [1, 2]), ("project.plain", "U", [1, 2, 3, 4])]
 
 
 def test_columns(
@@ -84,14 +89,14 @@ def test_no_columns(ear: Ear, make: Callable[..., None], install: Callable[..., 
 
 def _insert(run: Callable[..., Any], count: int, name: str = "''") -> None:
     run(
-        "INSERT INTO project_item (id, name, rank) "
+        "INSERT INTO project_plain (id, name, rank) "
         f"SELECT i, {name}, 0 FROM generate_series(1, {count}) i"
     )
 
 
 def test_chunks(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """Many keys go out in several full payloads that PostgreSQL takes."""
-    install(Item)
+    install(Plain)
     _insert(run, MAX_KEYS)
 
     texts = ear.texts()
@@ -105,11 +110,11 @@ def test_all_keys_are_told(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any], operation: str
 ) -> None:
     """Up to the limit each key is told once; above it one marker says to read the table again."""
-    install(Item)
+    install(Plain)
     for count, told in ((MAX_KEYS, list(range(1, MAX_KEYS + 1))), (MAX_KEYS + 1, None)):
         _insert(run, count)
-        run("UPDATE project_item SET rank = 1")
-        run("DELETE FROM project_item")
+        run("UPDATE project_plain SET rank = 1")
+        run("DELETE FROM project_plain")
         changes = [each for each in ear.payloads() if each["o"] == operation]
         if told is None:
             assert [each["k"] for each in changes] == [None]
@@ -121,13 +126,13 @@ def test_large_statement_that_changes_little(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:
     """The limit counts rows that changed, not rows that the statement touched."""
-    install(Item)
+    install(Plain)
     _insert(run, MAX_KEYS + 5)
     ear.texts()
 
-    run("UPDATE project_item SET rank = CASE WHEN id = 77 THEN 1 ELSE 0 END")
+    run("UPDATE project_plain SET rank = CASE WHEN id = 77 THEN 1 ELSE 0 END")
 
-    assert ear.changes() == [("project.item", "U", [77])]
+    assert ear.changes() == [("project.plain", "U", [77])]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,6 @@ def test_columns_of_a_child(
     ear: Ear, make: Callable[..., None], install: Callable[..., Any]
 ) -> None:
     """A parent's field in a child's ``columns`` is watched in the parent's table."""
-    from tests.project.shapes import Place
 
     make(Place, Restaurant)
     install(Restaurant, columns=["name"])

@@ -10,70 +10,70 @@ import pytest
 from django.db import connection, transaction
 
 from tests.integration.triggers.conftest import parameters
-from tests.project.models import Item
-from tests.project.shapes import Child, Parent
+from tests.project.shapes import Child, Parent, Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.integration.triggers.conftest import Ear
 
-ITEM = "project.item"
+PLAIN = "project.plain"
 
 
 @pytest.fixture(autouse=True)
-def item(install: Callable[..., Any]) -> None:
-    """Install the triggers of a plain table."""
-    install(Item)
+def plain(make: Callable[..., None], install: Callable[..., Any]) -> None:
+    """A plain table with its triggers."""
+    make(Plain)
+    install(Plain)
 
 
-def _item(writer: psycopg.Connection[Any], key: int, rank: int = 0) -> None:
-    writer.execute("INSERT INTO project_item (id, name, rank) VALUES (%s, '', %s)", [key, rank])
+def _insert(writer: psycopg.Connection[Any], key: int, rank: int = 0) -> None:
+    writer.execute("INSERT INTO project_plain (id, name, rank) VALUES (%s, '', %s)", [key, rank])
 
 
 def test_insert(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """One INSERT is one payload with all its keys."""
-    writer.execute("INSERT INTO project_item (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
+    writer.execute("INSERT INTO project_plain (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
 
-    assert ear.changes() == [(ITEM, "I", [1, 2])]
+    assert ear.changes() == [(PLAIN, "I", [1, 2])]
 
 
 def test_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """An UPDATE names the rows that it changed."""
     for key in (1, 2, 3):
-        _item(writer, key, rank=key)
+        _insert(writer, key, rank=key)
     ear.texts()
 
-    writer.execute("UPDATE project_item SET rank = 2")
+    writer.execute("UPDATE project_plain SET rank = 2")
 
-    assert ear.changes() == [(ITEM, "U", [1, 3])]
+    assert ear.changes() == [(PLAIN, "U", [1, 3])]
 
 
 def test_delete(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """A DELETE names the rows that are gone."""
-    _item(writer, 1)
-    _item(writer, 2)
+    _insert(writer, 1)
+    _insert(writer, 2)
     ear.texts()
 
-    writer.execute("DELETE FROM project_item")
+    writer.execute("DELETE FROM project_plain")
 
-    assert ear.changes() == [(ITEM, "D", [1, 2])]
+    assert ear.changes() == [(PLAIN, "D", [1, 2])]
 
 
 def test_truncate(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """TRUNCATE tells to read the table again."""
-    writer.execute("TRUNCATE project_item")
+    writer.execute("TRUNCATE project_plain")
 
-    assert ear.changes() == [(ITEM, "T", None)]
+    assert ear.changes() == [(PLAIN, "T", None)]
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO project_item SELECT 1, '', 0 WHERE false",
-        "UPDATE project_item SET rank = 1 WHERE false",
-        "DELETE FROM project_item WHERE false",
-        "COPY project_item FROM '/dev/null'",
+        "INSERT INTO project_plain SELECT 1, '', 0 WHERE false",
+        "UPDATE project_plain SET rank = 1 WHERE false",
+        "DELETE FROM project_plain WHERE false",
+        "COPY project_plain FROM '/dev/null'",
     ],
 )
 def test_no_row(ear: Ear, writer: psycopg.Connection[Any], statement: str) -> None:
@@ -93,30 +93,30 @@ def test_payload_names_the_transaction(ear: Ear, writer: psycopg.Connection[Any]
         row = writer.execute("SELECT pg_current_xact_id()::text").fetchone()
         assert row is not None
         with writer.transaction():  # a savepoint
-            _item(writer, 1)
+            _insert(writer, 1)
 
-    assert ear.texts() == [f'{{"v":1,"t":"project.item","o":"I","x":"{row[0]}","k":[1]}}']
+    assert ear.texts() == [f'{{"v":1,"t":"project.plain","o":"I","x":"{row[0]}","k":[1]}}']
 
 
 def test_on_conflict_do_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """An upsert tells which rows it changed and which it made."""
-    _item(writer, 1)
+    _insert(writer, 1)
     ear.texts()
 
     writer.execute(
-        "INSERT INTO project_item (id, name, rank) VALUES (1, '', 5), (2, '', 5) "
+        "INSERT INTO project_plain (id, name, rank) VALUES (1, '', 5), (2, '', 5) "
         "ON CONFLICT (id) DO UPDATE SET rank = excluded.rank"
     )
 
-    assert sorted(ear.changes()) == [(ITEM, "I", [2]), (ITEM, "U", [1])]
+    assert sorted(ear.changes()) == [(PLAIN, "I", [2]), (PLAIN, "U", [1])]
 
 
 def test_on_conflict_do_nothing(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Rows that an INSERT leaves alone are not told."""
-    _item(writer, 1)
+    _insert(writer, 1)
     ear.texts()
 
-    upsert = "INSERT INTO project_item (id, name, rank) VALUES (%s, '', 5) ON CONFLICT DO NOTHING"
+    upsert = "INSERT INTO project_plain (id, name, rank) VALUES (%s, '', 5) ON CONFLICT DO NOTHING"
     writer.execute(upsert, [1])
 
     assert ear.texts() == []
@@ -127,41 +127,41 @@ def test_merge(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     if writer.info.server_version < 150000:
         pytest.skip("MERGE came with PostgreSQL 15")
     for key in (1, 2, 3):
-        _item(writer, key, rank=key)
+        _insert(writer, key, rank=key)
     ear.texts()
 
     writer.execute(
-        "MERGE INTO project_item i USING (VALUES (1, 9), (2, 0), (4, 4)) s(id, rank) ON i.id = s.id "
+        "MERGE INTO project_plain i USING (VALUES (1, 9), (2, 0), (4, 4)) s(id, rank) ON i.id = s.id "
         "WHEN MATCHED AND s.rank = 0 THEN DELETE "
         "WHEN MATCHED THEN UPDATE SET rank = s.rank "
         "WHEN NOT MATCHED THEN INSERT (id, name, rank) VALUES (s.id, '', s.rank)"
     )
 
-    assert sorted(ear.changes()) == [(ITEM, "D", [2]), (ITEM, "I", [4]), (ITEM, "U", [1])]
+    assert sorted(ear.changes()) == [(PLAIN, "D", [2]), (PLAIN, "I", [4]), (PLAIN, "U", [1])]
 
 
 def test_data_modifying_cte(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Each modifying part of a WITH is told."""
-    _item(writer, 1)
-    _item(writer, 2)
+    _insert(writer, 1)
+    _insert(writer, 2)
     ear.texts()
 
     writer.execute(
-        "WITH gone AS (DELETE FROM project_item WHERE id = 1 RETURNING *), "
-        "more AS (INSERT INTO project_item (id, name, rank) SELECT id + 10, name, rank FROM gone) "
-        "UPDATE project_item SET rank = 7 WHERE id = 2"
+        "WITH gone AS (DELETE FROM project_plain WHERE id = 1 RETURNING *), "
+        "more AS (INSERT INTO project_plain (id, name, rank) SELECT id + 10, name, rank FROM gone) "
+        "UPDATE project_plain SET rank = 7 WHERE id = 2"
     )
 
-    assert sorted(ear.changes()) == [(ITEM, "D", [1]), (ITEM, "I", [11]), (ITEM, "U", [2])]
+    assert sorted(ear.changes()) == [(PLAIN, "D", [1]), (PLAIN, "I", [11]), (PLAIN, "U", [2])]
 
 
 def test_copy(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """COPY is told as an INSERT."""
-    with writer.cursor() as cursor, cursor.copy("COPY project_item FROM STDIN") as copy:
+    with writer.cursor() as cursor, cursor.copy("COPY project_plain FROM STDIN") as copy:
         for key in (1, 2):
             copy.write_row((key, "", 0))
 
-    assert ear.changes() == [(ITEM, "I", [1, 2])]
+    assert ear.changes() == [(PLAIN, "I", [1, 2])]
 
 
 @pytest.fixture
@@ -197,52 +197,52 @@ def test_cascade(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 def test_django(ear: Ear) -> None:
     """Each way of Django's to write is told, those that send no signal included."""
-    first = Item.objects.create(name="a")
-    second, third = Item.objects.bulk_create([Item(name="b"), Item(name="c")])
+    first = Plain.objects.create(name="a")
+    second, third = Plain.objects.bulk_create([Plain(name="b"), Plain(name="c")])
     first.rank = 1
     first.save()
     second.rank = third.rank = 2
-    Item.objects.bulk_update([second, third], ["rank"])
-    Item.objects.filter(pk=first.pk).update(rank=3)
-    Item.objects.filter(pk=first.pk)._raw_delete("default")
+    Plain.objects.bulk_update([second, third], ["rank"])
+    Plain.objects.filter(pk=first.pk).update(rank=3)
+    Plain.objects.filter(pk=first.pk)._raw_delete("default")
     key = second.pk
     second.delete()
 
     assert ear.changes() == [
-        (ITEM, "I", [first.pk]),
-        (ITEM, "I", [key, third.pk]),
-        (ITEM, "U", [first.pk]),
-        (ITEM, "U", [key, third.pk]),
-        (ITEM, "U", [first.pk]),
-        (ITEM, "D", [first.pk]),
-        (ITEM, "D", [key]),
+        (PLAIN, "I", [first.pk]),
+        (PLAIN, "I", [key, third.pk]),
+        (PLAIN, "U", [first.pk]),
+        (PLAIN, "U", [key, third.pk]),
+        (PLAIN, "U", [first.pk]),
+        (PLAIN, "D", [first.pk]),
+        (PLAIN, "D", [key]),
     ]
 
 
 def test_rolled_back(ear: Ear) -> None:
     """What is rolled back is silent, to a savepoint or altogether."""
     with transaction.atomic():
-        kept = Item.objects.create(name="kept")
+        kept = Plain.objects.create(name="kept")
         savepoint = transaction.savepoint()
-        Item.objects.create(name="lost")
+        Plain.objects.create(name="lost")
         transaction.savepoint_rollback(savepoint)
     with transaction.atomic():
-        Item.objects.create(name="lost")
+        Plain.objects.create(name="lost")
         transaction.set_rollback(True)
 
-    assert ear.changes() == [(ITEM, "I", [kept.pk])]
+    assert ear.changes() == [(PLAIN, "I", [kept.pk])]
 
 
 def test_many_writes_of_one_row_in_a_transaction(ear: Ear) -> None:
     """Ten updates of a row in one transaction are one payload."""
-    item = Item.objects.create(name="")
+    row = Plain.objects.create(name="")
     ear.texts()
 
     with transaction.atomic():
         for rank in range(1, 11):
-            Item.objects.filter(pk=item.pk).update(rank=rank)
+            Plain.objects.filter(pk=row.pk).update(rank=rank)
 
-    assert ear.changes() == [(ITEM, "U", [item.pk])]
+    assert ear.changes() == [(PLAIN, "U", [row.pk])]
 
 
 def test_another_search_path(ear: Ear, writer: psycopg.Connection[Any]) -> None:
@@ -262,21 +262,21 @@ def test_another_search_path(ear: Ear, writer: psycopg.Connection[Any]) -> None:
         writer.execute("CREATE TABLE trap.pgobserve_new (id bigint)")
     try:
         writer.execute("SET search_path = trap, pg_catalog")
-        writer.execute("INSERT INTO public.project_item (id, name, rank) VALUES (1, '', 0)")
-        writer.execute("UPDATE public.project_item SET rank = 1")
-        writer.execute("UPDATE public.project_item SET rank = 1")
+        writer.execute("INSERT INTO public.project_plain (id, name, rank) VALUES (1, '', 0)")
+        writer.execute("UPDATE public.project_plain SET rank = 1")
+        writer.execute("UPDATE public.project_plain SET rank = 1")
     finally:
         writer.execute("RESET search_path")
         writer.execute("DROP SCHEMA trap CASCADE")
 
-    assert ear.changes() == [(ITEM, "I", [1]), (ITEM, "U", [1])]
+    assert ear.changes() == [(PLAIN, "I", [1]), (PLAIN, "U", [1])]
 
 
 @pytest.fixture
 def stranger(run: Callable[..., Any], writer: psycopg.Connection[Any]) -> Iterator[str]:
     """A role with rights on one table, and none in our schema."""
     run("CREATE ROLE stranger")
-    run("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON project_item TO stranger")
+    run("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON project_plain TO stranger")
     yield "stranger"
     run("DROP OWNED BY stranger")
     run("DROP ROLE stranger")
@@ -287,36 +287,36 @@ def test_role_with_rights_on_the_table_alone(
 ) -> None:
     """A role that may do nothing but write the table is told as any other."""
     writer.execute(f"SET ROLE {stranger}")
-    _item(writer, 1)
-    writer.execute("UPDATE project_item SET rank = 1")
-    writer.execute("DELETE FROM project_item")
-    writer.execute("TRUNCATE project_item")
+    _insert(writer, 1)
+    writer.execute("UPDATE project_plain SET rank = 1")
+    writer.execute("DELETE FROM project_plain")
+    writer.execute("TRUNCATE project_plain")
     writer.execute("RESET ROLE")
 
     assert ear.changes() == [
-        (ITEM, "I", [1]),
-        (ITEM, "U", [1]),
-        (ITEM, "D", [1]),
-        (ITEM, "T", None),
+        (PLAIN, "I", [1]),
+        (PLAIN, "U", [1]),
+        (PLAIN, "D", [1]),
+        (PLAIN, "T", None),
     ]
 
 
 def test_replication_is_silent_by_default(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Under session_replication_role = replica ordinary triggers do not fire."""
     writer.execute("SET session_replication_role = replica")
-    _item(writer, 1)
+    _insert(writer, 1)
 
     assert ear.texts() == []
 
 
 def test_always(ear: Ear, writer: psycopg.Connection[Any], install: Callable[..., Any]) -> None:
     """Installed with ``always`` they fire there, too."""
-    install(Item, always=True)
+    install(Plain, always=True)
     writer.execute("SET session_replication_role = replica")
-    _item(writer, 1)
-    writer.execute("UPDATE project_item SET rank = 1")
-    writer.execute("DELETE FROM project_item")
-    writer.execute("TRUNCATE project_item")
+    _insert(writer, 1)
+    writer.execute("UPDATE project_plain SET rank = 1")
+    writer.execute("DELETE FROM project_plain")
+    writer.execute("TRUNCATE project_plain")
 
     assert [operation for _, operation, _ in ear.changes()] == ["I", "U", "D", "T"]
 
@@ -329,17 +329,17 @@ def test_own_triggers(ear: Ear, writer: psycopg.Connection[Any], run: Callable[.
     )
     run(
         "CREATE FUNCTION follow() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN UPDATE project_item SET name = ''seen'' WHERE name = ''''; RETURN NULL; END'"
+        "'BEGIN UPDATE project_plain SET name = ''seen'' WHERE name = ''''; RETURN NULL; END'"
     )
-    run("CREATE TRIGGER bump BEFORE UPDATE ON project_item FOR EACH ROW EXECUTE FUNCTION bump()")
-    run("CREATE TRIGGER zz AFTER INSERT ON project_item FOR EACH ROW EXECUTE FUNCTION follow()")
+    run("CREATE TRIGGER bump BEFORE UPDATE ON project_plain FOR EACH ROW EXECUTE FUNCTION bump()")
+    run("CREATE TRIGGER zz AFTER INSERT ON project_plain FOR EACH ROW EXECUTE FUNCTION follow()")
     try:
-        _item(writer, 1)
-        writer.execute("UPDATE project_item SET rank = rank - 1")
+        _insert(writer, 1)
+        writer.execute("UPDATE project_plain SET rank = rank - 1")
     finally:
         run("DROP FUNCTION bump, follow CASCADE")
 
-    assert sorted(ear.changes()) == [(ITEM, "I", [1]), (ITEM, "U", [1])]
+    assert sorted(ear.changes()) == [(PLAIN, "I", [1]), (PLAIN, "U", [1])]
 
 
 def test_prepared_transaction_needs_mute(ear: Ear) -> None:
@@ -349,18 +349,18 @@ def test_prepared_transaction_needs_mute(ear: Ear) -> None:
             pytest.skip("the server allows no prepared transactions")
         writer.rollback()
         writer.tpc_begin(writer.xid(1, "loud", ""))
-        _item(writer, 1)
+        _insert(writer, 1)
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot PREPARE"):
             writer.tpc_prepare()
     with contextlib.closing(psycopg.connect(**parameters())) as writer:
         writer.tpc_begin(writer.xid(1, "muted", ""))
         writer.execute("SET LOCAL pgobserve.mute = 'on'")
-        _item(writer, 1)
+        _insert(writer, 1)
         writer.tpc_prepare()
         writer.tpc_commit()
 
     assert ear.texts() == []
-    assert Item.objects.filter(pk=1).exists()
+    assert Plain.objects.filter(pk=1).exists()
 
 
 def test_notifications_are_per_database(ear: Ear, writer: psycopg.Connection[Any]) -> None:
@@ -368,7 +368,7 @@ def test_notifications_are_per_database(ear: Ear, writer: psycopg.Connection[Any
     other = {**parameters(), "dbname": "postgres"}
     with psycopg.connect(**other, autocommit=True) as elsewhere:
         elsewhere.execute("LISTEN pgobserve")
-        _item(writer, 1)
+        _insert(writer, 1)
         assert len(ear.texts()) == 1
         elsewhere.execute("SELECT pg_notify('pgobserve', 'mark')")
         heard = [note.payload for note in elsewhere.notifies(timeout=20, stop_after=1)]
