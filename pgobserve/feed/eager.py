@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from types import coroutine
+from contextvars import copy_context
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Generator
 
 
 def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
@@ -32,23 +33,33 @@ def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | No
             return task
         task.result()
         return None
+    # One context for both parts: what the first sets, the second must find, and reset.
+    context = copy_context()
     try:
-        waits_for = work.send(None)
+        waits_for = context.run(work.send, None)
     except StopIteration:
         return None
-    return loop.create_task(_rest(work, waits_for), name=name)
+    return loop.create_task(_Rest(work, waits_for), name=name, context=context)
 
 
-@coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was started: what it waits for is waited for here."""
-    try:
-        while True:
-            try:
-                value = yield waits_for
-            except BaseException as error:  # noqa: BLE001 (it belongs to the coroutine)
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(value)
-    except StopIteration:
-        return
+class _Rest(Coroutine[Any, Any, None]):
+    """A coroutine that was started: what it waits for already comes first."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for: list[Any] = [waits_for]
+
+    def send(self, value: Any) -> Any:
+        return self._waits_for.pop() if self._waits_for else self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        # Cancelled before its first turn: the task does not know yet what is waited for.
+        if self._waits_for and (future := self._waits_for.pop()) is not None:
+            future.cancel()
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._work.__await__()

@@ -101,5 +101,11 @@ def _succeed(future: asyncio.Future[Result], result: Result) -> None:
 
 
 def _fail(future: asyncio.Future[Result], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+    if future.done():
+        return
+    if isinstance(error, StopIteration):
+        # No future takes one, and whoever waits would wait for ever.
+        stray = RuntimeError("the function raised StopIteration")
+        stray.__cause__ = error
+        error = stray
+    future.set_exception(error)

@@ -74,6 +74,9 @@ class RecordingContext(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return self._look() == other
 
+    def __ne__(self, other: object) -> bool:
+        return self._look() != other
+
     __hash__ = None
 
     def __or__(self, other: Any) -> Any:

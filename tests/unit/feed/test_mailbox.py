@@ -43,7 +43,7 @@ class Socket:
         """Take all frames."""
         taken = []
         while (item := self.mailbox.take()) is not None:
-            watch, outcome, snapshot, kind = item
+            _, outcome, _, kind = item
             taken.append((kind, outcome))
         return taken
 
