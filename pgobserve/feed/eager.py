@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextvars import copy_context
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -67,6 +67,13 @@ class Guard:
         )
         self.open = not asked and not overridden and not self._objects
 
+    @classmethod
+    def none(cls, consumer: GenericAsyncAPIConsumer) -> Guard:
+        """Return the guard of a consumer that checks by itself when it delivers."""
+        guard = cls(consumer)
+        guard.open = True
+        return guard
+
     def ask(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Ask the synchronous permissions, in this thread; return the refusal, if it is one."""
         consumer = self._consumer

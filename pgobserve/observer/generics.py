@@ -11,7 +11,8 @@ from rest_framework import status
 from rest_framework.exceptions import ValidationError
 
 from pgobserve.decorators import action
-from pgobserve.feed.keys import key_of, to_key
+from pgobserve.feed.keys import key_of, shown, to_key
+from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.registry import observe
 from pgobserve.observer.resume import parse_token
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
+    from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.snapshot import Snapshot
-    from pgobserve.generics import GenericAsyncAPIConsumer as _Base
+
+    _Base = GenericAsyncAPIConsumer
 else:
     _Base = object
 
@@ -115,11 +118,20 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         model, key, lookup = await self._locate(kwargs, request_id)
         tokens = snapshot is True or since is not None
         begun = await self.subscriptions.begin(
-            model, key, lookup, hooks, token=since, wants_token=tokens
+            model,
+            key,
+            lookup,
+            hooks,
+            token=since,
+            wants_token=tokens,
+            by_itself=self._delivers_by_itself(),
         )
         if not tokens:
             return None, status.HTTP_201_CREATED
-        await self._reply_with_token(request_id, begun, with_data=snapshot is True)
+        data = None
+        if snapshot is True:
+            data = await self._data(begun, {**kwargs, "request_id": request_id})
+        await self._reply_with_token(request_id, begun, data)
         return None
 
     @action()
@@ -129,6 +141,79 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         self.subscriptions.end(self._normal(_required(kwargs, name)), request_id)
         return None, status.HTTP_204_NO_CONTENT
 
+    # A class that overrides how a row is read or shown is not understood. It is called for each
+    # change and socket, as DCRF does: slow, but what it checks in there is checked.
+
+    async def handle_instance_change(
+        self, message: dict[str, Any], group: Any = None, action: Any = None, **kwargs: Any
+    ) -> None:
+        """Take the news of a row; called for classes that override this or what it calls."""
+        await self.handle_observed_action(action=action, group=group, **message)
+
+    async def handle_observed_action(self, action: str, group: Any = None, **kwargs: Any) -> None:
+        """
+        Reply to the subscription with what :meth:`retrieve` returns.
+
+        Args:
+            action: ``create``, ``update`` or ``delete``.
+            group: Names the subscription, see :meth:`_requests_for`.
+            **kwargs: The message: ``pk``.
+        """
+        for request_id in self._requests_for(group):
+            try:
+                await self.check_permissions(action, **kwargs)
+                if action == "delete":
+                    await self._tell_gone(group, request_id, kwargs)
+                else:
+                    await self._tell(group, request_id, action, kwargs)
+            except Exception as error:  # noqa: BLE001 (answered and logged there)
+                await self.handle_exception(error, action=action, request_id=request_id)
+
+    async def deliver(self, watch: Watch, kind: str) -> None:
+        """Hand the news of one subscription to the class's own methods."""
+        group = _Group(watch)
+        message = {"pk": shown(watch.key)}
+        await self.handle_instance_change(message, group=group, action=kind)
+
+    def _requests_for(self, group: Any) -> set[Any] | list[Any]:
+        """Return the request ids of a subscription's group; DCRF's name."""
+        return [group.watch.request_id] if isinstance(group, _Group) else []
+
+    async def _tell(self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]) -> None:
+        try:
+            response = await self.retrieve(request_id=request_id, action=action, **kwargs)
+        except Http404:
+            await self._tell_gone(group, request_id, kwargs)
+            return
+        hidden = group.watch.context.hidden
+        group.watch.context.hidden = False
+        if isinstance(response, tuple):
+            data, code = response
+            await self.reply(
+                action="create" if hidden else action, data=data, status=code, request_id=request_id
+            )
+
+    async def _tell_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
+        """Say once that the row is gone, or has left what the client may see."""
+        if not group.watch.context.hidden:
+            group.watch.context.hidden = True
+            await self.reply(
+                action="delete",
+                data=kwargs,
+                status=status.HTTP_204_NO_CONTENT,
+                request_id=request_id,
+            )
+
+    @classmethod
+    def _delivers_by_itself(cls) -> bool:
+        ours = ObserverModelInstanceMixin
+        return (
+            cls.retrieve is not RetrieveModelMixin.retrieve
+            or cls.get_object is not GenericAsyncAPIConsumer.get_object
+            or cls.handle_instance_change is not ours.handle_instance_change
+            or cls.handle_observed_action is not ours.handle_observed_action
+        )
+
     async def _locate(
         self, kwargs: dict[str, Any], request_id: Any
     ) -> tuple[type[Model], Hashable, Any]:
@@ -136,7 +221,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         name = self.lookup_url_kwarg or self.lookup_field
         lookup = _required(kwargs, name)
         model = _declared_model(type(self))
-        if self.lookup_field == "pk" and model is not None:
+        if self.lookup_field == "pk" and model is not None and not self._delivers_by_itself():
             return model, _key(model, lookup), self._normal(lookup)
         instance = await database_sync_to_async(self.get_object)(
             **{**kwargs, "request_id": request_id, "action": "subscribe_instance"}
@@ -153,8 +238,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         except ValueError:
             return encode_name(lookup)
 
-    async def _reply_with_token(self, request_id: Any, begun: Begun, *, with_data: bool) -> None:
-        data = await self.decode_json(begun.view.body) if with_data and begun.view.body else None
+    async def _data(self, begun: Begun, kwargs: dict[str, Any]) -> Any:
+        if self._delivers_by_itself():
+            response = await self.retrieve(**{**kwargs, "action": "retrieve"})
+            return response[0] if isinstance(response, tuple) else None
+        return await self.decode_json(begun.view.body) if begun.view.body else None
+
+    async def _reply_with_token(self, request_id: Any, begun: Begun, data: Any) -> None:
         await self.send_json(
             {
                 "errors": [],
@@ -165,6 +255,18 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
                 "token": str(begun.snapshot),
             }
         )
+
+
+class _Group:
+    """Names one subscription where DCRF has the name of a channel-layer group."""
+
+    __slots__ = ("watch",)
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __str__(self) -> str:
+        return f"pgobserve-{self.watch.key}-{self.watch.context.request_id_text}"
 
 
 def _declared_model(cls: type) -> type[Model] | None:

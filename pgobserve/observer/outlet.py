@@ -62,6 +62,9 @@ class Outlet:
                 logger.exception("A frame of %s could not be sent.", type(self._consumer).__name__)
 
     async def _send(self, watch: Watch, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> None:
+        if watch.context.by_itself:
+            await self._consumer.deliver(watch, kind)  # type: ignore[attr-defined]
+            return
         token = str(snapshot) if watch.context.wants_token else None
         if self._raw:
             await self._consumer.send_frame(_text(watch, outcome, kind, token))

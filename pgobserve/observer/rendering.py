@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
+#: The annotation that holds a row's version, for consumers that read it by themselves.
+VERSION = "pgobserve_version"
+
 #: What ``get_serializer_context`` returns where it isn't overridden.
 DEFAULT_KEYS = frozenset({"scope", "consumer"})
 
@@ -82,6 +85,18 @@ class Renderer:
             serializer.instance = None
             self._idle.serializer = serializer
         return represented
+
+
+class PresenceRenderer:
+    """
+    Renders nothing but the fact that a row is there, and in which version.
+
+    For consumers that read and show rows by themselves: each version reaches them.
+    """
+
+    def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
+        """Return a view that serves all."""
+        return View("null", str(getattr(instance, VERSION)).encode()), True
 
 
 def encode(value: Any) -> str:

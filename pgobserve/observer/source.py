@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, router
+from django.db.models import Expression, TextField
 
 from pgobserve.feed.statement import Statement
+from pgobserve.feed.tables import tables_of
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.rendering import Renderer, context_keys, is_bespoke
+from pgobserve.observer.rendering import (
+    VERSION,
+    PresenceRenderer,
+    Renderer,
+    context_keys,
+    is_bespoke,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from django.db.models import Prefetch
+
+    from pgobserve.feed.keys import Model
 
 
 class Source:
@@ -38,7 +49,9 @@ class Source:
 
     __slots__ = ("__weakref__", "alias", "renderer", "statement")
 
-    def __init__(self, alias: str, statement: Statement, renderer: Renderer) -> None:
+    def __init__(
+        self, alias: str, statement: Statement, renderer: Renderer | PresenceRenderer
+    ) -> None:
         self.alias = alias
         self.statement = statement
         self.renderer = renderer
@@ -80,6 +93,8 @@ class Visibility:
         kwargs: What its ``get_queryset`` and other hooks are called with.
         ttl: Seconds for which a compiled queryset is kept.
         clock: Monotonic seconds.
+        presence_of: Only find out whether rows of this model are there: the consumer reads and
+            shows them by itself.
 
     Attributes:
         source: What it was at the last look.
@@ -95,6 +110,8 @@ class Visibility:
         kwargs: Mapping[str, Any],
         ttl: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        presence_of: Model | None = None,
     ) -> None:
         self.consumer = consumer
         self.kwargs = kwargs
@@ -102,7 +119,9 @@ class Visibility:
         self._clock = clock
         self._built: float | None = None
         self.volatile = False
-        self.source: Source = self._build_first()
+        self.source: Source = (
+            self._build_first() if presence_of is None else _presence_source(presence_of)
+        )
 
     def now(self) -> Source:
         """Return the source as it is now; runs user code, so in a thread."""
@@ -139,6 +158,27 @@ def _source_of_class(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any
         source = _build(consumer, kwargs)
         _of_class[cls] = (cls.queryset, cls.serializer_class, source)
     return source
+
+
+class _Versions(Expression):
+    """The system column ``xmin`` of joined tables, as text."""
+
+    def __init__(self, tables: list[str]) -> None:
+        super().__init__(output_field=TextField())
+        self.tables = tables
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        names = map(compiler.quote_name_unless_alias, self.tables)
+        return " || ' ' || ".join(f"{name}.xmin::text" for name in names), []
+
+
+def _presence_source(model: Model) -> Source:
+    # The transactions that wrote the row, and the parent rows of multi-table inheritance.
+    version: Any = _Versions([*chain(*tables_of(model))])
+    queryset: Any = model._base_manager.annotate(**{VERSION: version})
+    alias = alias_of(queryset)
+    statement = Statement(queryset, connections[alias])
+    return Source(alias, statement, PresenceRenderer())
 
 
 def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Source:

@@ -47,6 +47,8 @@ class Subscription:
         wants_token: Each frame gets a token.
         lookup: By which value he named the row.
         alias: The database alias whose feed serves it.
+        by_itself: The consumer reads and shows the row by itself.
+        hidden: Such a consumer has told that the row is gone, or out of sight.
     """
 
     visibility: Visibility
@@ -55,6 +57,8 @@ class Subscription:
     wants_token: bool
     lookup: str
     alias: str
+    by_itself: bool
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class Subscriptions:
         *,
         token: Snapshot | None = None,
         wants_token: bool = False,
+        by_itself: bool = False,
     ) -> Begun:
         """
         Subscribe to a row; returns when it was read.
@@ -110,6 +115,7 @@ class Subscriptions:
             kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
             token: What the client has seen so far: what changed since is sent next.
             wants_token: Every frame is to have a token.
+            by_itself: The consumer reads and shows the row by itself, at each change.
 
         Raises:
             Http404: There is no such row, or it may not be seen.
@@ -118,7 +124,7 @@ class Subscriptions:
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
         self._check_limit(name)
         try:
-            watch, begun = await self._begin(model, key, name, kwargs, wants_token)
+            watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
             if token is not None:
                 await self._catch_up(watch, begun, token, model)
         except FeedUnavailable as error:
@@ -154,16 +160,20 @@ class Subscriptions:
         name: tuple[str, str],
         kwargs: Mapping[str, Any],
         wants_token: bool,
+        by_itself: bool,
     ) -> tuple[Watch, Begun]:
-        visibility = await self._see(model, kwargs)
+        visibility = await self._see(model, kwargs, by_itself)
         alias = visibility.source.alias
         feed = feed_of(alias)
         subject = Subject(*tables_of(model))
         if not await feed.is_observed((*subject.tables, *subject.wide)):
             raise NotObserved(model._meta.label)
         if self._guard is None:
-            self._guard = Guard(self._consumer)
-        context = Subscription(visibility, self._guard, name[1], wants_token, name[0], alias)
+            make = Guard.none if by_itself else Guard
+            self._guard = make(self._consumer)
+        context = Subscription(
+            visibility, self._guard, name[1], wants_token, name[0], alias, by_itself
+        )
         first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
 
         def begun(outcome: Outcome, snapshot: Snapshot) -> None:
@@ -186,11 +196,16 @@ class Subscriptions:
             raise refused(outcome)
         return watch, Begun(outcome, snapshot)
 
-    async def _see(self, model: type[Model], kwargs: Mapping[str, Any]) -> Visibility:
+    async def _see(
+        self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool
+    ) -> Visibility:
         """Compile the queryset, in a thread of the feed that will most likely read it."""
         feed = feed_of(router.db_for_write(model))
         ttl = conf.get().QUERYSET_TTL
-        return await feed.call(lambda: Visibility(self._consumer, kwargs, ttl))
+        presence_of = model if by_itself else None
+        return await feed.call(
+            lambda: Visibility(self._consumer, kwargs, ttl, presence_of=presence_of)
+        )
 
     async def _catch_up(
         self, watch: Watch, begun: Begun, token: Snapshot, model: type[Model]
