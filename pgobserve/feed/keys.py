@@ -8,6 +8,8 @@ by the Python value, for which ``1.50`` and ``1.5``, or one moment in two time z
 from __future__ import annotations
 
 import datetime
+import ipaddress
+import math
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -51,36 +53,53 @@ def to_key(model: Model, value: Any) -> Hashable:
 
 
 def _to_python(field: models.Field[Any, Any], value: Any) -> Hashable:
-    target = getattr(field, "target_field", field)
+    target = _target(field)
     if value is None or isinstance(value, list | dict | bool):
         raise ValueError("not a scalar")
-    if isinstance(target, models.IntegerField):
-        return _to_integer(target, value)
     try:
+        if isinstance(target, models.IntegerField):
+            return _to_integer(target, value)
         key = target.to_python(value)
     except (ValidationError, ArithmeticError, TypeError) as error:
         raise ValueError("not a value of the field") from error
+    if isinstance(target, models.GenericIPAddressField):
+        ipaddress.ip_address(key)
     return _check(key)
 
 
+def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
+    """Return the field that says what the values are: a foreign key points to it, over several."""
+    while (target := getattr(field, "target_field", field)) is not field:
+        field = target
+    return field
+
+
 def _to_integer(field: models.IntegerField[Any, Any], value: Any) -> int:
-    text = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII)
-    if not (text or (isinstance(value, int | float | Decimal) and value == value // 1)):
-        raise ValueError("not an integer")
-    number = int(value)
-    if not -(2**63) <= number < 2**63 or (_is_narrow(field) and not -(2**31) <= number < 2**31):
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII):
+        value = int(value)
+    if not isinstance(value, int | float | Decimal):
+        raise TypeError("not a number")
+    bound = 2 ** (_bits(field) - 1)
+    # First the range: outside it, to calculate with a Decimal may take for ever.
+    if not -bound <= value < bound:
         raise ValueError("out of range")
-    return number
+    if value != int(value):
+        raise ValueError("not an integer")
+    return int(value)
 
 
-def _is_narrow(field: models.IntegerField[Any, Any]) -> bool:
-    return not isinstance(field, models.BigIntegerField)
+def _bits(field: models.IntegerField[Any, Any]) -> int:
+    if isinstance(field, models.SmallIntegerField):
+        return 16
+    return 64 if isinstance(field, models.BigIntegerField) else 32
 
 
 def _check(key: Any) -> Hashable:
-    if isinstance(key, str) and "\x00" in key:
-        raise ValueError("PostgreSQL's text has no NUL")
-    if isinstance(key, Decimal) and not key.is_finite():
+    if isinstance(key, str):
+        if "\x00" in key:
+            raise ValueError("PostgreSQL's text has no NUL")
+        key.encode()  # JSON can carry half of a character
+    if isinstance(key, float | Decimal) and not math.isfinite(key):
         raise ValueError("not finite")
     if isinstance(key, datetime.datetime) and timezone.is_naive(key):
         return timezone.make_aware(key, datetime.UTC)

@@ -248,3 +248,13 @@ class Plain(models.Model):
 
     class Meta:
         managed = False
+
+
+class Kiosk(Tag, Restaurant):
+    """Two parents: the key is the first one's."""
+
+    id_tag = models.OneToOneField(Tag, models.CASCADE, parent_link=True, primary_key=True)
+    of_restaurant = models.OneToOneField(Restaurant, models.CASCADE, parent_link=True)
+
+    class Meta:
+        managed = False
