@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Literal
+
+from asgiref.sync import iscoroutinefunction
 
 from pgobserve.scope_utils import ensure_async
 

@@ -27,7 +27,27 @@ logger = logging.getLogger(__name__)
 _LIFE_CYCLE = frozenset({"websocket.connect", "websocket.disconnect"})
 
 
-class JsonSocket(AsyncJsonWebsocketConsumer):
+class SocketHooks:
+    """
+    What mixins may do around a message and at the end, with a call of ``super()``.
+
+    A mixin that derives from this works before and after the consumer in the list of bases.
+    """
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Surround the dispatch of one frame, its reply included."""
+        yield
+
+    async def closed(self) -> None:
+        """
+        Clean up, once, when the application's call for a socket ends for whatever reason.
+
+        ``disconnect`` is not called when the server cancels the call or when something raised.
+        """
+
+
+class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
     """
     The base of ``AsyncAPIConsumer``.
 
@@ -36,7 +56,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer):
         detached_tasks: What runs detached now, by method name.
     """
 
-    groups: set[str]  # type: ignore[assignment]
+    groups: Any
     detached_tasks: dict[str, list[asyncio.Task[Any]]]
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
@@ -97,18 +117,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer):
             self.groups = set()
             raise
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Surround the dispatch of one frame, its reply included; for subclasses."""
-        yield
-
     async def closed(self) -> None:
-        """
-        Clean up, once, when the application's call for this socket ends for whatever reason.
-
-        ``disconnect`` is not called when the server cancels the call or when something raised. An
-        override must call this one.
-        """
+        """End what runs detached, and leave the groups."""
         await self._cancel_all_detached()
         groups, self.groups = self.groups, set()
         for group in groups:
@@ -116,6 +126,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer):
                 await self.channel_layer.group_discard(group, self.channel_name)
             except Exception:
                 logger.exception("Could not leave the channel-layer group %s.", group)
+        await super().closed()
 
     # Frames
 

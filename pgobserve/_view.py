@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
 from django.template.response import SimpleTemplateResponse
 from rest_framework.exceptions import ValidationError

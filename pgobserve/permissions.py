@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import markcoroutinefunction
 from rest_framework import permissions as drf
 
 from pgobserve._asking import Answer, Asked, Case, Question, Scope, answer, ask, chain, negated
@@ -80,17 +81,18 @@ class BasePermission(metaclass=BasePermissionMetaclass):
     use the ORM.
     """
 
-    async def has_permission(
+    # These two are asynchronous, as DCRF's are, but not written so: an override may be either.
+    @markcoroutinefunction
+    def has_permission(
         self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
-    ) -> bool:
+    ) -> Answer:
         """Return whether the client may take ``action``; ``kwargs`` is what it sent."""
-        return False
+        return _later(False)
 
-    async def can_connect(
-        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
-    ) -> bool:
+    @markcoroutinefunction
+    def can_connect(self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None) -> Answer:
         """Return whether the socket may be opened."""
-        return True
+        return _later(True)
 
     def has_object_permission(
         self, scope: Scope, consumer: AsyncAPIConsumer, action: str, instance: Any, **kwargs: Any
@@ -294,3 +296,7 @@ def judges_objects(permission: Any) -> bool:
         return of_class is not drf.BasePermission.has_object_permission
     of_class = getattr(type(permission), "has_object_permission", None)
     return of_class not in {None, BasePermission.has_object_permission}
+
+
+async def _later(given: bool) -> bool:
+    return given

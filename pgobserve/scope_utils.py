@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from io import BytesIO
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
 from django.http import HttpRequest, QueryDict
 from rest_framework.exceptions import ValidationError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from channels.layers import get_channel_layer
 
+from pgobserve._socket import SocketHooks
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from tests.sockets import Client, connected, reply
@@ -136,6 +137,29 @@ async def test_serving_surrounds_the_reply() -> None:
         await client.send_text("nothing")
         await client.frame()
     assert sent == ["enter", "frame", "leave"] * 2
+
+
+@pytest.mark.parametrize("mixin_first", [True, False])
+async def test_hooks_of_a_mixin_on_either_side(mixin_first: bool) -> None:
+    """A mixin's hooks are called wherever it stands among the bases."""
+    log: list[str] = []
+
+    class Mixin(SocketHooks):
+        @asynccontextmanager
+        async def serving(self) -> AsyncIterator[None]:
+            log.append("serving")
+            async with super().serving():
+                yield
+
+        async def closed(self) -> None:
+            log.append("mixin")
+            await super().closed()
+
+    bases = (Mixin, Consumer) if mixin_first else (Consumer, Mixin)
+    application: Any = type("Mixed", bases, {})
+    async with connected(application.as_asgi(log=log)) as client:
+        await client.ask("who")
+    assert sorted(log) == ["closed", "disconnect", "mixin", "serving"]
 
 
 async def test_client_that_left_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
