@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     _Base = GenericAsyncAPIConsumer
 else:
-    _Base = object
+    from pgobserve._socket import SocketHooks as _Base
 
 __all__ = ["ObserverConsumerMixin", "ObserverModelInstanceMixin"]
 
