@@ -126,9 +126,15 @@ class Loader:
         Run a function that needs the database in one of the loader's threads.
 
         Raises:
-            Unreachable: The database can't be reached.
+            Unreachable: The database can't be reached, or the loader has been stopped.
         """
+        if self._threads.stopped:
+            raise Unreachable("the feed is being stopped")
         return await self._threads.run(lambda: self._guard(function))
+
+    def stop(self) -> None:
+        """Let the threads end; for a loader whose :meth:`run` may not have had its first turn."""
+        self._threads.stop()
 
     async def run(self) -> None:
         """Serve the hub until cancelled; ends the threads and their connections."""
@@ -147,7 +153,13 @@ class Loader:
             if not rows:
                 self._work.clear()
                 continue
-            if await self._attempt([Job(row, tuple(row.watches)) for row in rows]):
+            jobs = [Job(row, tuple(row.watches)) for row in rows]
+            try:
+                reached = await self._attempt(jobs)
+            except BaseException:
+                self._give_back(jobs)
+                raise
+            if reached:
                 delays = backoff()
             else:
                 # The database is away. Nothing is lost, for the rows are dirty again.
@@ -173,9 +185,6 @@ class Loader:
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half])
             return await self._attempt(jobs[half:]) and first
-        except BaseException:
-            self._give_back(jobs)
-            raise
         self.state.batches += 1
         self.state.rows += len(found)
         self.state.failures = 0
@@ -190,7 +199,8 @@ class Loader:
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._hub.done(job.row, None)
+            if job.row.loading:
+                self._hub.done(job.row, None)
 
     def _guard(self, function: Callable[[], Result]) -> Result:
         connection = connections[self._alias]

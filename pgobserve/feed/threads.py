@@ -34,6 +34,9 @@ class Threads:
         count: How many.
         farewell: Called in each thread before it ends, to close its database connections.
         idle: Called in a thread that has had nothing to do for ``IDLE`` seconds.
+
+    Attributes:
+        stopped: No more functions are taken.
     """
 
     def __init__(
@@ -43,13 +46,25 @@ class Threads:
         self._farewell = farewell
         self._idle = idle
         self._loop = asyncio.get_running_loop()
+        self.stopped = False
         self._ended = [asyncio.Event() for _ in range(count)]
         for ended in self._ended:
             name = f"pgobserve-loader-{next(_numbers)}"
             threading.Thread(target=self._work, args=(ended,), name=name, daemon=True).start()
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run a function in one of the threads and return what it returns, or raise what it raises."""
+        """
+        Run a function in one of the threads.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            RuntimeError: The threads were stopped.
+            Exception: What it raises.
+        """
+        if self.stopped:
+            raise RuntimeError("The loader's threads were stopped: ask a new loader.")
         future: asyncio.Future[Result] = self._loop.create_future()
 
         def job() -> None:
@@ -63,10 +78,16 @@ class Threads:
         self._jobs.put(job)
         return await future
 
+    def stop(self) -> None:
+        """Let the threads end when they have done what was asked so far."""
+        if not self.stopped:
+            self.stopped = True
+            for _ in self._ended:
+                self._jobs.put(None)
+
     async def close(self, patience: float = 2.0) -> None:
         """End the threads; one that is stuck in the database is left behind, being a daemon."""
-        for _ in self._ended:
-            self._jobs.put(None)
+        self.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 for ended in self._ended:

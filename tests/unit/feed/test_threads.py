@@ -107,6 +107,17 @@ async def test_close(calls: list[str]) -> None:
     assert len(set(calls)) == 4
 
 
+@pytest.mark.usefixtures("calls")
+async def test_stopped() -> None:
+    """Stopped threads take nothing more, rather than let somebody wait for ever."""
+    pool = Threads(1, nothing, nothing)
+    pool.stop()
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        await pool.run(nothing)
+    await pool.close()
+
+
 async def test_farewell_that_fails(calls: list[str]) -> None:
     """A farewell that raises keeps no thread from ending."""
     pool = Threads(2, lambda: calls.append("x") or 1 / 0, nothing)

@@ -1,0 +1,274 @@
+"""Taking dirty rows from the hub, reading them in threads, delivering what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError
+
+from pgobserve.feed import loader as loader_module
+from pgobserve.feed.hub import Hub, Subject
+from pgobserve.feed.loader import FAILED, NEVER, Found, Loader, Unreachable
+from pgobserve.feed.mailbox import Mailbox, View, Watch
+from pgobserve.feed.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from pgobserve.feed.loader import Job
+    from pgobserve.feed.mailbox import Outcome
+
+ITEM = Subject(("item",))
+SNAPSHOT = Snapshot(100, 100, frozenset())
+
+
+def found(jobs: Sequence[Job]) -> list[Found]:
+    """Find every row, its key being its body."""
+    return [Found(job, SNAPSHOT, View.of(str(job.row.key))) for job in jobs]
+
+
+class Bench:
+    """A hub, and a loader that runs."""
+
+    def __init__(self, load: Callable[[Sequence[Job]], Sequence[Found]], threads: int = 1) -> None:
+        self.hub = Hub()
+        self.loader = Loader("default", self.hub, load, threads)
+        self.task = asyncio.create_task(self.loader.run())
+
+    def watch(self, key: int) -> asyncio.Future[Outcome]:
+        """Begin a subscription; the future is its first outcome."""
+        first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        watch = Watch(Mailbox(lambda: None), key, 1, None, lambda o, _: first.set_result(o))
+        self.hub.add(watch, ITEM)
+        return first
+
+    async def first(self, *keys: int) -> list[Outcome]:
+        """Watch rows and return how that begins."""
+        futures = [self.watch(key) for key in keys]
+        self.loader.kick()
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*futures)
+
+    async def aclose(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Callable[..., Bench]]:
+    """Return a function that makes a loader; all are ended afterwards."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(load: Callable[[Sequence[Job]], Sequence[Found]], threads: int = 1) -> Bench:
+            made = Bench(load, threads)
+            stack.push_async_callback(made.aclose)
+            return made
+
+        yield make
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(loader_module, "backoff", lambda: iter(lambda: 0.0, None))
+
+
+async def test_one_batch(bench: Any) -> None:
+    """What is dirty at a time is read at a time, and each watcher gets his row."""
+    batches: list[int] = []
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        batches.append(len(jobs))
+        return found(jobs)
+
+    each = bench(load)
+
+    assert await each.first(*range(20)) == [View.of(str(key)) for key in range(20)]
+    assert batches == [20]
+    assert (each.loader.state.batches, each.loader.state.rows) == (1, 20)
+    assert not each.hub.busy
+
+
+async def test_batches_grow(bench: Any) -> None:
+    """What becomes dirty during a load is read by the next one, in one batch."""
+    go, began, batches = threading.Event(), threading.Event(), []
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        batches.append(len(jobs))
+        began.set()
+        assert go.wait(20)
+        return found(jobs)
+
+    each = bench(load)
+    first = asyncio.create_task(each.first(1))
+    assert await asyncio.to_thread(began.wait, 20)
+    rest = [asyncio.create_task(each.first(key)) for key in range(2, 9)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(first, *rest)
+
+    assert batches == [1, 7]
+
+
+async def test_batch_limit(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch has a limit; what is beyond it comes next."""
+    monkeypatch.setattr(loader_module, "BATCH", 3)
+    batches = []
+    each = bench(lambda jobs: [batches.append(len(jobs)), found(jobs)][1])
+
+    await each.first(*range(8))
+
+    assert batches == [3, 3, 2]
+
+
+async def test_special(bench: Any) -> None:
+    """Who sees something else than the others gets that."""
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        all_found = found(jobs)
+        for item in all_found:
+            item.special[item.job.watches[1]] = View.of("secret")
+        return all_found
+
+    assert await bench(load).first(1, 1) == [View.of("1"), View.of("secret")]
+
+
+@pytest.mark.parametrize("kind", [ValueError, StopIteration, RecursionError])
+async def test_one_bad_row(
+    bench: Any, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that can't be read is found, logged and told; the others of its batch are served."""
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        if any(job.row.key == 5 for job in jobs):
+            raise kind("bad row")
+        return found(jobs)
+
+    each = bench(load)
+    outcomes = await each.first(*range(9))
+
+    assert outcomes == [FAILED if key == 5 else View.of(str(key)) for key in range(9)]
+    assert [r.getMessage() for r in caplog.records] == [
+        "Row 5 can't be read; its watchers are told."
+    ]
+    assert not each.hub.busy
+    assert await each.first(77) == [View.of("77")]
+
+
+async def test_bad_row_is_read_again_when_it_changes(bench: Any) -> None:
+    """A failure is no snapshot: the next change has the row read again, whatever its transaction."""
+    bad = [True]
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        if bad:
+            raise ValueError
+        return found(jobs)
+
+    each = bench(load)
+    assert await each.first(1) == [FAILED]
+    bad.clear()
+    each.hub.publish("item", NEVER.xmax, [1])
+
+    assert each.hub.dirty == 1
+
+
+async def test_database_away(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """While the database can't be reached it is tried again; that is logged once, nothing is lost."""
+    tries = []
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        tries.append(len(jobs))
+        if len(tries) < 5:
+            raise OperationalError("down\n")
+        return found(jobs)
+
+    each = bench(load)
+    assert await each.first(1, 2, 3) == [View.of("1"), View.of("2"), View.of("3")]
+
+    assert tries == [3] * 5
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["Watched rows can't be read: down. It is tried again."]
+    assert each.loader.state.failures == 0
+
+
+async def test_call(bench: Any) -> None:
+    """A call runs in one of the threads; that the database is away is an error of its own."""
+    each = bench(found)
+
+    assert (await each.loader.call(threading.current_thread)).name.startswith("pgobserve-loader")
+    with pytest.raises(ZeroDivisionError):
+        await each.loader.call(lambda: 1 / 0)
+    with pytest.raises(Unreachable, match=r"^down$"):
+        await each.loader.call(_down)
+
+
+def _down() -> None:
+    raise OperationalError("down\n")
+
+
+@pytest.mark.parametrize("failing_before", [False, True])
+async def test_cancelled_during_a_load(bench: Any, failing_before: bool) -> None:
+    """A loader that is ended during a load gives back all of its rows, for the next loader."""
+    go, began = threading.Event(), threading.Event()
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        if len(jobs) > 1 and failing_before:
+            raise ValueError
+        began.set()
+        go.wait(20)
+        return found(jobs)
+
+    each = bench(load)
+    futures = [each.watch(key) for key in range(4)]
+    each.loader.kick()
+    assert await asyncio.to_thread(began.wait, 20)
+    each.task.cancel()
+    go.set()
+    await asyncio.gather(each.task, return_exceptions=True)
+
+    assert each.hub.dirty == 4
+    assert sorted(row.key for row in each.hub.take(10)) == [0, 1, 2, 3]
+    assert not any(future.done() for future in futures)
+
+
+async def test_delivery_that_fails(bench: Any) -> None:
+    """If telling somebody fails, the loader ends, and all rows can be read by the next one."""
+    each = bench(found)
+    futures = [each.watch(key) for key in range(4)]
+    futures[1].set_result(None)  # the second delivery finds it done, and raises
+    each.loader.kick()
+    with pytest.raises(ExceptionGroup):
+        await each.task
+
+    assert not any(row.loading for row in each.hub._watches.values())
+
+
+async def test_stop_without_run() -> None:
+    """A loader whose run never had a turn can be stopped: no thread is left, no call hangs."""
+    before = set(threading.enumerate())
+    loader = Loader("default", Hub(), found, 2)
+    assert await loader.call(lambda: 1) == 1
+    loader.stop()
+    loader.stop()
+
+    with pytest.raises(Unreachable, match="stopped"):
+        await loader.call(lambda: 1)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
+
+
+async def test_no_loader_thread_is_left(bench: Any) -> None:
+    """When run has ended, so have its threads."""
+    before = set(threading.enumerate())
+    each = bench(found, threads=2)
+    await each.first(1)
+    await each.aclose()
+
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert set(threading.enumerate()) <= before
