@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,20 +106,36 @@ def named() -> list[Registration]:
         ConfigurationError: A label or an option there is wrong.
     """
     settings = conf.get()
-    models = [registry.find(label) for label in settings.MODELS]
     return registry.build(
-        models, _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
+        _listed(), _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
     )
+
+
+def _listed() -> list[type[Model]]:
+    labels: object = conf.get().MODELS
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise ConfigurationError(
+            "PGOBSERVE['MODELS'] must be a list of labels or a dictionary of options by label, "
+            f"not {labels!r}."
+        )
+    return [registry.find(label) for label in labels]
 
 
 def _options() -> Mapping[str, Mapping[str, Any]]:
     models = conf.get().MODELS
-    return models if isinstance(models, Mapping) else {}
+    if not isinstance(models, Mapping):
+        return {}
+    for label, options in models.items():
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(
+                f"The options of {label} must be a dictionary, not {options!r}."
+            )
+    return models
 
 
 def _observed() -> list[type[Model]]:
     """Return the models of the consumers that ``ASGI_APPLICATION`` imports, and of ``MODELS``."""
-    listed = [registry.find(label) for label in conf.get().MODELS]
+    listed = _listed()
     if not _import_consumers() and not listed:
         raise ConfigurationError(
             "Nothing says what to observe: ASGI_APPLICATION is not set. Set it, list labels in "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,15 @@ from pgobserve.triggers import names
 from pgobserve.wire import CHANNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from django.db.models import Model
 
 #: How changes may travel.
 TRANSPORTS = ("notify",)
+
+#: ``LISTEN`` folds the case of a channel's name and ``pg_notify`` does not.
+CHANNELS = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 #: What ``PGOBSERVE["MODELS"]`` may say about a model.
 OPTIONS = ("columns", "always", "transport")
@@ -131,6 +136,11 @@ def build(
     Raises:
         ConfigurationError: An option is unknown, or names a field that is none.
     """
+    if not CHANNELS.fullmatch(channel):
+        raise ConfigurationError(
+            "PGOBSERVE['CHANNEL'] must be of lower-case letters, digits and underscores, at most "
+            f"63 bytes, not {channel!r}."
+        )
     given = {canonical(find(label)): dict(each) for label, each in (options or {}).items()}
     wanted = dict.fromkeys(each for model in models for each in expand(model))
     return [
@@ -163,11 +173,12 @@ def _configured(registration: Registration, options: Mapping[str, Any]) -> Regis
     return replace(registration, columns=columns, always=always, transport=transport)
 
 
-def _columns(model: type[Model], fields: Iterable[str]) -> tuple[str, ...]:
+def _columns(model: type[Model], fields: object) -> tuple[str, ...]:
     """Return the columns of this table behind names of fields; a parent's are in its own table."""
-    if isinstance(fields, str):
+    if isinstance(fields, str) or not isinstance(fields, Iterable):
+        what = "a string" if isinstance(fields, str) else type(fields).__name__
         raise ConfigurationError(
-            f"The option columns of {model._meta.label} must be a list of field names, not a string."
+            f"The option columns of {model._meta.label} must be a list of field names, not {what}."
         )
     columns = []
     for name in fields:

@@ -1,0 +1,48 @@
+"""The system check of the setting."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core import checks
+
+
+def _messages() -> list[checks.CheckMessage]:
+    found = checks.run_checks()
+    return [each for each in found if (each.id or "").startswith("pgobserve")]
+
+
+def test_good_settings(settings: Any) -> None:
+    """Good settings are no matter."""
+    settings.PGOBSERVE = {"MODELS": {"auth.User": {"columns": ["username"], "always": True}}}
+
+    assert _messages() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"MODEL": []}, "PGOBSERVE has no setting MODEL"),
+        ([], "must be a dictionary, not list"),
+        ({"MODELS": ["auth.Nope"]}, "There is no model auth.Nope"),
+        ({"MODELS": {"auth.User": {"column": []}}}, "has no option column for auth.User"),
+        ({"MODELS": {"auth.User": {"columns": ["x"]}}}, "auth.User has no field x"),
+        ({"MODELS": {"auth.User": None}}, "options of auth.User must be a dictionary"),
+        ({"MODELS": "auth.User"}, "must be a list of labels or a dictionary"),
+        ({"MODELS": 5}, "must be a list of labels or a dictionary"),
+        ({"MODELS": ["auth.User"], "TRANSPORT": "pigeon"}, "no transport 'pigeon'"),
+        ({"CHANNEL": "Loud"}, "CHANNEL.*lower-case"),
+        ({"CHANNEL": ""}, "CHANNEL.*lower-case"),
+        ({"CHANNEL": "x" * 64}, "CHANNEL.*63 bytes"),
+    ],
+)
+def test_bad_settings(settings: Any, value: object, message: str) -> None:
+    """What is wrong in ``PGOBSERVE`` is an error at every start."""
+    settings.PGOBSERVE = value
+
+    (found,) = _messages()
+    assert found.id == "pgobserve.E001"
+    assert found.level == checks.ERROR
+    assert re.search(message, found.msg)
