@@ -23,6 +23,7 @@
  * @property {any[]} errors          Sentences, if something was wrong.
  * @property {number} response_status  As in HTTP.
  * @property {any} request_id        That of the request, or of the subscription.
+ * @property {string} [token]        Where in the database's history this frame is.
  */
 
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
@@ -51,9 +52,6 @@ export class FeedError extends Error {
 
 /** A watched row; made by {@link Feed#subscribeInstance}. */
 class Subscription {
-  /** Whether an event came while the row was being read, so that what was read may be old. */
-  overtaken = false;
-
   /**
    * @param {Feed} feed
    * @param {number} id
@@ -124,9 +122,10 @@ export class Feed extends EventTarget {
   /**
    * Watch a row.
    *
-   * The function gets the row as it is now (action `retrieve`), each change of it (`create`,
-   * `update`, `delete`), and the row once more after the connection was made anew. If the row can't
-   * be watched it gets the frame that says so, and the subscription is over.
+   * The function gets the row as it is now (action `subscribe_instance`, status 201), each change of
+   * it (`create`, `update`, `delete`), and the row as it is then whenever the connection was made
+   * anew. If the row can't be watched it gets the frame that says so, such as a 404, and the
+   * subscription is over.
    *
    * @param {any} key  The primary key.
    * @param {(frame: Frame) => void} onFrame
@@ -209,49 +208,26 @@ export class Feed extends EventTarget {
       else asked.reject(new FeedError(frame.errors.map(String).join(" "), frame));
       return;
     }
-    const subscription = this.#subscriptions.get(frame.request_id);
-    if (!subscription) return;
-    subscription.overtaken = true;
-    subscription.onFrame(frame);
+    this.#subscriptions.get(frame.request_id)?.onFrame(frame);
   }
 
   /**
-   * Subscribe first and read after it: no change is lost in between.
+   * Ask for the row together with the subscription: nothing is lost or overtaken in between.
    *
    * @param {Subscription} subscription
    */
-  async #begin(subscription) {
-    const { id, key } = subscription;
+  async #begin({ id, key, onFrame }) {
+    /** @type {Frame} */ let frame;
     try {
-      await this.#ask(id, { action: "subscribe_instance", pk: key });
+      frame = await this.#ask(id, { action: "subscribe_instance", pk: key, snapshot: true });
     } catch (error) {
-      this.#tell(subscription, error, () => this.#subscriptions.delete(id));
+      if (!(error instanceof FeedError)) throw error;
+      // A lost connection is no refusal: the next one begins again.
+      if (!error.frame || !this.#subscriptions.delete(id)) return;
+      onFrame(error.frame);
       return;
     }
-    try {
-      /** @type {Frame} */ let frame;
-      do {
-        subscription.overtaken = false;
-        frame = await this.request("retrieve", { pk: key });
-      } while (subscription.overtaken);
-      if (this.#subscriptions.has(id)) subscription.onFrame(frame);
-    } catch (error) {
-      this.#tell(subscription, error);
-    }
-  }
-
-  /**
-   * Pass a refusal on. A lost connection is none: it begins again with the next one.
-   *
-   * @param {Subscription} subscription
-   * @param {unknown} error
-   * @param {() => void} [refused]
-   */
-  #tell(subscription, error, refused) {
-    if (!(error instanceof FeedError)) throw error;
-    if (!error.frame || !this.#subscriptions.has(subscription.id)) return;
-    refused?.();
-    subscription.onFrame(error.frame);
+    if (this.#subscriptions.has(id)) onFrame(frame);
   }
 
   /**

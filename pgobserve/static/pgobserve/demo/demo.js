@@ -40,17 +40,27 @@ let missed = 0;
 
 const HOW = /** @type {Record<string, string>} */ ({ create: "created", update: "updated", delete: "deleted" });
 
+/** @type {HTMLLIElement[]} */ let unlogged = [];
+
 function record(name, arrow, message) {
   if (paused) {
     missed += 1;
     at("pause").textContent = `Resume (${missed} not shown)`;
     return;
   }
+  const text = make("span", { className: arrow === "→" ? "sent" : "" }, JSON.stringify(message));
+  if (arrow === "←" && HOW[message.action]) text.dataset.how = HOW[message.action];
+  const time = make("time", {}, new Date().toTimeString().slice(0, 8));
+  unlogged.push(make("li", {}, time, make("span", { className: "from" }, `${arrow} ${name}`), text));
+  if (unlogged.length > MOST_ENTRIES) unlogged.shift();
+  // Once per picture: measuring the log for each frame would hold up the frames behind it.
+  if (unlogged.length === 1) requestAnimationFrame(writeLog);
+}
+
+function writeLog() {
   const atBottom = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  const body = make("span", { className: arrow === "→" ? "sent" : "" }, JSON.stringify(message));
-  if (arrow === "←" && HOW[message.action]) body.dataset.how = HOW[message.action];
-  const time = new Date().toTimeString().slice(0, 8);
-  log.append(make("li", {}, make("time", {}, time), make("span", { className: "from" }, `${arrow} ${name}`), body));
+  log.append(...unlogged);
+  unlogged = [];
   while (log.childElementCount > MOST_ENTRIES) log.firstElementChild.remove();
   if (atBottom) log.scrollTop = log.scrollHeight;
 }
@@ -178,13 +188,13 @@ function forget(key) {
 
 /** What the feed says about one ship. */
 function onShip(key, frame) {
-  if (frame.response_status === 200) {
+  if (frame.response_status === 200 || frame.response_status === 201) {
     const before = rows.get(key);
     const known = before && !gone.has(key);
     const same = known && JSON.stringify(before.data) === JSON.stringify(frame.data);
     gone.delete(key);
     const row = show(key, frame.data);
-    if (frame.action !== "retrieve") light(row, HOW[frame.action] ?? frame.action, sinceCommit(frame.data));
+    if (HOW[frame.action]) light(row, HOW[frame.action], sinceCommit(frame.data));
     else if (!known && settled) light(row, "created", sinceCommit(frame.data));
     else if (known && !same) light(row, "caught up", null);
   } else if (frame.response_status === 204 || frame.response_status === 404) {
@@ -232,7 +242,7 @@ ships.addEventListener("state", (event) => {
   if (/** @type {CustomEvent} */ (event).detail === "open") lookUp();
 });
 harbour.subscribeInstance(HARBOUR_KEY, (frame) => {
-  if (frame.response_status === 200) lookUp();
+  if (frame.response_status < 300) lookUp();
 });
 
 // --- figures, and what is said aloud --------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Faults: servers, connections and processes that fail under load, and what clients have then."""

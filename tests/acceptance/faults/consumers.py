@@ -1,0 +1,64 @@
+"""Consumers on one table: sound ones, ones that raise, and one that tells the feed's state."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rest_framework.serializers import ModelSerializer
+
+from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.decorators import action
+from pgobserve.feed import runtime
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.generics import ObserverModelInstanceMixin
+from tests.project.models import Item, Membership
+
+
+class ItemSerializer(ModelSerializer[Item]):
+    class Meta:
+        model = Item
+        fields = ["id", "name", "rank"]
+
+
+class ItemConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Item.objects.all()
+    serializer_class = ItemSerializer
+
+
+class FragileSerializer(ItemSerializer):
+    """Can't show a row that is named ``bad``."""
+
+    def to_representation(self, instance: Item) -> Any:
+        if instance.name == "bad":
+            raise RuntimeError("This row is bad.")
+        return super().to_representation(instance)
+
+
+class FragileConsumer(ItemConsumer):
+    serializer_class = FragileSerializer
+
+
+class PickyConsumer(ItemConsumer):
+    """Raises for a user who is a member of anything."""
+
+    def get_queryset(self, user: str = "", **kwargs: Any) -> Any:
+        if Membership.objects.filter(user=user).exists():
+            raise RuntimeError(f"{user} has a queryset that fails.")
+        return super().get_queryset(**kwargs)
+
+
+class StateConsumer(AsyncAPIConsumer):
+    """Tells what the feed of this process has and does."""
+
+    @action()
+    async def state(self, **kwargs: Any) -> tuple[Any, int]:
+        feed = runtime.current().feeds.get("default")
+        if feed is None:
+            return None, 200
+        return {
+            "subscriptions": len(feed.hub),
+            "busy": feed.hub.busy,
+            "running": feed._task is not None,
+            "listener": asdict(feed.listener.state) if feed.listener else None,
+        }, 200

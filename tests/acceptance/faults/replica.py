@@ -1,0 +1,211 @@
+"""Clients that know of a table only what their frames said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.acceptance.faults.world import ROWS, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from tests.acceptance.faults.world import Server, Table, World
+
+PATIENCE = 30
+
+
+class Replica:
+    """
+    A socket, and the rows that it watches as its frames tell them.
+
+    Attributes:
+        rows: The rows by key; None where the row is not there.
+        tokens: The last token for each key.
+        failed: Keys whose last frame was an error.
+        strange: Frames that nobody asked for.
+        frames: How many events came.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.rows: dict[int, dict[str, Any] | None] = {}
+        self.tokens: dict[int, str] = {}
+        self.failed: dict[int, Any] = {}
+        self.strange: list[Any] = []
+        self.frames = 0
+        self._asked: dict[Any, asyncio.Future[Any]] = {}
+        self._news = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Read frames until the connection ends."""
+        async for text in self.connection:
+            self._take(json.loads(text))
+            self._news.set()
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        asked = self._asked.pop((frame["action"], json.dumps(frame["request_id"])), None)
+        key = frame["request_id"]
+        if "token" in frame:
+            self.tokens[key] = frame["token"]
+        if asked is not None:
+            if frame["action"] == "subscribe_instance" and frame["data"] is not None:
+                self.rows[key] = frame["data"]
+            asked.set_result(frame)
+        elif key not in self.rows or frame["action"] not in {"create", "update", "delete"}:
+            self.strange.append(frame)
+        else:
+            self._event(key, frame)
+
+    def _event(self, key: int, frame: dict[str, Any]) -> None:
+        self.frames += 1
+        self.failed.pop(key, None)
+        if frame["errors"]:
+            self.failed[key] = frame
+        elif frame["action"] == "delete":
+            assert frame["data"] == {"pk": key}, frame
+            self.rows[key] = None
+        else:
+            assert frame["data"]["id"] == key, frame
+            self.rows[key] = frame["data"]
+
+    def request(self, action: str, request_id: Any, **arguments: Any) -> asyncio.Future[Any]:
+        """Send a request; return what will be the answer."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked[action, json.dumps(request_id)] = answer
+        content = {"action": action, "request_id": request_id, **arguments}
+        self._sending = asyncio.ensure_future(self.connection.send(json.dumps(content)))
+        return answer
+
+    async def ask(self, action: str, request_id: Any, **arguments: Any) -> Any:
+        """Send a request and return the answer."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.request(action, request_id, **arguments)
+
+    async def subscribe(self, keys: Iterable[int], **arguments: Any) -> None:
+        """Subscribe to rows; the request's id is the key."""
+        arguments.setdefault("snapshot", True)
+        answers = [
+            await self.ask("subscribe_instance", key, pk=key, **arguments) for key in keys
+        ]
+        assert all(answer["response_status"] == 201 for answer in answers), answers
+
+    async def resume(self, before: Replica) -> None:
+        """Go on where another socket ended."""
+        self.rows = dict(before.rows)
+        for key, token in before.tokens.items():
+            answer = await self.ask("subscribe_instance", key, pk=key, token=token)
+            assert answer["response_status"] == 201, answer
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until frames have made a condition true."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    def stale(self, table: Table) -> dict[int, Any]:
+        """Return what differs from the table."""
+        return {
+            key: (row, table.get(key))
+            for key, row in self.rows.items()
+            if row != table.get(key) or key in self.failed
+        }
+
+
+@contextlib.asynccontextmanager
+async def replica(url: str, **options: Any) -> AsyncIterator[Replica]:
+    """Open a socket that is read all the time."""
+    async with connect(url, open_timeout=PATIENCE, proxy=None, **options) as connection:
+        made = Replica(connection)
+        task = asyncio.create_task(made.follow())
+        try:
+            yield made
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+class Fleet:
+    """
+    Many replicas at one server.
+
+    Args:
+        world: The database.
+        server: The server.
+        replicas: The sockets.
+        watcher: A socket that tells the feed's state.
+    """
+
+    def __init__(
+        self, world: World, server: Server, replicas: list[Replica], watcher: Replica
+    ) -> None:
+        self.world = world
+        self.server = server
+        self.replicas = replicas
+        self._watcher = watcher
+
+    async def state(self) -> Any:
+        """Return the state of the server's feed."""
+        return (await self._watcher.ask("state", 0))["data"]
+
+    async def equals_the_table(self) -> None:
+        """Wait until all replicas equal the table, and stay so with nothing under way."""
+        table = await self.world.table()
+        for _ in range(2):
+            for each in self.replicas:
+                await self._equals(each, table)
+            await eventually(self._rests)
+            await self._sync()
+
+    async def _equals(self, each: Replica, table: Table) -> None:
+        try:
+            await each.until(lambda: not each.stale(table))
+        except TimeoutError:
+            stale = {number: r.stale(table) for number, r in enumerate(self.replicas)}
+            count = sum(map(len, stale.values()))
+            few = next((list(s.items())[:3] for s in stale.values() if s), [])
+            state = await self.state()
+            raise AssertionError(
+                f"{count} rows are stale, e.g. {few}; the feed is {state}"
+            ) from None
+        assert not each.strange, each.strange[:3]
+
+    async def _rests(self) -> bool:
+        state = await self.state()
+        return state["listener"]["live"] and not state["busy"]
+
+    async def _sync(self) -> None:
+        # What was sent before an answer has come when the answer comes.
+        await asyncio.gather(*(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas))
+
+    async def change_all_unheard(self) -> None:
+        """Change every row while nobody can listen; nothing is written after that."""
+        await self.world.execute(CHANGE_ALL)
+
+
+from tests.acceptance.faults.world import CHANGE_ALL  # noqa: E402
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    world: World, server: Server, sockets: int = 24, path: str = "items/"
+) -> AsyncIterator[Fleet]:
+    """Open sockets, each watching half of the rows, another half each."""
+    async with contextlib.AsyncExitStack() as stack:
+        watcher = await stack.enter_async_context(replica(server.url("state/")))
+        replicas = [
+            await stack.enter_async_context(replica(server.url(path))) for _ in range(sockets)
+        ]
+        made = Fleet(world, server, replicas, watcher)
+        await asyncio.gather(
+            *(
+                each.subscribe([key for key in range(1, ROWS + 1) if (key + number) % 2])
+                for number, each in enumerate(replicas)
+            )
+        )
+        yield made
