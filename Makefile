@@ -25,6 +25,9 @@ demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
 test: $(STAMP) ## Run the unit, integration and acceptance tests
 	$(BIN)/python -m pytest $(ARGS)
 
+test-all: $(STAMP) ## Run them on the other Pythons and PostgreSQLs that are found, too
+	PYTHON=$(PYTHON) tests/matrix.sh
+
 lint: $(STAMP) ## Check style, format and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The tests on every other Python and PostgreSQL that this machine has: `make test-all`.
+# Each Python gets a virtual environment of its own, with the newest Django that it can run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+main="$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+ran=0
+
+find_python() {
+  command -v "python$1" 2>/dev/null && return
+  ls -d "$HOME/.pyenv/versions/$1".*/bin/python 2>/dev/null | sort -V | tail -n 1
+}
+
+for version in 3.11 3.12 3.13 3.14; do
+  [ "$version" = "$main" ] && continue
+  python="$(find_python "$version")" || true
+  [ -n "$python" ] && "$python" -c '' 2>/dev/null || { echo "-- Python $version: not found, left out"; continue; }
+  echo "-- Python $version"
+  make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
+  ran=$((ran + 1))
+done
+
+for programs in /usr/lib/postgresql/*/bin; do
+  [ -x "$programs/postgres" ] || { echo "-- no other PostgreSQL found"; continue; }
+  echo "-- $("$programs/postgres" --version)"
+  PGOBSERVE_TEST_PG_BIN="$programs" make --no-print-directory test ARGS="tests/integration $*"
+  ran=$((ran + 1))
+done
+
+echo "-- $ran other combinations ran"
