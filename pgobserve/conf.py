@@ -27,13 +27,18 @@ class Settings:
     Attributes:
         MODELS: Labels to observe besides the models that consumers name. Either a list of labels
             or a mapping of label to options, ``{"shop.Order": {"columns": ["state"]}}``.
-        TRANSPORT: How changes travel: ``"notify"``.
+        TRANSPORT: How changes travel: ``"notify"``, or ``"outbox"`` for those that may not be
+            missed. ``MODELS`` may say it for a model alone.
         CHANNEL: The NOTIFY channel; lower case.
         CONNECTION: Overrides for the LISTEN connection, as psycopg keywords, by database alias:
             ``{"default": {"port": 5432}}`` goes around a transaction-pooling proxy.
         INSTALL_ON_MIGRATE: Install the triggers after ``migrate``, test databases included.
         QUERYSET_TTL: Seconds after which a compiled ``get_queryset`` is built anew.
         OUTBOX_RETENTION: Seconds that outbox rows are kept at least.
+        OUTBOX_MAX_BYTES: What the outbox may take on disk; beyond it nothing is written to it, and
+            readers begin again.
+        OUTBOX_WAKE: ``"gated"`` wakes readers of the outbox by NOTIFY, from one writer at a time;
+            ``"poll"`` sends nothing, and they look again and again.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
         LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
@@ -46,6 +51,8 @@ class Settings:
     INSTALL_ON_MIGRATE: bool = False
     QUERYSET_TTL: float = 60.0
     OUTBOX_RETENTION: float = 3600.0
+    OUTBOX_MAX_BYTES: int = 4 * 1024**3
+    OUTBOX_WAKE: str = "gated"
     MAX_SUBSCRIPTIONS: int = 1000
     MAX_LIST_ROWS: int = 10_000
     LOADER_THREADS: int = 2

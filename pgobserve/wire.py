@@ -44,3 +44,23 @@ TRIGGER_NAMES: Final[Mapping[Operation, str]] = {
     Operation.DELETE: "pgobserve_d",
     Operation.TRUNCATE: "pgobserve_t",
 }
+
+#: How changes may travel.
+TRANSPORTS: Final = ("notify", "outbox")
+
+#: How a reader of the outbox learns that there is something: by a NOTIFY that one writer at a time
+#: sends, or by looking again and again.
+WAKES: Final = ("gated", "poll")
+
+#: First key of the advisory locks that are about the outbox.
+OUTBOX_NAMESPACE: Final = 1885826914
+
+#: The second keys: below this many, the slots of the gate in front of the wake-up …
+OUTBOX_WAKE_SLOTS: Final = 4
+#: … whoever sets the outbox's sequences …
+OUTBOX_SEQUENCES_LOCK: Final = 16
+#: … and whoever rotates it.
+OUTBOX_ROTATION_LOCK: Final = 17
+
+#: The wake-up. Always the same text: within a transaction it is sent once. It is about no row.
+OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}'

@@ -72,7 +72,11 @@ def registrations(
     settings = conf.get()
     models = [registry.find(label) for label in labels] or _observed()
     built = registry.build(
-        models, _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
+        models,
+        _options(),
+        channel=settings.CHANNEL,
+        transport=settings.TRANSPORT,
+        wake=settings.OUTBOX_WAKE,
     )
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
@@ -95,6 +99,7 @@ def recorded(comment: Comment) -> Registration | None:
         columns=comment.columns,
         transport=comment.transport,
         channel=comment.channel,
+        wake=comment.wake,
     )
 
 
@@ -107,7 +112,11 @@ def named() -> list[Registration]:
     """
     settings = conf.get()
     return registry.build(
-        _listed(), _options(), channel=settings.CHANNEL, transport=settings.TRANSPORT
+        _listed(),
+        _options(),
+        channel=settings.CHANNEL,
+        transport=settings.TRANSPORT,
+        wake=settings.OUTBOX_WAKE,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import names
+from pgobserve.triggers import names, outbox
 from pgobserve.triggers.templates import render
 from pgobserve.triggers.values import Comment, Relation, Trigger
 from pgobserve.wire import (
@@ -49,9 +49,13 @@ MAX_KEYS_BYTES: Final = 1_000_000
 #: Digits of the largest transaction id (xid8).
 MAX_XID_DIGITS: Final = 20
 
+#: What ``function.v2`` sets: what runs with its owner's rights must find nothing of anybody else's.
+DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
+
 
 def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
     """Return the triggers that a table should have, by name; its partitions need the same."""
+    definer = registration.transport == "outbox"
     return {
         TRIGGER_NAMES[operation]: Trigger(
             name=TRIGGER_NAMES[operation],
@@ -61,6 +65,8 @@ def wanted(registration: Registration, table: Relation, *, always: bool) -> dict
             new_table=NEW_TABLE if operation in "IU" else None,
             function=names.function(table.schema, table.name, operation),
             source=body(registration, operation),
+            security_definer=definer,
+            config=DEFINER_CONFIG if definer else (),
         )
         for operation in Operation
     }
@@ -71,6 +77,10 @@ def body(registration: Registration, operation: Operation) -> str:
     start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
     follow = '","k":'
     common = {"mute": MUTE_SETTING, "channel": registration.channel, "head": start}
+    if registration.transport == "outbox":
+        rows = "" if operation is Operation.TRUNCATE else _rows(registration, operation)
+        common["keys_follow"] = follow
+        return _as_body(outbox.body(registration, operation, rows, common))
     if operation is Operation.TRUNCATE:
         return _as_body(render("notify_truncate.v1", keys_follow=follow, **common))
     room = MAX_PAYLOAD_BYTES - len(start) - MAX_XID_DIGITS - len(follow) - len("[]}")
@@ -105,8 +115,12 @@ def install_statements(
     triggers = wanted(registration, table, always=always)
     yield render("serialize.v1")
     yield render("schema.v1")
+    if registration.transport == "outbox":
+        yield from outbox.storage_statements()
     for trigger in triggers.values():
         yield _function(trigger)
+        if trigger.security_definer:
+            yield render("revoke_function.v1", function=sql.Identifier(trigger.function))
     for operation, name in TRIGGER_NAMES.items():
         trigger = triggers[name]
         yield from _trigger(registration, table.identifier, operation, trigger, always=always)
@@ -141,7 +155,7 @@ def _function(trigger: Trigger) -> str:
     while tag in trigger.source:  # a column of that name
         tag = f"${tag.strip('$')}_$"
     return render(
-        "function.v1",
+        "function.v2" if trigger.security_definer else "function.v1",
         function=sql.Identifier(trigger.function),
         tag=sql.SQL(tag),
         body=sql.SQL(trigger.source),
@@ -190,6 +204,7 @@ def _trigger(
         transport=registration.transport,
         channel=registration.channel,
         fingerprint=trigger.fingerprint(),
+        wake=registration.wake,
     )
     yield render("comment.v1", trigger=name, table=table, comment=comment.text())
 
@@ -212,16 +227,44 @@ def _keys(registration: Registration, operation: Operation) -> str:
         return render("keys_insert.v1", new_key=_json(new))
     if operation is Operation.DELETE:
         return render("keys_delete.v1", old_key=_json(old))
-    pairs = list(zip(new, old, strict=True))
-    same = [sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(o, n) for n, o in pairs]
     return render(
-        "keys_update.v1",
-        either_key=_json([sql.SQL("coalesce({}, {})").format(n, o) for n, o in pairs]),
-        same_key=sql.SQL(" AND ").join(same),
-        new_is_missing=sql.SQL("{} IS NULL").format(new[0]),
-        old_is_missing=sql.SQL("{} IS NULL").format(old[0]),
-        differs=_differs(registration.columns),
+        "keys_update.v1", either_key=_json(_either(new, old)), **_changed(registration, new, old)
     )
+
+
+def _rows(registration: Registration, operation: Operation) -> str:
+    """Return the query for keys and images of the rows that a statement changed."""
+    new = [sql.Identifier("n", column) for column in registration.key]
+    old = [sql.Identifier("o", column) for column in registration.key]
+    if operation is Operation.INSERT:
+        return outbox.rows(operation, _value(new))
+    if operation is Operation.DELETE:
+        return outbox.rows(operation, _value(old))
+    return outbox.rows(operation, _value(_either(new, old)), **_changed(registration, new, old))
+
+
+def _either(new: list[sql.Identifier], old: list[sql.Identifier]) -> list[sql.Composed]:
+    pairs = zip(new, old, strict=True)
+    return [sql.SQL("coalesce({}, {})").format(n, o) for n, o in pairs]
+
+
+def _changed(
+    registration: Registration, new: list[sql.Identifier], old: list[sql.Identifier]
+) -> dict[str, sql.Composable]:
+    """Return how the two transition tables are joined, and which pairs are changes."""
+    pairs = zip(new, old, strict=True)
+    same = [sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(o, n) for n, o in pairs]
+    return {
+        "same_key": sql.SQL(" AND ").join(same),
+        "new_is_missing": sql.SQL("{} IS NULL").format(new[0]),
+        "old_is_missing": sql.SQL("{} IS NULL").format(old[0]),
+        "differs": _differs(registration.columns),
+    }
+
+
+def _value(values: list[sql.Identifier] | list[sql.Composed]) -> sql.Composable:
+    """Return the key as ``json_agg`` takes it."""
+    return values[0] if len(values) == 1 else _json(values)
 
 
 def _json(values: list[sql.Identifier] | list[sql.Composed]) -> sql.Composed:

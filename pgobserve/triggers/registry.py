@@ -12,15 +12,12 @@ from django.core.exceptions import FieldDoesNotExist
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
-from pgobserve.wire import CHANNEL
+from pgobserve.wire import CHANNEL, TRANSPORTS, WAKES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.db.models import Model
-
-#: How changes may travel.
-TRANSPORTS = ("notify",)
 
 #: ``LISTEN`` folds the case of a channel's name and ``pg_notify`` does not.
 CHANNELS = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -40,8 +37,9 @@ class Registration:
             None means all columns.
         always: Whether the triggers fire under ``session_replication_role = replica`` too;
             None means: as they are installed now.
-        transport: How changes travel, ``"notify"``.
+        transport: How changes travel, ``"notify"`` or ``"outbox"``.
         channel: The NOTIFY channel.
+        wake: How readers learn of rows in the outbox, ``"gated"`` or ``"poll"``.
     """
 
     model: type[Model]
@@ -49,6 +47,7 @@ class Registration:
     always: bool | None = None
     transport: str = "notify"
     channel: str = CHANNEL
+    wake: str = "gated"
 
     @property
     def label(self) -> str:
@@ -122,6 +121,7 @@ def build(
     *,
     channel: str = CHANNEL,
     transport: str = "notify",
+    wake: str = "gated",
 ) -> list[Registration]:
     """
     Return one registration for every table that the models need.
@@ -132,6 +132,7 @@ def build(
             ``transport``.
         channel: The NOTIFY channel.
         transport: How changes travel where the options do not say.
+        wake: How readers learn of rows in the outbox.
 
     Raises:
         ConfigurationError: An option is unknown, or names a field that is none.
@@ -141,11 +142,16 @@ def build(
             "PGOBSERVE['CHANNEL'] must be of lower-case letters, digits and underscores, at most "
             f"63 bytes, not {channel!r}."
         )
+    if wake not in WAKES:
+        raise ConfigurationError(
+            f"PGOBSERVE['OUTBOX_WAKE'] must be one of {', '.join(WAKES)}, not {wake!r}."
+        )
     given = {canonical(find(label)): dict(each) for label, each in (options or {}).items()}
     wanted = dict.fromkeys(each for model in models for each in expand(model))
     return [
         _configured(
-            Registration(model=model, channel=channel, transport=transport), given.get(model, {})
+            Registration(model=model, channel=channel, transport=transport, wake=wake),
+            given.get(model, {}),
         )
         for model in wanted
     ]

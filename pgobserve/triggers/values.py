@@ -112,6 +112,7 @@ class Comment:
         transport: How changes travel.
         channel: The NOTIFY channel.
         fingerprint: Digest of the trigger as it was installed.
+        wake: How readers of the outbox are woken.
     """
 
     PREFIX = "pgobserve:1:"
@@ -122,6 +123,7 @@ class Comment:
     transport: str = "notify"
     channel: str = "pgobserve"
     fingerprint: str = ""
+    wake: str = "gated"
 
     def text(self) -> str:
         """Return the comment's text."""

@@ -1,0 +1,16 @@
+CREATE OR REPLACE FUNCTION pgobserve.outbox_lose() RETURNS pg_catalog.void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgobserve$
+BEGIN
+  -- Remember that something of this transaction was not written: readers that have not seen the
+  -- transaction yet begin again. The greatest id must win, so only one may set it at a time; rolling
+  -- the block back gives the lock back at once, and what a sequence was set to stays.
+  PERFORM pg_catalog.pg_advisory_xact_lock({namespace}, {lock});
+  PERFORM pg_catalog.setval(
+    'pgobserve.outbox_lost',
+    GREATEST(s.last_value, pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8))
+    FROM pgobserve.outbox_lost AS s;
+  RAISE EXCEPTION 'pgobserve: roll back to give the lock back';
+EXCEPTION WHEN raise_exception THEN
+  NULL;
+END
+$pgobserve$

@@ -1,0 +1,1 @@
+REVOKE ALL ON FUNCTION pgobserve.{function}() FROM PUBLIC

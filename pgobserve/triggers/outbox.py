@@ -1,0 +1,122 @@
+"""The outbox's part of the compiler: its storage, and the bodies of triggers that fill it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+from pgobserve.triggers.templates import render
+from pgobserve.wire import (
+    OUTBOX_NAMESPACE,
+    OUTBOX_ROTATION_LOCK,
+    OUTBOX_SEQUENCES_LOCK,
+    OUTBOX_WAKE_SLOTS,
+    OUTBOX_WAKE_UP,
+    Operation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgobserve.triggers.registry import Registration
+
+#: The tables that are filled in turn.
+SLOTS: Final = 3
+
+#: Bytes of row images in one row of the outbox, give or take the last image.
+CHUNK_BYTES: Final = 1_000_000
+
+#: Rows in it, if they are small.
+CHUNK_ROWS: Final = 500
+
+#: Bytes that the outbox may take on disk unless a project says otherwise.
+MAX_BYTES: Final = 4 * 1024**3
+
+#: One in so many firings looks how large the outbox is.
+MEASURED: Final = 64
+
+
+def storage_statements(max_bytes: int = MAX_BYTES) -> Iterator[str]:
+    """Yield the statements that make what of the storage is missing, and its functions as they are now."""
+    locks = {"namespace": OUTBOX_NAMESPACE, "lock": OUTBOX_SEQUENCES_LOCK}
+    yield render("outbox_storage.v1", max_bytes=max_bytes)
+    yield render("outbox_lose.v1", **locks)
+    yield render("outbox_measure.v1", **locks)
+    yield render("outbox_mark.v1")
+    yield render("outbox_turn.v1", **locks)
+    yield render("outbox_empty.v1")
+    yield render("outbox_rotate.v1", namespace=OUTBOX_NAMESPACE, rotation=OUTBOX_ROTATION_LOCK)
+    yield render("outbox_privileges.v1")
+
+
+def body(
+    registration: Registration, operation: Operation, rows: str, common: dict[str, str]
+) -> str:
+    """
+    Return the body of the trigger function of an operation.
+
+    Args:
+        registration: What is wanted.
+        operation: The operation.
+        rows: The query for keys and images; empty for TRUNCATE.
+        common: What every template for triggers is given.
+    """
+    hint = f"Run manage.py pgobserve install {registration.title}"
+    shared = {**common, "hint": hint, "label": registration.label, "operation": str(operation)}
+    shared["wake"] = sql.SQL(_wake(registration))
+    if operation is Operation.TRUNCATE:
+        return render("outbox_truncate.v1", **shared)
+    inserts = {
+        f"insert_{slot}": sql.SQL(_insert(registration, operation, rows, slot))
+        for slot in range(SLOTS)
+    }
+    return render("outbox.v1", rows=sql.SQL(rows), one_in=MEASURED, **inserts, **shared)
+
+
+def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> str:
+    """Return the query for keys and images of the rows that a statement changed."""
+    name = {Operation.INSERT: "insert", Operation.UPDATE: "update", Operation.DELETE: "delete"}
+    return render(f"outbox_rows_{name[operation]}.v1", key=key, **parts)
+
+
+def _insert(registration: Registration, operation: Operation, rows: str, slot: int) -> str:
+    images = {
+        "old": sql.SQL("NULL" if operation is Operation.INSERT else "pg_catalog.json_agg(c.old)"),
+        "new": sql.SQL("NULL" if operation is Operation.DELETE else "pg_catalog.json_agg(c.new)"),
+    }
+    return render(
+        "outbox_insert.v1",
+        partition=sql.Identifier("pgobserve", f"outbox_{slot}"),
+        slot=slot,
+        label=registration.label,
+        operation=str(operation),
+        size=sql.SQL(_SIZES[operation]),
+        row_bytes=CHUNK_BYTES // CHUNK_ROWS,
+        chunk_bytes=CHUNK_BYTES,
+        rows=sql.SQL(rows),
+        **images,
+    )
+
+
+_SIZES: Final = {
+    Operation.INSERT: "pg_catalog.pg_column_size(r.new)",
+    Operation.DELETE: "pg_catalog.pg_column_size(r.old)",
+    Operation.UPDATE: (
+        "coalesce(pg_catalog.pg_column_size(r.new), 0) OPERATOR(pg_catalog.+) "
+        "coalesce(pg_catalog.pg_column_size(r.old), 0)"
+    ),
+}
+
+
+def _wake(registration: Registration) -> str:
+    if registration.wake == "poll":
+        return ""
+    wake = render(
+        "outbox_wake.v1",
+        namespace=OUTBOX_NAMESPACE,
+        slots=OUTBOX_WAKE_SLOTS,
+        channel=registration.channel,
+        payload=OUTBOX_WAKE_UP,
+    )
+    return wake + "\n"
