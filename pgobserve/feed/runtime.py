@@ -123,6 +123,11 @@ class Feed:
         self.hub.discard(watch)
         self._rest()
 
+    @property
+    def running(self) -> bool:
+        """Whether it listens and loads, or tries to."""
+        return self._task is not None and not self._task.done()
+
     async def aclose(self) -> None:
         """Stop now."""
         task, self._task = self._task, None
@@ -260,3 +265,8 @@ def current() -> Runtime:
     if loop not in _runtimes:
         _runtimes[loop] = Runtime()
     return _runtimes[loop]
+
+
+def runtimes() -> list[Runtime]:
+    """Return the runtimes of all event loops of this process."""
+    return list(_runtimes.values())
