@@ -89,9 +89,7 @@ class Replica:
     async def subscribe(self, keys: Iterable[int], **arguments: Any) -> None:
         """Subscribe to rows; the request's id is the key."""
         arguments.setdefault("snapshot", True)
-        answers = [
-            await self.ask("subscribe_instance", key, pk=key, **arguments) for key in keys
-        ]
+        answers = [await self.ask("subscribe_instance", key, pk=key, **arguments) for key in keys]
         assert all(answer["response_status"] == 201 for answer in answers), answers
 
     async def resume(self, before: Replica) -> None:
@@ -181,7 +179,9 @@ class Fleet:
 
     async def _sync(self) -> None:
         # What was sent before an answer has come when the answer comes.
-        await asyncio.gather(*(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas))
+        await asyncio.gather(
+            *(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas)
+        )
 
     async def change_all_unheard(self) -> None:
         """Change every row while nobody can listen; nothing is written after that."""

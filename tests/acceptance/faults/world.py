@@ -138,7 +138,9 @@ def world() -> Iterator[World]:
     # Commits are real ones: what was committed before a crash must be there after it.
     programs = os.environ.get("PGOBSERVE_TEST_PG_BIN")
     directory = processes.Path(programs) if programs else None
-    with postgres.embedded(("fsync=off", "full_page_writes=off"), bin_directory=directory) as server:
+    with postgres.embedded(
+        ("fsync=off", "full_page_writes=off"), bin_directory=directory
+    ) as server:
         made = World(server)
         made.manage("migrate", "--run-syncdb", "--verbosity", "0")
         made.manage("pgobserve", "install", "project.Item")
