@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 setup: $(STAMP) ## Create .venv and install everything
 
 demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
-	@$(BIN)/python -X dev=no -m pgobserve demo
+	@PYTHONDEVMODE= $(BIN)/python -m pgobserve demo
 
 test: $(STAMP) ## Run the unit, integration and acceptance tests
 	$(BIN)/python -m pytest $(ARGS)
