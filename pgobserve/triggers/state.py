@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS
 
-from pgobserve.triggers import compiler
+from pgobserve.triggers import catalog, compiler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +135,10 @@ def _worst(
     unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
     problems = _problems(table, wanted, found.get(table.oid, {}))
     for part in table.parts:
+        if part.kind not in catalog.TRIGGERABLE:
+            detail = f"{part} is a foreign table, which can't have triggers: detach it"
+            problems.append((State.LEAF_MISSING, detail))
+            continue
         for state, detail in _problems(part, wanted, found.get(part.oid, {})):
             told = State.LEAF_MISSING if state is State.MISSING else state
             problems.append((told, detail))

@@ -116,6 +116,22 @@ def test_one_failure_of_many(command: Command) -> None:
     assert err.endswith("1 of 3 tables failed, and were left as they were.")
 
 
+def test_schema_out_of_reach(command: Command, run: Callable[..., Any], settings: Any) -> None:
+    """A schema that the role may not look into is told in a sentence, too."""
+    run("CREATE SCHEMA elsewhere CREATE TABLE thing (id bigint PRIMARY KEY)")
+    run("CREATE ROLE stranger")
+    run("SET ROLE stranger")
+    try:
+        for sub in ("status", "install", "sql"):
+            code, _, err = command(sub, "project.Elsewhere")
+            assert code == 2
+            assert "permission denied for schema elsewhere" in err
+    finally:
+        run("RESET ROLE")
+        run("DROP ROLE stranger")
+        run("DROP SCHEMA elsewhere CASCADE")
+
+
 def test_broken_application(command: Command, settings: Any) -> None:
     """If the project's consumers can't be imported, the reason is told."""
     settings.ASGI_APPLICATION = "tests.nowhere.application"

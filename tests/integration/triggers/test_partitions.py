@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection
 
+from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, registry, state
 from pgobserve.triggers.state import State
 from tests.project.shapes import Measurement
@@ -120,3 +121,22 @@ def test_always_reaches_the_partitions(
         run("RESET session_replication_role")
 
     assert ear.changes() == [(LABEL, "I", [1]), (LABEL, "I", [2])]
+
+
+def test_foreign_partition(run: Callable[..., Any], install: Callable[..., Any]) -> None:
+    """A partition that is a foreign table is refused before it makes writes fail, and reported."""
+    run("CREATE FOREIGN DATA WRAPPER nowhere")
+    run("CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere")
+    # A foreign table can't enforce a key: PostgreSQL takes it as a partition only without.
+    run("ALTER TABLE project_measurement DROP CONSTRAINT project_measurement_pkey")
+    run(
+        "CREATE FOREIGN TABLE part_far PARTITION OF project_measurement "
+        "FOR VALUES FROM (900) TO (999) SERVER nowhere"
+    )
+    try:
+        detail = "public.part_far is a foreign table, which can't have triggers: detach it"
+        assert _state() == (State.LEAF_MISSING, detail)
+        with pytest.raises(TriggerError, match=r"foreign tables \(public\.part_far\).*Detach them"):
+            install(Measurement)
+    finally:
+        run("DROP FOREIGN DATA WRAPPER nowhere CASCADE")
