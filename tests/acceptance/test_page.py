@@ -231,6 +231,21 @@ def test_every_row(page: Page) -> None:
     assert "12 changes seen · median" in page.text("#figures")
 
 
+def test_more_rows_than_there_is_room_for(page: Page) -> None:
+    """Of many rows the first are shown, it is said, and others take the room of those that go."""
+    outside(
+        page, "INSERT INTO ship (id, name) SELECT n, 'Ship ' || n FROM generate_series(201, 1200) n"
+    )
+    page.until(lambda: "the first 200 rows" in page.text("#figures"))
+    assert page.row(388) != ""
+    assert page.row(389) == ""
+
+    outside(page, "DELETE FROM ship WHERE id BETWEEN 201 AND 388")
+    page.until(lambda: page.row(389) != "")
+    outside(page, "DELETE FROM ship WHERE id > 12")
+    page.until(lambda: page.text("#figures").startswith("12 rows"))
+
+
 def test_what_never_happened(page: Page) -> None:
     """A rollback and an update without a change light nothing up."""
     page.example("Rolled back")
@@ -354,8 +369,11 @@ def test_contrast(page: Page, dark: bool) -> None:
         "UPDATE ship SET cargo = cargo + 1; DELETE FROM ship WHERE id = 5;"
         " INSERT INTO ship (id, name) VALUES (101, 'Marigold')",
     )
-    for how in ("updated", "deleted", "created"):
-        page.until(lambda how=how: page.count(f'#ships tr.lit[data-how="{how}"]'))
+    all_kinds = """
+        const lit = (how) => document.querySelector(`#ships tr.lit[data-how="${how}"]`);
+        return ["updated", "deleted", "created"].every(lit)
+    """
+    page.until(lambda: page.browser.execute_script(all_kinds))
 
     assert page.browser.execute_script(CONTRAST) == []
     paper = page.browser.execute_script("return getComputedStyle(document.body).backgroundColor")
