@@ -203,6 +203,16 @@ class Loader:
                 self._hub.done(job.row, None)
 
     def _guard(self, function: Callable[[], Result]) -> Result:
+        kept = connections[self._alias].connection is not None
+        try:
+            return self._checked(function)
+        except Unreachable:
+            if not kept:
+                raise
+            # The connection may have ended long ago; that is told to who uses it next, only.
+            return self._checked(function)
+
+    def _checked(self, function: Callable[[], Result]) -> Result:
         connection = connections[self._alias]
         try:
             return function()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.acceptance.faults.world import ROWS, eventually
+from tests.acceptance.faults.world import CHANGE_ALL, ROWS, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -183,12 +183,15 @@ class Fleet:
             *(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas)
         )
 
-    async def change_all_unheard(self) -> None:
-        """Change every row while nobody can listen; nothing is written after that."""
+    async def has_frames(self) -> None:
+        """Wait until everyone has been told of some changes."""
+        for each in self.replicas:
+            before = each.frames
+            await each.until(lambda: each.frames > before + 5)  # noqa: B023 (awaited here)
+
+    async def change_all(self) -> None:
+        """Change every row, the last write of a test: nothing overwrites what is lost."""
         await self.world.execute(CHANGE_ALL)
-
-
-from tests.acceptance.faults.world import CHANGE_ALL  # noqa: E402
 
 
 @contextlib.asynccontextmanager

@@ -128,7 +128,7 @@ class World:
         # As `immediate` does it: all processes are ended at once, nothing is written.
         program = str(self.postgres.bin / "pg_ctl")
         options = ["-D", str(self.postgres.directory), "-m", "immediate", "-w", "-s"]
-        log = ["-l", str(self.postgres.directory.parent / "log-of-restart")]
+        log = ["-l", str(self.postgres.directory / "log-of-restart")]
         postgres._run([program, *options, *log, "restart"], self.postgres.directory.parent)
 
 
