@@ -59,8 +59,6 @@ _SOME = """
                      WHERE o.tgrelid = ANY(%s) AND NOT o.tgisinternal)
 """
 
-_SCHEMAS = "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))"
-
 
 def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, Relation]:
     """
@@ -108,11 +106,6 @@ def triggers(
             relation = Relation(schema=schema, name=table_name, kind=kind, oid=oid)
             found[oid][trigger.name] = Found(trigger, relation, Comment.parse(description))
     return dict(found)
-
-
-def search_path(connection: BaseDatabaseWrapper) -> frozenset[str]:
-    """Return the schemas in which names without schema are looked up."""
-    return frozenset(schema for (schema,) in _fetch(connection, _SCHEMAS))
 
 
 def functions(found: Mapping[int, Mapping[str, Found]]) -> set[str]:

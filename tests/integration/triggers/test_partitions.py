@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 
 from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, registry, state
@@ -106,6 +107,29 @@ def test_partition_added_later(
     assert _state() == (State.OK, "")
     run("INSERT INTO part_late VALUES (302, '')")
     assert ear.changes() == [(LABEL, "I", [302])]
+
+
+def test_detached_partition(
+    ear: Ear, run: Callable[..., Any], command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A partition that is detached is an orphan; removing its triggers leaves the root's."""
+    run("ALTER TABLE project_measurement DETACH PARTITION part_low")
+    try:
+        assert "public.part_low has our triggers and no model" in _told(command)
+        code, out, _ = command("uninstall", "--orphans")
+        assert (code, out) == (0, "project.measurement: removed on public.part_low\n")
+        run("INSERT INTO part_low VALUES (1, '')")
+    finally:
+        run("DROP TABLE part_low")
+    run("INSERT INTO project_measurement VALUES (150, '')")
+
+    assert ear.changes() == [(LABEL, "I", [150])]
+
+
+def _told(command: Callable[..., tuple[int, str, str]]) -> str:
+    """Return what ``status`` says where another table is observed."""
+    with override_settings(PGOBSERVE={"MODELS": ["auth.Group"]}):
+        return command("status")[1]
 
 
 def test_always_reaches_the_partitions(
