@@ -194,8 +194,9 @@ class Loader:
     def _deliver(self, found: Sequence[Found]) -> None:
         for item in found:
             self._hub.done(item.job.row, item.snapshot)
+            special, outcome, snapshot = item.special, item.outcome, item.snapshot
             for watch in item.job.watches:
-                watch.offer(item.special.get(watch, item.outcome), item.snapshot)
+                watch.offer(special.get(watch, outcome) if special else outcome, snapshot)
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

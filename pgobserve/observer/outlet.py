@@ -14,6 +14,8 @@ from pgobserve.feed.mailbox import Mailbox, Refusal
 from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from pgobserve.feed.mailbox import Kind, Outcome, Watch
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
@@ -47,28 +49,45 @@ class Outlet:
             await asyncio.gather(task, return_exceptions=True)
 
     def _wake(self) -> None:
-        self._task = eager.start(self._write(), "pgobserve-outlet")
-
-    async def _write(self) -> None:
+        """Send until there is nothing left, or until a send has to wait; most do not."""
         take = self.mailbox.take
         while (item := take()) is not None:
-            watch, outcome, snapshot, kind = item
             try:
-                if watch.context.by_itself:
-                    await self._consumer.deliver(watch, kind)  # type: ignore[attr-defined]
-                    continue
-                text = _text(watch, outcome, snapshot, kind)
-                if self._raw:
-                    # What the consumer's own methods come down to, called five times less deep.
-                    await self._consumer.base_send({"type": "websocket.send", "text": text})
-                else:
-                    await self._reply(watch, text)
-            except OSError:  # the client is gone
-                self.mailbox.close()
-                return
-            except Exception:
-                # A frame that can't be sent must not end the feed of this socket.
-                logger.exception("A frame of %s could not be sent.", type(self._consumer).__name__)
+                task = eager.start(self._send(*item), "pgobserve-outlet")
+            except Exception as error:  # noqa: BLE001 (it is handled there)
+                self._failed(error)
+            else:
+                if task is not None:
+                    self._task = task
+                    task.add_done_callback(self._go_on)
+                    return
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed(error)
+        self._wake()
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, OSError):  # the client is gone
+            self.mailbox.close()
+        else:
+            # A frame that can't be sent must not end the feed of this socket.
+            name = type(self._consumer).__name__
+            logger.error("A frame of %s could not be sent.", name, exc_info=error)
+
+    def _send(
+        self, watch: Watch, outcome: Outcome, snapshot: Snapshot, kind: Kind
+    ) -> Awaitable[None]:
+        if watch.context.by_itself:
+            return self._consumer.deliver(watch, kind)  # type: ignore[attr-defined,no-any-return]
+        text = _text(watch, outcome, snapshot, kind)
+        if self._raw:
+            # What the consumer's own methods come down to, called five times less deep.
+            return self._consumer.base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
+        return self._reply(watch, text)
 
     async def _reply(self, watch: Watch, text: str) -> None:
         """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
