@@ -152,7 +152,7 @@ def tasks() -> set[str]:
 async def until_stopped(feed: Feed) -> None:
     """Wait until it has decided to end; it may be busy with that."""
     async with asyncio.timeout(20):
-        while feed.running:
+        while feed.running:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0)
 
 
