@@ -158,11 +158,12 @@ def _problems(
         problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
         if each.trigger != wanted[name]:
-            problems.append((_why(wanted[name], each), f"{name} on {table}"))
+            problems.append((_why(each), f"{name} on {table}"))
     return problems
 
 
-def _why(wanted: Trigger, found: Found) -> State:
+def _why(found: Found) -> State:
+    """Say why a trigger is not the one that is wanted."""
     if found.trigger.enabled in "DR":
         return State.DISABLED
     if found.comment is None or found.comment.fingerprint != found.trigger.fingerprint():
@@ -186,15 +187,18 @@ def orphans(
         schemas: The schemas that this project's tables are in; others may be another project's.
         using: Alias of the database, for the message.
     """
-    return [
-        Status(
-            title=next((e.comment.label for e in on_table.values() if e.comment), "?"),
-            table=str(table),
-            state=State.ORPHAN,
-            detail=f"{table} has our triggers and no model",
-            using=using,
-        )
-        for oid, on_table in found.items()
-        for table in [next(iter(on_table.values())).table]
-        if oid not in known and table.schema in schemas
-    ]
+    lost = []
+    for oid, on_table in found.items():
+        table = next(iter(on_table.values())).table
+        if oid not in known and table.schema in schemas:
+            labels = (each.comment.label for each in on_table.values() if each.comment)
+            lost.append(
+                Status(
+                    title=next(labels, "?"),
+                    table=str(table),
+                    state=State.ORPHAN,
+                    detail=f"{table} has our triggers and no model",
+                    using=using,
+                )
+            )
+    return lost
