@@ -102,6 +102,16 @@ async def test_any_request_id_comes_back(request_id: object) -> None:
         assert (await client.ask("echo", request_id=request_id))["request_id"] == request_id
 
 
+@pytest.mark.parametrize("levels", [21, 500, 900, 940, 960])
+async def test_deep_request_id_is_400(levels: int) -> None:
+    """A request id that is nested so deeply that it might not come back is 400."""
+    async with connected(Consumer.as_asgi()) as client:
+        await client.send_text(f'{{"action": "echo", "request_id": {"[" * levels}{"]" * levels}}}')
+        assert (await client.frame())["response_status"] == 400
+        deep = json.loads("[" * 20 + "]" * 20)
+        assert (await client.ask("echo", request_id=deep))["request_id"] == deep
+
+
 async def test_request_id_is_optional() -> None:
     """Without a request id the reply has null."""
     async with connected(Consumer.as_asgi()) as client:
