@@ -14,13 +14,14 @@ help: ## Show the targets
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgobserve needs Python 3.11 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@# Without the development mode: pip's own warnings are none of ours.
+	PYTHONDEVMODE= $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 	@touch $(STAMP)
 
 setup: $(STAMP) ## Create .venv and install everything
 
 demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
-	@$(BIN)/python -X dev=no -m pgobserve demo
+	@PYTHONDEVMODE= $(BIN)/python -m pgobserve demo
 
 test: $(STAMP) ## Run the unit, integration and acceptance tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -44,7 +45,7 @@ docs: $(STAMP) ## Build the documentation, warnings are errors
 	$(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP) ## Measure; timings are never test assertions
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@PYTHONDEVMODE= $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(BIN)/python -X dev=no -m benchmarks $(ARGS)
 
 wheel: $(STAMP) ## Build the sdist and the wheel

@@ -6,8 +6,6 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pgobserve.demo import command
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,16 +17,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done or stopped, 1 it could not be done, 2 wrong usage.
     """
+    try:
+        from pgobserve.demo.command import DESCRIPTION, add_arguments, run
+    except ImportError as error:  # psycopg finds no libpq, for one
+        sys.stderr.write(
+            f"Something is missing ({error}). Install it with: pip install 'pgobserve[demo]'\n"
+        )
+        return 1
     parser = argparse.ArgumentParser(
         prog="python -m pgobserve",
         description="A change feed for Django on PostgreSQL. In a project, use manage.py pgobserve.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demo = commands.add_parser(
-        "demo", help="serve a page that shows a table live", description=command.__doc__
+        "demo", help="serve a page that shows a table live", description=DESCRIPTION
     )
-    command.add_arguments(demo)
-    demo.set_defaults(run=command.run)
+    add_arguments(demo)
+    demo.set_defaults(run=run)
     options = parser.parse_args(argv)
     code: int = options.run(options)
     return code

@@ -34,6 +34,14 @@ def decode(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a decoded value has more than so many levels of lists and objects."""
+    if not isinstance(value, (list, dict)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner)
+
+
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON.")
 

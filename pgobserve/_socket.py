@@ -56,7 +56,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         detached_tasks: What runs detached now, by method name.
     """
 
-    groups: Any
+    groups: Any = ()
     detached_tasks: dict[str, list[asyncio.Task[Any]]]
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]

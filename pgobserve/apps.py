@@ -26,7 +26,7 @@ def install_after_migrate(
     app_config: AppConfig, using: str, verbosity: int = 1, **kwargs: Any
 ) -> None:
     """Install the triggers of an app's models, if ``INSTALL_ON_MIGRATE`` says so."""
-    # Imported late: the triggers are none of a process's business that never migrates.
+    # Imported late: while this module is loaded the apps are not ready.
     from pgobserve import conf
 
     if conf.get().INSTALL_ON_MIGRATE:

@@ -24,7 +24,7 @@ from rest_framework.exceptions import (
     ValidationError,
 )
 
-from pgobserve import _view
+from pgobserve import _json, _view
 from pgobserve._arguments import RESERVED, fit, refuse_reserved
 from pgobserve._asking import Case, answer
 from pgobserve._socket import JsonSocket
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "Internal server error."
+MAX_REQUEST_ID_LEVELS = 20
 
 
 class APIConsumerMetaclass(type):
@@ -120,6 +121,11 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         """Find the action in a decoded message and handle it."""
         request_id = content.pop("request_id", None)
         action = None
+        if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS):
+            # It is in every reply, errors included: it must be possible to send it.
+            error = ValidationError('"request_id" is nested too deeply.')
+            await self.handle_exception(error, action=None, request_id=None)
+            return
         try:
             action, arguments = await self.get_action_name(content, **kwargs)
             refuse_reserved(arguments, *RESERVED)

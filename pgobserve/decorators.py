@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from functools import wraps
@@ -122,8 +121,6 @@ def _detached_action(method: Callable[..., Awaitable[Any]]) -> AsyncMethod:
                 await self._reply_with(
                     await method(self, *args, **kwargs), action=action, request_id=request_id
                 )
-            except asyncio.CancelledError:
-                raise
             except Exception as error:  # noqa: BLE001 - answered and logged there
                 await self.handle_exception(error, action=action, request_id=request_id)
 

@@ -12,7 +12,7 @@ from pgobserve.decorators import action
 from pgobserve.settings import from_setting
 
 if TYPE_CHECKING:
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
     from rest_framework.serializers import BaseSerializer
 
     from pgobserve.generics import GenericAsyncAPIConsumer as _Base
@@ -103,7 +103,7 @@ class DeleteModelMixin(_Base):
         self.perform_delete(instance, **kwargs)
         return None, status.HTTP_204_NO_CONTENT
 
-    def perform_delete(self, instance: Model, **kwargs: Any) -> None:
+    def perform_delete(self, instance: Any, **kwargs: Any) -> None:
         """Delete; override to do something else."""
         instance.delete()
 

@@ -67,10 +67,8 @@ class OperandHolder(OperationHolderMixin):
         return self.operator_class(adapt(self.op1_class()), adapt(self.op2_class()))
 
 
-# DRF's metaclass is the base so that ``DRFClass & OurClass`` is ours to answer as well: Python
-# asks the right operand first if its type is a subclass of the left one's.
-class BasePermissionMetaclass(OperationHolderMixin, drf.BasePermissionMetaclass):  # type: ignore[misc]
-    """Makes permission classes composable, DRF's among them."""
+class BasePermissionMetaclass(OperationHolderMixin, type):  # type: ignore[misc]
+    """Makes permission classes composable."""
 
 
 class BasePermission(metaclass=BasePermissionMetaclass):

@@ -23,10 +23,12 @@ BEGIN
     RETURN NULL;  -- no row changed
   END IF;
   head := pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow});
-  body := pg_catalog.array_to_string(keys, ',');
-  IF longest OPERATOR(pg_catalog.>=) {oversized}
-      OR pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) {most_keys}
-      OR pg_catalog.octet_length(body) OPERATOR(pg_catalog.>) {most_bytes} THEN
+  IF longest OPERATOR(pg_catalog.<) {oversized}
+      AND pg_catalog.cardinality(keys) OPERATOR(pg_catalog.<=) {most_keys} THEN
+    body := pg_catalog.array_to_string(keys, ',');
+  END IF;
+  IF body IS NULL OR pg_catalog.octet_length(body) OPERATOR(pg_catalog.>) {most_bytes} THEN
+    -- Too much to name: whoever watches this table reads it again.
     PERFORM pg_catalog.pg_notify({channel}, pg_catalog.concat(head, 'null}}'));
   ELSIF pg_catalog.octet_length(body) OPERATOR(pg_catalog.<=) {room} THEN
     PERFORM pg_catalog.pg_notify({channel}, pg_catalog.concat(head, '[', body, ']}}'));

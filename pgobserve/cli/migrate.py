@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from django.core.management.base import CommandError
 from django.db import connections
 
 from pgobserve.cli import targets
-from pgobserve.triggers import installer
+from pgobserve.errors import PgObserveError
+from pgobserve.triggers import catalog, installer
 from pgobserve.triggers.installer import Action
 
 
@@ -15,16 +17,33 @@ def install_app(app_label: str, *, using: str, verbosity: int) -> None:
     """
     Install the triggers of those observed models that belong to an app.
 
-    Django sends ``post_migrate`` for one app after the other, when all tables are there.
+    Django sends ``post_migrate`` for one app after the other, when all tables are there. Only a
+    model that it does not manage may have none, in a test database for instance.
 
     Raises:
-        PgObserveError: The triggers can't be installed; ``migrate`` then fails, as asked for.
+        CommandError: The triggers can't be installed.
     """
-    if connections[using].vendor != "postgresql":
+    connection = connections[using]
+    if connection.vendor != "postgresql":
         return
-    for registration in targets.registrations(using=using):
-        if registration.model._meta.app_label != app_label:
-            continue
-        done = installer.install(registration, using=using)
-        if verbosity >= 1 and done.action is not Action.UNCHANGED:
-            sys.stdout.write(f"  pgobserve: {done.title}: {done.action} on {done.table}\n")
+    try:
+        wanted = [
+            each
+            for each in targets.registrations(using=using)
+            if each.model._meta.app_label == app_label
+        ]
+        tables = catalog.relations(connection, {each.table for each in wanted})
+        for registration in wanted:
+            if registration.table in tables:
+                done = installer.install(registration, using=using)
+                if done.action is not Action.UNCHANGED:
+                    _tell(verbosity, f"{done.title}: {done.action} on {done.table}")
+            else:
+                _tell(verbosity, f"{registration.title}: no table {registration.table}, left out")
+    except PgObserveError as error:
+        raise CommandError(str(error)) from error
+
+
+def _tell(verbosity: int, text: str) -> None:
+    if verbosity >= 1:
+        sys.stdout.write(f"  pgobserve: {text}\n")

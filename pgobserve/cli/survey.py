@@ -98,7 +98,7 @@ def _orphans(
     tables = catalog.relations(connection, mine).values()
     known = frozenset(each.oid for table in tables for each in (table, *table.parts))
     # Another project may live in the same database, in schemas of its own.
-    schemas = frozenset(table.schema for table in tables) | catalog.search_path(connection)
+    schemas = frozenset(table.schema for table in tables)
     lost = state.orphans(found, known, schemas, using=connection.alias)
     by_name = {str(e.table): e.table for on in found.values() for e in on.values()}
     return [(by_name[status.table], status) for status in lost]

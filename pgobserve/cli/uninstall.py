@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgobserve.cli import survey, targets, work
-from pgobserve.triggers import installer
+from pgobserve.triggers import installer, registry
 from pgobserve.triggers.state import State
 
 if TYPE_CHECKING:
@@ -27,11 +27,15 @@ def run(
     """Remove the triggers of the labelled models, or all of this project."""
     connection = targets.connect(database)
     seen = survey.take(connection, labels) if labels else survey.installed(connection)
+    # Not the parents of a child: others may watch those.
+    named = {registry.canonical(registry.find(label))._meta.label for label in labels}
     uninstall = partial(installer.uninstall, using=database, lock_timeout=lock_timeout)
     jobs = [
         (status.title, partial(uninstall, table, status.title))
         for table, status in seen
-        if table is not None and (status.state is State.ORPHAN or not orphans)
+        if table is not None
+        and (status.state is State.ORPHAN or not orphans)
+        and (status.title in named or not labels)
     ]
     work.through(console, jobs, as_json=as_json)
     if not jobs and not as_json:

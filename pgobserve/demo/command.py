@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import secrets
 import shutil
@@ -17,8 +18,11 @@ from pgobserve.demo.project.config import Config
 from pgobserve.demo.stopping import Stopping, stopping
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
+
+DESCRIPTION = (
+    "Start PostgreSQL, make a small project's tables, and serve a page that shows them live."
+)
 
 #: The page shows how long a change took; for that the server must note when it was committed.
 OPTIONS = (*THROW_AWAY, "track_commit_timestamp=on")
@@ -58,7 +62,9 @@ def _serve(options: argparse.Namespace, signals: Stopping, stack: contextlib.Exi
     admin = named_server()
     if admin is None:
         server = stack.enter_context(embedded(OPTIONS))
-        database = stack.enter_context(provision.provision(server.parameters(), "harbour"))
+        database = stack.enter_context(
+            provision.provision(server.parameters(), "harbour", drop=False)
+        )
         psql = shutil.which("psql") or str(server.bin / "psql")
         words = "a server of its own, which goes when the demo ends"
     else:
@@ -93,7 +99,6 @@ def psql_command(program: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number up to 65535")
+    return int(text)

@@ -34,7 +34,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def provision(admin: Mapping[str, Any], name: str) -> Iterator[Database]:
+def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iterator[Database]:
     """
     Make a database, owned by an unprivileged role of the same name, for a ``with`` block.
 
@@ -44,6 +44,7 @@ def provision(admin: Mapping[str, Any], name: str) -> Iterator[Database]:
     Args:
         admin: How to connect to the server, as psycopg keywords, with the right to create both.
         name: The name of both.
+        drop: Whether to remove them at the end; no need if the server goes with them.
 
     Yields:
         The database.
@@ -63,7 +64,8 @@ def provision(admin: Mapping[str, Any], name: str) -> Iterator[Database]:
         _try_out(parameters)
         yield Database(parameters, commit_times)
     finally:
-        _drop(admin, name)
+        if drop:
+            _drop(admin, name)
 
 
 def _address(connection: psycopg.Connection[Any]) -> dict[str, Any]:

@@ -4,11 +4,13 @@ The LISTEN connection: how it is opened, and how it is cut when the other side h
 
 from __future__ import annotations
 
+import asyncio
 import os
+import secrets
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
@@ -16,7 +18,7 @@ from psycopg import sql
 from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -35,54 +37,115 @@ DEFAULTS: Mapping[str, Any] = {
 #: vacuum's horizon, so the server drops it. They do nothing on a Unix-domain socket.
 SESSION = ("tcp_user_timeout = '15s'", "tcp_keepalives_idle = '15s'")
 
+#: Seconds that the server has to answer a statement.
+PATIENCE: Final = 5.0
+
 #: Arguments that Django gives to psycopg and a plain asynchronous connection must not get.
 DJANGO_ONLY = ("cursor_factory", "context", "prepare_threshold", "isolation_level", "pool")
 
 
-async def connect(parameters: Mapping[str, Any]) -> Connection:
+async def connect(parameters: Mapping[str, Any], patience: float = PATIENCE) -> Connection:
     """
     Open a connection that can LISTEN.
 
     Args:
         parameters: psycopg keywords; they win over :data:`DEFAULTS`.
+        patience: Seconds that the server has to answer each statement.
 
     Raises:
-        FeedUnavailable: The server is a standby, or a proxy between gives each statement another
-            session.
+        FeedUnavailable: The server is a standby, or silent.
         psycopg.Error: The connection can't be made.
     """
-    name = f"pgobserve:{os.getpid()}"
-    given = {k: v for k, v in parameters.items() if k not in DJANGO_ONLY}
-    wanted = {**DEFAULTS, "application_name": name, **given, "autocommit": True}
-    connection: Connection = await psycopg.AsyncConnection.connect(**wanted)
+    connection = await _open(parameters)
     try:
-        await _prepare(connection)
+        await _prepare(connection, patience)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-async def listen(connection: Connection, channel: str) -> None:
+async def listen(
+    connection: Connection,
+    channel: str,
+    parameters: Mapping[str, Any],
+    patience: float = PATIENCE,
+) -> None:
     """
-    LISTEN on the channel and prove that what is sent arrives.
+    LISTEN on the channel and prove that what others send arrives.
+
+    Args:
+        connection: From :func:`connect`.
+        channel: The channel.
+        parameters: As given to :func:`connect`; the probe is sent over a second connection.
+        patience: Seconds that the server has to answer each statement.
 
     Raises:
-        FeedUnavailable: A probe sent over the same connection did not come back.
+        FeedUnavailable: A probe did not arrive, for a proxy between gives each statement another
+            session; or the server is silent.
     """
-    probe = f"{channel}_probe_{os.getpid()}"
-    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(probe)))
-    await connection.execute("SELECT pg_catalog.pg_notify(%s, '')", [probe])
+    probe = f"pgobserve_probe_{secrets.token_hex(8)}"
+    for name in (channel, probe):
+        statement = sql.SQL("LISTEN {}").format(sql.Identifier(name))
+        await ask(connection, statement, patience=patience)
+    await _send(probe, parameters, patience)
     arrived = await _arrives(connection, probe)
-    await connection.execute(sql.SQL("UNLISTEN {}").format(sql.Identifier(probe)))
+    statement = sql.SQL("UNLISTEN {}").format(sql.Identifier(probe))
+    await ask(connection, statement, patience=patience)
     if not arrived:
         raise FeedUnavailable(
-            "LISTEN does not work on this connection: a notification sent to itself did not come "
-            "back within 2 s. Is it made through a proxy that pools transactions, like PgBouncer? "
+            "LISTEN does not work on this connection: a notification sent over another one did not "
+            "arrive within 2 s. Is it made through a proxy that pools transactions, like PgBouncer? "
             "Point PGOBSERVE['CONNECTION'] at the server itself, e.g. "
             "{'default': {'host': …, 'port': 5432}}."
         )
+
+
+async def ask(
+    connection: Connection,
+    query: str | sql.Composed,
+    params: Sequence[Any] = (),
+    *,
+    patience: float,
+) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    """
+    Run a statement; if the server stays silent, or on cancellation, the connection is cut.
+
+    Raises:
+        FeedUnavailable: No answer came in time.
+        psycopg.Error: The statement failed.
+    """
+    task = asyncio.create_task(connection.execute(query, params or None), name="pgobserve-ask")
+    try:
+        done, _ = await asyncio.wait({task}, timeout=patience)
+        if not done:
+            abort(connection)
+            await asyncio.wait({task})
+    except asyncio.CancelledError:
+        abort(connection)
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    if not done:
+        await asyncio.gather(task, return_exceptions=True)
+        raise FeedUnavailable(f"the server was silent for {patience:g} s")
+    return task.result()
+
+
+async def _open(parameters: Mapping[str, Any]) -> Connection:
+    name = f"pgobserve:{os.getpid()}"
+    given = {k: v for k, v in parameters.items() if k not in DJANGO_ONLY}
+    wanted = {**DEFAULTS, "application_name": name, **given, "autocommit": True}
+    return await psycopg.AsyncConnection.connect(**wanted)
+
+
+async def _send(probe: str, parameters: Mapping[str, Any], patience: float) -> None:
+    # Not over the same connection: a pool passes on what comes with a statement's answer, and a
+    # session is told its own notifications just then.
+    other = await _open(parameters)
+    try:
+        await ask(other, "SELECT pg_catalog.pg_notify(%s, '')", [probe], patience=patience)
+    finally:
+        await other.close()
 
 
 async def _arrives(connection: Connection, probe: str, patience: float = 2.0) -> bool:
@@ -95,16 +158,16 @@ async def _arrives(connection: Connection, probe: str, patience: float = 2.0) ->
     return arrived
 
 
-async def _prepare(connection: Connection) -> None:
-    cursor = await connection.execute("SELECT pg_catalog.pg_is_in_recovery()")
-    row = await cursor.fetchone()
+async def _prepare(connection: Connection, patience: float) -> None:
+    query = "SELECT pg_catalog.pg_is_in_recovery()"
+    row = await (await ask(connection, query, patience=patience)).fetchone()
     if row is None or row[0]:
         raise FeedUnavailable(
             "The server is a standby, and a standby can't LISTEN. Point PGOBSERVE['CONNECTION'] at "
             "the primary, e.g. {'default': {'host': …}}."
         )
     for setting in SESSION:
-        await connection.execute(f"SET {setting}")
+        await ask(connection, f"SET {setting}", patience=patience)
 
 
 def abort(connection: Connection) -> None:

@@ -10,15 +10,20 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
 
-def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+def start(work: Awaitable[None], name: str) -> asyncio.Task[None] | None:
     """
     Run a coroutine up to where it waits.
+
+    Args:
+        work: The coroutine; something else that can be awaited is awaited in one.
+        name: Of the task, if it needs one.
 
     Returns:
         The task in which the rest goes on, or None if there is no rest.
@@ -26,8 +31,10 @@ def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | No
     Raises:
         Exception: What the coroutine raised before it waited.
     """
-    loop = asyncio.get_running_loop()
+    if not isinstance(work, CoroutineType):
+        work = _awaited(work)
     if sys.version_info >= (3, 12):
+        loop = asyncio.get_running_loop()
         task = asyncio.Task(work, loop=loop, name=name, eager_start=True)
         if not task.done():
             return task
@@ -39,7 +46,12 @@ def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | No
         waits_for = context.run(work.send, None)
     except StopIteration:
         return None
+    loop = asyncio.get_running_loop()
     return loop.create_task(_Rest(work, waits_for), name=name, context=context)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 class _Rest(Coroutine[Any, Any, None]):

@@ -118,7 +118,9 @@ class Hub:
             keys: The rows' keys; None for all rows of the table.
         """
         for row in self._concerned(table, keys):
-            if row.snapshot is None or not row.snapshot.sees(xid):
+            # While a row is read its snapshot is out of date: of another server even, restored
+            # from an older state, whose transactions seem long seen. `take` judges by the new one.
+            if row.loading or row.snapshot is None or not row.snapshot.sees(xid):
                 known = self._dirty.get(row, ())
                 self._dirty[row] = (
                     None if known is None or len(known) >= MAX_XIDS else (*known, xid)

@@ -17,7 +17,7 @@ import psycopg
 
 from pgobserve.errors import FeedUnavailable, PayloadInvalid
 from pgobserve.feed.backoff import backoff
-from pgobserve.feed.connection import Connection, abort, connect, listen
+from pgobserve.feed.connection import Connection, abort, ask, connect, listen
 from pgobserve.feed.payload import parse
 
 if TYPE_CHECKING:
@@ -102,17 +102,20 @@ class Listener:
             await asyncio.sleep(delay)
 
     async def _listen_until_lost(self) -> float:
-        connection = await connect(self._parameters())
+        parameters = self._parameters()
+        connection = await connect(parameters, self._heartbeat)
         try:
-            await listen(connection, self._channel)
+            await listen(connection, self._channel, parameters, self._heartbeat)
             began = time.monotonic()
             self._connected()
             try:
                 await self._drain(connection)
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, FeedUnavailable) as error:
                 self._lost(error)
         finally:
             self.live.clear()
+            if self.state.live:  # cancelled: nobody called it lost
+                self.state.live, self.state.since = False, time.time()
             # Not close() alone: with the server silent, it must not wait for anything.
             abort(connection)
             await connection.close()
@@ -133,16 +136,7 @@ class Listener:
 
     async def _beat(self, connection: Connection) -> None:
         query = "SELECT pg_catalog.pg_notification_queue_usage()"
-        task = asyncio.create_task(connection.execute(query), name="pgobserve-heartbeat")
-        try:
-            done, _ = await asyncio.wait({task}, timeout=self._heartbeat)
-            if not done:
-                abort(connection)
-            cursor = await task
-        except asyncio.CancelledError:
-            abort(connection)
-            await asyncio.gather(task, return_exceptions=True)
-            raise
+        cursor = await ask(connection, query, patience=self._heartbeat)
         row = await cursor.fetchone()
         self._note_usage(float(row[0]) if row else 0.0)
 

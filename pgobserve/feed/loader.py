@@ -194,8 +194,9 @@ class Loader:
     def _deliver(self, found: Sequence[Found]) -> None:
         for item in found:
             self._hub.done(item.job.row, item.snapshot)
+            special, outcome, snapshot = item.special, item.outcome, item.snapshot
             for watch in item.job.watches:
-                watch.offer(item.special.get(watch, item.outcome), item.snapshot)
+                watch.offer(special.get(watch, outcome) if special else outcome, snapshot)
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -203,6 +204,16 @@ class Loader:
                 self._hub.done(job.row, None)
 
     def _guard(self, function: Callable[[], Result]) -> Result:
+        kept = connections[self._alias].connection is not None
+        try:
+            return self._checked(function)
+        except Unreachable:
+            if not kept:
+                raise
+            # The connection may have ended long ago; that is told to who uses it next, only.
+            return self._checked(function)
+
+    def _checked(self, function: Callable[[], Result]) -> Result:
         connection = connections[self._alias]
         try:
             return function()

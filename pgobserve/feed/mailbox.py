@@ -99,10 +99,10 @@ class Watch:
         """Take what a load found; the first one answers the request that made the subscription."""
         if not self.active:
             return
-        begun, self.begun = self.begun, None
-        if begun is None:
+        if self.begun is None:
             self.mailbox.put(self, outcome, snapshot)
             return
+        begun, self.begun = self.begun, None
         self.since = snapshot
         if isinstance(outcome, View):
             self.shown = outcome.digest
@@ -142,10 +142,14 @@ class Mailbox:
 
     def put(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
         """Note the latest state of a row; an older one that was not sent yet is replaced."""
-        if self._wake is None:
+        wake = self._wake
+        if wake is None:
             return
         self._pending[watch] = (outcome, snapshot)
-        self._stir()
+        # As in _stir(); this is called for each frame.
+        if not (self._sending or self._held):
+            self._sending = True
+            wake()
 
     def put_first(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
         """Note a state unless a later one waits already; both lead from what was shown."""
@@ -158,10 +162,10 @@ class Mailbox:
 
         The caller that :attr:`wake` started must go on until None.
         """
-        while self._pending and not self._held:
-            watch, (outcome, snapshot) = self._pending.popitem(last=False)
-            kind = watch.turn(outcome) if watch.active else None
-            if kind is not None:
+        pending = self._pending
+        while pending and not self._held:
+            watch, (outcome, snapshot) = pending.popitem(last=False)
+            if watch.active and (kind := watch.turn(outcome)) is not None:
                 return watch, outcome, snapshot, kind
         self._sending = False
         return None

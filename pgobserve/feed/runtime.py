@@ -78,7 +78,9 @@ class Feed:
         self.loader: Loader | None = None
         self._users = 0
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._stop: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._installed: dict[str, float] = {}
 
     async def call(self, function: Callable[[], Result]) -> Result:
@@ -113,22 +115,26 @@ class Feed:
         Raises:
             FeedUnavailable: The LISTEN connection is not there and did not come in time.
         """
-        with self._in_use() as loader:
+        with self._in_use():
             await self._wait_until_live()
             self.hub.add(watch, subject)
-            loader.kick()
+            self._start().kick()  # it may have failed and been replaced meanwhile
 
     def end(self, watch: Watch) -> None:
         """End a subscription; an unknown one is no error."""
         self.hub.discard(watch)
         self._rest()
 
+    @property
+    def running(self) -> bool:
+        """Whether it listens and loads, or tries to."""
+        return self._task is not None and not self._task.done()
+
     async def aclose(self) -> None:
-        """Stop now."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        """Stop now; its tasks, threads and connections have ended when this returns."""
+        self._cancel_timers()
+        self._end_task()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[Loader]:
@@ -140,19 +146,19 @@ class Feed:
             self._rest()
 
     def _start(self) -> Loader:
-        if self._stop is not None:
-            self._stop.cancel()
-            self._stop = None
-        if self._task is None or self._task.done() or self.loader is None:
-            options = self.options
-            self.loader = Loader(options.alias, self.hub, options.load, options.threads)
-            self.listener = Listener(
-                options.parameters, options.channel, self._on_change, self._on_live
-            )
-            self._task = asyncio.create_task(
-                self._run(self.listener, self.loader), name=f"pgobserve-feed-{options.alias}"
-            )
-        return self.loader
+        self._cancel_timers()
+        if self._task is not None and not self._task.done() and self.loader is not None:
+            return self.loader
+        options = self.options
+        self.loader = loader = Loader(options.alias, self.hub, options.load, options.threads)
+        self.listener = Listener(
+            options.parameters, options.channel, self._on_change, self._on_live
+        )
+        self._task = asyncio.create_task(
+            self._run(self.listener, loader), name=f"pgobserve-feed-{options.alias}"
+        )
+        self._task.add_done_callback(lambda task: self._ended(task, loader))
+        return loader
 
     async def _run(self, listener: Listener, loader: Loader) -> None:
         try:
@@ -162,13 +168,29 @@ class Feed:
         except Exception:
             # Nothing in it may raise; if something does all the same, it must not end in silence.
             logger.exception("The feed of database %r failed; it starts again.", self.options.alias)
-            self._task = None
-            if len(self.hub):
-                asyncio.get_running_loop().call_later(1.0, self._start_again)
+            if len(self.hub) and self._task is asyncio.current_task():
+                self._again = asyncio.get_running_loop().call_later(1.0, self._start)
 
-    def _start_again(self) -> None:
-        self._start()
-        self.hub.publish_gap()
+    def _ended(self, task: asyncio.Task[None], loader: Loader) -> None:
+        loader.stop()
+        self._ending.discard(task)
+        if self._task is task:
+            self._task = None
+        if self.loader is loader:
+            # They know the event loop, which must not be kept by what is known of it.
+            self.loader = self.listener = None
+
+    def _end_task(self) -> None:
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            self._ending.add(task)
+            task.cancel()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._stop, self._again):
+            if timer is not None:
+                timer.cancel()
+        self._stop = self._again = None
 
     def _rest(self) -> None:
         if self._users or len(self.hub) or self._task is None or self._stop is not None:
@@ -178,9 +200,8 @@ class Feed:
 
     def _stop_now(self) -> None:
         self._stop = None
-        if self._task is not None and not self._users and not len(self.hub):
-            self._task.cancel()
-            self._task = None
+        if not self._users and not len(self.hub):
+            self._end_task()
 
     async def _wait_until_live(self) -> None:
         listener = self.listener
@@ -227,8 +248,8 @@ class Feed:
 
     def _on_live(self, gap: bool) -> None:
         self._installed.clear()
-        if gap:
-            self.hub.publish_gap()
+        # A first listener has no gap, but its feed has one if it failed or was closed before.
+        self.hub.publish_gap()
         if self.loader is not None:
             self.loader.kick()
 
@@ -260,3 +281,8 @@ def current() -> Runtime:
     if loop not in _runtimes:
         _runtimes[loop] = Runtime()
     return _runtimes[loop]
+
+
+def runtimes() -> list[Runtime]:
+    """Return the runtimes of all event loops of this process."""
+    return list(_runtimes.values())

@@ -86,16 +86,12 @@ class Statement:
         shape: What two statements must share to be answered by one ``UNION ALL``.
 
     Raises:
-        ConfigurationError: The queryset does not yield model instances.
-        TypeError: It is sliced, so that its rows can't be read by key.
+        ConfigurationError: The queryset does not yield model instances, or is sliced or a union,
+            so that its rows can't be read by key.
     """
 
     def __init__(self, queryset: QuerySet[Any], connection: BaseDatabaseWrapper) -> None:
-        if not issubclass(queryset._iterable_class, ModelIterable):
-            raise ConfigurationError(
-                f"The queryset of {queryset.model._meta.label} yields no model instances "
-                "(values() or values_list()?); only instances can be serialized and watched."
-            )
+        _check(queryset)
         self.model: Model = queryset.model
         types = array_types(self.model, connection)
         keyed = queryset.filter(_KeyIsAny(self.model, types))
@@ -159,6 +155,20 @@ class Statement:
         if self._prefetches and instances:
             prefetch_related_objects(instances, *self._prefetches)
         return {key_of(instance): instance for instance in instances}
+
+
+def _check(queryset: QuerySet[Any]) -> None:
+    label = queryset.model._meta.label
+    if not issubclass(getattr(queryset, "_iterable_class", object), ModelIterable):
+        raise ConfigurationError(
+            f"The queryset of {label} yields no model instances (values(), values_list() or "
+            "raw()?); only instances can be serialized and watched."
+        )
+    if queryset.query.is_sliced or queryset.query.combinator:
+        raise ConfigurationError(
+            f"The queryset of {label} is sliced, or a union; which rows of it there are can't be "
+            "told from their keys, so they can't be watched. Use filter() instead."
+        )
 
 
 def fetch_many(

@@ -50,8 +50,10 @@ class Load:
     def __init__(self, alias: str, jobs: Sequence[Job]) -> None:
         self._connection = connections[alias]
         self._jobs = jobs
+        # For each job, the subscriptions by what they may see; and those that can't be told.
+        self._groups: list[dict[Source, list[Watch]]] = []
         self._failed: dict[Watch, Outcome] = {}
-        self._sources: dict[Watch, Source] = {}
+        self._guarded = False
         self._rows: Rows = {}
         self._snapshot: Snapshot | None = None
 
@@ -59,25 +61,37 @@ class Load:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
         broken = self._read(wanted)
-        found = [self._found(job, broken) for job in self._jobs]
-        check(found, self._rows_of(found))
+        found = [
+            self._found(job, groups, broken)
+            for job, groups in zip(self._jobs, self._groups, strict=True)
+        ]
+        if self._guarded:
+            check(found, self._rows_of_watches())
         return found
 
     def _plan(self) -> dict[Source, list[Hashable]]:
         """Ask each subscription what it may see now."""
         wanted: dict[Source, dict[Hashable, None]] = defaultdict(dict)
         for job in self._jobs:
+            groups: dict[Source, list[Watch]] = {}
             for watch in job.watches:
+                context = watch.context
                 try:
-                    source = watch.context.visibility.now()
+                    source = context.visibility.now()
                 except (OperationalError, InterfaceError):
                     raise
                 except Exception:
                     logger.exception("The queryset of a subscription to %r failed.", watch.key)
                     self._failed[watch] = FAILED
+                    continue
+                if not context.guard.open:
+                    self._guarded = True
+                if source in groups:
+                    groups[source].append(watch)
                 else:
-                    self._sources[watch] = source
+                    groups[source] = [watch]
                     wanted[source][watch.key] = None
+            self._groups.append(groups)
         return {source: list(keys) for source, keys in wanted.items()}
 
     def _read(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
@@ -114,17 +128,13 @@ class Load:
             self._rows.update({(source, key): row for key, row in rows.items()})
         return set()
 
-    def _found(self, job: Job, broken: set[Source]) -> Found:
+    def _found(self, job: Job, groups: dict[Source, list[Watch]], broken: set[Source]) -> Found:
         """Render a row for all who watch it."""
         outcomes: dict[Watch, Outcome] = {}
-        by_source: dict[Source, list[Watch]] = defaultdict(list)
-        for watch in job.watches:
-            if watch in self._failed:
-                outcomes[watch] = FAILED
-            else:
-                by_source[self._sources[watch]].append(watch)
+        if self._failed:
+            outcomes = {watch: FAILED for watch in job.watches if watch in self._failed}
         default: Outcome = ABSENT
-        for number, (source, watches) in enumerate(by_source.items()):
+        for number, (source, watches) in enumerate(groups.items()):
             shared, special = self._rendered(source, job.row.key, watches, broken)
             if number == 0:
                 default = shared
@@ -155,12 +165,12 @@ class Load:
             special[watch] = of_audience[audience]
         return ABSENT, special
 
-    def _rows_of(self, found: list[Found]) -> dict[Watch, Model | None]:
+    def _rows_of_watches(self) -> dict[Watch, Model | None]:
         return {
-            watch: self._rows.get((self._sources[watch], item.job.row.key))
-            for item in found
-            for watch in item.job.watches
-            if watch in self._sources
+            watch: self._rows.get((source, watch.key))
+            for groups in self._groups
+            for source, watches in groups.items()
+            for watch in watches
         }
 
 

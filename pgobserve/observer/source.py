@@ -168,7 +168,7 @@ class _Versions(Expression):
         self.tables = tables
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
-        names = map(compiler.quote_name_unless_alias, self.tables)
+        names = map(connection.ops.quote_name, self.tables)
         return " || ' ' || ".join(f"{name}.xmin::text" for name in names), []
 
 

@@ -33,7 +33,7 @@ SELECT r.root, c.oid, n.nspname, c.relname, c.relkind
  CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.root::pg_catalog.regclass) t
   JOIN pg_catalog.pg_class c ON c.oid = t.relid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid <> r.root AND c.relkind IN ('r', 'p')
+ WHERE c.oid <> r.root
  ORDER BY t.level, n.nspname, c.relname
 """
 
@@ -53,7 +53,11 @@ SELECT c.oid, cn.nspname, c.relname, c.relkind,
  WHERE NOT t.tgisinternal AND t.tgname = ANY(%s)
 """
 
-_SCHEMAS = "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false))"
+# Those of some tables, and others that share a function with them.
+_SOME = """
+   AND t.tgfoid IN (SELECT o.tgfoid FROM pg_catalog.pg_trigger o
+                     WHERE o.tgrelid = ANY(%s) AND NOT o.tgisinternal)
+"""
 
 
 def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, Relation]:
@@ -79,21 +83,29 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
     }
 
 
-def triggers(connection: BaseDatabaseWrapper) -> dict[int, dict[str, Found]]:
-    """Return all triggers of ours in this database, by the table's object id and their name."""
+def triggers(
+    connection: BaseDatabaseWrapper, tables: Iterable[Relation] | None = None
+) -> dict[int, dict[str, Found]]:
+    """
+    Return the triggers of ours in this database, by the table's object id and their name.
+
+    Args:
+        connection: The database.
+        tables: Only those of these tables and their partitions, and of tables that share a
+            function with them; None means all.
+    """
+    query, parameters = _TRIGGERS, [list(TRIGGER_NAMES.values())]
+    if tables is not None:
+        oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
+        query, parameters = query + _SOME, [*parameters, oids]
     found: dict[int, dict[str, Found]] = defaultdict(dict)
-    for row in _fetch(connection, _TRIGGERS, [list(TRIGGER_NAMES.values())]):
-        oid, schema, table, kind, *fields, description = row
+    for row in _fetch(connection, query, parameters):
+        oid, schema, table_name, kind, *fields, description = row
         trigger = _trigger(fields)
         if names.is_ours(trigger.name, trigger.function_schema, description):
-            relation = Relation(schema=schema, name=table, kind=kind, oid=oid)
+            relation = Relation(schema=schema, name=table_name, kind=kind, oid=oid)
             found[oid][trigger.name] = Found(trigger, relation, Comment.parse(description))
     return dict(found)
-
-
-def search_path(connection: BaseDatabaseWrapper) -> frozenset[str]:
-    """Return the schemas in which names without schema are looked up."""
-    return frozenset(schema for (schema,) in _fetch(connection, _SCHEMAS))
 
 
 def functions(found: Mapping[int, Mapping[str, Found]]) -> set[str]:

@@ -29,6 +29,11 @@ def explained(title: str, lock_timeout: float) -> Iterator[None]:
         raise TriggerError(explain(error, title, lock_timeout)) from error
 
 
+def refusal(error: Exception) -> str:
+    """Return the sentence for an error of the database while nothing was being changed."""
+    return f"The database refused: {_primary(error.__cause__ or error)}."
+
+
 def explain(error: Exception, title: str, lock_timeout: float) -> str:
     """Return the sentence for an error of the database."""
     cause = error.__cause__ or error

@@ -114,7 +114,7 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
         TriggerError: There is no such table, or it can't have our triggers.
     """
     table = target(connection, registration)
-    found = catalog.triggers(connection)
+    found = catalog.triggers(connection, [table])
     before = state.judge(registration, table, found, using=connection.alias)
     always = state.is_always(registration, found.get(table.oid, {}))
     wanted = {
@@ -145,7 +145,7 @@ def uninstall(
     connection = connections[using]
     with explained(title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
-        found = catalog.triggers(connection)
+        found = catalog.triggers(connection, [table])
         touched = tuple(each for each in (table, *table.parts) if each.oid in found)
         if not touched:
             return Outcome(title=title, table=str(table), action=Action.ABSENT, was=State.MISSING)
@@ -178,6 +178,13 @@ def target(connection: BaseDatabaseWrapper, registration: Registration) -> Relat
         raise TriggerError(
             f"{title} can't be observed: {table} is {_KINDS.get(table.kind, 'not a table')}, and "
             "PostgreSQL has no triggers with transition tables there. Observe the tables behind it."
+        )
+    foreign = [str(part) for part in table.parts if part.kind not in catalog.TRIGGERABLE]
+    if foreign:
+        raise TriggerError(
+            f"{title} can't be observed: {table} has partitions that are foreign tables "
+            f"({', '.join(foreign)}), and with our triggers PostgreSQL would refuse writes to them. "
+            "Detach them, or observe the tables behind them."
         )
     unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
     if unknown:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS
 
-from pgobserve.triggers import compiler
+from pgobserve.triggers import catalog, compiler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +135,10 @@ def _worst(
     unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
     problems = _problems(table, wanted, found.get(table.oid, {}))
     for part in table.parts:
+        if part.kind not in catalog.TRIGGERABLE:
+            detail = f"{part} is a foreign table, which can't have triggers: detach it"
+            problems.append((State.LEAF_MISSING, detail))
+            continue
         for state, detail in _problems(part, wanted, found.get(part.oid, {})):
             told = State.LEAF_MISSING if state is State.MISSING else state
             problems.append((told, detail))
@@ -154,11 +158,12 @@ def _problems(
         problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
         if each.trigger != wanted[name]:
-            problems.append((_why(wanted[name], each), f"{name} on {table}"))
+            problems.append((_why(each), f"{name} on {table}"))
     return problems
 
 
-def _why(wanted: Trigger, found: Found) -> State:
+def _why(found: Found) -> State:
+    """Say why a trigger is not the one that is wanted."""
     if found.trigger.enabled in "DR":
         return State.DISABLED
     if found.comment is None or found.comment.fingerprint != found.trigger.fingerprint():
@@ -182,15 +187,18 @@ def orphans(
         schemas: The schemas that this project's tables are in; others may be another project's.
         using: Alias of the database, for the message.
     """
-    return [
-        Status(
-            title=next((e.comment.label for e in on_table.values() if e.comment), "?"),
-            table=str(table),
-            state=State.ORPHAN,
-            detail=f"{table} has our triggers and no model",
-            using=using,
-        )
-        for oid, on_table in found.items()
-        for table in [next(iter(on_table.values())).table]
-        if oid not in known and table.schema in schemas
-    ]
+    lost = []
+    for oid, on_table in found.items():
+        table = next(iter(on_table.values())).table
+        if oid not in known and table.schema in schemas:
+            labels = (each.comment.label for each in on_table.values() if each.comment)
+            lost.append(
+                Status(
+                    title=next(labels, "?"),
+                    table=str(table),
+                    state=State.ORPHAN,
+                    detail=f"{table} has our triggers and no model",
+                    using=using,
+                )
+            )
+    return lost

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from tests.acceptance.browser import BROWSER, CONTRAST, DRIVER, Page, chromium
 from tests.acceptance.demo import Demo, demo
-from tests.acceptance.server import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from selenium.webdriver import Chrome
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,31 +23,6 @@ pytestmark = [
         reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium-driver)",
     ),
 ]
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,1000",
-)
-
-#: Lets a test cut the page's connections, and keep them from coming back.
-CUT = """
-    const Real = WebSocket;
-    window.sockets = [];
-    window.cut = false;
-    window.WebSocket = class extends Real {
-        constructor(url) {
-            super(window.cut ? "ws://127.0.0.1:1/" : url);
-            window.sockets.push(this);
-        }
-    };
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,82 +34,9 @@ def running() -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    """A headless Chromium with a profile of its own."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        try:
-            driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CUT})
-            yield driver
-        finally:
-            driver.quit()
-
-
-class Page:
-    """
-    The page, as its visitor sees it.
-
-    Attributes:
-        browser: The browser that shows it.
-        demo: What serves it.
-    """
-
-    def __init__(self, browser: Chrome, demo: Demo) -> None:
-        self.browser = browser
-        self.demo = demo
-
-    def text(self, selector: str) -> str:
-        """Return what an element says, or nothing if there is none."""
-        script = "return document.querySelector(arguments[0])?.innerText ?? ''"
-        return str(self.browser.execute_script(script, selector))
-
-    def row(self, key: int) -> str:
-        """Return what a row says."""
-        return self.text(f'#ships tr[data-key="{key}"]')
-
-    def count(self, selector: str) -> int:
-        """Return how many elements there are."""
-        script = "return document.querySelectorAll(arguments[0]).length"
-        return int(self.browser.execute_script(script, selector))
-
-    def click(self, selector: str) -> None:
-        """Click an element."""
-        self.browser.find_element("css selector", selector).click()
-
-    def example(self, title: str) -> None:
-        """Click an example statement."""
-        self.browser.find_element("xpath", f"//button[text()='{title}']").click()
-
-    def run(self, sql: str) -> None:
-        """Type a statement into the box and run it."""
-        box = self.browser.find_element("id", "sql")
-        box.clear()
-        box.send_keys(sql)
-        self.click("#run")
-
-    def emulate(self, width: int, *, dark: bool = False, calm: bool = False) -> None:
-        """Be another screen, and a visitor with other wishes."""
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = [
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
-        ]
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until the page is so."""
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        wait = WebDriverWait(self.browser, PATIENCE, poll_frequency=0.02)
-        wait.until(lambda _: condition(), message=self.text("body"))
+    """A browser that the tests share."""
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -231,6 +128,21 @@ def test_every_row(page: Page) -> None:
     assert "12 changes seen · median" in page.text("#figures")
 
 
+def test_more_rows_than_there_is_room_for(page: Page) -> None:
+    """Of many rows the first are shown, it is said, and others take the room of those that go."""
+    outside(
+        page, "INSERT INTO ship (id, name) SELECT n, 'Ship ' || n FROM generate_series(201, 1200) n"
+    )
+    page.until(lambda: "the first 200 rows" in page.text("#figures"))
+    assert page.row(388) != ""
+    assert page.row(389) == ""
+
+    outside(page, "DELETE FROM ship WHERE id BETWEEN 201 AND 388")
+    page.until(lambda: page.row(389) != "")
+    outside(page, "DELETE FROM ship WHERE id > 12")
+    page.until(lambda: page.text("#figures").startswith("12 rows"))
+
+
 def test_what_never_happened(page: Page) -> None:
     """A rollback and an update without a change light nothing up."""
     page.example("Rolled back")
@@ -311,38 +223,6 @@ def test_phone(page: Page, dark: bool) -> None:
     assert page.browser.execute_script(script) == [360, 0, True]
 
 
-#: Contrast as WCAG defines it, of every element that has text of its own.
-CONTRAST = """
-    const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
-    const rgb = (colour) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = colour;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const light = (c) => {
-        const [r, g, b] = c.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const ground = (e) => {
-        for (; e; e = e.parentElement) {
-            const colour = rgb(getComputedStyle(e).backgroundColor);
-            if (colour[3] === 255) return colour;
-        }
-        return [255, 255, 255];
-    };
-    const bad = [];
-    for (const e of document.querySelectorAll('body *')) {
-        const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-        if (!own || !e.checkVisibility()) continue;
-        const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))];
-        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 4.5) bad.push(`${e.tagName} ${e.className} ${e.textContent.slice(0, 20)}: ${contrast.toFixed(2)}`);
-    }
-    return bad;
-"""
-
-
 @pytest.mark.parametrize("dark", [False, True])
 def test_contrast(page: Page, dark: bool) -> None:
     """All text has a contrast of 4.5 to 1 at least, lit rows too, in the light and in the dark."""
@@ -354,8 +234,11 @@ def test_contrast(page: Page, dark: bool) -> None:
         "UPDATE ship SET cargo = cargo + 1; DELETE FROM ship WHERE id = 5;"
         " INSERT INTO ship (id, name) VALUES (101, 'Marigold')",
     )
-    for how in ("updated", "deleted", "created"):
-        page.until(lambda how=how: page.count(f'#ships tr.lit[data-how="{how}"]'))
+    all_kinds = """
+        const lit = (how) => document.querySelector(`#ships tr.lit[data-how="${how}"]`);
+        return ["updated", "deleted", "created"].every(lit)
+    """
+    page.until(lambda: page.browser.execute_script(all_kinds))
 
     assert page.browser.execute_script(CONTRAST) == []
     paper = page.browser.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -16,7 +16,7 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import NotAuthenticated, Throttled, ValidationError
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
@@ -73,6 +73,13 @@ class Consumer(AsyncAPIConsumer):
         return object(), 200
 
     @action()
+    async def infinite(self, **kwargs: Any) -> tuple[Any, int]:
+        return float("inf"), 200
+
+    class NoAction:
+        action = True
+
+    @action()
     async def malformed(self, **kwargs: Any) -> tuple[Any, ...]:
         return ("one",)
 
@@ -93,6 +100,16 @@ async def test_any_request_id_comes_back(request_id: object) -> None:
     """A request id may be any JSON value."""
     async with connected(Consumer.as_asgi()) as client:
         assert (await client.ask("echo", request_id=request_id))["request_id"] == request_id
+
+
+@pytest.mark.parametrize("levels", [21, 500, 900, 940, 960])
+async def test_deep_request_id_is_400(levels: int) -> None:
+    """A request id that is nested so deeply that it might not come back is 400."""
+    async with connected(Consumer.as_asgi()) as client:
+        await client.send_text(f'{{"action": "echo", "request_id": {"[" * levels}{"]" * levels}}}')
+        assert (await client.frame())["response_status"] == 400
+        deep = json.loads("[" * 20 + "]" * 20)
+        assert (await client.ask("echo", request_id=deep))["request_id"] == deep
 
 
 async def test_request_id_is_optional() -> None:
@@ -123,7 +140,7 @@ async def test_named_action_loses_its_method_name() -> None:
         assert (await client.ask("own_name"))["response_status"] == 405
 
 
-@pytest.mark.parametrize("name", ["zork", "not_an_action", "reply", "__init__", ""])
+@pytest.mark.parametrize("name", ["zork", "not_an_action", "NoAction", "reply", "__init__", ""])
 async def test_what_is_no_action_is_405(name: str) -> None:
     """An unknown action, or a method that is none, is 405."""
     async with connected(Consumer.as_asgi()) as client:
@@ -259,7 +276,7 @@ async def test_unexpected_exception_is_500_and_logged(
     assert "secret" in str(record.exc_info[1])
 
 
-@pytest.mark.parametrize("name", ["unrenderable", "malformed"])
+@pytest.mark.parametrize("name", ["unrenderable", "infinite", "malformed"])
 async def test_reply_that_can_not_be_sent_is_500(name: str) -> None:
     """What an action returned and JSON can't render is 500 and the socket lives."""
     async with connected(Consumer.as_asgi()) as client:
@@ -432,6 +449,22 @@ async def test_throttle_is_429() -> None:
         assert "Expected available in" in (await client.ask("echo", request_id=1))["errors"][0]
     async with connected(Throttled.as_asgi(), client=["10.0.0.2", 5]) as client:
         assert (await client.ask("echo"))["response_status"] == 200
+
+
+async def test_throttle_that_knows_no_time() -> None:
+    """A throttle that can't tell how long to wait is 429, too."""
+
+    class Never(BaseThrottle):
+        def allow_request(self, request: Any, view: Any) -> bool:
+            return False
+
+    class Throttled(Consumer):
+        throttle_classes = (Never,)
+
+    async with connected(Throttled.as_asgi()) as client:
+        assert await client.ask("echo") == reply(
+            "echo", errors=["Request was throttled."], status=429
+        )
 
 
 async def test_settings_give_the_defaults(settings: Any) -> None:

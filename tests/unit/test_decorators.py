@@ -118,6 +118,22 @@ async def test_all_detached_tasks_end_with_the_socket(how: str) -> None:
     assert sorted(cancelled) == [0, 1, 2, 3]
 
 
+async def test_detached_action_may_cancel_its_like() -> None:
+    """A detached action that cancels all of its name is not waited for by itself."""
+
+    class Only(AsyncAPIConsumer):
+        @action(detached=True)
+        async def only(self, first: bool = False, **kwargs: Any) -> tuple[str, int]:
+            if first:
+                await asyncio.Future()
+            await self.cancel_detached("only")
+            return "last", 200
+
+    async with connected(Only.as_asgi()) as client:
+        await client.send(action="only", first=True)
+        assert (await client.ask("only"))["data"] == "last"
+
+
 async def test_detached_method() -> None:
     """A detached method that is no action runs beside the socket and may send."""
     async with connected(Consumer.as_asgi()) as client:

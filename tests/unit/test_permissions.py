@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from inspect import isawaitable
 from types import SimpleNamespace
@@ -46,19 +47,21 @@ class AsyncNo(BasePermission):
 
 
 class SyncYes(BasePermission):
-    def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:  # type: ignore[override]
+    def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
         assert threading.current_thread() is not threading.main_thread()
         return True
 
 
 class SyncNo(BasePermission):
-    def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:  # type: ignore[override]
+    def has_permission(self, scope: Any, consumer: Any, action: str, **kwargs: Any) -> bool:
         assert threading.current_thread() is not threading.main_thread()
         return False
 
 
 class DrfYes(drf.BasePermission):
-    pass
+    def has_permission(self, request: Any, view: Any) -> bool:
+        assert threading.current_thread() is not threading.main_thread()
+        return True
 
 
 class DrfNo(drf.BasePermission):
@@ -288,18 +291,13 @@ class Owner(BasePermission):
         (DrfYes, "a", True),
     ],
 )
-def test_object_permission(make: Any, instance: str, expected: bool) -> None:
+async def test_object_permission(make: Any, instance: str, expected: bool) -> None:
     """Permissions and compositions judge objects."""
     permission = adapt(make())
-    given = decide_object(permission, {"owns": "a"}, CONSUMER, "list", instance, {})
-    if isawaitable(given):
-        from asgiref.sync import async_to_sync
-
-        async def wait() -> bool:
-            return await given
-
-        given = async_to_sync(wait)()
-    assert given is expected
+    given = await asyncio.to_thread(
+        decide_object, permission, {"owns": "a"}, CONSUMER, "list", instance, {}
+    )
+    assert (await given if isawaitable(given) else given) is expected
 
 
 def test_operand_that_refuses_the_action_has_no_say_about_the_object() -> None:
@@ -341,7 +339,7 @@ async def test_check_object_permissions_waits_for_asynchronous_ones() -> None:
         ) -> bool:
             return True
 
-        async def has_object_permission(  # type: ignore[override]
+        async def has_object_permission(
             self, scope: Any, consumer: Any, action: str, instance: Any, **kwargs: Any
         ) -> bool:
             return bool(instance == scope["owns"] and action == "look")

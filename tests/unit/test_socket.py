@@ -215,6 +215,19 @@ async def test_groups_of_the_layer(layer: Any) -> None:
     assert not layer.groups
 
 
+async def test_groups_are_left_once(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that closes leaves each group once."""
+    left: list[str] = []
+
+    async def discard(group: str, channel: str) -> None:
+        left.append(group)
+
+    monkeypatch.setattr(layer, "group_discard", discard)
+    async with connected(Consumer.as_asgi()) as client:
+        await client.ask("join", group="a")
+    assert left == ["a"]
+
+
 async def test_failing_handler_of_the_layer(layer: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A channel-layer handler that raises, or does not exist, is logged and the socket lives."""
     async with connected(Consumer.as_asgi()) as client:

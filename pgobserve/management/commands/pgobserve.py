@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS
+from django.db import Error as DatabaseError
 
 from pgobserve.cli import install, migration, sql, status, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
+from pgobserve.triggers.errors import refusal
 from pgobserve.triggers.installer import LOCK_TIMEOUT
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class Command(BaseCommand):
             run(console, **given)
         except PgObserveError as error:
             raise CommandError(str(error), returncode=EXIT_FAILED) from error
+        except DatabaseError as error:
+            raise CommandError(refusal(error), returncode=EXIT_FAILED) from error
 
 
 OBSERVED = "default: what the consumers and PGOBSERVE['MODELS'] name"

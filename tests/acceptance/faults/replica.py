@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.acceptance.faults.world import ROWS, eventually
+from tests.acceptance.faults.world import CHANGE_ALL, ROWS, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -89,9 +89,7 @@ class Replica:
     async def subscribe(self, keys: Iterable[int], **arguments: Any) -> None:
         """Subscribe to rows; the request's id is the key."""
         arguments.setdefault("snapshot", True)
-        answers = [
-            await self.ask("subscribe_instance", key, pk=key, **arguments) for key in keys
-        ]
+        answers = [await self.ask("subscribe_instance", key, pk=key, **arguments) for key in keys]
         assert all(answer["response_status"] == 201 for answer in answers), answers
 
     async def resume(self, before: Replica) -> None:
@@ -181,14 +179,19 @@ class Fleet:
 
     async def _sync(self) -> None:
         # What was sent before an answer has come when the answer comes.
-        await asyncio.gather(*(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas))
+        await asyncio.gather(
+            *(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas)
+        )
 
-    async def change_all_unheard(self) -> None:
-        """Change every row while nobody can listen; nothing is written after that."""
+    async def has_frames(self) -> None:
+        """Wait until everyone has been told of some changes."""
+        for each in self.replicas:
+            before = each.frames
+            await each.until(lambda: each.frames > before + 5)  # noqa: B023 (awaited here)
+
+    async def change_all(self) -> None:
+        """Change every row, the last write of a test: nothing overwrites what is lost."""
         await self.world.execute(CHANGE_ALL)
-
-
-from tests.acceptance.faults.world import CHANGE_ALL  # noqa: E402
 
 
 @contextlib.asynccontextmanager

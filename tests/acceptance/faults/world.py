@@ -128,7 +128,7 @@ class World:
         # As `immediate` does it: all processes are ended at once, nothing is written.
         program = str(self.postgres.bin / "pg_ctl")
         options = ["-D", str(self.postgres.directory), "-m", "immediate", "-w", "-s"]
-        log = ["-l", str(self.postgres.directory.parent / "log-of-restart")]
+        log = ["-l", str(self.postgres.directory / "log-of-restart")]
         postgres._run([program, *options, *log, "restart"], self.postgres.directory.parent)
 
 
@@ -138,7 +138,9 @@ def world() -> Iterator[World]:
     # Commits are real ones: what was committed before a crash must be there after it.
     programs = os.environ.get("PGOBSERVE_TEST_PG_BIN")
     directory = processes.Path(programs) if programs else None
-    with postgres.embedded(("fsync=off", "full_page_writes=off"), bin_directory=directory) as server:
+    with postgres.embedded(
+        ("fsync=off", "full_page_writes=off"), bin_directory=directory
+    ) as server:
         made = World(server)
         made.manage("migrate", "--run-syncdb", "--verbosity", "0")
         made.manage("pgobserve", "install", "project.Item")

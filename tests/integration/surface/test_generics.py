@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,29 @@ async def test_keys_of_other_types(model: Any, key: dict[str, Any], sent: Any) -
         assert (await client.ask("retrieve", pk=sent))["data"] == {"name": "found"}
         for other in ("zork", "\0", 6, ["a"], ["a", "b"], {}, None):
             assert (await client.ask("retrieve", pk=other))["response_status"] == 404
+
+
+@pytest.mark.parametrize("pk", [True, 1.5, "1.5", 1.0000001])
+async def test_what_merely_becomes_a_key_is_404(pk: object) -> None:
+    """A value that Python would turn into the key of a row does not name that row."""
+    await Item.objects.acreate(pk=1, name="one")
+    async with connected(Items.as_asgi()) as client:
+        assert (await client.ask("retrieve", pk=1))["response_status"] == 200
+        assert (await client.ask("retrieve", pk="1"))["response_status"] == 200
+        assert (await client.ask("retrieve", pk=pk))["response_status"] == 404
+
+
+async def test_infinite_key_is_404() -> None:
+    """A key that is infinite, as another decoder might let it through, is 404."""
+
+    class Lenient(Items):
+        @classmethod
+        async def decode_json(cls, text_data: str) -> Any:
+            return json.loads(text_data)
+
+    async with connected(Lenient.as_asgi()) as client:
+        assert (await client.ask("retrieve", pk=float("inf")))["response_status"] == 404
+        assert (await client.ask("retrieve", pk=float("nan")))["response_status"] == 404
 
 
 async def test_only_get_queryset(items: list[Item]) -> None:

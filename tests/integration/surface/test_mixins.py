@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from rest_framework import serializers
 
 from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -46,6 +47,33 @@ async def test_update(items: list[Item]) -> None:
         answer = await client.ask("update", pk=items[0].pk, data={"name": "z", "rank": 9})
     assert answer == reply("update", shown(items[0], name="z", rank=9))
     assert await Item.objects.filter(name="z", rank=9).acount() == 1
+
+
+@pytest.mark.parametrize("name", ["update", "patch"])
+async def test_what_was_prefetched_is_read_again(items: list[Item], name: str) -> None:
+    """The reply to a change shows related rows as they are now, prefetched or not."""
+
+    class Related(serializers.ModelSerializer[Item]):
+        members = serializers.SlugRelatedField(
+            source="membership_set", slug_field="user", many=True, read_only=True
+        )
+
+        class Meta:
+            model = Item
+            fields = ["name", "members"]
+
+    class Growing(Items):
+        queryset = Item.objects.prefetch_related("membership_set")
+        serializer_class = Related
+
+        def perform_update(self, serializer: Any, **kwargs: Any) -> None:
+            serializer.save().membership_set.create(user="new")
+
+        perform_patch = perform_update
+
+    async with connected(Growing.as_asgi()) as client:
+        answer = await client.ask(name, pk=items[0].pk, data={"name": "x"})
+        assert answer["data"] == {"name": "x", "members": ["new"]}
 
 
 async def test_update_needs_every_field(items: list[Item]) -> None:

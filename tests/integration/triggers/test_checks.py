@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import checks
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from tests.project.models import Item
 
@@ -69,3 +69,27 @@ def test_no_install_without_the_setting(command: Command) -> None:
     call_command("migrate", verbosity=0)
 
     assert command("status")[0] == 1
+
+
+def test_migrate_without_a_table(settings: Any, capsys: Any) -> None:
+    """A model without a table, which Django does not manage, does not make ``migrate`` fail."""
+    settings.PGOBSERVE = {"MODELS": ["project.Raw"], "INSTALL_ON_MIGRATE": True}
+    call_command("migrate", verbosity=1)
+    settings.PGOBSERVE = {}
+
+    told = capsys.readouterr().out
+    assert 'pgobserve: project.Raw: no table "project_raw", left out' in told
+
+
+def test_migrate_fails_with_a_sentence(
+    settings: Any, run: Callable[..., Any], install: Callable[..., Any]
+) -> None:
+    """If the triggers can't be installed ``migrate`` says why, as commands do."""
+    run("CREATE VIEW project_raw AS SELECT id FROM project_item")
+    settings.PGOBSERVE = {"MODELS": ["project.Raw"], "INSTALL_ON_MIGRATE": True}
+    try:
+        with pytest.raises(CommandError, match=r"project\.Raw can't be observed: .* is a view"):
+            call_command("migrate", verbosity=0)
+    finally:
+        settings.PGOBSERVE = {}
+        run("DROP VIEW project_raw")

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.integration.triggers.conftest import parameters
+from tests.project.shapes import Place, Restaurant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,18 @@ def test_json(command: Command) -> None:
         }
     ]
     assert json.loads(removed) == [{**table, "action": "removed", "was": "ok", "parts": 0}]
+
+
+def test_uninstall_of_a_child(command: Command, make: Callable[..., None], settings: Any) -> None:
+    """Removing a child's triggers leaves those of its parents, which others may watch."""
+    make(Place, Restaurant)
+    settings.PGOBSERVE = {"MODELS": ["project.Place"]}
+    assert command("install", "project.Restaurant")[1].count("installed") == 2
+
+    code, out, _ = command("uninstall", "project.Restaurant")
+
+    assert (code, out) == (0, "project.Restaurant: removed on public.project_restaurant\n")
+    assert command("status")[0] == 0
 
 
 def test_models_of_the_settings(command: Command, settings: Any) -> None:
@@ -116,6 +129,22 @@ def test_one_failure_of_many(command: Command) -> None:
     assert err.endswith("1 of 3 tables failed, and were left as they were.")
 
 
+def test_schema_out_of_reach(command: Command, run: Callable[..., Any], settings: Any) -> None:
+    """A schema that the role may not look into is told in a sentence, too."""
+    run("CREATE SCHEMA elsewhere CREATE TABLE thing (id bigint PRIMARY KEY)")
+    run("CREATE ROLE stranger")
+    run("SET ROLE stranger")
+    try:
+        for sub in ("status", "install", "sql"):
+            code, _, err = command(sub, "project.Elsewhere")
+            assert code == 2
+            assert "permission denied for schema elsewhere" in err
+    finally:
+        run("RESET ROLE")
+        run("DROP ROLE stranger")
+        run("DROP SCHEMA elsewhere CASCADE")
+
+
 def test_broken_application(command: Command, settings: Any) -> None:
     """If the project's consumers can't be imported, the reason is told."""
     settings.ASGI_APPLICATION = "tests.nowhere.application"
@@ -143,6 +172,15 @@ def _process(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_models_of_the_consumers(clean: None) -> None:
+    """Without labels the models of the consumers that ``ASGI_APPLICATION`` imports are taken."""
+    done = _process("install", "--json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "auth.User" in [each["label"] for each in json.loads(done.stdout)]
+    assert _process("status").returncode == 0
 
 
 def test_process(clean: None) -> None:

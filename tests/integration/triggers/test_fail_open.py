@@ -9,6 +9,8 @@ import pytest
 from django.core import checks
 
 from pgobserve.errors import TriggerError
+from pgobserve.triggers.installer import Action
+from pgobserve.triggers.state import State
 from tests.project.models import Item
 from tests.project.shapes import Raw
 
@@ -76,6 +78,20 @@ def test_key_column_is_gone(
     assert message.hint == "Run manage.py pgobserve install project.Raw."
     with pytest.raises(TriggerError, match=r"has no column id. Model and table differ"):
         install(Raw)
+
+
+@pytest.mark.usefixtures("raw")
+def test_key_column_renamed_with_its_model(
+    ear: Ear, run: Callable[..., Any], install: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the model knows the new name, too, installing again mends it."""
+    run("ALTER TABLE project_raw RENAME id TO code")
+    monkeypatch.setattr(Raw._meta.pk, "column", "code")
+    (outcome,) = install(Raw)
+    run("UPDATE project_raw SET a = 2")
+
+    assert (outcome.action, outcome.was) == (Action.UPDATED, State.OUTDATED)
+    assert ear.changes() == [(RAW, "U", [1])]
 
 
 @pytest.mark.usefixtures("raw")

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 
+from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, registry, state
 from pgobserve.triggers.state import State
 from tests.project.shapes import Measurement
@@ -107,6 +109,29 @@ def test_partition_added_later(
     assert ear.changes() == [(LABEL, "I", [302])]
 
 
+def test_detached_partition(
+    ear: Ear, run: Callable[..., Any], command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A partition that is detached is an orphan; removing its triggers leaves the root's."""
+    run("ALTER TABLE project_measurement DETACH PARTITION part_low")
+    try:
+        assert "public.part_low has our triggers and no model" in _told(command)
+        code, out, _ = command("uninstall", "--orphans")
+        assert (code, out) == (0, "project.measurement: removed on public.part_low\n")
+        run("INSERT INTO part_low VALUES (1, '')")
+    finally:
+        run("DROP TABLE part_low")
+    run("INSERT INTO project_measurement VALUES (150, '')")
+
+    assert ear.changes() == [(LABEL, "I", [150])]
+
+
+def _told(command: Callable[..., tuple[int, str, str]]) -> str:
+    """Return what ``status`` says where another table is observed."""
+    with override_settings(PGOBSERVE={"MODELS": ["auth.Group"]}):
+        return command("status")[1]
+
+
 def test_always_reaches_the_partitions(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:
@@ -120,3 +145,22 @@ def test_always_reaches_the_partitions(
         run("RESET session_replication_role")
 
     assert ear.changes() == [(LABEL, "I", [1]), (LABEL, "I", [2])]
+
+
+def test_foreign_partition(run: Callable[..., Any], install: Callable[..., Any]) -> None:
+    """A partition that is a foreign table is refused before it makes writes fail, and reported."""
+    run("CREATE FOREIGN DATA WRAPPER nowhere")
+    run("CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere")
+    # A foreign table can't enforce a key: PostgreSQL takes it as a partition only without.
+    run("ALTER TABLE project_measurement DROP CONSTRAINT project_measurement_pkey")
+    run(
+        "CREATE FOREIGN TABLE part_far PARTITION OF project_measurement "
+        "FOR VALUES FROM (900) TO (999) SERVER nowhere"
+    )
+    try:
+        detail = "public.part_far is a foreign table, which can't have triggers: detach it"
+        assert _state() == (State.LEAF_MISSING, detail)
+        with pytest.raises(TriggerError, match=r"foreign tables \(public\.part_far\).*Detach them"):
+            install(Measurement)
+    finally:
+        run("DROP FOREIGN DATA WRAPPER nowhere CASCADE")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
+from pgobserve.demo.postgres import binaries
+from tests.integration.triggers.conftest import parameters
 from tests.project.models import Item
 from tests.project.shapes import Measurement
 
@@ -83,6 +87,34 @@ def test_sql(
     assert _catalog() == installed
     run(command("sql", *LABELS, "--reverse")[1])
     assert _catalog() == EMPTY
+
+
+def test_psql(command: Command, installed: list[Any], arguments: list[str]) -> None:
+    """So it does in ``psql``, which has a mind of its own about colons and quotes."""
+    for options, left in (
+        (["sql", *LABELS, *arguments], installed),
+        (["sql", *LABELS, "--reverse"], EMPTY),
+    ):
+        subprocess.run(
+            [str(binaries() / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            input=command(*options)[1],
+            env={**os.environ, **_libpq()},
+            text=True,
+            check=True,
+        )
+        assert _catalog() == left
+
+
+def _libpq() -> dict[str, str]:
+    names = {
+        "host": "PGHOST",
+        "port": "PGPORT",
+        "user": "PGUSER",
+        "password": "PGPASSWORD",
+        "dbname": "PGDATABASE",
+    }
+    given = parameters()
+    return {variable: str(given[key]) for key, variable in names.items() if key in given}
 
 
 def test_sql_of_what_is_installed(command: Command) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pgobserve.__main__ import main
@@ -63,3 +65,13 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
     assert caught.value.code == 2
     assert "usage: python -m pgobserve" in capsys.readouterr().err
+
+
+def test_demo_extra_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the demo's extra the command says how to install it."""
+    monkeypatch.setitem(sys.modules, "pgobserve.demo.command", None)
+
+    assert main(["demo"]) == 1
+    assert "pip install 'pgobserve[demo]'" in capsys.readouterr().err

@@ -22,6 +22,17 @@ async def test_no_task_without_waiting() -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_awaitable() -> None:
+    """What is no coroutine but can be awaited, as some servers' send, is awaited too."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task = eager.start(future, "work")
+    assert task is not None
+    future.set_result(None)
+    await task
+
+    assert eager.start(future, "work") is None
+
+
 async def test_error_before_waiting() -> None:
     """What is raised before waiting is raised by start."""
 

@@ -25,7 +25,7 @@ RELEASED = {
     "sql/keys_delete.v1.sql": "04d0fc93f9621571e0da795f7af810b56ce571cad9cbb3b8fde6374317c13892",
     "sql/keys_insert.v1.sql": "8ae920f13ce22d8606e2b28240ad39a0d08e892e3bd4500205f69ee8f8a14b5f",
     "sql/keys_update.v1.sql": "191101503d71a5a7ae576fe1acd80774d62e7bf8ea87828c9f03974d823d74b1",
-    "sql/notify.v1.sql": "a8389de9db1df93131236004945c2184e628794101ca68975feeb586cc16439f",
+    "sql/notify.v1.sql": "ebc6136f8fe483a1e6a094b5d717cdc30f5c2d4625fca0b31010ec9dfe783bf9",
     "sql/notify_truncate.v1.sql": "65b021374e926977fee1b91ab0d66b09786add20727d414f31fd630c04063279",
     "sql/schema.v1.sql": "c2e4f00f8d7f6b91f862984151efbdadf2754243b05c85fa4472b871bd60fd9a",
     "sql/serialize.v1.sql": "a3fd8eb1f49b4b170ec4c1abb3e03a7297683cbb6d12bf180bc0c74628b37eef",

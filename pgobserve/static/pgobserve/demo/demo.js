@@ -13,6 +13,9 @@ const MOST_TIMES = 50;
 /** A statement's changes come within this time after its answer. */
 const AFTER_RUN = 2000;
 
+/** The consumer tells so many keys at most. */
+const MOST_ROWS = 200;
+
 const HARBOUR_KEY = 1;
 
 /** @param {string} id @returns {any} */
@@ -177,6 +180,7 @@ function remove(key) {
     showFigures();
   }, GONE);
   gone.add(key);
+  if (thereAreMore) lookUp();
   if (gone.size > MOST_GONE) forget(gone.values().next().value);
 }
 
@@ -212,6 +216,8 @@ function onShip(key, frame) {
 
 let looking = false;
 let lookAgain = false;
+/** Whether there are ships that the page has no room for. */
+let thereAreMore = false;
 
 /** Ask for the keys, and watch those that are not watched yet. */
 async function lookUp() {
@@ -224,6 +230,7 @@ async function lookUp() {
     lookAgain = false;
     try {
       const { data: keys } = await ships.request("keys");
+      thereAreMore = keys.length >= MOST_ROWS;
       if (!settled) beginning = new Set([...beginning, ...keys.filter((key) => !watched.has(key))]);
       if (!settled && beginning.size === 0) settled = true;
       for (const key of keys) {
@@ -253,7 +260,7 @@ let changes = 0;
 
 function showFigures() {
   at("empty").hidden = rows.size > 0;
-  const parts = [`${rows.size} ${rows.size === 1 ? "row" : "rows"}`];
+  const parts = [`${thereAreMore ? "the first " : ""}${rows.size} ${rows.size === 1 ? "row" : "rows"}`];
   if (changes) parts.push(`${changes} ${changes === 1 ? "change" : "changes"} seen`);
   if (times.length) {
     const sorted = [...times].sort((a, b) => a - b);

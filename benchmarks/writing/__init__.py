@@ -1,0 +1,3 @@
+"""What the benchmarks of the write side share."""
+
+from __future__ import annotations

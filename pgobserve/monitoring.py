@@ -1,0 +1,56 @@
+"""How the feeds of this process are: for health checks, metrics and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgobserve.feed.runtime import runtimes
+
+if TYPE_CHECKING:
+    from pgobserve.feed.listener import ListenerState
+    from pgobserve.feed.loader import LoaderState
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """
+    The state of one feed.
+
+    Attributes:
+        alias: The database alias.
+        subscriptions: How many there are.
+        waiting: Rows that changed and are still to be read.
+        listener: The LISTEN connection: live or not, since when, gaps healed, queue usage.
+        loader: What was read, and failures in a row.
+    """
+
+    alias: str
+    subscriptions: int
+    waiting: int
+    listener: ListenerState
+    loader: LoaderState
+
+
+def feeds() -> list[FeedState]:
+    """
+    Return the state of each feed that runs in this process, of whatever event loop.
+
+    May be called from any thread. A process nobody has subscribed in has none.
+
+    Example:
+        >>> all(feed.listener.live for feed in feeds())
+        True
+    """
+    return [
+        FeedState(
+            feed.options.alias,
+            len(feed.hub),
+            feed.hub.dirty,
+            feed.listener.state,
+            feed.loader.state,
+        )
+        for runtime in runtimes()
+        for feed in list(runtime.feeds.values())
+        if feed.listener is not None and feed.loader is not None and feed.running
+    ]

@@ -1,0 +1,29 @@
+"""The state of the feeds, as health checks read it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pgobserve.monitoring import feeds
+from tests.integration.observer.conftest import run_sql
+from tests.integration.observer.test_instance import ItemConsumer
+from tests.project.models import Item
+
+
+async def test_state(connect: Any, item: Item) -> None:
+    """A feed tells its subscriptions and whether it is live, from any thread, and when it lost."""
+    socket = await connect(ItemConsumer)
+    assert (await socket.subscribe(item.pk))["response_status"] == 201
+    [before] = await asyncio.to_thread(feeds)
+    await run_sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name LIKE 'pgobserve:%%' AND datname = current_database()"
+    )
+    await run_sql("UPDATE project_item SET name = 'healed'")
+    healed = await socket.receive()
+    [after] = feeds()
+
+    assert (before.alias, before.subscriptions, before.listener.live) == ("default", 1, True)
+    assert healed["data"]["name"] == "healed"
+    assert (after.listener.gaps, after.listener.live, after.listener.error) == (1, True, None)

@@ -1,0 +1,115 @@
+"""The documentation is complete, and its links and code hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgobserve import checks, conf, exceptions, settings
+from pgobserve.management.commands.pgobserve import RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    """Return a page without its code."""
+    return FENCE.sub("", page.read_text())
+
+
+def headings(page: Path) -> list[str]:
+    """Return the headings of a page, without their markup."""
+    return [heading.replace("`", "") for heading in HEADING.findall(prose(page))]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a page may have after its ``#``, as GitHub and MyST make it."""
+    slugs = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings(page)}
+    return slugs | set(TARGET.findall(page.read_text()))
+
+
+def links(page: Path) -> Iterator[str]:
+    """Yield the links of a page that lead to other files of the repository, or into itself."""
+    for link in LINK.findall(prose(page)):
+        if not re.match(r"[a-z]+:", link):
+            yield link
+
+
+def code(page: Path) -> list[str]:
+    """Return the blocks of Python on a page."""
+    return [body for language, body in FENCE.findall(page.read_text()) if language == "python"]
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(conf.Settings)])
+def test_setting_is_documented(name: str) -> None:
+    """Every setting has a heading."""
+    assert name in headings(REFERENCE / "settings.md")
+
+
+@pytest.mark.parametrize("name", settings.DEFAULTS)
+def test_dcrf_setting_is_documented(name: str) -> None:
+    """Every key of DCRF's setting is explained."""
+    assert f"`{name}`" in (DOCS / "how-to" / "migrate-from-dcrf.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "identifier", [checks.BAD_SETTINGS, checks.NOT_CHECKED, *checks.STATES.values()]
+)
+def test_check_is_documented(identifier: str) -> None:
+    """Every system check has a heading."""
+    assert identifier in headings(REFERENCE / "checks.md")
+
+
+@pytest.mark.parametrize("name", exceptions.__all__)
+def test_exception_is_documented(name: str) -> None:
+    """Every public exception is in the reference."""
+    assert f".. autoexception:: {name}" in (REFERENCE / "exceptions.md").read_text()
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_command_is_documented(name: str) -> None:
+    """Every sub-command has a heading."""
+    assert name in headings(REFERENCE / "commands.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links to files of the repository lead to files, and to headings in them."""
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_compiles(page: Path) -> None:
+    """Python on a page is Python."""
+    for block in code(page):
+        if not block.startswith(" "):  # an excerpt from the middle of something
+            ast.parse(block)
+
+
+def test_readme_has_code() -> None:
+    """The patterns above do find code, links and headings."""
+    readme = ROOT / "README.md"
+
+    assert len(code(readme)) >= 4
+    assert len(list(links(readme))) >= 10
+    assert "Five minutes" in headings(readme)
