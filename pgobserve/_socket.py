@@ -98,8 +98,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             raise
         except ClientDisconnected:
             logger.debug("The client left before it was answered.")
-        except Exception:
-            if message.get("type") in _LIFE_CYCLE:
+        except (Exception, asyncio.CancelledError):
+            if message.get("type") in _LIFE_CYCLE or is_being_cancelled():
                 raise
             logger.exception("A handler of %s failed.", message.get("type"))
 
@@ -207,6 +207,12 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             return
         if not isinstance(error, ClientDisconnected):
             logger.error("The detached %s failed.", task.get_name(), exc_info=error)
+
+
+def is_being_cancelled() -> bool:
+    """Return whether the current task is meant by a ``CancelledError``, not what it awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
 from django.template.response import SimpleTemplateResponse
 from rest_framework.exceptions import ValidationError
@@ -44,17 +43,20 @@ async def call(
     Raises:
         ValidationError: What the client sent can't be a request.
     """
-    request = _request(scope, method, message)
     if not isinstance(kwargs, Mapping):
         raise ValidationError('"parameters" must be an object.')
     refuse_reserved(kwargs, "self", "request")
-    if iscoroutinefunction(view):
-        response = await view(request, *args, **kwargs)
-    else:
-        response = await database_sync_to_async(view)(request, *args, **kwargs)
-        if isawaitable(response):
-            response = await response
-    return await database_sync_to_async(_shown)(response), response.status_code
+
+    def respond() -> Any:
+        # The user of the scope may be one that is only now looked up.
+        response = view(_request(scope, method, message), *args, **kwargs)
+        return response if isawaitable(response) else _shown(response)
+
+    shown = await database_sync_to_async(respond)()
+    if isawaitable(shown):
+        shown = await database_sync_to_async(_shown)(await shown)
+    content, status = shown
+    return content, status
 
 
 def _request(scope: Mapping[str, Any], method: str, message: Mapping[str, Any]) -> Any:
@@ -75,7 +77,12 @@ def _request(scope: Mapping[str, Any], method: str, message: Mapping[str, Any]) 
     return request
 
 
-def _shown(response: HttpResponse) -> Any:
+def _shown(response: HttpResponse) -> tuple[Any, int]:
+    """Return what a response shows, and its status."""
+    return _content(response), response.status_code
+
+
+def _content(response: HttpResponse) -> Any:
     if isinstance(response, Response):
         try:
             _json.encode(response.data)

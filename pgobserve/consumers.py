@@ -7,7 +7,9 @@ sends, and nothing that an action raises, ends the socket.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from channels.db import database_sync_to_async
@@ -27,14 +29,14 @@ from rest_framework.exceptions import (
 from pgobserve import _json, _view
 from pgobserve._arguments import RESERVED, fit, refuse_reserved
 from pgobserve._asking import Case, answer
-from pgobserve._socket import JsonSocket
+from pgobserve._socket import JsonSocket, is_being_cancelled
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.permissions import PermissionClass, instances
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from rest_framework.throttling import BaseThrottle
 
@@ -153,16 +155,32 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
 
     async def handle_action(self, action: str, request_id: Any, **kwargs: Any) -> None:
         """Check permissions, throttles and arguments; call the action; reply."""
+        work = partial(self._act, action, request_id, kwargs)
+        await self._answering(work, action, request_id)
+
+    async def _act(self, action: str, request_id: Any, kwargs: dict[str, Any]) -> Any:
+        await self.check_permissions(action, **kwargs)
+        await self.check_throttles(action, **kwargs)
+        method = self._method(action)
+        return await method(**fit(method, {"request_id": request_id, "action": action}, kwargs))
+
+    async def _answering(
+        self, work: Callable[[], Awaitable[Any]], action: Any, request_id: Any
+    ) -> None:
+        """Reply with what ``work`` returns, if that is ``(data, status)``, or with its error."""
         try:
-            await self.check_permissions(action, **kwargs)
-            await self.check_throttles(action, **kwargs)
-            method = self._method(action)
-            arguments = fit(method, {"request_id": request_id, "action": action}, kwargs)
-            await self._reply_with(await method(**arguments), action=action, request_id=request_id)
+            response = await work()
+            if isinstance(response, tuple):
+                data, status = response
+                await self.reply(action=action, data=data, status=status, request_id=request_id)
         except StopConsumer:
             raise
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            await self._internal_error(error, action, request_id)
         except Exception as error:  # noqa: BLE001 - answered and logged there
-            await self.handle_exception(error, action=action, request_id=request_id)
+            await self.handle_exception(exc=error, action=action, request_id=request_id)
 
     def _method(self, action: str) -> Any:
         if action not in self.available_actions:
@@ -240,12 +258,6 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             }
         )
 
-    async def _reply_with(self, response: Any, *, action: str | None, request_id: Any) -> None:
-        """Reply with what an action returned, if that is ``(data, status)``."""
-        if isinstance(response, tuple):
-            data, status = response
-            await self.reply(action=action, data=data, status=status, request_id=request_id)
-
     async def handle_exception(self, exc: Exception, action: str | None, request_id: Any) -> None:
         """
         Reply with an error.
@@ -267,7 +279,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             return
         await self.reply(action=action, errors=errors, status=status, request_id=request_id)
 
-    async def _internal_error(self, error: Exception, action: Any, request_id: Any) -> None:
+    async def _internal_error(self, error: BaseException, action: Any, request_id: Any) -> None:
         logger.error("The action %r of %s failed.", action, type(self).__qualname__, exc_info=error)
         await self.reply(action=action, errors=[INTERNAL_ERROR], status=500, request_id=request_id)
 
@@ -289,15 +301,13 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
 
     async def handle_action(self, action: str, request_id: Any, **kwargs: Any) -> None:
         """Check permissions and throttles; call the view; reply with what it shows."""
-        try:
-            await self.check_permissions(action, **kwargs)
-            await self.check_throttles(action, **kwargs)
-            content, status = await self.call_view(action=action, **kwargs)
-            await self.reply(action=action, data=content, status=status, request_id=request_id)
-        except StopConsumer:
-            raise
-        except Exception as error:  # noqa: BLE001 - answered and logged there
-            await self.handle_exception(error, action=action, request_id=request_id)
+        work = partial(self._act, action, request_id, kwargs)
+        await self._answering(work, action, request_id)
+
+    async def _act(self, action: str, request_id: Any, kwargs: dict[str, Any]) -> Any:
+        await self.check_permissions(action, **kwargs)
+        await self.check_throttles(action, **kwargs)
+        return await self.call_view(action=action, **kwargs)
 
     async def call_view(self, action: str, **kwargs: Any) -> tuple[Any, int]:
         """Return what the view shows for an action, and its status."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
@@ -14,7 +14,6 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 if TYPE_CHECKING:
     from pgobserve.consumers import AsyncAPIConsumer
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 AsyncMethod = Callable[..., Coroutine[Any, Any, Any]]
 
 
@@ -111,19 +110,11 @@ def _atomic_aliases(atomic: bool | None) -> list[str]:
     return [DEFAULT_DB_ALIAS] if atomic else []
 
 
-def _detached_action(method: Callable[..., Awaitable[Any]]) -> AsyncMethod:
+def _detached_action(method: AsyncMethod) -> AsyncMethod:
     @wraps(method)
     async def start(self: AsyncAPIConsumer, *args: Any, **kwargs: Any) -> None:
         action, request_id = kwargs.get("action"), kwargs.get("request_id")
-
-        async def run() -> None:
-            try:
-                await self._reply_with(
-                    await method(self, *args, **kwargs), action=action, request_id=request_id
-                )
-            except Exception as error:  # noqa: BLE001 - answered and logged there
-                await self.handle_exception(error, action=action, request_id=request_id)
-
-        self.start_detached(method.__name__, run())
+        work = partial(method, self, *args, **kwargs)
+        self.start_detached(method.__name__, self._answering(work, action, request_id))
 
     return start

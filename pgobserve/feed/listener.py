@@ -122,17 +122,41 @@ class Listener:
         return began
 
     async def _drain(self, connection: Connection) -> None:
+        """
+        Hear what comes, until the connection is lost.
+
+        Not by ``connection.notifies()``: between two changes it would prepare its next wait, while
+        the thread that reads the first one wants to begin. And what it has taken from libpq is lost
+        when its loop is left.
+        """
+        connection.add_notify_handler(self._heard)  # for what comes with an answer
+        loop, descriptor = asyncio.get_running_loop(), connection.fileno()
         while True:
-            heard: list[str] = []
-            # Nothing is awaited and nothing raises in this loop's body: psycopg has taken the rest
-            # of the batch from libpq already, and would lose it.
-            async for notification in connection.notifies(timeout=self._heartbeat, stop_after=1):
-                if notification.channel == self._channel:
-                    heard.append(notification.payload)  # noqa: PERF401 (see above)
-            if not heard:
-                await self._beat(connection)
-            for payload in heard:
-                self._hear(payload)
+            lost: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(descriptor, self._read, connection, lost)
+            try:
+                await asyncio.wait({lost}, timeout=self._heartbeat)
+            finally:
+                # psycopg waits for its answers by the same means.
+                loop.remove_reader(descriptor)
+            if lost.done():
+                await lost
+            await self._beat(connection)
+
+    def _read(self, connection: Connection, lost: asyncio.Future[None]) -> None:
+        try:
+            connection.pgconn.consume_input()
+            while (note := connection.pgconn.notifies()) is not None:
+                encoding = connection.info.encoding
+                channel, payload = note.relname.decode(encoding), note.extra.decode(encoding)
+                self._heard(psycopg.Notify(channel, payload, note.be_pid))
+        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            if not lost.done():
+                lost.set_exception(error)
+
+    def _heard(self, notification: psycopg.Notify) -> None:
+        if notification.channel == self._channel:
+            self._hear(notification.payload)
 
     async def _beat(self, connection: Connection) -> None:
         query = "SELECT pg_catalog.pg_notification_queue_usage()"

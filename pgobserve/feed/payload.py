@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from pgobserve.errors import PayloadInvalid
 from pgobserve.feed.change import Change
 from pgobserve.wire import PAYLOAD_VERSION, Operation
+
+#: Made once: ``json.loads`` with arguments makes one at each call.
+_DECODER: Final = json.JSONDecoder(parse_float=Decimal)
 
 
 def parse(text: str) -> Change:
@@ -23,7 +26,7 @@ def parse(text: str) -> Change:
         PayloadInvalid: Anyone may NOTIFY on our channel; this is none of ours.
     """
     try:
-        content = json.loads(text, parse_float=Decimal)
+        content = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise PayloadInvalid(f"not JSON: {text[:80]!r}") from error
     if not isinstance(content, dict) or content.get("v") != PAYLOAD_VERSION:

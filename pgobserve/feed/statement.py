@@ -37,6 +37,12 @@ STALE: Final = (
     psycopg.errors.DuplicatePreparedStatement,
 )
 
+_WITH_SNAPSHOT: Final = "SELECT pg_catalog.pg_current_snapshot()::text, q.* FROM ({}) q"
+_WITH_SNAPSHOT_ALWAYS: Final = (
+    "SELECT pg_catalog.pg_current_snapshot()::text, q.* "
+    "FROM (VALUES (1)) AS one LEFT JOIN ({}) q ON TRUE"
+)
+
 
 class _Keys:
     """Stands in a compiled query's parameters for an array of keys."""
@@ -187,17 +193,16 @@ def fetch_many(
     Raises:
         django.db.Error: As the ORM raises it.
     """
-    # The left join makes one row of an empty answer, for that needs its snapshot as well.
     branches = " UNION ALL ".join(
         f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
         for number, (statement, _) in enumerate(wanted)
     )
-    text = (
-        "SELECT pg_catalog.pg_current_snapshot()::text, q.* "  # noqa: S608 (compiled by the ORM)
-        f"FROM (VALUES (1)) AS one LEFT JOIN ({branches}) q ON TRUE"
-    )
     params = [p for statement, keys in wanted for p in statement._parameters(keys, connection)]
-    rows = _execute(text, params, connection, prepare=None if len(wanted) == 1 else False)
+    prepare = None if len(wanted) == 1 else False
+    rows = _execute(_WITH_SNAPSHOT.format(branches), params, connection, prepare)
+    if not rows:
+        # An empty answer needs its snapshot as well. It costs a join, so it is asked for only then.
+        rows = _execute(_WITH_SNAPSHOT_ALWAYS.format(branches), params, connection, prepare)
     snapshot = Snapshot.parse(rows[0][0])
     parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
     for row in rows:

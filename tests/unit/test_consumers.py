@@ -276,6 +276,31 @@ async def test_unexpected_exception_is_500_and_logged(
     assert "secret" in str(record.exc_info[1])
 
 
+async def test_cancelled_work_is_500() -> None:
+    """An action that awaits something that was cancelled is 500; the socket lives."""
+
+    class Cancelled(Consumer):
+        @action()
+        async def wait(self, **kwargs: Any) -> None:
+            await self.cancelled()
+
+        @action(detached=True)
+        async def wait_detached(self, **kwargs: Any) -> None:
+            await self.cancelled()
+
+        async def cancelled(self) -> None:
+            future: asyncio.Future[None] = asyncio.Future()
+            future.cancel()
+            await future
+
+    async with connected(Cancelled.as_asgi()) as client:
+        for name in ("wait", "wait_detached"):
+            assert await client.ask(name, request_id=1) == reply(
+                name, errors=["Internal server error."], status=500, request_id=1
+            )
+        assert (await client.ask("echo"))["response_status"] == 200
+
+
 @pytest.mark.parametrize("name", ["unrenderable", "infinite", "malformed"])
 async def test_reply_that_can_not_be_sent_is_500(name: str) -> None:
     """What an action returned and JSON can't render is 500 and the socket lives."""

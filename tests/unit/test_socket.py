@@ -52,6 +52,8 @@ class Consumer(AsyncAPIConsumer):
     async def told(self, message: dict[str, Any]) -> None:
         if message.get("fail"):
             raise RuntimeError("secret")
+        if message.get("cancelled"):
+            raise asyncio.CancelledError
         await self.reply("told", data=message["text"])
 
 
@@ -233,10 +235,11 @@ async def test_failing_handler_of_the_layer(layer: Any, caplog: pytest.LogCaptur
     async with connected(Consumer.as_asgi()) as client:
         await client.ask("join", group="a")
         await layer.group_send("a", {"type": "told", "fail": True})
+        await layer.group_send("a", {"type": "told", "cancelled": True})
         await layer.group_send("a", {"type": "unheard"})
         await layer.group_send("a", {"type": "told", "text": "still here"})
         assert (await client.frame())["data"] == "still here"
-    assert "A handler of told failed." in caplog.text
+    assert caplog.text.count("A handler of told failed.") == 2
     assert "A handler of unheard failed." in caplog.text
 
 

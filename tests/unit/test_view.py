@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.csrf import csrf_protect
 from rest_framework import authentication, serializers, viewsets
 from rest_framework import permissions as drf
@@ -163,6 +165,19 @@ async def test_user_of_the_socket_is_the_user_of_any_drf_view() -> None:
         assert (await client.ask("list"))["data"]["user"] == "alice"
     async with connected(application) as client:
         assert (await client.ask("list"))["response_status"] == 401
+
+
+async def test_user_may_be_looked_up_late() -> None:
+    """A user that is looked up only when he is needed is looked up in a thread."""
+
+    def look_up() -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        return ALICE
+
+    async with connected(
+        view_as_consumer(Echo.as_view()), user=SimpleLazyObject(look_up)
+    ) as client:
+        assert (await client.ask("list"))["data"]["user"] == "alice"
 
 
 async def test_function_views() -> None:

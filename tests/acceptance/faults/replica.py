@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -28,7 +31,7 @@ class Replica:
         tokens: The last token for each key.
         failed: Keys whose last frame was an error.
         strange: Frames that nobody asked for.
-        frames: How many events came.
+        told: How many events came for each key.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -37,7 +40,7 @@ class Replica:
         self.tokens: dict[int, str] = {}
         self.failed: dict[int, Any] = {}
         self.strange: list[Any] = []
-        self.frames = 0
+        self.told: Counter[int] = Counter()
         self._asked: dict[Any, asyncio.Future[Any]] = {}
         self._news = asyncio.Event()
 
@@ -62,7 +65,7 @@ class Replica:
             self._event(key, frame)
 
     def _event(self, key: int, frame: dict[str, Any]) -> None:
-        self.frames += 1
+        self.told[key] += 1
         self.failed.pop(key, None)
         if frame["errors"]:
             self.failed[key] = frame
@@ -99,6 +102,13 @@ class Replica:
             answer = await self.ask("subscribe_instance", key, pk=key, token=token)
             assert answer["response_status"] == 201, answer
 
+    def vanish(self) -> None:
+        """End the connection by a reset: neither a close frame nor a FIN."""
+        transport = self.connection.transport
+        reset = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        transport.abort()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until frames have made a condition true."""
         async with asyncio.timeout(PATIENCE):
@@ -118,7 +128,8 @@ class Replica:
 @contextlib.asynccontextmanager
 async def replica(url: str, **options: Any) -> AsyncIterator[Replica]:
     """Open a socket that is read all the time."""
-    async with connect(url, open_timeout=PATIENCE, proxy=None, **options) as connection:
+    options = {"open_timeout": PATIENCE, "proxy": None, "ping_interval": None, **options}
+    async with connect(url, **options) as connection:
         made = Replica(connection)
         task = asyncio.create_task(made.follow())
         try:
@@ -186,8 +197,8 @@ class Fleet:
     async def has_frames(self) -> None:
         """Wait until everyone has been told of some changes."""
         for each in self.replicas:
-            before = each.frames
-            await each.until(lambda: each.frames > before + 5)  # noqa: B023 (awaited here)
+            before = each.told.total()
+            await each.until(lambda: each.told.total() > before + 5)  # noqa: B023 (awaited here)
 
     async def change_all(self) -> None:
         """Change every row, the last write of a test: nothing overwrites what is lost."""

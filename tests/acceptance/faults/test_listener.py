@@ -29,9 +29,7 @@ async def proxy(world: World) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def listening_by_proxy(
-    world: World, proxy: Proxy, tmp_path: Path
-) -> AsyncIterator[Fleet]:
+async def listening_by_proxy(world: World, proxy: Proxy, tmp_path: Path) -> AsyncIterator[Fleet]:
     """Sockets on a server of which only the LISTEN connection goes through the proxy."""
     environ = world.environ() | {
         "PGOBSERVE_FAULTS": json.dumps({"CONNECTION": {"default": {"port": proxy.port}}})
@@ -66,9 +64,7 @@ async def test_terminated_every_second(world: World, clients: Fleet) -> None:
     await clients.equals_the_table()
 
 
-async def test_cut_by_a_proxy(
-    world: World, proxy: Proxy, listening_by_proxy: Fleet
-) -> None:
+async def test_cut_by_a_proxy(world: World, proxy: Proxy, listening_by_proxy: Fleet) -> None:
     """A network that is down for two seconds loses nothing."""
     clients = listening_by_proxy
     with writing(world.parameters):
@@ -82,9 +78,7 @@ async def test_cut_by_a_proxy(
     await clients.equals_the_table()
 
 
-async def test_silent_without_an_end(
-    world: World, proxy: Proxy, listening_by_proxy: Fleet
-) -> None:
+async def test_silent_without_an_end(world: World, proxy: Proxy, listening_by_proxy: Fleet) -> None:
     """A connection that is open and silent for ever is given up, and everything is read again."""
     clients = listening_by_proxy
     with writing(world.parameters):

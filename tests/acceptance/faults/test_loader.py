@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -86,7 +87,7 @@ async def test_silent_without_an_end(world: World, tmp_path: Path) -> None:
     """A load that never gets its answer is made again over a new connection."""
     async with Proxy("127.0.0.1", world.postgres.port) as proxy:
         environ = world.environ(port=proxy.port)
-        direct = '{"CONNECTION": {"default": {"port": %d}}}' % world.postgres.port
+        direct = json.dumps({"CONNECTION": {"default": {"port": world.postgres.port}}})
         with serving("daphne", environ | {"PGOBSERVE_FAULTS": direct}, tmp_path) as server:
             async with fleet(world, server, 4) as clients:
                 await clients.equals_the_table()

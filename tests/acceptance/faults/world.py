@@ -212,5 +212,5 @@ def serving(kind: str, environ: dict[str, str], directory: Path) -> Iterator[Ser
 async def eventually(condition: Callable[[], Awaitable[object]], patience: float = 30) -> None:
     """Wait until a condition holds that no event tells of."""
     async with asyncio.timeout(patience):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 (there is no event, see above)
             await asyncio.sleep(0.02)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from django.db import connection, models
+from django.db import connection
 from django.db.models import Max
 
 from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of, to_key
 from pgobserve.feed.statement import Statement
+from tests.project import keys as more
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -28,72 +29,6 @@ UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=45))
 
 
-class CodeKey(models.Model):
-    id = models.CharField(max_length=10, primary_key=True)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class TinyKey(models.Model):
-    id = models.SmallIntegerField(primary_key=True)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class AddressKey(models.Model):
-    id = models.GenericIPAddressField(primary_key=True)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class FloatKey(models.Model):
-    id = models.FloatField(primary_key=True)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class SpanKey(models.Model):
-    id = models.DurationField(primary_key=True)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class ItemKey(models.Model):
-    item = models.OneToOneField(Item, models.DO_NOTHING, primary_key=True, db_constraint=False)
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class TripleKey(models.Model):
-    pk = models.CompositePrimaryKey("moment", "amount", "code")
-    moment = models.DateTimeField()
-    amount = models.DecimalField(max_digits=12, decimal_places=2)
-    code = models.UUIDField()
-    name = models.TextField(default="")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
 CODE = uuid.UUID(int=2**128 - 1)
 MOMENTS = [
     datetime.datetime(2024, 7, 1, 12, tzinfo=UTC),
@@ -105,24 +40,27 @@ MOMENTS = [
 
 CASES: list[tuple[Model, list[Any]]] = [
     (shapes.SmallKey, [0, 1, -1, 2**31 - 1, -(2**31)]),
-    (TinyKey, [0, 2**15 - 1, -(2**15)]),
+    (more.TinyKey, [0, 2**15 - 1, -(2**15)]),
     (Item, [1, 2**63 - 1, -(2**63)]),
-    (ItemKey, [1, 2**63 - 1]),
+    (more.ItemKey, [1, 2**63 - 1]),
     (shapes.UuidKey, [uuid.UUID(int=0), CODE]),
     (
         shapes.TextKey,
         ["", " ", "é\U0001f600", "\"'\\", "%s %% {}", "\x01\n\t\x7f", "\u2028", "NULL"],
     ),
-    (CodeKey, ["a", "A", " a ", "0123456789", "{a,b}", '"', "\\"]),
+    (more.CodeKey, ["a", "A", " a ", "0123456789", "{a,b}", '"', "\\"]),
     (shapes.DateKey, [datetime.date(2024, 2, 29), datetime.date.max, datetime.date.min]),
     (shapes.MomentKey, MOMENTS),
     (shapes.TimeKey, [datetime.time(0), datetime.time(23, 59, 59, 999999)]),
     (shapes.AmountKey, [Decimal("1.50"), Decimal("-0.01"), Decimal(0), Decimal("9999999999.99")]),
-    (AddressKey, ["127.0.0.1", "::1", "2001:db8::ff00:42:8329"]),
-    (FloatKey, [0.1, -1e-300, 1e300, 3.0, 5e-324]),
-    (SpanKey, [datetime.timedelta(days=-3, seconds=5, microseconds=7), datetime.timedelta(0)]),
+    (more.AddressKey, ["127.0.0.1", "::1", "2001:db8::ff00:42:8329"]),
+    (more.FloatKey, [0.1, -1e-300, 1e300, 3.0, 5e-324]),
+    (more.SpanKey, [datetime.timedelta(days=-3, seconds=5, microseconds=7), datetime.timedelta(0)]),
     (shapes.PairKey, [("a,b", 1), ('"\\', -1), ("", 0)]),
-    (TripleKey, [(MOMENTS[1], Decimal("1.50"), CODE), (MOMENTS[2], Decimal(-2), uuid.UUID(int=1))]),
+    (
+        more.TripleKey,
+        [(MOMENTS[1], Decimal("1.50"), CODE), (MOMENTS[2], Decimal(-2), uuid.UUID(int=1))],
+    ),
 ]
 
 

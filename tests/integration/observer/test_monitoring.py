@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgobserve.monitoring import feeds
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_instance import ItemConsumer
-from tests.project.models import Item
+
+if TYPE_CHECKING:
+    from tests.project.models import Item
 
 
 async def test_state(connect: Any, item: Item) -> None:

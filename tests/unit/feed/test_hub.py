@@ -137,6 +137,18 @@ def test_late_watch_is_not_served_by_a_running_load(hub: Hub) -> None:
     assert load(hub) == [1]
 
 
+def test_late_watch_is_read_whatever_the_load_saw(hub: Hub) -> None:
+    """Who comes to a row that is dirty anyway is not content with a load that began before him."""
+    watching(hub, ITEM, 1)
+    hub.publish("item", 100, [1])
+    (row,) = hub.take(1)
+    hub.publish("item", 101, [1])
+    hub.add(watch(1), ITEM)
+    hub.done(row, Snapshot(102, 102, frozenset()))
+
+    assert load(hub) == [1]
+
+
 def test_many_transactions(hub: Hub) -> None:
     """More transactions than are remembered for a row have it read, whatever was seen."""
     watching(hub, ITEM, 1)

@@ -10,11 +10,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import models
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgobserve.feed.keys import key_fields, key_of, shown, to_key
+from tests.project import keys as more
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -24,44 +24,12 @@ if TYPE_CHECKING:
 UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 
 
-class TinyKey(models.Model):
-    id = models.SmallIntegerField(primary_key=True)
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class OneToOneKey(models.Model):
-    item = models.OneToOneField(Item, models.DO_NOTHING, primary_key=True, related_name="+")
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class FloatKey(models.Model):
-    id = models.FloatField(primary_key=True)
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
-class AddressKey(models.Model):
-    id = models.GenericIPAddressField(primary_key=True)
-
-    class Meta:
-        app_label = "project"
-        managed = False
-
-
 MODELS: list[Model] = [
     Item,
-    TinyKey,
-    OneToOneKey,
-    FloatKey,
-    AddressKey,
+    more.TinyKey,
+    more.ItemKey,
+    more.FloatKey,
+    more.AddressKey,
     shapes.SmallKey,
     shapes.UuidKey,
     shapes.TextKey,
@@ -82,8 +50,8 @@ MODELS: list[Model] = [
         (Item, " -7 ", -7),
         (Item, Decimal("7.0"), 7),
         (Item, 2**63 - 1, 2**63 - 1),
-        (TinyKey, 2**15 - 1, 2**15 - 1),
-        (OneToOneKey, "7", 7),
+        (more.TinyKey, 2**15 - 1, 2**15 - 1),
+        (more.ItemKey, "7", 7),
         (shapes.Pizzeria, "7", 7),
         (shapes.SmallKey, -(2**31), -(2**31)),
         (shapes.UuidKey, str(UUID), UUID),
@@ -142,9 +110,9 @@ def test_one_moment_in_two_zones() -> None:
         (Item, "\N{ARABIC-INDIC DIGIT FIVE}"),
         (Item, "1_0"),
         (Item, [1]),
-        (TinyKey, 2**15),
-        (TinyKey, -(2**15) - 1),
-        (OneToOneKey, 2**63),
+        (more.TinyKey, 2**15),
+        (more.TinyKey, -(2**15) - 1),
+        (more.ItemKey, 2**63),
         (shapes.Pizzeria, 2**63),
         (shapes.Pizzeria, 1.5),
         (shapes.SmallKey, 2**31),
@@ -163,10 +131,10 @@ def test_one_moment_in_two_zones() -> None:
         (shapes.AmountKey, "sNaN"),
         (shapes.AmountKey, "-Infinity"),
         (shapes.AmountKey, "x"),
-        (FloatKey, "nan"),
-        (FloatKey, "inf"),
-        (FloatKey, 10**400),
-        (AddressKey, "1.2.3"),
+        (more.FloatKey, "nan"),
+        (more.FloatKey, "inf"),
+        (more.FloatKey, 10**400),
+        (more.AddressKey, "1.2.3"),
         (shapes.PairKey, ["a"]),
         (shapes.PairKey, ["a", 1, 2]),
         (shapes.PairKey, ["a", None]),
@@ -208,7 +176,7 @@ def test_key_of_what_was_not_loaded() -> None:
     assert key_of(shapes.UuidKey(id=str(UUID))) == UUID
     assert key_of(shapes.PairKey(left="a", right=1)) == ("a", 1)
     assert key_of(shapes.DateKey(id="2024-02-29")) == datetime.date(2024, 2, 29)
-    assert key_of(OneToOneKey(item_id="7")) == 7
+    assert key_of(more.ItemKey(item_id="7")) == 7
 
 
 def test_key_fields() -> None:

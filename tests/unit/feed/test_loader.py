@@ -114,6 +114,28 @@ async def test_batches_grow(bench: Any) -> None:
     assert batches == [1, 7]
 
 
+async def test_changed_during_its_load(bench: Any) -> None:
+    """A row that changes during its load is read again after it, by whichever thread is free."""
+    go, began, batches = threading.Event(), threading.Event(), []
+
+    def load(jobs: Sequence[Job]) -> list[Found]:
+        batches.append([job.row.key for job in jobs])
+        if batches[-1] == [1] and not began.is_set():
+            began.set()
+            assert go.wait(20)
+        return found(jobs)
+
+    each = bench(load, threads=2)
+    first = asyncio.create_task(each.first(1))
+    assert await asyncio.to_thread(began.wait, 20)
+    second = asyncio.create_task(each.first(1))
+    await each.first(2)  # the other thread is free, and finds nothing more to do
+    go.set()
+
+    assert await first == await second == [View.of("1")]
+    assert batches == [[1], [2], [1]]
+
+
 async def test_batch_limit(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch has a limit; what is beyond it comes next."""
     monkeypatch.setattr(loader_module, "BATCH", 3)
@@ -245,6 +267,7 @@ async def test_delivery_that_fails(bench: Any) -> None:
         await each.task
 
     assert not any(row.loading for row in each.hub._watches.values())
+    assert sorted(row.key for row in each.hub.take(10)) == [2, 3]
 
 
 async def test_stop_without_run() -> None:

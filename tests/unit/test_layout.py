@@ -1,0 +1,24 @@
+"""The tests mirror the package: who opens a module finds its tests by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ["feed", "triggers"]
+
+
+def _modules(package: str) -> list[str]:
+    names = (path.stem for path in (ROOT / "pgobserve" / package).glob("*.py"))
+    return sorted(name for name in names if name != "__init__")
+
+
+@pytest.mark.parametrize(("package", "module"), [(p, m) for p in PACKAGES for m in _modules(p)])
+def test_has_tests(package: str, module: str) -> None:
+    """Every module has a test module of its name, in the unit or the integration tests."""
+    kinds = ("unit", "integration")
+    places = [ROOT / "tests" / kind / package / f"test_{module}.py" for kind in kinds]
+
+    assert any(place.exists() for place in places), f"no tests for pgobserve/{package}/{module}.py"
