@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pgobserve import conf
-from pgobserve.cli import survey, targets
+from pgobserve.cli import outbox, survey, targets
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.state import State
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgobserve.triggers.state import Status
+    from pgobserve.triggers.values import Relation
 
 #: The identifiers, as ``SILENCED_SYSTEM_CHECKS`` takes them.
 BAD_SETTINGS = "pgobserve.E001"
 NOT_CHECKED = "pgobserve.W002"
+OUTBOX = "pgobserve.W018"
 STATES = {
     State.MISSING: "pgobserve.W011",
     State.OUTDATED: "pgobserve.W012",
@@ -28,6 +30,7 @@ STATES = {
     State.DISABLED: "pgobserve.W014",
     State.LEAF_MISSING: "pgobserve.W015",
     State.ORPHAN: "pgobserve.W016",
+    State.NO_OUTBOX: "pgobserve.W017",
 }
 
 
@@ -56,10 +59,20 @@ def check_triggers(
 
 def _check_database(using: str) -> list[CheckMessage]:
     try:
-        seen = survey.take(targets.connect(using))
+        connection = targets.connect(using)
+        seen = survey.take(connection)
+        facts = outbox.look(connection)
     except (PgObserveError, DatabaseError) as error:
         text = f"The triggers of the database {using!r} could not be checked: {error}"
         return [Warning(text, id=NOT_CHECKED)]
+    warnings = [] if facts is None else outbox.warnings(facts)
+    return [
+        *(Warning(f"{text}.", obj=f"database {using!r}", id=OUTBOX) for text in warnings),
+        *_messages(seen),
+    ]
+
+
+def _messages(seen: Sequence[tuple[Relation | None, Status]]) -> list[CheckMessage]:
     return [
         _message(status)
         for table, status in seen

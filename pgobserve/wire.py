@@ -37,6 +37,10 @@ MAX_KEYS: Final = 10_000
 #: ``SET LOCAL pgobserve.mute = 'on'`` keeps a transaction's triggers silent.
 MUTE_SETTING: Final = "pgobserve.mute"
 
+#: With this value of it, a statement that changes no row makes a trigger write to the outbox that its
+#: table is to be read again.
+MUTE_MARK: Final = "mark"
+
 #: Name of the trigger for each operation, the same on every table.
 TRIGGER_NAMES: Final[Mapping[Operation, str]] = {
     Operation.INSERT: "pgobserve_i",

@@ -4,10 +4,10 @@ BEGIN
   -- Remember that something of this transaction was not written: readers that have not seen the
   -- transaction yet begin again. The greatest id must win, so only one may set it at a time; rolling
   -- the block back gives the lock back at once, and what a sequence was set to stays.
-  PERFORM pg_catalog.pg_advisory_xact_lock({namespace}, {lock});
-  PERFORM pg_catalog.setval(
+  PERFORM pg_advisory_xact_lock({namespace}, {lock});
+  PERFORM setval(
     'pgobserve.outbox_lost',
-    GREATEST(s.last_value, pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8))
+    GREATEST(s.last_value, pg_current_xact_id()::text::int8))
     FROM pgobserve.outbox_lost AS s;
   RAISE EXCEPTION 'pgobserve: roll back to give the lock back';
 EXCEPTION WHEN raise_exception THEN

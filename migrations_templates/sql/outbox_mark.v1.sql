@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION pgobserve.outbox_mark(label pg_catalog.text, op pg_ca
 BEGIN
   -- One row for a whole table: TRUNCATE, or changes that were muted.
   INSERT INTO pgobserve.outbox (slot, xid, label, op, at)
-    SELECT g.last_value, pg_catalog.pg_current_xact_id(), $1, $2, pg_catalog.clock_timestamp()
+    SELECT g.last_value, pg_current_xact_id(), $1, $2, clock_timestamp()
       FROM pgobserve.outbox_gate AS g WHERE g.last_value < 3;
   IF NOT FOUND THEN
     PERFORM pgobserve.outbox_lose();

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pgobserve import conf
 from pgobserve.cli import targets, work
-from pgobserve.triggers import installer
+from pgobserve.triggers import installer, storage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,12 @@ def run(
     as_json: bool,
 ) -> None:
     """Install the triggers of the labelled models, or of all that the project observes."""
-    targets.connect(database)
+    connection = targets.connect(database)
     wanted = targets.registrations(labels, using=database, always=always)
     install = partial(installer.install, using=database, lock_timeout=lock_timeout)
     work.through(
         console, [(each.title, partial(install, each)) for each in wanted], as_json=as_json
     )
+    storage.limit(connection, conf.get().OUTBOX_MAX_BYTES)
     if not wanted and not as_json:
         console.write("Nothing to install: no consumer and no setting names a model.")

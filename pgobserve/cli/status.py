@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.core.management.base import CommandError
 
-from pgobserve.cli import survey, targets
+from pgobserve.cli import outbox, survey, targets
 from pgobserve.cli.console import EXIT_NOT_WELL
 from pgobserve.triggers.state import State
 
@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
     from pgobserve.cli.console import Console
     from pgobserve.triggers.state import Status
+    from pgobserve.triggers.storage import Facts
 
-HEADING = ("MODEL", "TABLE", "STATE", "FIRES")
+HEADING = ("MODEL", "TABLE", "STATE", "FIRES", "BY")
 
 
 def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool) -> None:
     """Print how each table stands; fail unless all is well."""
     connection = targets.connect(database)
     seen = [status for _, status in survey.take(connection, labels)]
+    facts = outbox.look(connection)
     if as_json:
         console.json([_facts(status) for status in seen])
     else:
         _print(console, seen)
+        if facts is not None:
+            _print_outbox(console, facts)
     bad = sum(status.state is not State.OK for status in seen)
     if bad:
         raise CommandError(f"{bad} of {len(seen)} tables not as wanted.", returncode=EXIT_NOT_WELL)
@@ -40,6 +44,7 @@ def _facts(status: Status) -> dict[str, object]:
         "detail": status.detail,
         "always": status.always,
         "parts": status.parts,
+        "transport": status.transport,
         "sentence": status.sentence,
         "command": status.command,
     }
@@ -55,6 +60,7 @@ def _print(console: Console, seen: Sequence[Status]) -> None:
             status.table + (f" (+{status.parts} partitions)" if status.parts else ""),
             str(status.state),
             "always" if status.always else "origin",
+            status.transport,
         )
         for status in seen
     ]
@@ -65,3 +71,13 @@ def _print(console: Console, seen: Sequence[Status]) -> None:
     for status in seen:
         if status.state is not State.OK:
             console.write(f"\n{status.sentence}\n  {status.detail}")
+
+
+def _print_outbox(console: Console, facts: Facts) -> None:
+    moment = f"{facts.rotated_at:%Y-%m-%d %H:%M:%S} UTC"
+    console.write(
+        f"\nThe outbox takes {facts.size:,} of {facts.max_bytes:,} bytes, and went on to another "
+        f"slot at {moment}."
+    )
+    for warning in outbox.warnings(facts):
+        console.write(f"{warning}.", "WARNING")

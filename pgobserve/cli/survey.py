@@ -8,7 +8,7 @@ from django.apps import apps
 from django.db import router
 
 from pgobserve.cli import targets
-from pgobserve.triggers import catalog, names, state
+from pgobserve.triggers import catalog, names, state, storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,11 +54,14 @@ def _judged(
     found: Mapping[int, Mapping[str, Found]],
 ) -> list[tuple[Relation | None, Status]]:
     tables = catalog.relations(connection, {each.table for each in wanted})
-    using = connection.alias
-    return [
-        (tables.get(each.table), state.judge(each, tables.get(each.table), found, using=using))
-        for each in wanted
-    ]
+    in_outbox = any(each.transport == "outbox" for each in wanted)
+    problem = storage.problem(connection) if in_outbox else ""
+    judged = []
+    for each in wanted:
+        table = tables.get(each.table)
+        status = state.judge(each, table, found, using=connection.alias, outbox=problem)
+        judged.append((table, status))
+    return judged
 
 
 def _others(

@@ -138,6 +138,7 @@ def uninstall_statements(tables: Iterable[Relation], functions: Iterable[str]) -
             yield render("drop_trigger.v1", trigger=sql.Identifier(name), table=relation.identifier)
     for function in functions:
         yield drop_function(function)
+    yield from outbox.drop_statements(only_unused=True)
     yield render("drop_schema.v1")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import catalog, compiler, state
+from pgobserve.triggers import catalog, compiler, state, storage
 from pgobserve.triggers.errors import explained
 from pgobserve.triggers.state import State
 
@@ -115,14 +115,25 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
     """
     table = target(connection, registration)
     found = catalog.triggers(connection, [table])
-    before = state.judge(registration, table, found, using=connection.alias)
+    repair, problem = _outbox(connection, registration)
+    before = state.judge(registration, table, found, using=connection.alias, outbox=problem)
     always = state.is_always(registration, found.get(table.oid, {}))
     wanted = {
         each.function for each in compiler.wanted(registration, table, always=always).values()
     }
     unused = [name for name in _only_here(found, _oids(table)) if name not in wanted]
     statements = compiler.install_statements(registration, table, always=always, unused=unused)
-    return Plan(table, before, tuple(statements))
+    return Plan(table, before, (*repair, *statements))
+
+
+def _outbox(
+    connection: BaseDatabaseWrapper, registration: Registration
+) -> tuple[tuple[str, ...], str]:
+    """Return what must go before the outbox can be used, and what is wrong with it."""
+    if registration.transport != "outbox":
+        return (), ""
+    problem = storage.problem(connection)
+    return (tuple(storage.repair_statements(connection)) if problem else ()), problem
 
 
 def uninstall(

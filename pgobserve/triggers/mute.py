@@ -6,16 +6,21 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from psycopg import sql
 
-from pgobserve.triggers import catalog, registry
-from pgobserve.wire import CHANNEL, MUTE_SETTING, PAYLOAD_VERSION, Operation
+from pgobserve.triggers import catalog, names, registry
+from pgobserve.triggers.values import Comment
+from pgobserve.wire import MUTE_MARK, MUTE_SETTING, PAYLOAD_VERSION, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
+
+    from pgobserve.triggers.values import Relation
 
 _MARK = """
 SELECT pg_catalog.pg_notify(%s, pg_catalog.concat(
@@ -57,29 +62,61 @@ def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
         using: Alias of the database.
     """
     connection = connections[using]
-    for channel, label in _targets(connection, models):
-        head = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(label)},"o":"{Operation.UPDATE}","x":"'
-        with connection.cursor() as cursor:
-            cursor.execute(_MARK, [channel, head, '","k":null}'])
+    with transaction.atomic(using=using):
+        for table, comment in _targets(connection, models):
+            if comment.transport == "outbox" and table is not None:
+                _mark(connection, table)
+            else:
+                _notify(connection, comment)
+
+
+def _notify(connection: BaseDatabaseWrapper, comment: Comment) -> None:
+    label = json.dumps(comment.label)
+    head = f'{{"v":{PAYLOAD_VERSION},"t":{label},"o":"{Operation.UPDATE}","x":"'
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK, [comment.channel, head, '","k":null}'])
+
+
+def _mark(connection: BaseDatabaseWrapper, table: Relation) -> None:
+    """
+    Have the table's own trigger write a mark to the outbox: the role may not write there itself.
+
+    The statement changes nothing; any column will do.
+    """
+    column = min(table.columns)
+    statement = sql.SQL("UPDATE {} SET {} = DEFAULT WHERE false")
+    before = _set(connection, MUTE_MARK)
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(table.identifier, sql.Identifier(column)))
+    _set(connection, before)
 
 
 def _targets(
     connection: BaseDatabaseWrapper, models: tuple[type[Model], ...]
-) -> list[tuple[str, str]]:
-    """Return channel and label of the tables to mark, as they were installed."""
+) -> list[tuple[Relation | None, Comment]]:
+    """Return the tables to mark, and how they were installed."""
     installed = {
-        each.comment.label: each.comment.channel
+        each.comment.label: each.comment
         for on_table in catalog.triggers(connection).values()
         for each in on_table.values()
         if each.comment is not None
     }
-    if not models:
-        return sorted((channel, label) for label, channel in installed.items())
-    labels = [
-        each._meta.label_lower
-        for each in dict.fromkeys(e for model in models for e in registry.expand(model))
-    ]
-    return [(installed.get(label, CHANNEL), label) for label in labels]
+    wanted = [each for model in models for each in registry.expand(model)]
+    labels = [each._meta.label_lower for each in wanted] or sorted(installed)
+    comments = [installed.get(label, Comment(label=label)) for label in dict.fromkeys(labels)]
+    tables = {each.label: _table(connection, each) for each in comments}
+    return [(tables[each.label], each) for each in comments]
+
+
+def _table(connection: BaseDatabaseWrapper, comment: Comment) -> Relation | None:
+    """Return the table of a model whose changes go to the outbox."""
+    if comment.transport != "outbox":
+        return None
+    try:
+        name = names.quote(apps.get_model(comment.label)._meta.db_table)
+    except LookupError:
+        return None
+    return catalog.relations(connection, [name]).get(name)
 
 
 def _set(connection: BaseDatabaseWrapper, value: str) -> str:

@@ -10,7 +10,7 @@ from pgobserve.wire import TRIGGER_NAMES
 if TYPE_CHECKING:
     from pgobserve.wire import Operation
 
-#: The schema that holds the trigger functions, and nothing else.
+#: The schema that holds the trigger functions and the outbox, and nothing else.
 SCHEMA = "pgobserve"
 
 #: Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).

@@ -24,11 +24,25 @@ if TYPE_CHECKING:
 #: The tables that are filled in turn.
 SLOTS: Final = 3
 
+#: The functions of the storage.
+FUNCTIONS: Final = (
+    "outbox_lose",
+    "outbox_fits",
+    "outbox_measure",
+    "outbox_mark",
+    "outbox_turn",
+    "outbox_empty",
+    "outbox_rotate",
+)
+
 #: Bytes of row images in one row of the outbox, give or take the last image.
 CHUNK_BYTES: Final = 1_000_000
 
 #: Rows in it, if they are small.
 CHUNK_ROWS: Final = 500
+
+#: Rows of a statement up to which it is written without a subtransaction.
+SOME_ROWS: Final = 50
 
 #: Bytes that the outbox may take on disk unless a project says otherwise.
 MAX_BYTES: Final = 4 * 1024**3
@@ -38,16 +52,37 @@ MEASURED: Final = 64
 
 
 def storage_statements(max_bytes: int = MAX_BYTES) -> Iterator[str]:
-    """Yield the statements that make what of the storage is missing, and its functions as they are now."""
-    locks = {"namespace": OUTBOX_NAMESPACE, "lock": OUTBOX_SEQUENCES_LOCK}
+    """Yield the statements that make the storage if there is none, and its functions as they are now."""
     yield render("outbox_storage.v1", max_bytes=max_bytes)
+    yield from function_statements()
+    yield render("outbox_privileges.v1")
+
+
+def function_statements() -> Iterator[str]:
+    """Yield the statements that make the functions."""
+    locks = {"namespace": OUTBOX_NAMESPACE, "lock": OUTBOX_SEQUENCES_LOCK}
     yield render("outbox_lose.v1", **locks)
+    yield render("outbox_fits.v1")
     yield render("outbox_measure.v1", **locks)
     yield render("outbox_mark.v1")
     yield render("outbox_turn.v1", **locks)
     yield render("outbox_empty.v1")
     yield render("outbox_rotate.v1", namespace=OUTBOX_NAMESPACE, rotation=OUTBOX_ROTATION_LOCK)
-    yield render("outbox_privileges.v1")
+
+
+def drop_statements(*, only_unused: bool = False) -> Iterator[str]:
+    """
+    Yield the statement that removes the storage with all that is in it.
+
+    Args:
+        only_unused: Unless there is a trigger function of ours.
+    """
+    functions = sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(map(sql.Literal, FUNCTIONS)))
+    yield render(
+        "outbox_drop.v1",
+        only_unused=sql.SQL("true" if only_unused else "false"),
+        functions=functions,
+    )
 
 
 def body(
@@ -62,16 +97,30 @@ def body(
         rows: The query for keys and images; empty for TRUNCATE.
         common: What every template for triggers is given.
     """
-    hint = f"Run manage.py pgobserve install {registration.title}"
-    shared = {**common, "hint": hint, "label": registration.label, "operation": str(operation)}
-    shared["wake"] = sql.SQL(_wake(registration))
+    shared: dict[str, sql.Composable | str | int] = {
+        **common,
+        "hint": f"Run manage.py pgobserve install {registration.title}",
+        "label": registration.label,
+        "operation": str(operation),
+        "wake": sql.SQL(_wake(registration)),
+    }
     if operation is Operation.TRUNCATE:
         return render("outbox_truncate.v1", **shared)
-    inserts = {
-        f"insert_{slot}": sql.SQL(_insert(registration, operation, rows, slot))
-        for slot in range(SLOTS)
-    }
-    return render("outbox.v1", rows=sql.SQL(rows), one_in=MEASURED, **inserts, **shared)
+    return render(
+        "outbox.v1",
+        rows=sql.SQL(rows),
+        table=sql.SQL("pgobserve_new" if operation is Operation.INSERT else "pgobserve_old"),
+        old=sql.SQL("NULL" if operation is Operation.INSERT else "pg_catalog.json_agg(r.old)"),
+        new=sql.SQL("NULL" if operation is Operation.DELETE else "pg_catalog.json_agg(r.new)"),
+        size=sql.SQL(_SIZES[operation]),
+        some_rows=SOME_ROWS,
+        row_bytes=CHUNK_BYTES // CHUNK_ROWS,
+        chunk_bytes=CHUNK_BYTES,
+        one_in=MEASURED,
+        **_for_each_slot("probe", registration, operation),
+        **_for_each_slot("insert", registration, operation),
+        **shared,
+    )
 
 
 def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> str:
@@ -80,23 +129,21 @@ def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> 
     return render(f"outbox_rows_{name[operation]}.v1", key=key, **parts)
 
 
-def _insert(registration: Registration, operation: Operation, rows: str, slot: int) -> str:
-    images = {
-        "old": sql.SQL("NULL" if operation is Operation.INSERT else "pg_catalog.json_agg(c.old)"),
-        "new": sql.SQL("NULL" if operation is Operation.DELETE else "pg_catalog.json_agg(c.new)"),
+def _for_each_slot(
+    name: str, registration: Registration, operation: Operation
+) -> dict[str, sql.Composable]:
+    return {
+        f"{name}_{slot}": sql.SQL(
+            render(
+                f"outbox_{name}.v1",
+                partition=sql.Identifier("pgobserve", f"outbox_{slot}"),
+                slot=slot,
+                label=registration.label,
+                operation=str(operation),
+            )
+        )
+        for slot in range(SLOTS)
     }
-    return render(
-        "outbox_insert.v1",
-        partition=sql.Identifier("pgobserve", f"outbox_{slot}"),
-        slot=slot,
-        label=registration.label,
-        operation=str(operation),
-        size=sql.SQL(_SIZES[operation]),
-        row_bytes=CHUNK_BYTES // CHUNK_ROWS,
-        chunk_bytes=CHUNK_BYTES,
-        rows=sql.SQL(rows),
-        **images,
-    )
 
 
 _SIZES: Final = {

@@ -22,6 +22,7 @@ class State(StrEnum):
 
     MISSING = "missing"
     DISABLED = "disabled"
+    NO_OUTBOX = "no outbox"
     TAMPERED = "tampered"
     OUTDATED = "outdated"
     LEAF_MISSING = "leaf missing"
@@ -32,6 +33,7 @@ class State(StrEnum):
 _SENTENCES = {
     State.MISSING: "Changes of {title} are not observed yet",
     State.DISABLED: "A trigger on the table of {title} is disabled, so changes are not told",
+    State.NO_OUTBOX: "The outbox that changes of {title} are written to is not as it must be",
     State.TAMPERED: "A trigger of {title} was changed by somebody else since it was installed",
     State.OUTDATED: "The triggers of {title} are not those that this version and model want",
     State.LEAF_MISSING: "A partition of {title} has no triggers, so writes to it are not told",
@@ -52,6 +54,7 @@ class Status:
         detail: What exactly was found; empty if all is well.
         always: Whether the triggers fire for replication as well.
         parts: Number of partitions.
+        transport: How changes are to travel.
         using: Alias of the database.
     """
 
@@ -61,6 +64,7 @@ class Status:
     detail: str = ""
     always: bool = False
     parts: int = 0
+    transport: str = "notify"
     using: str = DEFAULT_DB_ALIAS
 
     @property
@@ -86,6 +90,7 @@ def judge(
     found: Mapping[int, Mapping[str, Found]],
     *,
     using: str = DEFAULT_DB_ALIAS,
+    outbox: str = "",
 ) -> Status:
     """
     Judge one table.
@@ -95,6 +100,7 @@ def judge(
         table: The table, None if there is none.
         found: All triggers of ours, as :func:`pgobserve.triggers.catalog.triggers` returns them.
         using: Alias of the database, for the message.
+        outbox: What is wrong with the outbox, as :func:`pgobserve.triggers.storage.problem` says.
     """
     if table is None:
         detail = f"there is no table {registration.table}: run manage.py migrate first"
@@ -103,11 +109,17 @@ def judge(
             table=registration.model._meta.db_table,
             state=State.MISSING,
             detail=detail,
+            transport=registration.transport,
             using=using,
         )
     always = is_always(registration, found.get(table.oid, {}))
     wanted = compiler.wanted(registration, table, always=always)
     state, detail = _worst(registration, table, wanted, found)
+    order = list(State)
+    if outbox and registration.transport == "outbox":
+        state, detail = min(
+            [(state, detail), (State.NO_OUTBOX, outbox)], key=lambda each: order.index(each[0])
+        )
     return Status(
         title=registration.title,
         table=str(table),
@@ -115,6 +127,7 @@ def judge(
         detail=detail,
         always=always,
         parts=len(table.parts),
+        transport=registration.transport,
         using=using,
     )
 

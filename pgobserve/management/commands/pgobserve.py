@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
 
-from pgobserve.cli import install, migration, sql, status, uninstall
+from pgobserve.cli import install, migration, prune, sql, status, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.errors import refusal
@@ -25,6 +25,7 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "status": status.run,
     "sql": sql.run,
     "migration": migration.run,
+    "prune": prune.run,
 }
 
 #: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.
@@ -57,6 +58,7 @@ class Command(BaseCommand):
         _status(commands.add_parser("status", help="tell how the triggers stand"))
         _sql(commands.add_parser("sql", help="print what install would run"))
         _migration(commands.add_parser("migration", help="write a Django migration"))
+        _prune(commands.add_parser("prune", help="let the outbox forget what is old enough"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
@@ -116,8 +118,17 @@ def _migration(parser: ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print it, write nothing")
 
 
+def _prune(parser: ArgumentParser) -> None:
+    _database(parser)
+    _json(parser)
+
+
 def _common(parser: ArgumentParser, default: str) -> None:
     parser.add_argument("labels", nargs="*", metavar="label", help=f"app_label.Model ({default})")
+    _database(parser)
+
+
+def _database(parser: ArgumentParser) -> None:
     parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="alias of the database")
 
 

@@ -1,0 +1,61 @@
+"""How the outbox stands, for those who look: ``status``, ``prune`` and the system checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgobserve import conf
+from pgobserve.triggers import storage
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.triggers.storage import Facts
+
+#: It rotates after half the retention. After so many retentions nobody does it any more.
+OVERDUE = 2.0
+
+#: The share of its limit from which on it is told.
+NEARLY_FULL = 0.8
+
+
+def look(connection: BaseDatabaseWrapper) -> Facts | None:
+    """Return how the outbox stands; None if there is none, or if it is damaged."""
+    if storage.broken(connection):
+        return None
+    return storage.facts(connection)
+
+
+def described(facts: Facts) -> dict[str, object]:
+    """Return the facts as JSON has them."""
+    return {
+        "bytes": facts.size,
+        "max_bytes": facts.max_bytes,
+        "rotated_at": facts.rotated_at.isoformat(),
+        "full": facts.is_full,
+        "has_lost": facts.has_lost,
+        "warnings": warnings(facts),
+    }
+
+
+def warnings(facts: Facts) -> list[str]:
+    """Return a sentence for each thing that somebody should see to."""
+    retention = conf.get().OUTBOX_RETENTION
+    found = []
+    if facts.is_full:
+        found.append(
+            f"The outbox is full ({facts.max_bytes:,} bytes), so changes are not written to it and "
+            "its readers begin again: raise PGOBSERVE['OUTBOX_MAX_BYTES'] or lower "
+            "OUTBOX_RETENTION, and run manage.py pgobserve prune"
+        )
+    elif facts.size > facts.max_bytes * NEARLY_FULL:
+        found.append(
+            f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes: raise "
+            "PGOBSERVE['OUTBOX_MAX_BYTES'] or lower OUTBOX_RETENTION"
+        )
+    if facts.idle.total_seconds() > retention * OVERDUE:
+        found.append(
+            f"Nobody has rotated the outbox since {facts.rotated_at:%Y-%m-%d %H:%M} UTC: no server "
+            "process reads it. Start one, or run manage.py pgobserve prune from cron"
+        )
+    return found

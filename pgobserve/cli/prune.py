@@ -1,0 +1,43 @@
+"""``pgobserve prune``: let the outbox forget what is older than the retention; for cron."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgobserve import conf
+from pgobserve.cli import targets
+from pgobserve.cli.outbox import described
+from pgobserve.triggers import installer, storage
+from pgobserve.triggers.errors import explained
+
+if TYPE_CHECKING:
+    from pgobserve.cli.console import Console
+
+#: What is said of the last step.
+REASONS = {
+    "early": "the next slot is not due yet",
+    "busy": "a transaction still uses a slot (see pg_stat_activity); run it again later",
+    "elsewhere": "a server process or another command is doing it",
+}
+
+
+def run(console: Console, *, database: str, as_json: bool) -> None:
+    """Rotate the outbox as far as it is due, and tell how it stands then."""
+    connection = targets.connect(database)
+    if not storage.exists(connection):
+        if as_json:
+            console.json({"database": database, "exists": False, "steps": []})
+        else:
+            console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
+        return
+    with explained("the outbox", installer.LOCK_TIMEOUT):
+        storage.limit(connection, conf.get().OUTBOX_MAX_BYTES)
+        steps = storage.rotate(connection, conf.get().OUTBOX_RETENTION)
+        facts = storage.facts(connection)
+    if as_json:
+        console.json({"database": database, "exists": True, "steps": steps, **described(facts)})
+        return
+    emptied = steps.count("emptied")
+    done = f"Emptied {emptied} slot{'s' if emptied != 1 else ''}" if emptied else "Nothing emptied"
+    console.write(f"{done}: {REASONS.get(steps[-1], 'done')}.", "SUCCESS" if emptied else "")
+    console.write(f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes.")

@@ -1,0 +1,34 @@
+"""The outbox, where a model's transport is the outbox; ``install`` makes it too where it is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db import migrations
+
+if TYPE_CHECKING:
+    from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+
+def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Make the outbox, if the settings say that this database has one."""
+    from pgobserve import conf
+    from pgobserve.cli.transport import needs_outbox
+    from pgobserve.triggers import storage
+
+    connection = schema_editor.connection
+    if connection.vendor == "postgresql" and needs_outbox(connection.alias):
+        storage.create(connection, max_bytes=conf.get().OUTBOX_MAX_BYTES)
+
+
+def drop(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Remove it with all that is in it."""
+    from pgobserve.triggers import storage
+
+    if schema_editor.connection.vendor == "postgresql":
+        storage.drop(schema_editor.connection)
+
+
+class Migration(migrations.Migration):
+    initial = True
+    operations: ClassVar = [migrations.RunPython(create, drop)]

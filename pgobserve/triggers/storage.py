@@ -1,0 +1,222 @@
+"""The outbox's tables in a database: whether they are as they must be, made, rotated, removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pgobserve.triggers import outbox
+from pgobserve.triggers.templates import render
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterator, Mapping
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+_COLUMNS: Final = """
+SELECT c.relname, pg_catalog.string_agg(
+         a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve') AND c.relname = ANY(%s)
+ GROUP BY c.relname
+"""
+
+_FUNCTIONS: Final = """
+SELECT p.proname, p.prosrc
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = pg_catalog.to_regnamespace('pgobserve') AND p.proname LIKE 'outbox\\_%'
+   AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
+"""
+
+_STRANGERS: Final = """
+SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = pg_catalog.to_regnamespace('pgobserve') AND p.prosecdef
+   AND NOT pg_catalog.has_table_privilege(p.proowner, 'pgobserve.outbox_0', 'INSERT')
+"""
+
+_FACTS: Final = """
+SELECT g.last_value % 3, g.last_value >= 3, l.last_value > 0, s.rotated_at, s.max_bytes,
+       (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(i.inhrelid))::pg_catalog.int8
+          FROM pg_catalog.pg_inherits i WHERE i.inhparent = 'pgobserve.outbox'::pg_catalog.regclass),
+       pg_catalog.clock_timestamp() - s.rotated_at
+  FROM pgobserve.outbox_gate g, pgobserve.outbox_lost l, pgobserve.outbox_state s
+"""
+
+_ROW: Final = (
+    "slot smallint, xid xid8, label text, op text, keys json, old json, new json, "
+    "at timestamp with time zone"
+)
+_SEQUENCE: Final = "last_value bigint, log_cnt bigint, is_called boolean"
+_STATE: Final = (
+    "only_row boolean, horizon pg_snapshot, rotated_at timestamp with time zone, "
+    "empty_slot smallint, quiet_at timestamp with time zone[], quiet pg_snapshot[], "
+    "max_bytes bigint"
+)
+
+#: What there must be, and its columns.
+SHAPE: Final = {
+    "outbox": _ROW,
+    **{f"outbox_{slot}": _ROW for slot in range(outbox.SLOTS)},
+    "outbox_gate": _SEQUENCE,
+    "outbox_lost": _SEQUENCE,
+    "outbox_state": _STATE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """
+    How the outbox of a database stands.
+
+    Attributes:
+        slot: The slot that is written now.
+        is_full: Whether it has grown to its limit, so that nothing is written to it.
+        has_lost: Whether it ever was, or something could not be written for another reason.
+        rotated_at: When it went on to another slot.
+        idle: How long ago that is.
+        size: Bytes that it takes on disk.
+        max_bytes: Bytes that it may take.
+    """
+
+    slot: int
+    is_full: bool
+    has_lost: bool
+    rotated_at: datetime.datetime
+    idle: datetime.timedelta
+    size: int
+    max_bytes: int
+
+
+def exists(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether there is an outbox."""
+    ((found,),) = _fetch(
+        connection, "SELECT pg_catalog.to_regclass('pgobserve.outbox') IS NOT NULL"
+    )
+    return bool(found)
+
+
+def problem(connection: BaseDatabaseWrapper) -> str:
+    """Say what is not as it must be; nothing if all is well."""
+    return broken(connection) or _outdated(connection) or _forbidden(connection)
+
+
+def broken(connection: BaseDatabaseWrapper) -> str:
+    """Say which table is missing or has another shape, so that the outbox must be made anew."""
+    return _misshapen(_columns(connection))
+
+
+def _misshapen(columns: Mapping[str, str]) -> str:
+    for name, wanted in SHAPE.items():
+        if name not in columns:
+            return f"there is no pgobserve.{name}"
+        if columns[name] != wanted:
+            return f"pgobserve.{name} has other columns than it should"
+    return ""
+
+
+def _columns(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    return dict(_fetch(connection, _COLUMNS, [list(SHAPE)]))
+
+
+def _outdated(connection: BaseDatabaseWrapper) -> str:
+    sources = dict(_fetch(connection, _FUNCTIONS))
+    for statement in outbox.function_statements():
+        head, body, _ = statement.split("$pgobserve$")
+        name = head.partition("pgobserve.")[2].partition("(")[0]
+        if sources.get(name) != body:
+            return f"the function pgobserve.{name} is not the one that this version wants"
+    return ""
+
+
+def _forbidden(connection: BaseDatabaseWrapper) -> str:
+    owners = [owner for (owner,) in _fetch(connection, _STRANGERS)]
+    if not owners:
+        return ""
+    return f"the role {owners[0]}, who owns triggers, may not write to pgobserve.outbox_0"
+
+
+def repair_statements(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """Yield what is to be run before an installation: what is left of a damaged outbox is removed."""
+    columns = _columns(connection)
+    if columns and _misshapen(columns):
+        yield render("serialize.v1")
+        yield from outbox.drop_statements()
+
+
+def create(connection: BaseDatabaseWrapper, *, max_bytes: int = outbox.MAX_BYTES) -> None:
+    """Make the outbox, if there is none."""
+    _execute(connection, render("serialize.v1"), render("schema.v1"))
+    _execute(connection, *outbox.storage_statements(max_bytes))
+
+
+def drop(connection: BaseDatabaseWrapper) -> None:
+    """Remove the outbox with all that is in it, and our schema if nothing else is in it."""
+    _execute(
+        connection, render("serialize.v1"), *outbox.drop_statements(), render("drop_schema.v1")
+    )
+
+
+def limit(connection: BaseDatabaseWrapper, max_bytes: int) -> None:
+    """Set the bytes that the outbox may take, if there is one."""
+    if exists(connection) and not broken(connection):
+        query = "UPDATE pgobserve.outbox_state SET max_bytes = %s WHERE max_bytes <> %s"
+        with connection.cursor() as cursor:
+            cursor.execute(query, [max_bytes, max_bytes])
+
+
+def facts(connection: BaseDatabaseWrapper) -> Facts:
+    """Return how the outbox stands; there must be one."""
+    ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = _fetch(connection, _FACTS)
+    return Facts(
+        slot=slot,
+        is_full=is_full,
+        has_lost=has_lost,
+        rotated_at=rotated_at,
+        idle=idle,
+        size=size,
+        max_bytes=max_bytes,
+    )
+
+
+def rotate(connection: BaseDatabaseWrapper, retention: float) -> list[str]:
+    """
+    Take all steps of the rotation that are due now; must not run in a transaction.
+
+    Args:
+        connection: The database.
+        retention: Seconds that rows are kept at least, from when they could be seen.
+
+    Returns:
+        What was done, step by step; the last one says why there is nothing more to do.
+    """
+    steps: list[str] = []
+    while len(steps) < MAX_STEPS:
+        ((step,),) = _fetch(connection, "SELECT pgobserve.outbox_rotate(%s)", [retention])
+        steps.append(step)
+        if step not in GOES_ON:
+            break
+    return steps
+
+
+#: Steps after which another one may be due at once.
+GOES_ON: Final = ("emptied", "advanced", "quiet")
+
+#: A rotation is five steps at most: two slots quiet, one emptied, advanced, one quiet.
+MAX_STEPS: Final = 6
+
+
+def _execute(connection: BaseDatabaseWrapper, *statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _fetch(
+    connection: BaseDatabaseWrapper, query: str, parameters: list[Any] | None = None
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
