@@ -19,5 +19,8 @@ BEGIN
   END LOOP;
   DROP TABLE IF EXISTS pgobserve.outbox, pgobserve.outbox_0, pgobserve.outbox_1, pgobserve.outbox_2, pgobserve.outbox_state;
   DROP SEQUENCE IF EXISTS pgobserve.outbox_gate, pgobserve.outbox_lost;
+  IF {cursors_too} THEN
+    DROP TABLE IF EXISTS pgobserve.outbox_cursor;
+  END IF;
 END
 $pgobserve$

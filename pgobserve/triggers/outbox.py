@@ -70,17 +70,19 @@ def function_statements() -> Iterator[str]:
     yield render("outbox_rotate.v1", namespace=OUTBOX_NAMESPACE, rotation=OUTBOX_ROTATION_LOCK)
 
 
-def drop_statements(*, only_unused: bool = False) -> Iterator[str]:
+def drop_statements(*, only_unused: bool = False, repair: bool = False) -> Iterator[str]:
     """
     Yield the statement that removes the storage with all that is in it.
 
     Args:
         only_unused: Unless there is a trigger function of ours.
+        repair: Keep what the named readers have read until now, so that they learn of the gap.
     """
     functions = sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(map(sql.Literal, FUNCTIONS)))
     yield render(
         "outbox_drop.v1",
-        only_unused=sql.SQL("true" if only_unused else "false"),
+        only_unused=only_unused,
+        cursors_too=not repair,
         functions=functions,
     )
 

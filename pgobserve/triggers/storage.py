@@ -143,7 +143,7 @@ def repair_statements(connection: BaseDatabaseWrapper) -> Iterator[str]:
     columns = _columns(connection)
     if columns and _misshapen(columns):
         yield render("serialize.v1")
-        yield from outbox.drop_statements()
+        yield from outbox.drop_statements(repair=True)
 
 
 def create(connection: BaseDatabaseWrapper, *, max_bytes: int = outbox.MAX_BYTES) -> None:

@@ -52,6 +52,7 @@ def test_json(command: Command) -> None:
             "detail": "",
             "always": False,
             "parts": 0,
+            "transport": "notify",
             "sentence": "Changes of auth.User are observed.",
             "command": "",
         }

@@ -217,6 +217,6 @@ def test_table_of_states(install: Callable[..., Any], command: Command) -> None:
     _, out, _ = command("status")
 
     assert out == (
-        "MODEL         TABLE                STATE  FIRES\n"
-        "project.Item  public.project_item  ok     origin\n"
+        "MODEL         TABLE                STATE  FIRES   BY\n"
+        "project.Item  public.project_item  ok     origin  notify\n"
     )

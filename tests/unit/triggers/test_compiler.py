@@ -10,7 +10,7 @@ import pytest
 
 from pgobserve.triggers import compiler, registry
 from pgobserve.triggers.values import Relation
-from pgobserve.wire import TRIGGER_NAMES, Operation
+from pgobserve.wire import TRANSPORTS, TRIGGER_NAMES, Operation
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -51,15 +51,17 @@ def test_always() -> None:
 
 
 @pytest.mark.parametrize("operation", list(Operation))
-def test_names_are_qualified(operation: Operation) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_names_are_qualified(operation: Operation, transport: str) -> None:
     """No function, type or operator is left to the writer's search_path."""
-    body = compiler.body(_registration(shapes.PairKey, columns=("left",)), operation)
+    registration = _registration(shapes.PairKey, columns=("left",), transport=transport)
+    body = compiler.body(registration, operation)
     code = re.sub(r"--.*|'(?:[^']|'')*'", "", body)
     called = set(re.findall(r"([\w.]+)\(", code))
 
     assert all(
-        name.startswith("pg_catalog.")
-        for name in called - {"coalesce", "ROW", "AND", "p", "u"} - _keywords()
+        name.startswith(("pg_catalog.", "pgobserve."))
+        for name in called - {"coalesce", "GREATEST", "ROW", "AND", "p", "u"} - _keywords()
     )
     assert re.findall(r"::(?!pg_catalog\.)", code) == []
     assert (
@@ -158,11 +160,12 @@ def test_dollar_quotes() -> None:
 
 
 def test_uninstall() -> None:
-    """All triggers and functions are named, then the schema goes if it is empty."""
+    """All triggers and functions are named, then the outbox and the schema go if nobody uses them."""
     statements = list(compiler.uninstall_statements([TABLE], ["f"]))
 
     assert [s.split(" ON ")[0] for s in statements[1:5]] == [
         f'DROP TRIGGER IF EXISTS "{name}"' for name in TRIGGER_NAMES.values()
     ]
     assert statements[5] == 'DROP FUNCTION IF EXISTS pgobserve."f"() CASCADE'
-    assert "DROP SCHEMA IF EXISTS pgobserve RESTRICT" in statements[6]
+    assert "DROP TABLE IF EXISTS pgobserve.outbox" in statements[6]
+    assert "DROP SCHEMA IF EXISTS pgobserve RESTRICT" in statements[7]
