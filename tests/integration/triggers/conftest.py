@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from pgobserve.triggers import installer, names, registry
-from pgobserve.wire import CHANNEL
+from pgobserve.wire import CHANNEL, TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,10 +69,54 @@ class Ear:
         self.other.close()
 
 
+class OutboxEar(Ear):
+    """Hears what is committed, from the outbox; rows are shown as payloads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = self._snapshot()
+
+    def _snapshot(self) -> str:
+        row = self.other.execute("SELECT pg_current_snapshot()::text").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return (label, operation, transaction id, keys, old, new) of the rows until now, as text."""
+        if self.other.execute("SELECT to_regclass('pgobserve.outbox')").fetchone() == (None,):
+            return []
+        rows = self.other.execute(
+            "SELECT pg_current_snapshot()::text, label, op, xid::text, keys::text, old::text, new::text "
+            "FROM (VALUES (1)) one LEFT JOIN pgobserve.outbox "
+            "ON NOT pg_visible_in_snapshot(xid, %s::pg_snapshot) ORDER BY at, pgobserve.outbox.cmin::text::int",
+            [self.seen],
+        ).fetchall()
+        self.seen = rows[0][0]
+        return [row[1:] for row in rows if row[1] is not None]
+
+    def texts(self) -> list[str]:
+        """Return all rows until now as payloads with all their keys; of equal neighbours, one."""
+        texts = [
+            f'{{"v":1,"t":"{label}","o":"{op}","x":"{xid}","k":{keys or "null"}}}'
+            for label, op, xid, keys, *_ in self.rows()
+        ]
+        return [text for text, _ in itertools.groupby(texts)]
+
+
+#: For tests of what is told whatever the way: ``ear`` and ``install`` follow it.
+by_each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
+
+
 @pytest.fixture
-def ear(transactional_db: None) -> Iterator[Ear]:
-    """Listen on our channel."""
-    ear = Ear()
+def transport() -> str:
+    """How changes travel, unless a test says otherwise."""
+    return "notify"
+
+
+@pytest.fixture
+def ear(transactional_db: None, transport: str) -> Iterator[Ear]:
+    """Listen on our channel, or read the outbox."""
+    ear = OutboxEar() if transport == "outbox" else Ear()
     yield ear
     ear.close()
 
@@ -123,13 +168,14 @@ def make(clean: None) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def install(clean: None) -> Callable[..., list[Outcome]]:
+def install(clean: None, transport: str) -> Callable[..., list[Outcome]]:
     """Install the triggers of models."""
 
     def install(*models: type[Model], **options: Any) -> list[Outcome]:
         settings = {model._meta.label: options for model in models} if options else {}
         return [
-            installer.install(each, using="default") for each in registry.build(models, settings)
+            installer.install(each, using="default")
+            for each in registry.build(models, settings, transport=transport)
         ]
 
     return install

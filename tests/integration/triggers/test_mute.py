@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
 from pgobserve.mute import announce, muted
+from tests.integration.triggers.conftest import by_each_transport
 from tests.project.models import Item
 from tests.project.shapes import ItemProxy
 
@@ -26,6 +27,7 @@ def item(install: Callable[..., Any]) -> None:
     install(Item)
 
 
+@by_each_transport
 def test_muted(ear: Ear) -> None:
     """A muted block sends one marker per installed table, in its own transaction."""
     with muted():
@@ -40,6 +42,7 @@ def test_muted(ear: Ear) -> None:
     assert insert["o"] == "I"
 
 
+@by_each_transport
 def test_muted_names_tables(ear: Ear, install: Callable[..., Any]) -> None:
     """With models only their tables are marked; a proxy stands for its table."""
     install(Group)
@@ -50,6 +53,7 @@ def test_muted_names_tables(ear: Ear, install: Callable[..., Any]) -> None:
     assert ear.changes() == [MARK]
 
 
+@by_each_transport
 def test_exception_tells_nothing(ear: Ear) -> None:
     """A muted block that fails is rolled back, tells nothing, and leaves the triggers loud."""
     with pytest.raises(ZeroDivisionError), transaction.atomic(), muted():
@@ -59,6 +63,7 @@ def test_exception_tells_nothing(ear: Ear) -> None:
     assert ear.changes() == [("project.item", "I", [item.pk])]
 
 
+@by_each_transport
 def test_failure_within_a_transaction(ear: Ear) -> None:
     """So it is inside a transaction that goes on."""
     with transaction.atomic():
@@ -81,6 +86,7 @@ def test_nested(ear: Ear) -> None:
     assert ear.changes() == [MARK, ("project.item", "I", [item.pk])]
 
 
+@by_each_transport
 def test_announce(ear: Ear) -> None:
     """After a change that could tell nothing, ``announce`` tells to read again."""
     announce(Item)
@@ -89,6 +95,7 @@ def test_announce(ear: Ear) -> None:
     assert ear.changes() == [MARK, MARK]
 
 
+@by_each_transport
 def test_channel_of_the_installation(ear: Ear) -> None:
     """Markers go where the table's triggers send: the comment says which channel that is."""
     from pgobserve.triggers import installer, registry

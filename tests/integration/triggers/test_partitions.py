@@ -11,6 +11,7 @@ from django.test import override_settings
 from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, registry, state
 from pgobserve.triggers.state import State
+from tests.integration.triggers.conftest import by_each_transport
 from tests.project.shapes import Measurement
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def _state() -> tuple[State, str]:
     return status.state, status.detail
 
 
+@by_each_transport
 def test_writes_to_the_root(ear: Ear, run: Callable[..., Any]) -> None:
     """A statement on the root is told once, with the rows of all partitions."""
     run("INSERT INTO project_measurement VALUES (1, ''), (150, '')")
@@ -63,6 +65,7 @@ def test_writes_to_the_root(ear: Ear, run: Callable[..., Any]) -> None:
     ]
 
 
+@by_each_transport
 @pytest.mark.parametrize("part", ['"part Deep"', "part_high"])
 def test_writes_to_a_partition(ear: Ear, run: Callable[..., Any], part: str) -> None:
     """A statement on a partition of any level is told under the root's label."""
@@ -80,6 +83,7 @@ def test_writes_to_a_partition(ear: Ear, run: Callable[..., Any], part: str) -> 
     ]
 
 
+@by_each_transport
 def test_row_movement(ear: Ear, run: Callable[..., Any]) -> None:
     """A row that moves to another partition is one UPDATE with both keys."""
     run("INSERT INTO project_measurement VALUES (1, '')")
@@ -109,6 +113,7 @@ def test_partition_added_later(
     assert ear.changes() == [(LABEL, "I", [302])]
 
 
+@by_each_transport
 def test_detached_partition(
     ear: Ear, run: Callable[..., Any], command: Callable[..., tuple[int, str, str]]
 ) -> None:
@@ -132,6 +137,7 @@ def _told(command: Callable[..., tuple[int, str, str]]) -> str:
         return command("status")[1]
 
 
+@by_each_transport
 def test_always_reaches_the_partitions(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgobserve.wire import MAX_PAYLOAD_BYTES
+from tests.integration.triggers.conftest import by_each_transport
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -43,6 +44,7 @@ TEXTS = [
 UUIDS = [uuid.UUID(int=0), uuid.UUID("12345678-1234-5678-1234-567812345678")]
 
 
+@by_each_transport
 @pytest.mark.parametrize(
     ("model", "keys"),
     [
@@ -95,6 +97,7 @@ def test_key(
     assert read == [(label, operation, set(keys)) for operation in "IUD"]
 
 
+@by_each_transport
 def test_composite_key(ear: Ear, make: Callable[..., None], install: Callable[..., Any]) -> None:
     """A composite key is told as a list; a changed part makes it another key."""
     make(shapes.PairKey)
@@ -150,6 +153,7 @@ def ear_on_text(make: Callable[..., None], install: Callable[..., Any], ear: Ear
     return ear
 
 
+@by_each_transport
 def test_long_names_do_not_collide(
     ear: Ear, make: Callable[..., None], install: Callable[..., Any]
 ) -> None:
@@ -163,6 +167,7 @@ def test_long_names_do_not_collide(
     assert ear.changes() == [("project.longname", "I", [1]), ("project.longtwin", "I", [2])]
 
 
+@by_each_transport
 def test_another_schema(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """A table of another schema is found by the name that carries quotes already."""
     run("CREATE SCHEMA elsewhere CREATE TABLE thing (id bigint PRIMARY KEY, name text)")
@@ -176,6 +181,7 @@ def test_another_schema(ear: Ear, run: Callable[..., Any], install: Callable[...
     assert ear.changes() == [("project.elsewhere", "I", [1])]
 
 
+@by_each_transport
 def test_proxy(ear: Ear, install: Callable[..., Any]) -> None:
     """A proxy model's changes are told under the label of the model behind it."""
     install(shapes.ItemProxy)
@@ -185,6 +191,7 @@ def test_proxy(ear: Ear, install: Callable[..., Any]) -> None:
     assert ear.changes() == [("project.item", "I", [item.pk])]
 
 
+@by_each_transport
 def test_two_models_on_one_table(ear: Ear, install: Callable[..., Any]) -> None:
     """An unmanaged twin shares the triggers of the model that Django manages."""
     outcomes = install(shapes.ItemTwin, Item)
@@ -195,6 +202,7 @@ def test_two_models_on_one_table(ear: Ear, install: Callable[..., Any]) -> None:
     assert ear.changes() == [("project.item", "I", [item.pk])]
 
 
+@by_each_transport
 def test_multi_table_inheritance(
     ear: Ear, make: Callable[..., None], install: Callable[..., Any]
 ) -> None:
@@ -217,6 +225,7 @@ def test_multi_table_inheritance(
     ]
 
 
+@by_each_transport
 def test_many_to_many(ear: Ear, install: Callable[..., Any]) -> None:
     """An auto-created through table is a table like any other."""
     install(User.groups.through)
@@ -244,6 +253,7 @@ def raw(run: Callable[..., Any], clean: None) -> Iterator[Callable[[str], None]]
     run("DROP TABLE IF EXISTS project_raw CASCADE")
 
 
+@by_each_transport
 @pytest.mark.parametrize(
     ("kind", "before", "after"),
     [
@@ -282,6 +292,7 @@ def test_column_without_equality(
     assert ear.changes() == [("project.raw", "I", [1]), ("project.raw", "U", [1])]
 
 
+@by_each_transport
 def test_toasted_column(
     ear: Ear, run: Callable[..., Any], raw: Callable[[str], None], install: Callable[..., Any]
 ) -> None:
@@ -296,6 +307,7 @@ def test_toasted_column(
     assert ear.changes() == [("project.raw", "I", [1]), ("project.raw", "U", [1])]
 
 
+@by_each_transport
 def test_virtual_generated_column(
     ear: Ear, run: Callable[..., Any], raw: Callable[[str], None], install: Callable[..., Any]
 ) -> None:
@@ -312,6 +324,7 @@ def test_virtual_generated_column(
     assert ear.changes() == [("project.raw", "I", [1]), ("project.raw", "U", [1])]
 
 
+@by_each_transport
 def test_columns_named_like_ours(
     ear: Ear, run: Callable[..., Any], raw: Callable[[str], None], install: Callable[..., Any]
 ) -> None:
@@ -325,6 +338,7 @@ def test_columns_named_like_ours(
     assert [each[1:] for each in ear.changes()] == [("I", [1]), ("U", [1]), ("D", [1])]
 
 
+@by_each_transport
 def test_dropped_column(
     ear: Ear, run: Callable[..., Any], raw: Callable[[str], None], install: Callable[..., Any]
 ) -> None:

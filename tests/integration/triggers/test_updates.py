@@ -9,6 +9,7 @@ import pytest
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import compiler
 from pgobserve.wire import MAX_KEYS, MAX_PAYLOAD_BYTES
+from tests.integration.triggers.conftest import by_each_transport
 from tests.project.shapes import Place, Plain, Restaurant, TextKey, Wide
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def plain(make: Callable[..., None]) -> None:
     make(Plain)
 
 
+@by_each_transport
 def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """A changed key tells the old one and the new one."""
     install(Plain)
@@ -36,6 +38,7 @@ def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., An
     assert ear.changes() == [("project.plain", "U", [1, 7])]
 
 
+@by_each_transport
 def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """Rows that take each other's key are both told; so are shifted ones."""
     install(Plain)
@@ -53,6 +56,7 @@ def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., 
     assert ear.changes() == [("project.plain", "U", [1, 2]), ("project.plain", "U", [1, 2, 3, 4])]
 
 
+@by_each_transport
 def test_columns(
     ear: Ear, make: Callable[..., None], run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:
@@ -75,6 +79,7 @@ def test_columns(
     ]
 
 
+@by_each_transport
 def test_no_columns(ear: Ear, make: Callable[..., None], install: Callable[..., Any]) -> None:
     """With an empty ``columns`` only rows that come, go or change their key are told."""
     make(Wide)
@@ -122,6 +127,7 @@ def test_all_keys_are_told(
             assert sorted(key for each in changes for key in each["k"]) == told
 
 
+@by_each_transport
 def test_large_statement_that_changes_little(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:
@@ -200,6 +206,7 @@ def test_huge_keys_in_all(
     assert ear.changes() == [("project.textkey", "I", None)]
 
 
+@by_each_transport
 def test_columns_of_a_child(
     ear: Ear, make: Callable[..., None], install: Callable[..., Any]
 ) -> None:

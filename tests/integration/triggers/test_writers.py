@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from tests.integration.triggers.conftest import parameters
+from tests.integration.triggers.conftest import by_each_transport, parameters
 from tests.project.shapes import Child, Parent, Plain
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def _insert(writer: psycopg.Connection[Any], key: int, rank: int = 0) -> None:
     writer.execute("INSERT INTO project_plain (id, name, rank) VALUES (%s, '', %s)", [key, rank])
 
 
+@by_each_transport
 def test_insert(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """One INSERT is one payload with all its keys."""
     writer.execute("INSERT INTO project_plain (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
@@ -38,6 +39,7 @@ def test_insert(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert ear.changes() == [(PLAIN, "I", [1, 2])]
 
 
+@by_each_transport
 def test_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """An UPDATE names the rows that it changed."""
     for key in (1, 2, 3):
@@ -49,6 +51,7 @@ def test_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert ear.changes() == [(PLAIN, "U", [1, 3])]
 
 
+@by_each_transport
 def test_delete(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """A DELETE names the rows that are gone."""
     _insert(writer, 1)
@@ -60,6 +63,7 @@ def test_delete(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert ear.changes() == [(PLAIN, "D", [1, 2])]
 
 
+@by_each_transport
 def test_truncate(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """TRUNCATE tells to read the table again."""
     writer.execute("TRUNCATE project_plain")
@@ -67,6 +71,7 @@ def test_truncate(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert ear.changes() == [(PLAIN, "T", None)]
 
 
+@by_each_transport
 @pytest.mark.parametrize(
     "statement",
     [
@@ -98,6 +103,7 @@ def test_payload_names_the_transaction(ear: Ear, writer: psycopg.Connection[Any]
     assert ear.texts() == [f'{{"v":1,"t":"project.plain","o":"I","x":"{row[0]}","k":[1]}}']
 
 
+@by_each_transport
 def test_on_conflict_do_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """An upsert tells which rows it changed and which it made."""
     _insert(writer, 1)
@@ -111,6 +117,7 @@ def test_on_conflict_do_update(ear: Ear, writer: psycopg.Connection[Any]) -> Non
     assert sorted(ear.changes()) == [(PLAIN, "I", [2]), (PLAIN, "U", [1])]
 
 
+@by_each_transport
 def test_on_conflict_do_nothing(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Rows that an INSERT leaves alone are not told."""
     _insert(writer, 1)
@@ -122,6 +129,7 @@ def test_on_conflict_do_nothing(ear: Ear, writer: psycopg.Connection[Any]) -> No
     assert ear.texts() == []
 
 
+@by_each_transport
 def test_merge(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """MERGE tells each kind of action it took."""
     if writer.info.server_version < 150000:
@@ -140,6 +148,7 @@ def test_merge(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert sorted(ear.changes()) == [(PLAIN, "D", [2]), (PLAIN, "I", [4]), (PLAIN, "U", [1])]
 
 
+@by_each_transport
 def test_data_modifying_cte(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Each modifying part of a WITH is told."""
     _insert(writer, 1)
@@ -155,6 +164,7 @@ def test_data_modifying_cte(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     assert sorted(ear.changes()) == [(PLAIN, "D", [1]), (PLAIN, "I", [11]), (PLAIN, "U", [2])]
 
 
+@by_each_transport
 def test_copy(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """COPY is told as an INSERT."""
     with writer.cursor() as cursor, cursor.copy("COPY project_plain FROM STDIN") as copy:
@@ -177,6 +187,7 @@ def family(run: Callable[..., Any], install: Callable[..., Any]) -> Iterator[Non
     run("DROP TABLE project_child, project_parent")
 
 
+@by_each_transport
 @pytest.mark.usefixtures("family")
 def test_cascade(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """A cascade tells the rows of the other table, too."""
@@ -195,6 +206,7 @@ def test_cascade(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     ]
 
 
+@by_each_transport
 def test_django(ear: Ear) -> None:
     """Each way of Django's to write is told, those that send no signal included."""
     first = Plain.objects.create(name="a")
@@ -219,6 +231,7 @@ def test_django(ear: Ear) -> None:
     ]
 
 
+@by_each_transport
 def test_rolled_back(ear: Ear) -> None:
     """What is rolled back is silent, to a savepoint or altogether."""
     with transaction.atomic():
@@ -245,6 +258,7 @@ def test_many_writes_of_one_row_in_a_transaction(ear: Ear) -> None:
     assert ear.changes() == [(PLAIN, "U", [row.pk])]
 
 
+@by_each_transport
 def test_another_search_path(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """A writer's search_path, and what it finds there under our names, changes nothing."""
     with writer.transaction(force_rollback=False):
@@ -282,6 +296,7 @@ def stranger(run: Callable[..., Any], writer: psycopg.Connection[Any]) -> Iterat
     run("DROP ROLE stranger")
 
 
+@by_each_transport
 def test_role_with_rights_on_the_table_alone(
     ear: Ear, writer: psycopg.Connection[Any], stranger: str
 ) -> None:
@@ -301,6 +316,7 @@ def test_role_with_rights_on_the_table_alone(
     ]
 
 
+@by_each_transport
 def test_replication_is_silent_by_default(ear: Ear, writer: psycopg.Connection[Any]) -> None:
     """Under session_replication_role = replica ordinary triggers do not fire."""
     writer.execute("SET session_replication_role = replica")
@@ -309,6 +325,7 @@ def test_replication_is_silent_by_default(ear: Ear, writer: psycopg.Connection[A
     assert ear.texts() == []
 
 
+@by_each_transport
 def test_always(ear: Ear, writer: psycopg.Connection[Any], install: Callable[..., Any]) -> None:
     """Installed with ``always`` they fire there, too."""
     install(Plain, always=True)
@@ -321,6 +338,7 @@ def test_always(ear: Ear, writer: psycopg.Connection[Any], install: Callable[...
     assert [operation for _, operation, _ in ear.changes()] == ["I", "U", "D", "T"]
 
 
+@by_each_transport
 def test_own_triggers(ear: Ear, writer: psycopg.Connection[Any], run: Callable[..., Any]) -> None:
     """A table's own triggers, which change rows too, go on working and are told."""
     run(
