@@ -1,0 +1,213 @@
+"""The changes made so far in a transaction, for tests that never commit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+from pgobserve import conf
+from pgobserve.errors import ConfigurationError
+from pgobserve.triggers import catalog, compiler, installer, registry
+from pgobserve.wire import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+    from pgobserve.triggers.registry import Registration
+
+Action = Literal["create", "update", "delete", "truncate", "muted"]
+
+_ROWS = """
+SELECT o.label, o.op, o.keys::text, o.old::text, o.new::text
+  FROM pgobserve.outbox o
+ WHERE o.xid = pg_catalog.pg_current_xact_id_if_assigned() AND o.label = ANY(%s) AND o.at >= %s
+ ORDER BY o.at, o.cmin::text::bigint
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """
+    A change of one row, as the triggers saw it.
+
+    Attributes:
+        label: Label of the model, ``shop.order``.
+        action: What became of the row; of a whole table ``truncate``, or ``muted`` where changes
+            were made that nobody was to be told one by one.
+        key: Its primary key as JSON has it, a list if it is composite; None of a whole table.
+        old: The row before, by columns, as JSON has it; None if there was none.
+        new: The row after; None if there is none.
+    """
+
+    label: str
+    action: Action
+    key: Any
+    old: Mapping[str, Any] | None = None
+    new: Mapping[str, Any] | None = None
+
+    @property
+    def changed(self) -> set[str]:
+        """The columns that an update changed; empty for anything else."""
+        if self.old is None or self.new is None:
+            return set()
+        return {name for name, value in self.new.items() if self.old.get(name) != value}
+
+
+class Changes(Sequence[Captured]):
+    """The changes of a block, also while it is still running: each look looks again."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, labels: Iterable[str]) -> None:
+        self._connection = connection
+        self._labels = list(labels)
+        self._final: list[Captured] | None = None
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.clock_timestamp()")
+            (self._since,) = cursor.fetchone()
+
+    def _read(self) -> list[Captured]:
+        if self._final is not None:
+            return self._final
+        with self._connection.cursor() as cursor:
+            cursor.execute(_ROWS, [self._labels, self._since])
+            return [change for row in cursor.fetchall() for change in _changes(*row)]
+
+    def close(self) -> None:
+        """Read for the last time: the table will be gone."""
+        self._final = self._read()
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    @overload
+    def __getitem__(self, index: int) -> Captured: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Captured]: ...
+    def __getitem__(self, index: int | slice) -> Captured | list[Captured]:
+        return self._read()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._read() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+
+@contextlib.contextmanager
+def capture_changes(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> Iterator[Changes]:
+    """
+    Capture the changes of a block, whoever makes them, inside a transaction that may never commit.
+
+    For ``django.test.TestCase`` and pytest-django's ``db``, where nothing is ever told::
+
+        with capture_changes(Order) as changes:
+            pay(order)
+        assert [(c.action, c.changed) for c in changes] == [("update", {"state"})]
+
+    For the block the tables get triggers that write to the outbox, in the same transaction; after it
+    they have those again that they had. What is rolled back to a savepoint is not among the changes.
+
+    Args:
+        *models: Whose changes; none means every table of this database that has our triggers.
+        using: Alias of the database.
+
+    Raises:
+        ConfigurationError: No model is named, and no table has triggers.
+    """
+    connection = connections[using]
+    with transaction.atomic(using=using):
+        wanted = _registrations(connection, models)
+        with _installed(connection, wanted):
+            changes = Changes(connection, [each.label for each in wanted])
+            yield changes
+            changes.close()
+
+
+def _registrations(
+    connection: BaseDatabaseWrapper, models: tuple[type[Model], ...]
+) -> list[Registration]:
+    comments = [
+        each.comment
+        for on_table in catalog.triggers(connection).values()
+        for each in on_table.values()
+        if each.comment is not None
+    ]
+    named = models or tuple(registry.find(label) for label in {each.label for each in comments})
+    if not named:
+        raise ConfigurationError(
+            f"Nothing to capture in the database {connection.alias!r}: no table has triggers. Name "
+            "the models, capture_changes(Order), or install the triggers first."
+        )
+    given = conf.get().MODELS
+    options = given if isinstance(given, Mapping) else {}
+    return [
+        replace(each, transport="outbox", wake="poll") for each in registry.build(named, options)
+    ]
+
+
+@contextlib.contextmanager
+def _installed(connection: BaseDatabaseWrapper, wanted: list[Registration]) -> Iterator[None]:
+    before = catalog.triggers(connection)
+    for registration in wanted:
+        plan = installer.make_plan(connection, registration)
+        _run(connection, plan.statements)
+    yield
+    for registration in wanted:
+        _restore(connection, registration, before)
+
+
+def _restore(
+    connection: BaseDatabaseWrapper,
+    registration: Registration,
+    before: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """Give the table the triggers again that it had, or none."""
+    table = installer.target(connection, registration)
+    comment = next((e.comment for e in before.get(table.oid, {}).values() if e.comment), None)
+    if comment is None:
+        names = compiler.wanted(registration, table, always=False).values()
+        functions = [each.function for each in names]
+        _run(connection, compiler.uninstall_statements([table, *table.parts], functions))
+        return
+    had = replace(
+        registration,
+        columns=comment.columns,
+        transport=comment.transport,
+        channel=comment.channel,
+        wake=comment.wake,
+    )
+    _run(connection, compiler.install_statements(had, table, always=comment.always))
+
+
+def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _changes(
+    label: str, operation: str, keys: str | None, old: str | None, new: str | None
+) -> Iterator[Captured]:
+    if keys is None:
+        yield Captured(label, "truncate" if operation == Operation.TRUNCATE else "muted", None)
+        return
+    told = json.loads(keys)
+    none = [None] * len(told)
+    befores = none if old is None else json.loads(old)
+    afters = none if new is None else json.loads(new)
+    for key, before, after in zip(told, befores, afters, strict=True):
+        action: Action = "update"
+        if before is None:
+            action = "create"
+        elif after is None:
+            action = "delete"
+        yield Captured(label, action, key, before, after)
