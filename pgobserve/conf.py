@@ -82,6 +82,15 @@ def get() -> Settings:
     return Settings(**given)
 
 
+def transports() -> frozenset[str]:
+    """Return how changes travel in this project: by what ``TRANSPORT`` says, or ``MODELS``."""
+    settings = get()
+    if not isinstance(settings.MODELS, Mapping):
+        return frozenset([settings.TRANSPORT])
+    of_models = (each.get("transport") for each in settings.MODELS.values())
+    return frozenset([settings.TRANSPORT, *filter(None, of_models)])
+
+
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "PGOBSERVE":
         get.cache_clear()

@@ -104,7 +104,7 @@ async def listen(
 async def ask(
     connection: Connection,
     query: str | sql.Composed,
-    params: Sequence[Any] = (),
+    params: Sequence[Any] | Mapping[str, Any] = (),
     *,
     patience: float,
 ) -> psycopg.AsyncCursor[tuple[Any, ...]]:

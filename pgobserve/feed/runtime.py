@@ -18,20 +18,26 @@ from weakref import WeakKeyDictionary
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
+from pgobserve.feed.events import events_of
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.outbox import WAKE_UP
+from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions
 from pgobserve.feed.tables import model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgobserve.feed.change import Change
+    from pgobserve.feed.events import Event, Reset
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.loader import Found, Job
     from pgobserve.feed.mailbox import Watch
+    from pgobserve.feed.outbox import Entry
+    from pgobserve.feed.reader import Callback
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -58,6 +64,10 @@ class Options:
         load: Reads and renders rows; runs in a thread.
         threads: How many loads run at a time.
         linger: Seconds to go on without subscriptions.
+        outbox: Changes travel by the outbox, too; without it one is read all the same from the
+            first wake-up on.
+        listens: Changes, or wake-ups, travel by NOTIFY.
+        retention: Seconds that rows of the outbox are kept at least.
     """
 
     alias: str
@@ -66,22 +76,27 @@ class Options:
     load: Callable[[Sequence[Job]], Sequence[Found]]
     threads: int
     linger: float = LINGER
+    outbox: bool = False
+    listens: bool = True
+    retention: float = 3600.0
 
 
 class Feed:
-    """The listener, the hub and the loader of one database alias, and when they run."""
+    """What listens, reads and loads for one database alias, and when it runs."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.hub = Hub()
         self.listener: Listener | None = None
+        self.reader: Reader | None = None
         self.loader: Loader | None = None
+        self._followers = Followers()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._stop: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._installed: dict[str, float] = {}
+        self._installed: dict[tuple[str, bool], float] = {}
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """
@@ -96,16 +111,18 @@ class Feed:
             except Unreachable as error:
                 raise FeedUnavailable(f"The database can't be reached: {error}") from error
 
-    async def is_observed(self, tables: Sequence[str]) -> bool:
-        """Tell whether all the tables have their triggers."""
+    async def is_observed(self, tables: Sequence[str], *, outbox: bool = False) -> bool:
+        """Tell whether all the tables have their triggers, and they write to the outbox, too."""
         now = time.monotonic()
         unsure = [
-            t for t in tables if now - self._installed.get(t, -INSTALLED_TTL) >= INSTALLED_TTL
+            table
+            for table in tables
+            if now - self._installed.get((table, outbox), -INSTALLED_TTL) >= INSTALLED_TTL
         ]
         for table in unsure:
-            if not await self.call(lambda table=table: self._ask(table)):  # type: ignore[misc]
+            if not await self.call(lambda table=table: self._ask(table, outbox)):  # type: ignore[misc]
                 return False
-            self._installed[table] = now
+            self._installed[table, outbox] = now
         return True
 
     async def begin(self, watch: Watch, subject: Subject) -> None:
@@ -119,6 +136,48 @@ class Feed:
             await self._wait_until_live()
             self.hub.add(watch, subject)
             self._start().kick()  # it may have failed and been replaced meanwhile
+
+    async def follow(self, labels: Collection[str], callback: Callback) -> Follow:
+        """
+        Follow the events of tables whose changes go to the outbox.
+
+        What is visible when this is called may or may not be told; all that is not visible when it
+        has returned is. Each event is told at least once, and once unless this process is ended;
+        in commit order for each row; those of a transaction together.
+
+        Args:
+            labels: The labels of the tables' models, in lower case.
+            callback: Called in the event loop with events, and with resets where some may be
+                missing; must not block. The instances are shared with others who follow.
+
+        Returns:
+            The one who follows; until it is closed, the feed runs.
+
+        Raises:
+            FeedUnavailable: The outbox can't be read and could not in time.
+        """
+        follow = Follow(labels, callback, self._unfollow)
+        self._followers.add(follow)
+        try:
+            self._start()
+            assert self.reader is not None  # noqa: S101 (_start makes it)
+            self.reader.wake()
+            async with asyncio.timeout(PATIENCE):
+                await follow.begun.wait()
+        except TimeoutError as error:
+            follow.close()
+            reason = self.reader.state.error if self.reader else None
+            raise FeedUnavailable(
+                f"Events can't be followed now: {reason or 'there is no outbox yet'}"
+            ) from error
+        except BaseException:
+            follow.close()
+            raise
+        return follow
+
+    def _unfollow(self, follow: Follow) -> None:
+        self._followers.discard(follow)
+        self._rest()
 
     def end(self, watch: Watch) -> None:
         """End a subscription; an unknown one is no error."""
@@ -151,24 +210,54 @@ class Feed:
             return self.loader
         options = self.options
         self.loader = loader = Loader(options.alias, self.hub, options.load, options.threads)
-        self.listener = Listener(
-            options.parameters, options.channel, self._on_change, self._on_live
+        self.reader = self._make_reader(loader)
+        self.listener = (
+            Listener(options.parameters, options.channel, self._on_change, self._on_live)
+            if options.listens
+            else None
         )
         self._task = asyncio.create_task(
-            self._run(self.listener, loader), name=f"pgobserve-feed-{options.alias}"
+            self._run(self.listener, self.reader, loader), name=f"pgobserve-feed-{options.alias}"
         )
         self._task.add_done_callback(lambda task: self._ended(task, loader))
         return loader
 
-    async def _run(self, listener: Listener, loader: Loader) -> None:
+    def _make_reader(self, loader: Loader) -> Reader:
+        options = self.options
+
+        async def build(
+            entries: Sequence[Entry], labels: Collection[str]
+        ) -> Sequence[Event | Reset]:
+            try:
+                return await loader.call(
+                    lambda: events_of(entries, labels, connections[options.alias])
+                )
+            except Unreachable as error:
+                raise FeedUnavailable(str(error)) from error
+
+        wanted = ReaderOptions(
+            parameters=options.parameters,
+            on_change=self._on_change,
+            on_gap=self._on_gap,
+            build=build,
+            poll=not options.listens,
+            retention=options.retention,
+        )
+        return Reader(wanted, self._followers)
+
+    async def _run(self, listener: Listener | None, reader: Reader, loader: Loader) -> None:
+        options = self.options
+        at_once = options.outbox or len(self._followers) > 0
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(listener.run(), name="pgobserve-listener")
+                if listener is not None:
+                    group.create_task(listener.run(), name="pgobserve-listener")
+                group.create_task(reader.run(at_once=at_once), name="pgobserve-reader")
                 group.create_task(loader.run(), name="pgobserve-loader")
         except Exception:
             # Nothing in it may raise; if something does all the same, it must not end in silence.
-            logger.exception("The feed of database %r failed; it starts again.", self.options.alias)
-            if len(self.hub) and self._task is asyncio.current_task():
+            logger.exception("The feed of database %r failed; it starts again.", options.alias)
+            if self._wanted and self._task is asyncio.current_task():
                 self._again = asyncio.get_running_loop().call_later(1.0, self._start)
 
     def _ended(self, task: asyncio.Task[None], loader: Loader) -> None:
@@ -178,7 +267,13 @@ class Feed:
             self._task = None
         if self.loader is loader:
             # They know the event loop, which must not be kept by what is known of it.
-            self.loader = self.listener = None
+            self.loader = self.reader = self.listener = None
+            if not self._followers:
+                self._followers.cursor = None
+
+    @property
+    def _wanted(self) -> bool:
+        return len(self.hub) > 0 or len(self._followers) > 0
 
     def _end_task(self) -> None:
         task, self._task = self._task, None
@@ -193,32 +288,37 @@ class Feed:
         self._stop = self._again = None
 
     def _rest(self) -> None:
-        if self._users or len(self.hub) or self._task is None or self._stop is not None:
+        if self._users or self._wanted or self._task is None or self._stop is not None:
             return
         loop = asyncio.get_running_loop()
         self._stop = loop.call_later(self.options.linger, self._stop_now)
 
     def _stop_now(self) -> None:
         self._stop = None
-        if not self._users and not len(self.hub):
+        if not self._users and not self._wanted:
             self._end_task()
 
     async def _wait_until_live(self) -> None:
-        listener = self.listener
-        if listener is None or listener.live.is_set():
-            return
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await listener.live.wait()
-        except TimeoutError as error:
-            raise FeedUnavailable(
-                f"Changes can't be followed now: {listener.state.error or 'no connection yet'}"
-            ) from error
+        reader = self.reader if self.options.outbox else None
+        for each in (self.listener, reader):
+            if each is None or each.live.is_set():
+                continue
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await each.live.wait()
+            except TimeoutError as error:
+                raise FeedUnavailable(
+                    f"Changes can't be followed now: {each.state.error or 'no connection yet'}"
+                ) from error
 
-    def _ask(self, table: str) -> bool:
-        return is_observed(table, connections[self.options.alias])
+    def _ask(self, table: str, outbox: bool) -> bool:
+        return is_observed(table, connections[self.options.alias], outbox=outbox)
 
     def _on_change(self, change: Change) -> None:
+        if change.label == WAKE_UP:
+            if self.reader is not None:
+                self.reader.wake()
+            return
         model = model_of(change.label)
         if model is None:
             self._ignore(f"it speaks of {change.label[:80]!r}, which is no model here")
@@ -249,6 +349,12 @@ class Feed:
     def _on_live(self, gap: bool) -> None:
         self._installed.clear()
         # A first listener has no gap, but its feed has one if it failed or was closed before.
+        self._on_gap()
+        if self.reader is not None and self.reader.state.live:
+            # Wake-ups may have been missed, too.
+            self.reader.wake()
+
+    def _on_gap(self) -> None:
         self.hub.publish_gap()
         if self.loader is not None:
             self.loader.kick()

@@ -54,5 +54,9 @@ class Snapshot:
         """Tell whether what the transaction wrote is visible here."""
         return xid < self.xmin or (xid < self.xmax and xid not in self.in_progress)
 
+    def covers(self, other: Snapshot) -> bool:
+        """Tell whether all that the other one sees is visible here."""
+        return self.xmax >= other.xmax and not any(map(other.sees, self.in_progress))
+
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, sorted(self.in_progress)))}"

@@ -54,6 +54,7 @@ MEASURED: Final = 64
 def storage_statements(max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """Yield the statements that make the storage if there is none, and its functions as they are now."""
     yield render("outbox_storage.v1", max_bytes=max_bytes)
+    yield render("outbox_cursors.v1")
     yield from function_statements()
     yield render("outbox_privileges.v1")
 

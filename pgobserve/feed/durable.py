@@ -1,0 +1,279 @@
+"""
+Events for a worker, one after the other, from a place that outlives the worker.
+
+One connection does it all: it waits for the wake-up, reads, keeps the cursor, and holds the lock
+that says whose the cursor is. If it is lost, so is the lock, and what was handled since the cursor
+was kept last is handled again, here or by another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from django.db import connections
+from psycopg import sql
+
+from pgobserve.errors import FeedUnavailable, TriggerError
+from pgobserve.feed import outbox
+from pgobserve.feed.backoff import backoff
+from pgobserve.feed.connection import Connection, abort, ask, connect
+from pgobserve.feed.cursor import Cursor, Place
+from pgobserve.feed.events import Event, Reset, events_of
+from pgobserve.feed.hub import Hub
+from pgobserve.feed.installed import is_observed
+from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.pace import Pace, Rotation
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.wire import OUTBOX_WAKE_UP
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+
+    from pgobserve.feed.outbox import Page
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the server has for one page.
+PATIENCE: Final = 30.0
+
+#: Seconds between two attempts to get the lock of a cursor. Waiting inside the server would keep a
+#: snapshot, and with it everything that vacuum could remove.
+LOCK_EVERY: Final = 1.0
+
+#: Seconds after which the cursor is kept in the middle of a page, and while nothing comes.
+KEEP_EVERY: Final = 1.0
+KEEP_IDLE: Final = 30.0
+
+LOCK: Final = """
+SELECT pg_catalog.pg_try_advisory_lock(
+  pg_catalog.hashtextextended('pgobserve.outbox_cursor ' || %s, 0))
+"""
+LOAD: Final = """
+SELECT seen::text, until::text, after_at, after_xid FROM pgobserve.outbox_cursor WHERE name = %s
+"""
+KEEP: Final = """
+INSERT INTO pgobserve.outbox_cursor AS c (name, seen, until, after_at, after_xid, moved_at)
+VALUES (%s, %s::pg_snapshot, %s::pg_snapshot, %s, %s, pg_catalog.clock_timestamp())
+ON CONFLICT (name) DO UPDATE
+   SET seen = excluded.seen, until = excluded.until, after_at = excluded.after_at,
+       after_xid = excluded.after_xid, moved_at = excluded.moved_at
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """
+    What a stream of events needs to know.
+
+    Attributes:
+        alias: The database alias.
+        parameters: Returns the connection's parameters, as psycopg keywords.
+        tables: Of which tables; their names by label.
+        channel: The NOTIFY channel.
+        name: Of the cursor; None for one that begins now and is not kept.
+        poll: Nobody notifies: look again and again.
+        retention: Seconds that rows are kept at least.
+    """
+
+    alias: str
+    parameters: Callable[[], Mapping[str, Any]]
+    tables: Mapping[str, str]
+    channel: str
+    name: str | None = None
+    poll: bool = False
+    retention: float = 3600.0
+
+
+async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
+    """
+    Yield events for ever; the next one is asked for when the one before is handled.
+
+    Raises:
+        TriggerError: At the beginning: a table does not write to the outbox.
+    """
+    loader = Loader(options.alias, Hub(), lambda jobs: [], 1)
+    try:
+        await _check(options, loader)
+        session = _Stream(options, loader)
+        delays = backoff()
+        while True:
+            began = time.monotonic()
+            try:
+                async with aclosing(session.run()) as events:
+                    async for event in events:
+                        yield event
+            except (psycopg.Error, OSError, FeedUnavailable, Unreachable) as error:
+                logger.warning("The outbox can't be read: %s. It is tried again.", error)
+            if time.monotonic() - began > 1:
+                delays = backoff()
+            await asyncio.sleep(next(delays))
+    finally:
+        loader.stop()
+
+
+async def _check(options: StreamOptions, loader: Loader) -> None:
+    connection = options.alias
+    for label, table in options.tables.items():
+        try:
+            observed = await loader.call(
+                lambda table=table: is_observed(table, connections[connection], outbox=True)  # type: ignore[misc]
+            )
+        except Unreachable as error:
+            # It may be there in a moment; the stream waits for it.
+            logger.warning("Whether %s is observed can't be found out: %s", label, error)
+            return
+        if not observed:
+            raise TriggerError(
+                f"Changes of {label} are not written to the outbox. Set its transport in "
+                f"PGOBSERVE['MODELS'], {{'{label}': {{'transport': 'outbox'}}}}, and run manage.py "
+                f"pgobserve install {label}"
+            )
+
+
+class _Stream:
+    """One worker's way through the outbox, over as many connections as it takes."""
+
+    def __init__(self, options: StreamOptions, loader: Loader) -> None:
+        self._options = options
+        self._loader = loader
+        self._limit = outbox.LIMIT
+        self._rotation = Rotation(options.retention)
+        self._cursor: Cursor | None = None
+        self._kept = 0.0
+
+    async def run(self) -> AsyncGenerator[Event | Reset, None]:
+        """Yield events until the connection is lost."""
+        connection = await connect(self._options.parameters(), PATIENCE)
+        try:
+            await self._prepare(connection)
+            pace = Pace(poll=self._options.poll)
+            while True:
+                page = await self._read(connection)
+                pace.note(len(page.entries), full=page.facts.full)
+                async with aclosing(self._handle(connection, page)) as events:
+                    async for event in events:
+                        yield event
+                await self._rotation.turn(connection)
+                if not page.more:
+                    await self._rest(connection, pace.delay)
+        finally:
+            abort(connection)
+            await connection.close()
+
+    async def _prepare(self, connection: Connection) -> None:
+        if not self._options.poll:
+            statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
+            await ask(connection, statement, patience=PATIENCE)
+        # What is lost of the cursor in a crash is handled again. Its commits need not wait.
+        await ask(connection, "SET synchronous_commit = off", patience=PATIENCE)
+        name = self._options.name
+        if name is not None:
+            await _lock(connection, name)
+            self._cursor = await _load(connection, name)
+        if self._cursor is None:
+            row = await (await ask(connection, outbox.FACTS, patience=PATIENCE)).fetchone()
+            assert row is not None  # noqa: S101 (sequences and the state have one row)
+            await self._keep(connection, Cursor(outbox.facts(row).now))
+
+    async def _read(self, connection: Connection) -> Page:
+        cursor, labels = self._cursor, self._options.tables
+        assert cursor is not None  # noqa: S101 (_prepare sets it)
+        wanted = outbox.parameters(cursor, limit=self._limit, images=labels, labels=labels)
+        answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
+        page = outbox.page(await answer.fetchall(), cursor, self._limit)
+        self._limit = outbox.next_limit(self._limit, page)
+        return page
+
+    async def _handle(
+        self, connection: Connection, page: Page
+    ) -> AsyncGenerator[Event | Reset, None]:
+        handled: Cursor | None = None
+        try:
+            for event, place in await self._events(page):
+                yield event
+                handled = place or handled
+                if place is not None and time.monotonic() - self._kept > KEEP_EVERY:
+                    await self._keep(connection, place)
+        except GeneratorExit:
+            # The loop was left. Whether its last event was handled nobody knows.
+            if handled is not None:
+                await self._keep(connection, handled)
+            raise
+        if page.entries or page.why or time.monotonic() - self._kept > self._idle:
+            await self._keep(connection, page.cursor)
+        self._cursor = page.cursor
+
+    async def _events(self, page: Page) -> Sequence[tuple[Event | Reset, Cursor | None]]:
+        """Return events, each with the cursor of one who has handled it, after a transaction."""
+        if page.why is not None:
+            return [(Reset(None, page.why), None)]
+        if not page.entries:
+            return []
+        labels, alias = self._options.tables, self._options.alias
+        events = await self._loader.call(
+            lambda: events_of(page.entries, labels.keys(), connections[alias])
+        )
+        ends = {entry.xid: entry.last for entry in page.entries}
+        follows = [*(event.xid for event in events[1:]), None]
+        until = page.cursor.place.until if page.cursor.place else page.cursor.seen
+        seen = page.before.seen
+        return [
+            (
+                event,
+                None
+                if event.xid == following or event.xid is None
+                else Cursor(seen, Place(until, ends[event.xid], event.xid)),
+            )
+            for event, following in zip(events, follows, strict=True)
+        ]
+
+    @property
+    def _idle(self) -> float:
+        return min(KEEP_IDLE, self._options.retention / 8)
+
+    async def _keep(self, connection: Connection, cursor: Cursor) -> None:
+        self._cursor, self._kept = cursor, time.monotonic()
+        if self._options.name is None:
+            return
+        place = cursor.place
+        after = (str(place.until), place.at, place.xid) if place else (None, None, None)
+        await ask(
+            connection, KEEP, [self._options.name, str(cursor.seen), *after], patience=PATIENCE
+        )
+
+    async def _rest(self, connection: Connection, delay: float) -> None:
+        if self._options.poll:
+            await asyncio.sleep(delay)
+            return
+        deadline = time.monotonic() + delay
+        woken = False
+        # Others' notifications come on the channel, too.
+        while not woken and (left := deadline - time.monotonic()) > 0:
+            async for notification in connection.notifies(timeout=left, stop_after=1):
+                woken = woken or notification.payload == OUTBOX_WAKE_UP
+
+
+async def _lock(connection: Connection, name: str) -> None:
+    waiting = False
+    while True:
+        row = await (await ask(connection, LOCK, [name], patience=PATIENCE)).fetchone()
+        if row is not None and row[0]:
+            return
+        if not waiting:
+            logger.info("Another process has the cursor %r; this one waits for it.", name)
+            waiting = True
+        await asyncio.sleep(LOCK_EVERY)
+
+
+async def _load(connection: Connection, name: str) -> Cursor | None:
+    row = await (await ask(connection, LOAD, [name], patience=PATIENCE)).fetchone()
+    if row is None:
+        return None
+    place = None if row[1] is None else Place(Snapshot.parse(row[1]), row[2], row[3])
+    return Cursor(Snapshot.parse(row[0]), place)

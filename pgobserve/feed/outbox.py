@@ -1,0 +1,215 @@
+"""
+One read of the outbox: the query, and what its answer means.
+
+One statement is one snapshot. Whatever is visible in it and was not in the cursor is new, in
+whichever order transactions began and ended.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from pgobserve.feed.cursor import Cursor, Facts, advance, broken
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.wire import OUTBOX_WAKE_UP, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from pgobserve.feed.cursor import Why
+
+#: The label in a wake-up.
+WAKE_UP: Final[str] = json.loads(OUTBOX_WAKE_UP)["t"]
+
+#: Rows of one page, at first; it follows how large they are.
+LIMIT: Final = 500
+MOST: Final = 20_000
+
+#: Characters of row images and keys that a page should have.
+PAGE_SIZE: Final = 8_000_000
+
+#: A statement about time and space: ids from ``xmin`` on come from an index, and the upper bound
+#: lets the planner, which has no statistics of tables that are only ever truncated, suppose that
+#: they are few. A row may have several parts, and a transaction several rows: a page ends with a
+#: transaction. Transactions come in the order of their last write. For one row that is the order of
+#: the commits: whoever writes a row that another transaction has written, writes after its commit.
+QUERY: Final = """
+SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
+       r.xid::text::bigint, r.label, r.op, r.at, r.last, r.keys, r.old, r.new
+  FROM pgobserve.outbox_state s
+ CROSS JOIN pgobserve.outbox_lost l
+ CROSS JOIN pgobserve.outbox_gate g
+  LEFT JOIN (
+    SELECT t.xid, t.label, t.op, t.at, t.last, t.command, t.keys::text AS keys,
+           CASE WHEN t.label = ANY (%(images)s::text[]) THEN t.old::text END AS old,
+           CASE WHEN t.label = ANY (%(images)s::text[]) THEN t.new::text END AS new
+      FROM (
+        SELECT o.xid, o.label, o.op, o.at, o.keys, o.old, o.new, o.cmin::text::bigint AS command,
+               (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid)) * 1000000)::bigint AS last
+          FROM pgobserve.outbox o
+         WHERE o.xid >= pg_catalog.pg_snapshot_xmin(%(seen)s::pg_snapshot)
+           AND o.xid < pg_catalog.pg_snapshot_xmax(
+                 coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
+           AND NOT pg_catalog.pg_visible_in_snapshot(o.xid, %(seen)s::pg_snapshot)
+           AND pg_catalog.pg_visible_in_snapshot(
+                 o.xid, coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
+           AND (%(labels)s::text[] IS NULL OR o.label = ANY (%(labels)s::text[]))
+           AND (%(since)s::timestamptz IS NULL OR o.at >= %(since)s::timestamptz)
+      ) t
+     WHERE %(after_xid)s::bigint IS NULL
+        OR (t.last, t.xid::text::bigint) > (%(after_at)s::bigint, %(after_xid)s::bigint)
+     ORDER BY t.last, t.xid
+     FETCH FIRST %(limit)s ROWS WITH TIES
+  ) r ON true
+ ORDER BY r.last, r.xid, r.command
+"""
+
+#: Where a reader begins that has seen nothing yet.
+FACTS: Final = """
+SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2
+  FROM pgobserve.outbox_state s
+ CROSS JOIN pgobserve.outbox_lost l
+ CROSS JOIN pgobserve.outbox_gate g
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    A row of the outbox: what one statement did, or a part of it.
+
+    Attributes:
+        xid: The transaction.
+        label: The model, ``app.model`` in lower case.
+        operation: What the statement was.
+        at: When it ended.
+        keys: JSON of an array, or None: the whole table.
+        old: JSON of an array of rows as they were, or None.
+        new: And as they are.
+        last: When the transaction wrote last, in microseconds.
+    """
+
+    xid: int
+    label: str
+    operation: Operation
+    at: datetime
+    keys: str | None
+    old: str | None
+    new: str | None
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """
+    What a read found.
+
+    Attributes:
+        facts: What it says besides rows.
+        why: Changes may be missing, and this is why; then there are no entries.
+        entries: In commit order for each row; those of a transaction follow each other.
+        before: Where the reader stood.
+        cursor: Where it stands when it has handled them.
+        more: There is more already.
+        size: Characters that were read.
+    """
+
+    facts: Facts
+    why: Why | None
+    entries: tuple[Entry, ...]
+    before: Cursor
+    cursor: Cursor
+    more: bool
+    size: int
+
+
+def parameters(
+    cursor: Cursor,
+    *,
+    limit: int = LIMIT,
+    images: Collection[str] = (),
+    labels: Collection[str] | None = None,
+    since: datetime | None = None,
+) -> dict[str, Any]:
+    """
+    Return what :data:`QUERY` is run with.
+
+    Args:
+        cursor: Where the reader stands.
+        limit: Rows after which a page ends, with a whole transaction.
+        images: Labels of which row images are wanted, too.
+        labels: Labels that are wanted; None means all.
+        since: Leave out what was written before.
+    """
+    place = cursor.place
+    return {
+        "seen": str(cursor.seen),
+        "until": str(place.until) if place else None,
+        "after_at": place.at if place else None,
+        "after_xid": place.xid if place else None,
+        "images": sorted(images),
+        "labels": None if labels is None else sorted(labels),
+        "since": since,
+        "limit": limit,
+    }
+
+
+def facts(row: Sequence[Any]) -> Facts:
+    """Return what the first columns of an answer say."""
+    return Facts(Snapshot.parse(row[0]), Snapshot.parse(row[1]), int(row[2]), bool(row[3]))
+
+
+def page(rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int) -> Page:
+    """Return what an answer to :data:`QUERY` means for a reader that stands at a cursor."""
+    known = facts(rows[0])
+    why = broken(cursor, known)
+    if why is not None:
+        return Page(known, why, (), cursor, Cursor(known.now), more=False, size=0)
+    found = [row for row in rows if row[4] is not None]
+    entries = tuple(
+        Entry(row[4], row[5], Operation(row[6]), row[7], row[9], row[10], row[11], row[8])
+        for row in found
+    )
+    last = (found[-1][8], found[-1][4]) if len(found) >= limit else None
+    after = advance(cursor, known, last)
+    size = sum(len(text) for row in found for text in row[9:12] if text is not None)
+    more = after.place is not None
+    return Page(known, None, entries, cursor, after, more=more, size=size)
+
+
+def next_limit(limit: int, read: Page) -> int:
+    """Return how many rows the next page may have, after one that may have been too large."""
+    if read.size > 2 * PAGE_SIZE:
+        return max(1, limit // 4)
+    if read.more and read.size < PAGE_SIZE // 4:
+        return min(MOST, limit * 4)
+    return limit
+
+
+def keys(text: str) -> tuple[Any, ...]:
+    """Return the keys of an entry as JSON has them."""
+    return tuple(json.loads(text, parse_float=Decimal))
+
+
+_decoder = json.JSONDecoder(parse_float=Decimal)
+
+
+def elements(text: str) -> Iterable[tuple[str, Any]]:
+    """Yield each element of a JSON array: its text as it was written, and its value."""
+    position = _skip(text, 0) + 1
+    while text[position := _skip(text, position)] != "]":
+        value, end = _decoder.raw_decode(text, position)
+        yield text[position:end], value
+        position = _skip(text, end)
+        if text[position] == ",":
+            position += 1
+
+
+def _skip(text: str, position: int) -> int:
+    while text[position] in " \t\n\r":
+        position += 1
+    return position

@@ -1,0 +1,330 @@
+"""
+Reads the outbox for a process: changes for the hub, events for those who follow them.
+
+A NOTIFY only says that there may be something. What there is says the cursor, which outlives any
+connection: after an interruption the reader goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from pgobserve.errors import FeedUnavailable
+from pgobserve.feed import outbox
+from pgobserve.feed.backoff import backoff
+from pgobserve.feed.change import Change
+from pgobserve.feed.connection import Connection, abort, ask, connect
+from pgobserve.feed.cursor import Cursor, Why
+from pgobserve.feed.events import Reset
+from pgobserve.feed.pace import Pace, Rotation
+from pgobserve.wire import MAX_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+
+    from pgobserve.feed.events import Event
+    from pgobserve.feed.outbox import Entry, Page
+    from pgobserve.feed.snapshot import Snapshot
+
+    Callback = Callable[[Sequence[Event | Reset]], None]
+    Builder = Callable[[Sequence[Entry], Collection[str]], Awaitable[Sequence[Event | Reset]]]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the server has for one page.
+PATIENCE: Final = 30.0
+
+
+class Follow:
+    """
+    One who follows the events of some tables.
+
+    Attributes:
+        labels: The tables' labels.
+        since: The snapshot that it begins at: what is visible in it is never told.
+        begun: Set when it has begun.
+        closed: It has ended.
+    """
+
+    __slots__ = ("begun", "callback", "closed", "labels", "on_close", "since")
+
+    def __init__(
+        self, labels: Collection[str], callback: Callback, on_close: Callable[[Follow], None]
+    ) -> None:
+        self.labels = frozenset(labels)
+        self.callback = callback
+        self.on_close = on_close
+        self.since: Snapshot | None = None
+        self.begun = asyncio.Event()
+        self.closed = False
+
+    def close(self) -> None:
+        """End it; nothing is told any more."""
+        if not self.closed:
+            self.closed = True
+            self.on_close(self)
+
+
+class Followers:
+    """
+    Who follows, and where the reader is; they outlive a reader that fails.
+
+    Attributes:
+        cursor: What has been handed to all of them; None before the first read.
+    """
+
+    def __init__(self) -> None:
+        self.cursor: Cursor | None = None
+        self._follows: dict[Follow, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._follows)
+
+    def add(self, follow: Follow) -> None:
+        """Let one begin."""
+        self._follows[follow] = None
+
+    def discard(self, follow: Follow) -> None:
+        """Let one end."""
+        self._follows.pop(follow, None)
+
+    def begin(self) -> None:
+        """Let those begin who have not: with what the next read finds."""
+        # In the middle of many pages others may have been told a part of what is visible then.
+        if self.cursor is not None and self.cursor.place is None:
+            for each in self._follows:
+                if each.since is None:
+                    each.since = self.cursor.seen
+                    each.begun.set()
+
+    @property
+    def begun(self) -> list[Follow]:
+        """Those who have begun."""
+        return [each for each in self._follows if each.since is not None]
+
+    def tell(self, follows: Sequence[Follow], events: Sequence[Event | Reset]) -> None:
+        """Hand events to those whom they concern; one who raises does not hold up the others."""
+        for each in follows:
+            concerned = [e for e in events if e.label is None or e.label in each.labels]
+            if concerned and not each.closed:
+                try:
+                    each.callback(concerned)
+                except Exception:
+                    logger.exception("What follows %s failed.", ", ".join(sorted(each.labels)))
+
+
+@dataclass(slots=True)
+class ReaderState:
+    """
+    What is known of a reader of the outbox.
+
+    Attributes:
+        live: It can read.
+        since: When it became what it is, in seconds since the epoch.
+        reads: Queries so far.
+        entries: Rows of the outbox so far; one for each statement, or more for large ones.
+        resets: How often changes may have been missed, so that everything was read again.
+        error: Why it is not live.
+    """
+
+    live: bool = False
+    since: float = field(default_factory=time.time)
+    reads: int = 0
+    entries: int = 0
+    resets: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderOptions:
+    """
+    What a reader needs to know.
+
+    Attributes:
+        parameters: Returns the connection's parameters, as psycopg keywords.
+        on_change: Called with each change; must not block.
+        on_gap: Called when changes may have been missed.
+        build: Makes events of entries.
+        poll: Nobody notifies: look again and again.
+        retention: Seconds that rows are kept at least.
+    """
+
+    parameters: Callable[[], Mapping[str, Any]]
+    on_change: Callable[[Change], None]
+    on_gap: Callable[[], None]
+    build: Builder
+    poll: bool = False
+    retention: float = 3600.0
+
+
+class Reader:
+    """
+    Reads the outbox, for ever.
+
+    Args:
+        options: What it needs to know.
+        followers: Who wants events, and where it goes on.
+
+    Attributes:
+        live: Set while it can read, and while there is no outbox to read.
+    """
+
+    def __init__(self, options: ReaderOptions, followers: Followers) -> None:
+        self.state = ReaderState()
+        self.live = asyncio.Event()
+        self._options = options
+        self._followers = followers
+        self._woken = asyncio.Event()
+        self._pace = Pace(poll=options.poll)
+        self._rotation = Rotation(options.retention)
+        self._limit = outbox.LIMIT
+
+    def wake(self) -> None:
+        """Say that there may be something to read."""
+        self._woken.set()
+
+    async def run(self, *, at_once: bool = True) -> None:
+        """
+        Connect, read, and on any interruption go on; ends only by cancellation.
+
+        Args:
+            at_once: Whether to begin before the first wake-up.
+        """
+        if not at_once:
+            self.live.set()
+            await self._woken.wait()
+            self.live.clear()
+        delays = backoff()
+        while True:
+            began = time.monotonic()
+            try:
+                await self._read_until_lost()
+            except (psycopg.Error, OSError, FeedUnavailable) as error:
+                self._lost(error)
+            if time.monotonic() - began > 1:
+                delays = backoff()
+            await asyncio.sleep(next(delays))
+
+    async def _read_until_lost(self) -> None:
+        connection = await connect(self._options.parameters(), PATIENCE)
+        try:
+            while True:
+                self._woken.clear()
+                more = await self._step(connection)
+                self._is_live()
+                await self._rotation.turn(connection)
+                if not more:
+                    await self._rest()
+        finally:
+            self.live.clear()
+            abort(connection)
+            await connection.close()
+
+    async def _step(self, connection: Connection) -> bool:
+        """Read once; return whether there is more."""
+        try:
+            if self._followers.cursor is None:
+                await self._begin(connection)
+            self._followers.begin()
+            return await self._read(connection)
+        except psycopg.errors.UndefinedTable:
+            # Nothing has the outbox as its transport yet, or any more.
+            self._pace.note(0, full=True)
+            return False
+
+    async def _begin(self, connection: Connection) -> None:
+        answer = await ask(connection, outbox.FACTS, patience=PATIENCE)
+        row = await answer.fetchone()
+        assert row is not None  # noqa: S101 (sequences and the state have one row)
+        self._followers.cursor = Cursor(outbox.facts(row).now)
+        # What was written before may have been missed by those who watch already.
+        self._options.on_gap()
+
+    async def _read(self, connection: Connection) -> bool:
+        cursor, follows = self._followers.cursor, self._followers.begun
+        assert cursor is not None  # noqa: S101 (_begin sets it)
+        labels = frozenset().union(*(each.labels for each in follows))
+        wanted = outbox.parameters(cursor, limit=self._limit, images=labels)
+        answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
+        page = outbox.page(await answer.fetchall(), cursor, self._limit)
+        self._limit = outbox.next_limit(self._limit, page)
+        self.state.reads += 1
+        self.state.entries += len(page.entries)
+        self._publish(page)
+        if follows:
+            self._followers.tell(follows, await self._events(page, labels))
+        self._followers.cursor = page.cursor
+        self._pace.note(len(page.entries), full=page.facts.full)
+        return page.more
+
+    def _publish(self, page: Page) -> None:
+        if page.why is not None:
+            self.state.resets += 1
+            logger.warning(
+                "Changes may be missing in the outbox (%s): everything watched is read again.",
+                page.why,
+            )
+            self._options.on_gap()
+        for change in changes_of(page.entries):
+            self._options.on_change(change)
+
+    async def _events(self, page: Page, labels: frozenset[str]) -> Sequence[Event | Reset]:
+        if page.why is not None:
+            return [Reset(None, page.why)]
+        entries = [entry for entry in page.entries if entry.label in labels]
+        if not entries:
+            return []
+        try:
+            return await self._options.build(entries, labels)
+        except FeedUnavailable:
+            raise
+        except Exception:
+            # It would be so the next time, too; and nobody must believe to have had everything.
+            logger.exception("Events can't be made of what is in the outbox.")
+            return [Reset(None, Why.UNREADABLE)]
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._pace.delay):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    def _is_live(self) -> None:
+        if not self.state.live:
+            self.state.live, self.state.since, self.state.error = True, time.time(), None
+        self.live.set()
+
+    def _lost(self, error: BaseException) -> None:
+        reason = str(error).strip() or type(error).__name__
+        if self.state.live or self.state.error is None:
+            logger.warning(
+                "The outbox can't be read: %s. It is tried again until it works.", reason
+            )
+            self.state.since = time.time()
+        self.state.live, self.state.error = False, reason
+
+
+def changes_of(entries: Sequence[Entry]) -> Iterator[Change]:
+    """
+    Yield what entries say to those who only want to know which rows to read.
+
+    A transaction that changed very many rows of a table says: any of them.
+    """
+    for (xid, label), found in groupby(entries, lambda entry: (entry.xid, entry.label)):
+        changes = [
+            Change(
+                label, each.operation, xid, None if each.keys is None else outbox.keys(each.keys)
+            )
+            for each in found
+        ]
+        if sum(len(change.keys or ()) for change in changes) > MAX_KEYS:
+            changes = [Change(label, changes[-1].operation, xid, None)]
+        yield from changes
