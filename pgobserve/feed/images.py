@@ -83,13 +83,13 @@ def _build(
         )
         columns = {column[0]: i for i, column in enumerate(cursor.description)}
         rows = cursor.fetchall()
-    fields = [(f, columns.get(str(f.column)), _converters(f, connection)) for f in _fields(model)]
+    fields = [(f, columns.get(_column(f)), _converters(f, connection)) for f in _fields(model)]
     return [
         _instance(
             model,
             [
                 _converted(row[i], f, converters, connection)
-                if i is not None and str(f.column) in image.values
+                if i is not None and _column(f) in image.values
                 else _default(f)
                 for f, i, converters in fields
             ],
@@ -106,7 +106,7 @@ def _by_hand(model: Model, image: Image, connection: BaseDatabaseWrapper) -> mod
 
 def _read(of: models.Field[Any, Any], image: Image) -> Any:
     try:
-        return of.to_python(image.values[str(of.column)])
+        return of.to_python(image.values[_column(of)])
     except (KeyError, ValidationError, ValueError, TypeError, ArithmeticError):
         return _default(of)
 
@@ -116,6 +116,12 @@ def _fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
     """Return the fields whose columns are in the model's own table, in the order of all."""
     own = set(model._meta.local_concrete_fields)
     return tuple(each for each in model._meta.concrete_fields if each in own)
+
+
+def _column(of: models.Field[Any, Any]) -> str:
+    """Return the name of a field's column as the server has it."""
+    name = str(of.column)
+    return name[1:-1].replace('""', '"') if name[0] == name[-1] == '"' else name
 
 
 def _default(of: models.Field[Any, Any]) -> Any:

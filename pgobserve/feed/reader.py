@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.outbox import Entry, Page
     from pgobserve.feed.snapshot import Snapshot
 
-    Callback = Callable[[Sequence[Event | Reset]], None]
+    Callback = Callable[[Sequence[Event | Reset]], Awaitable[object] | None]
     Builder = Callable[[Sequence[Entry], Collection[str]], Awaitable[Sequence[Event | Reset]]]
 
 logger = logging.getLogger(__name__)
@@ -109,13 +109,18 @@ class Followers:
         """Those who have begun."""
         return [each for each in self._follows if each.since is not None]
 
-    def tell(self, follows: Sequence[Follow], events: Sequence[Event | Reset]) -> None:
-        """Hand events to those whom they concern; one who raises does not hold up the others."""
+    async def tell(self, follows: Sequence[Follow], events: Sequence[Event | Reset]) -> None:
+        """
+        Hand events to those whom they concern; one who raises does not hold up the others.
+
+        Waits for those who have too much to do already, so that what is read has a bound.
+        """
         for each in follows:
             concerned = [e for e in events if e.label is None or e.label in each.labels]
             if concerned and not each.closed:
                 try:
-                    each.callback(concerned)
+                    if (catching_up := each.callback(concerned)) is not None:
+                        await catching_up
                 except Exception:
                     logger.exception("What follows %s failed.", ", ".join(sorted(each.labels)))
 
@@ -259,7 +264,7 @@ class Reader:
         self.state.entries += len(page.entries)
         self._publish(page)
         if follows:
-            self._followers.tell(follows, await self._events(page, labels))
+            await self._followers.tell(follows, await self._events(page, labels))
         self._followers.cursor = page.cursor
         self._pace.note(len(page.entries), full=page.facts.full)
         return page.more

@@ -148,7 +148,8 @@ class Feed:
         Args:
             labels: The labels of the tables' models, in lower case.
             callback: Called in the event loop with events, and with resets where some may be
-                missing; must not block. The instances are shared with others who follow.
+                missing; must not block. What it returns is awaited before more is read. The
+                instances are shared with others who follow.
 
         Returns:
             The one who follows; until it is closed, the feed runs.

@@ -1,0 +1,3 @@
+"""The read side of the outbox, on a real database."""
+
+from __future__ import annotations

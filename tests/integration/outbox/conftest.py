@@ -1,0 +1,120 @@
+"""A table that writes to the outbox, writers whose transactions overlap, and a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from pgobserve.feed import outbox
+from pgobserve.feed.cursor import Cursor
+from pgobserve.feed.events import events_of, folded
+from pgobserve.triggers import installer, registry
+from tests.integration.feed.conftest import parameters
+from tests.project.models import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.models import Model
+
+    from pgobserve.feed.events import Event, Reset
+    from pgobserve.feed.outbox import Page
+
+INSERT = "INSERT INTO project_item (id, name, rank) VALUES (%s, %s, 0)"
+UPDATE = "UPDATE project_item SET name = %s WHERE id = %s"
+DELETE = "DELETE FROM project_item WHERE id = %s"
+
+
+def install(*models: type[Model], **options: Any) -> None:
+    """Install triggers that write to the outbox."""
+    for each in registry.build(models, transport="outbox", **options):
+        installer.install(each, using="default")
+
+
+def execute(statement: str, *params: Any) -> list[Any]:
+    """Run a statement on Django's connection, in a transaction of its own."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def boxed(transactional_db: None) -> Iterator[None]:
+    """Triggers on the table of items; they, and all that they wrote, are gone afterwards."""
+    install(Item)
+    yield
+    execute("DROP SCHEMA IF EXISTS pgobserve CASCADE")
+
+
+class Session:
+    """A connection of somebody's, with a transaction that is open as long as he likes."""
+
+    def __init__(self) -> None:
+        self.connection = psycopg.connect(**parameters())
+
+    def run(self, statement: str, *params: Any) -> None:
+        """Run a statement in the transaction."""
+        self.connection.execute(statement, params or None)
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self.connection.commit()
+
+    def rollback(self) -> None:
+        """End it, and undo what it did."""
+        self.connection.rollback()
+
+
+@pytest.fixture
+def session(boxed: None) -> Iterator[Callable[[], Session]]:
+    """Return a function that connects; all connections are closed at the end."""
+    made: list[Session] = []
+
+    def connect() -> Session:
+        made.append(Session())
+        return made[-1]
+
+    yield connect
+    for each in made:
+        each.connection.close()
+
+
+class Reading:
+    """A reader that is told when to read."""
+
+    def __init__(self) -> None:
+        self.connection = psycopg.connect(**parameters(), autocommit=True)
+        row = self.connection.execute(outbox.FACTS).fetchone()
+        assert row is not None
+        self.cursor = Cursor(outbox.facts(row).now)
+
+    def read(self, limit: int = outbox.LIMIT, labels: tuple[str, ...] = ("project.item",)) -> Page:
+        """Read a page, and go on after it."""
+        wanted = outbox.parameters(self.cursor, limit=limit, images=labels, labels=labels or None)
+        rows = self.connection.execute(outbox.QUERY, wanted).fetchall()
+        page = outbox.page(rows, self.cursor, limit)
+        self.cursor = page.cursor
+        return page
+
+    def names(self) -> list[Any]:
+        """Return (key, old name, new name) of what is new."""
+        return [
+            (change.key, *(image and image.values["name"] for image in (change.old, change.new)))
+            for _, change in folded(self.read().entries)
+        ]
+
+    def events(self, *labels: str) -> list[Event | Reset]:
+        """Return the events that are new."""
+        names = labels or ("project.item",)
+        return events_of(self.read(labels=names).entries, names, connection)
+
+
+@pytest.fixture
+def reading(boxed: None) -> Iterator[Reading]:
+    """A reader that begins now."""
+    each = Reading()
+    yield each
+    each.connection.close()
