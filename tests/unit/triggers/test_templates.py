@@ -29,6 +29,7 @@ RELEASED = {
     "sql/notify.v1.sql": "ebc6136f8fe483a1e6a094b5d717cdc30f5c2d4625fca0b31010ec9dfe783bf9",
     "sql/notify_truncate.v1.sql": "65b021374e926977fee1b91ab0d66b09786add20727d414f31fd630c04063279",
     "sql/outbox.v1.sql": "3e167aab23e64b154d16fed71959c087438996645859ba9133be86b60b8b52c4",
+    "sql/outbox_cursors.v1.sql": "ef945a326b71737240066a380d4b9d88f29fa3904eb3d9686c2e8240a38125d0",
     "sql/outbox_drop.v1.sql": "68b3c6c84a9faa5454b25eb4103534b26b3d2bd902ad953d97893b64fa4b4bb2",
     "sql/outbox_empty.v1.sql": "eb15f896410eef1d5bf3b622469a097e7d65a688e7de29550f4925803a4ba618",
     "sql/outbox_fits.v1.sql": "6a52fe946cf55acb039c28219491df3d01e99ffef589e5be8f355f8ab2b44d31",
