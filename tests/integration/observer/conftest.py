@@ -13,10 +13,11 @@ from django.core.management import call_command
 from django.db import connection, connections
 
 from pgobserve.feed import runtime
+from pgobserve.wire import TRANSPORTS
 from tests.project.models import Item
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Socket:
@@ -60,7 +61,15 @@ async def settled() -> None:
         before = feed.listener.state.notifications
         await asyncio.to_thread(_notify)
         async with asyncio.timeout(10):
-            while feed.listener.state.notifications == before or feed.hub.busy:  # noqa: ASYNC110
+            while feed.listener.state.notifications == before:
+                await asyncio.sleep(0.005)
+            if feed.reader is not None and feed.reader.state.live:
+                # One read may have begun before this was called.
+                reads = feed.reader.state.reads
+                while feed.reader.state.reads < reads + 2:
+                    feed.reader.wake()
+                    await asyncio.sleep(0.005)
+            while feed.hub.busy:
                 await asyncio.sleep(0.005)
 
 
@@ -70,10 +79,21 @@ def _notify() -> None:
     connection.close()
 
 
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest, settings: Any) -> str:
+    """How changes travel; what is promised is the same."""
+    transport: str = request.param
+    settings.PGOBSERVE = {"TRANSPORT": transport}
+    return transport
+
+
 @pytest.fixture
-def observed(transactional_db: None) -> None:
+def observed(transactional_db: None, transport: str) -> Iterator[None]:
     """Triggers on the tables that the tests watch."""
     call_command("pgobserve", "install", "project.Item", "auth.User", verbosity=0)
+    yield
+    if transport == "outbox":
+        execute("DROP SCHEMA pgobserve CASCADE")
 
 
 @pytest.fixture
