@@ -55,22 +55,28 @@ def _row(where: Table, clients: int, note: str, quick: bool) -> Row:
 
 def _rate(where: Table, clients: int, seconds: int) -> float:
     """Return the transactions per second that pgbench reached."""
+    said = pgbench(where, "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds))
+    return number(said, r"tps = ([\d.]+)")
+
+
+def pgbench(where: Table, *options: str) -> str:
+    """Run pgbench with one-row transactions, and return what it says."""
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "script.sql"
         script.write_text(SCRIPT)
-        done = subprocess.run(
-            [
-                str(where.server.bin / "pgbench"),
-                *("-n", "-f", str(script), "-c", str(clients), "-j", str(min(clients, 2))),
-                *("-T", str(seconds), "-h", "127.0.0.1", "-p", str(where.server.port)),
-                *("-U", "postgres", "postgres"),
-            ],
+        address = ("-h", "127.0.0.1", "-p", str(where.server.port), "-U", "postgres", "postgres")
+        return subprocess.run(
+            [str(where.server.bin / "pgbench"), "-n", "-f", str(script), *options, *address],
             env={"PGPASSWORD": where.server.password, "LC_ALL": "C"},
             capture_output=True,
             text=True,
             check=True,
-        )
-    found = re.search(r"tps = ([\d.]+)", done.stdout)
+        ).stdout
+
+
+def number(said: str, pattern: str) -> float:
+    """Return the number that pgbench said."""
+    found = re.search(pattern, said)
     if found is None:
-        raise RuntimeError(f"pgbench said nothing of transactions per second: {done.stdout}")
+        raise RuntimeError(f"pgbench did not say {pattern}: {said}")
     return float(found[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,13 @@ class Table:
         for statement in statements:
             self.connection.execute(statement)
 
-    def triggers(self, on: bool) -> None:
-        """Put the triggers on the table, or remove them."""
+    def triggers(
+        self, on: bool, *, empty: bool = False, transport: str = "notify", wake: str = "gated"
+    ) -> None:
+        """Put the triggers on the table, or such as do nothing, or remove them."""
+        statements = _install(transport, wake) if on else _uninstall()
         with self.connection.transaction():
-            self.execute(*(_install() if on else _uninstall()))
+            self.execute(*(_emptied(statements) if empty else statements))
 
     def fill(self) -> None:
         """Make the table new, with all its rows."""
@@ -125,20 +129,31 @@ def listeners(where: Table, count: int) -> Iterator[None]:
 RELATION = Relation("public", "item")
 
 
-def _registration() -> Any:
+def _registration(transport: str = "notify", wake: str = "gated") -> Any:
     if not settings.configured:
         settings.configure(INSTALLED_APPS=[], DATABASES={})
         django.setup()
     from benchmarks.writing.models import Item
     from pgobserve.triggers.registry import Registration
 
-    return Registration(model=Item)
+    return Registration(model=Item, transport=transport, wake=wake)
 
 
-def _install() -> list[str]:
+def _install(transport: str, wake: str) -> list[str]:
     from pgobserve.triggers import compiler
 
-    return list(compiler.install_statements(_registration(), RELATION, always=False))
+    registration = _registration(transport, wake)
+    return list(compiler.install_statements(registration, RELATION, always=False))
+
+
+def _emptied(statements: list[str]) -> list[str]:
+    """Return the statements with function bodies that do nothing."""
+    return [
+        re.sub(r"(?s)AS (\$\w+\$).*", r"AS \1 BEGIN RETURN NULL; END \1", statement)
+        if statement.startswith("CREATE OR REPLACE FUNCTION")
+        else statement
+        for statement in statements
+    ]
 
 
 def _uninstall() -> list[str]:
