@@ -1,0 +1,284 @@
+"""Events in a server's process: who follows hears of everything, whatever happens to connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgobserve.errors import FeedUnavailable
+from pgobserve.feed.cursor import Why
+from pgobserve.feed.events import Event, Reset
+from pgobserve.feed.runtime import Feed
+from pgobserve.feed.snapshot import Snapshot
+from tests.integration.feed.conftest import Writer, parameters
+from tests.integration.feed.test_runtime import Client, options
+from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from tests.integration.outbox.conftest import Session
+
+ITEM = "project.item"
+
+
+class Hearer:
+    """One who follows, and notes what he hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event | Reset] = []
+        self.batches: list[Sequence[Event | Reset]] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, events: Sequence[Event | Reset]) -> None:
+        self.batches.append(events)
+        self.heard += events
+        self._news.set()
+
+    @property
+    def names(self) -> list[Any]:
+        """Action, and name of the row as it is or was; or why there is a reset."""
+        return [
+            each.why if isinstance(each, Reset) else (str(each.action), each.instance.name)  # type: ignore[attr-defined]
+            for each in self.heard
+        ]
+
+    async def until(self, count: int) -> None:
+        """Wait until so many have come."""
+        async with asyncio.timeout(20):
+            while len(self.heard) < count:
+                self._news.clear()
+                await self._news.wait()
+
+
+@pytest.fixture
+def writer(boxed: None) -> Iterator[Writer]:
+    """A connection of somebody's."""
+    each = Writer(parameters())
+    yield each
+    each.connection.close()
+
+
+@pytest.fixture
+async def feed(boxed: None) -> AsyncIterator[Callable[..., Feed]]:
+    """Return a function that makes a feed; all are closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(**other: Any) -> Feed:
+            made = Feed(options(**{"outbox": True, **other}))
+            stack.push_async_callback(made.aclose)
+            return made
+
+        yield make
+
+
+async def test_hears(feed: Callable[..., Feed], writer: Writer) -> None:
+    """What is written after it began is heard, in order, once; what was before is not."""
+    writer.rows(INSERT, 1, "before")
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    writer.rows(INSERT, 2, "a")
+    writer.rows(UPDATE, "b", 2)
+    writer.rows(DELETE, 2)
+    await hear.until(3)
+    follow.close()
+
+    assert hear.names == [("create", "a"), ("update", "b"), ("delete", "b")]
+
+
+async def test_begins_at_a_snapshot(
+    feed: Callable[..., Feed], session: Callable[[], Session]
+) -> None:
+    """It begins at its snapshot: what is not visible in it is heard of when it has ended."""
+    one = session()
+    one.run(INSERT, 1, "open")
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    row = one.connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+    one.commit()
+    await hear.until(1)
+    (event,) = hear.heard
+
+    assert isinstance(event, Event)
+    assert follow.since is not None
+    assert not follow.since.sees(event.xid)
+    assert row is not None
+    assert Snapshot.parse(row[0]).covers(follow.since)
+    follow.close()
+
+
+async def test_transaction_comes_together(
+    feed: Callable[..., Feed], session: Callable[[], Session]
+) -> None:
+    """All that a transaction did comes in one batch."""
+    hear, one = Hearer(), session()
+    follow = await feed().follow([ITEM], hear)
+    for key in range(50):
+        one.run(INSERT, key, "x")
+    one.commit()
+    await hear.until(50)
+    follow.close()
+
+    assert [len(batch) for batch in hear.batches] == [50]
+
+
+async def test_several_follow(feed: Callable[..., Feed], writer: Writer) -> None:
+    """Each hears what concerns him; one who raises keeps it from nobody; who has left hears none."""
+    shared = feed()
+    one, other, left = Hearer(), Hearer(), Hearer()
+
+    def fails(events: object) -> None:
+        raise RuntimeError("This one fails.")
+
+    follows = [
+        await shared.follow([ITEM], fails),
+        await shared.follow([ITEM, "auth.user"], one),
+        await shared.follow(["auth.user"], other),
+    ]
+    (await shared.follow([ITEM], left)).close()
+    writer.rows(INSERT, 1, "a")
+    await one.until(1)
+
+    assert one.names == [("create", "a")]
+    assert (other.heard, left.heard) == ([], [])
+    for follow in follows:
+        follow.close()
+
+
+async def test_connections_are_terminated(feed: Callable[..., Feed], writer: Writer) -> None:
+    """What is written while no connection is there is heard afterwards, and nothing twice."""
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    for number in range(5):
+        writer.rows(INSERT, number * 2, "a")
+        writer.terminate()
+        writer.rows(INSERT, number * 2 + 1, "a")
+    await hear.until(10)
+    follow.close()
+
+    assert [event.key for event in hear.heard if isinstance(event, Event)] == [*range(10)]
+
+
+async def test_feed_fails(
+    feed: Callable[..., Feed], writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is written while the feed is starting again after a failure is heard, too."""
+    caplog.set_level(logging.CRITICAL)
+    hear, made = Hearer(), feed()
+    follow = await made.follow([ITEM], hear)
+    before = made.reader
+    assert before is not None
+    before._pace = None  # type: ignore[assignment]
+    before.wake()
+    async with asyncio.timeout(20):
+        while made.reader is before or made.reader is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    writer.rows(INSERT, 1, "a")
+    await hear.until(1)
+    follow.close()
+
+    assert hear.names == [("create", "a")]
+
+
+async def test_build_fails(
+    feed: Callable[..., Feed],
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where events can't be made of what was read there is a reset, and it goes on."""
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    with monkeypatch.context() as patched:
+        patched.setattr("pgobserve.feed.runtime.events_of", lambda *_: 1 / 0)
+        writer.rows(INSERT, 1, "a")
+        await hear.until(1)
+    writer.rows(INSERT, 2, "b")
+    await hear.until(2)
+    follow.close()
+
+    assert hear.names == [Why.UNREADABLE, ("create", "b")]
+    assert "can't be made" in caplog.text
+
+
+async def test_resets(feed: Callable[..., Feed], writer: Writer) -> None:
+    """Who follows hears when something may be missing, and what comes after."""
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    writer.rows("SELECT setval('pgobserve.outbox_gate', 3)")
+    writer.rows(INSERT, 1, "not written")
+    writer.rows("SELECT setval('pgobserve.outbox_gate', 0)")
+    await hear.until(1)
+    writer.rows(INSERT, 2, "b")
+    await hear.until(2)
+    follow.close()
+
+    assert hear.names == [Why.NOT_WRITTEN, ("create", "b")]
+
+
+async def test_without_an_outbox(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no outbox nothing can be followed, and the error says so."""
+    monkeypatch.setattr("pgobserve.feed.runtime.PATIENCE", 1.0)
+    made = Feed(options(outbox=True))
+
+    with pytest.raises(FeedUnavailable, match="no outbox"):
+        await made.follow([ITEM], Hearer())
+    await made.aclose()
+
+
+async def test_ends_with_the_last(feed: Callable[..., Feed], writer: Writer) -> None:
+    """When nobody follows any more the connections are closed, and who comes begins anew."""
+    made, hear = feed(), Hearer()
+    follow = await made.follow([ITEM], hear)
+    assert len(writer.listeners()) == 2
+    follow.close()
+    await asyncio.to_thread(writer.until_alone)
+    writer.rows(INSERT, 1, "nobody follows")
+    follow = await made.follow([ITEM], hear)
+    writer.rows(INSERT, 2, "b")
+    await hear.until(1)
+    follow.close()
+
+    assert hear.names == [("create", "b")]
+
+
+async def test_row_is_watched_by_polling_alone(feed: Callable[..., Feed], writer: Writer) -> None:
+    """Where nobody can LISTEN changes of watched rows are found by looking."""
+    writer.rows(INSERT, 1, "one")
+    made, client = feed(listens=False), Client()
+    watch, _ = await client.begin(made, 1)
+    assert len(writer.rows("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'")) == 0
+    writer.rows(UPDATE, "two", 1)
+    await client.until(("update", "two"))
+    made.end(watch)
+
+
+async def test_transport_is_switched_while_watched(
+    feed: Callable[..., Feed], writer: Writer
+) -> None:
+    """A process that was told of no outbox reads it from the first wake-up on."""
+    writer.rows(INSERT, 1, "one")
+    made, client = feed(outbox=False), Client()
+    watch, _ = await client.begin(made, 1)
+    for name in ("two", "three", "four"):
+        writer.rows(UPDATE, name, 1)
+        await client.until(
+            *(("update", each) for each in ("two", "three", "four")[: len(client.frames) + 1])
+        )
+    made.end(watch)
+
+
+async def test_hundred_thousand_rows(feed: Callable[..., Feed], writer: Writer) -> None:
+    """A statement that changes very many rows reads what is watched, once."""
+    writer.rows(
+        "INSERT INTO project_item (id, name, rank) SELECT n, 'x', 0 FROM generate_series(1, 20000) n"
+    )
+    made, client = feed(), Client()
+    watch, _ = await client.begin(made, 7)
+    writer.rows("UPDATE project_item SET name = 'y'")
+    await client.until(("update", "y"))
+    made.end(watch)
