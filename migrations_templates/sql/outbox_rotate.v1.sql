@@ -10,6 +10,7 @@ DECLARE
   current int4;
   next int4;
   slot int4;
+  seen pg_snapshot;
 BEGIN
   IF NOT pg_try_advisory_xact_lock({namespace}, {rotation}) THEN
     RETURN 'elsewhere';
@@ -21,18 +22,27 @@ BEGIN
   FOR slot IN SELECT s FROM generate_series(0, 2) AS s WHERE s <> current AND state.quiet_at[s + 1] IS NULL LOOP
     BEGIN
       EXECUTE format('LOCK TABLE pgobserve.outbox_%s IN SHARE MODE NOWAIT', slot);
-    EXCEPTION WHEN lock_not_available THEN
-      CONTINUE;
+      seen := pg_current_snapshot();
+      RAISE EXCEPTION 'pgobserve: roll back to give the lock back';
+    EXCEPTION
+      WHEN lock_not_available THEN
+        CONTINUE;
+      WHEN raise_exception THEN
+        UPDATE pgobserve.outbox_state
+           SET quiet_at[slot + 1] = clock_timestamp(), quiet[slot + 1] = seen;
+        RETURN 'quiet';
     END;
-    UPDATE pgobserve.outbox_state
-       SET quiet_at[slot + 1] = clock_timestamp(), quiet[slot + 1] = pg_current_snapshot();
-    RETURN 'quiet';
   END LOOP;
   IF moment < state.rotated_at + span / 2 THEN
     RETURN 'early';
   END IF;
   IF state.empty_slot = next THEN
     -- Not in the transaction that emptied it: the next writers must find no lock on it.
+    IF EXISTS (SELECT FROM pg_locks AS l
+                WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock'
+                  AND l.relation = format('pgobserve.outbox_%s', next)::regclass) THEN
+      RETURN 'early';
+    END IF;
     UPDATE pgobserve.outbox_state
        SET rotated_at = moment, empty_slot = NULL,
            quiet_at[next + 1] = NULL, quiet[next + 1] = NULL,

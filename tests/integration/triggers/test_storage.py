@@ -202,14 +202,33 @@ def test_writers_never_wait(
     for _ in range(6):
         later(RETENTION)
         with psycopg.connect(**parameters()) as maintainer:
-            step = maintainer.execute(
-                "SELECT pgobserve.outbox_rotate(%s::float8)", [RETENTION]
-            ).fetchone()
-            writer.execute("INSERT INTO project_plain (name, rank) VALUES ('b', 0)")
-            writer.execute("UPDATE project_plain SET rank = rank + 1")
-        assert step is not None
+            for _ in range(4):
+                maintainer.execute("SELECT pgobserve.outbox_rotate(%s::float8)", [RETENTION])
+                writer.execute("INSERT INTO project_plain (name, rank) VALUES ('b', 0)")
+                writer.execute("UPDATE project_plain SET rank = rank + 1")
 
     assert warnings == []
+    assert storage.facts(connection).slot != 0
+
+
+def test_role_that_serves(run: Callable[..., Any], later: Callable[[float], None]) -> None:
+    """A role that was given so much can read the outbox and rotate it, though it owns nothing."""
+    run("CREATE ROLE server")
+    try:
+        run("GRANT USAGE ON SCHEMA pgobserve TO server")
+        run("GRANT SELECT ON ALL TABLES IN SCHEMA pgobserve TO server")
+        run("GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgobserve TO server")
+        run("GRANT EXECUTE ON FUNCTION pgobserve.outbox_rotate(float8) TO server")
+        Plain.objects.create(name="a")
+        later(RETENTION)
+        run("SET ROLE server")
+        assert "advanced" in _rotate()
+        assert run("SELECT count(*) FROM pgobserve.outbox") == [(1,)]
+        assert run("SELECT last_value FROM pgobserve.outbox_lost") == [(0,)]
+    finally:
+        run("RESET ROLE")
+        run("DROP OWNED BY server")
+        run("DROP ROLE server")
 
 
 def test_rotation_rolled_back(run: Callable[..., Any], later: Callable[[float], None]) -> None:

@@ -39,7 +39,7 @@ RELEASED = {
     "sql/outbox_measure.v1.sql": "627ad1aa25e7f807fb69528cbed10ed598e0dab00dcd2d223a89a31108cb1d0d",
     "sql/outbox_privileges.v1.sql": "6a300172468a5799c9400485640ef2e49eb10015ea4c016e13b00f7a16e32f1d",
     "sql/outbox_probe.v1.sql": "ec60a67a0190c8ac57093ab28894076f8d406b391bf9d6d5d7bee51497101a03",
-    "sql/outbox_rotate.v1.sql": "6b83a6a79b2d92f4390bb81853990a94368177e0f123cbe33de77aef6ecb5196",
+    "sql/outbox_rotate.v1.sql": "6b56c3f79f3001c665178573022894c6904a3110328c741147c58aa33cd8f845",
     "sql/outbox_rows_delete.v1.sql": "98d46a2ae4cefce38d36b5bf73d5906ee80fe97d4ae8d9cd327b5e8f4e39b79c",
     "sql/outbox_rows_insert.v1.sql": "f0ece431fb2b936576c1e13671f16578cf9676db8e99672b0401b7d670c7f2f1",
     "sql/outbox_rows_update.v1.sql": "3c4f7e549cabfc9d1f3ed2f4acd1c29483ea84f04e9bce777fd42f427e2a87c1",
