@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.outbox import Entry
 
-__all__ = ["Action", "Event", "Reset", "Why", "events_of", "folded"]
+__all__ = ["Action", "Event", "Reset", "Why", "changes_in", "events_of", "folded"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def folded(entries: Iterable[Entry]) -> Iterator[tuple[int, RowChange | TableCha
         entries: Those of a transaction follow each other.
     """
     for xid, rows in groupby(entries, lambda entry: entry.xid):
-        yield from zip(repeat(xid), fold(chain.from_iterable(map(_changes, rows))))
+        yield from zip(repeat(xid), fold(chain.from_iterable(map(changes_in, rows))))
 
 
 def events_of(
@@ -144,7 +144,8 @@ def _instances(
     return found
 
 
-def _changes(entry: Entry) -> Iterator[RowChange | TableChange]:
+def changes_in(entry: Entry) -> Iterator[RowChange | TableChange]:
+    """Yield what a statement did, row by row; the rows are images."""
     at = entry.at.astimezone(datetime.UTC)
     if entry.keys is None:
         yield TableChange(entry.label, at)

@@ -45,8 +45,10 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
  CROSS JOIN pgobserve.outbox_gate g
   LEFT JOIN (
     SELECT t.xid, t.label, t.op, t.at, t.last, t.command, t.keys::text AS keys,
-           CASE WHEN t.label = ANY (%(images)s::text[]) THEN t.old::text END AS old,
-           CASE WHEN t.label = ANY (%(images)s::text[]) THEN t.new::text END AS new
+           CASE WHEN %(images)s::text[] IS NULL OR t.label = ANY (%(images)s::text[])
+                THEN t.old::text END AS old,
+           CASE WHEN %(images)s::text[] IS NULL OR t.label = ANY (%(images)s::text[])
+                THEN t.new::text END AS new
       FROM (
         SELECT o.xid, o.label, o.op, o.at, o.keys, o.old, o.new, o.cmin::text::bigint AS command,
                (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid)) * 1000000)::bigint AS last
@@ -131,7 +133,7 @@ def parameters(
     cursor: Cursor,
     *,
     limit: int = LIMIT,
-    images: Collection[str] = (),
+    images: Collection[str] | None = (),
     labels: Collection[str] | None = None,
     since: datetime | None = None,
 ) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def parameters(
     Args:
         cursor: Where the reader stands.
         limit: Rows after which a page ends, with a whole transaction.
-        images: Labels of which row images are wanted, too.
+        images: Labels of which row images are wanted, too; None means all.
         labels: Labels that are wanted; None means all.
         since: Leave out what was written before.
     """
@@ -151,7 +153,7 @@ def parameters(
         "until": str(place.until) if place else None,
         "after_at": place.at if place else None,
         "after_xid": place.xid if place else None,
-        "images": sorted(images),
+        "images": None if images is None else sorted(images),
         "labels": None if labels is None else sorted(labels),
         "since": since,
         "limit": limit,
@@ -163,10 +165,18 @@ def facts(row: Sequence[Any]) -> Facts:
     return Facts(Snapshot.parse(row[0]), Snapshot.parse(row[1]), int(row[2]), bool(row[3]))
 
 
-def page(rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int) -> Page:
-    """Return what an answer to :data:`QUERY` means for a reader that stands at a cursor."""
+def page(rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int, *, whole: bool = True) -> Page:
+    """
+    Return what an answer to :data:`QUERY` means for a reader that stands at a cursor.
+
+    Args:
+        rows: The answer.
+        cursor: Where the reader stands.
+        limit: As it was given to the query.
+        whole: Whether the reader must know when something is missing.
+    """
     known = facts(rows[0])
-    why = broken(cursor, known)
+    why = broken(cursor, known) if whole else None
     if why is not None:
         return Page(known, why, (), cursor, Cursor(known.now), more=False, size=0)
     found = [row for row in rows if row[4] is not None]

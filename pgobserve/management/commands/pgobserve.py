@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
+from django.utils import timezone
 
-from pgobserve.cli import install, migration, prune, sql, status, uninstall
+from pgobserve.cli import install, migration, prune, sql, status, tail, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.errors import refusal
@@ -26,6 +28,7 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "sql": sql.run,
     "migration": migration.run,
     "prune": prune.run,
+    "tail": tail.run,
 }
 
 #: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.
@@ -59,6 +62,7 @@ class Command(BaseCommand):
         _sql(commands.add_parser("sql", help="print what install would run"))
         _migration(commands.add_parser("migration", help="write a Django migration"))
         _prune(commands.add_parser("prune", help="let the outbox forget what is old enough"))
+        _tail(commands.add_parser("tail", help="print changes as they happen"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
@@ -121,6 +125,39 @@ def _migration(parser: ArgumentParser) -> None:
 def _prune(parser: ArgumentParser) -> None:
     _database(parser)
     _json(parser)
+
+
+def _tail(parser: ArgumentParser) -> None:
+    _common(parser, "default: all")
+    parser.add_argument(
+        "--since",
+        type=_moment,
+        metavar="WHEN",
+        help="print what the outbox has since then: 90s, 10m, 2h, 1d, or a time in ISO 8601",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on with what comes (default: only without --since)",
+    )
+    parser.add_argument("--rows", action="store_true", help="print contents of the rows, too")
+    parser.add_argument(
+        "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
+    )
+
+
+def _moment(text: str) -> datetime.datetime:
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:])
+    now = timezone.now()
+    try:
+        if unit is not None:
+            return now - datetime.timedelta(seconds=float(text[:-1]) * unit)
+        moment = datetime.datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a time ago, like 10m, nor a time, like 2026-01-31T12:00"
+        ) from error
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
 def _common(parser: ArgumentParser, default: str) -> None:

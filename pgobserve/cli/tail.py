@@ -1,0 +1,319 @@
+"""``pgobserve tail``: changes as they happen, or as the outbox has them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.utils import timezone
+from psycopg import sql
+
+from pgobserve import conf
+from pgobserve.cli import targets
+from pgobserve.errors import PayloadInvalid, TriggerError
+from pgobserve.feed import outbox
+from pgobserve.feed.connection import DJANGO_ONLY
+from pgobserve.feed.cursor import Cursor, Facts
+from pgobserve.feed.events import Action, changes_in
+from pgobserve.feed.fold import RowChange
+from pgobserve.feed.pace import Pace
+from pgobserve.feed.payload import parse
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.tables import model_of
+from pgobserve.triggers.registry import canonical, find
+from pgobserve.wire import Operation
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Collection, Iterator, Sequence
+
+    from pgobserve.cli.console import Console
+    from pgobserve.feed.images import Image
+    from pgobserve.feed.outbox import Entry, Page
+
+STYLES = {"create": "SUCCESS", "update": "WARNING", "delete": "ERROR", "reset": "NOTICE"}
+
+#: Of a notification it is not known what became of the rows, only what the statement was.
+ACTIONS = {
+    Operation.INSERT: Action.CREATE,
+    Operation.UPDATE: Action.UPDATE,
+    Operation.DELETE: Action.DELETE,
+}
+
+#: The snapshot in which nothing is visible.
+NOTHING = Snapshot(1, 1, frozenset())
+
+#: Seconds between two looks while there is no outbox.
+IDLE = 1.0
+
+
+def run(
+    console: Console,
+    labels: Sequence[str],
+    *,
+    database: str,
+    since: datetime.datetime | None,
+    follow: bool,
+    rows: bool,
+    as_json: bool,
+) -> None:
+    """Print changes; without ``since`` until it is interrupted."""
+    wanted = frozenset(canonical(find(label))._meta.label_lower for label in labels)
+    printer = Printer(console, wanted, rows=rows, as_json=as_json)
+    try:
+        with _connect(database) as connection:
+            tail = Tail(connection, wanted, printer)
+            if since is not None:
+                tail.print_since(since, console)
+            if since is None or follow:
+                tail.follow()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
+    except psycopg.Error as error:
+        raise TriggerError(f"The database {database!r} can't be read: {error}".strip()) from error
+
+
+def _connect(database: str) -> psycopg.Connection[Any]:
+    given = targets.connect(database).get_connection_params()
+    overrides = conf.get().CONNECTION.get(database, {})
+    wanted = {k: v for k, v in {**given, **overrides}.items() if k not in DJANGO_ONLY}
+    return psycopg.connect(**wanted, autocommit=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    A change of a row, or of a table.
+
+    Attributes:
+        at: When.
+        xid: The transaction.
+        label: The table's label.
+        action: What became of the row; or ``reset``.
+        key: Its key as JSON has it; None: any row.
+        old: The row before, if that is known.
+        new: The row after.
+        why: Why there is a reset.
+    """
+
+    at: datetime.datetime
+    xid: int | None
+    label: str | None
+    action: str
+    key: Any = None
+    old: Image | None = None
+    new: Image | None = None
+    why: str | None = None
+
+    @property
+    def changed(self) -> list[str] | None:
+        """Names of the columns that differ; None if that is not known."""
+        if self.old is None and self.new is None:
+            return None
+        old, new = (image.values if image else {} for image in (self.old, self.new))
+        names = [*new, *(name for name in old if name not in new)]
+        if not old or not new:
+            return names
+        return [name for name in names if old.get(name) != new.get(name)]
+
+
+class Printer:
+    """
+    Prints changes for people or for programs.
+
+    Args:
+        console: Where.
+        labels: What is printed, to know how wide the column must be.
+        rows: Print contents of rows.
+        as_json: For a program.
+    """
+
+    def __init__(
+        self, console: Console, labels: Collection[str], *, rows: bool, as_json: bool
+    ) -> None:
+        self._console = console
+        self._rows = rows
+        self._as_json = as_json
+        self._width = max((len(label) for label in labels), default=16)
+        self._key_width = 6
+
+    def print(self, line: Line) -> None:
+        """Print a change."""
+        if self._as_json:
+            self._console.out.write(self._json(line))
+        else:
+            self._console.write(self._text(line), STYLES[line.action])
+        self._console.out.flush()
+
+    def _json(self, line: Line) -> str:
+        facts: dict[str, Any] = {
+            "at": line.at.isoformat(),
+            "xid": line.xid,
+            "label": line.label,
+            "action": line.action,
+            "key": line.key,
+            "changed": line.changed,
+        }
+        if line.why is not None:
+            facts["why"] = line.why
+        text = json.dumps(facts, default=str)
+        if not self._rows:
+            return text
+        # As the server wrote them: numbers keep their digits.
+        old, new = (image.text if image else "null" for image in (line.old, line.new))
+        return f'{text[:-1]}, "old": {old}, "new": {new}}}'
+
+    def _text(self, line: Line) -> str:
+        model = model_of(line.label) if line.label else None
+        title = model._meta.label if model else line.label or "*"
+        key = "*" if line.key is None else json.dumps(line.key, default=str, ensure_ascii=False)
+        self._width = max(self._width, len(title))
+        self._key_width = max(self._key_width, len(key))
+        moment = timezone.localtime(line.at).strftime("%H:%M:%S.%f")[:-3]
+        cells = [
+            moment,
+            f"{line.xid or '':>8}",
+            line.action.ljust(6),
+            title.ljust(self._width),
+            key.ljust(self._key_width),
+            self._details(line),
+        ]
+        return "  ".join(cells).rstrip()
+
+    def _details(self, line: Line) -> str:
+        if line.why is not None:
+            return line.why
+        changed = line.changed
+        if changed is None or not self._rows:
+            return "" if line.action != Action.UPDATE else ", ".join(changed or ())
+        return ", ".join(f"{name}: {_shown(line, name)}" for name in changed)
+
+
+def _shown(line: Line, name: str) -> str:
+    sides = [side for side in (line.old, line.new) if side is not None]
+    return " → ".join(
+        json.dumps(side.values.get(name), default=str, ensure_ascii=False) for side in sides
+    )
+
+
+class Tail:
+    """
+    Reads notifications and the outbox over one connection.
+
+    Args:
+        connection: In autocommit mode.
+        labels: What is wanted; none means all.
+        printer: Where it goes.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], labels: Collection[str], printer: Printer
+    ) -> None:
+        self._connection = connection
+        self._labels = labels
+        self._printer = printer
+        self._cursor: Cursor | None = None
+        self._limit = outbox.LIMIT
+
+    def print_since(self, since: datetime.datetime, console: Console) -> None:
+        """Print what the outbox has since then."""
+        if self._facts() is None:
+            raise TriggerError(
+                "There is no outbox, so there is nothing to look back at: notifications are gone "
+                "when they have been heard. Set a transport of 'outbox' and run install, or leave "
+                "--since out."
+            )
+        ((first,),) = self._connection.execute("SELECT min(at) FROM pgobserve.outbox").fetchall()
+        if first is not None and since < first:
+            begins = timezone.localtime(first).isoformat(sep=" ", timespec="seconds")
+            console.err.write(f"The outbox begins at {begins}.")
+        self._cursor = Cursor(NOTHING)
+        while self._read(since, whole=False).more:
+            pass
+
+    def follow(self) -> None:
+        """Print what comes, for ever."""
+        channel = conf.get().CHANNEL
+        self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        pace = Pace(poll=conf.get().OUTBOX_WAKE == "poll")
+        while True:
+            facts = self._facts() if self._cursor is None else None
+            if facts is not None:
+                self._cursor = Cursor(facts.now)
+            if self._cursor is None:
+                self._hear(channel, IDLE)
+                continue
+            page = self._read()
+            pace.note(len(page.entries), full=page.facts.full)
+            if not page.more:
+                self._hear(channel, pace.delay)
+
+    def _facts(self) -> Facts | None:
+        try:
+            row = self._connection.execute(outbox.FACTS).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+        return None if row is None else outbox.facts(row)
+
+    def _read(self, since: datetime.datetime | None = None, *, whole: bool = True) -> Page:
+        cursor = self._cursor
+        assert cursor is not None  # noqa: S101 (whoever reads has set it)
+        wanted = outbox.parameters(
+            cursor, limit=self._limit, images=None, labels=self._labels or None, since=since
+        )
+        rows = self._connection.execute(outbox.QUERY, wanted).fetchall()
+        page = outbox.page(rows, cursor, self._limit, whole=whole)
+        self._limit = outbox.next_limit(self._limit, page)
+        if page.why is not None:
+            self._printer.print(Line(timezone.now(), None, None, "reset", why=page.why))
+        for entry in page.entries:
+            for line in _lines(entry):
+                self._printer.print(line)
+        self._cursor = page.cursor
+        return page
+
+    def _hear(self, channel: str, seconds: float) -> None:
+        """Print notifications until there is a wake-up, or the time is over."""
+        deadline = time.monotonic() + seconds
+        woken = False
+        while not woken and (left := deadline - time.monotonic()) > 0:
+            for notification in self._connection.notifies(timeout=left, stop_after=1):
+                if notification.channel == channel:
+                    woken = self._print_notification(notification.payload) or woken
+
+    def _print_notification(self, payload: str) -> bool:
+        """Print what a notification tells; return whether it is a wake-up."""
+        try:
+            change = parse(payload)
+        except PayloadInvalid:
+            return False
+        if change.label == outbox.WAKE_UP:
+            return True
+        if not self._labels or change.label in self._labels:
+            action = ACTIONS.get(change.operation, "reset")
+            why = "whole table" if change.keys is None else None
+            for key in change.keys if change.keys is not None else (None,):
+                self._printer.print(
+                    Line(timezone.now(), change.xid, change.label, action, key, why=why)
+                )
+        return False
+
+
+def _lines(entry: Entry) -> Iterator[Line]:
+    keys = None if entry.keys is None else outbox.keys(entry.keys)
+    for number, change in enumerate(changes_in(entry)):
+        if isinstance(change, RowChange) and keys is not None:
+            yield Line(
+                entry.at,
+                entry.xid,
+                entry.label,
+                change.action,
+                keys[number],
+                change.old,
+                change.new,
+            )
+        else:
+            yield Line(entry.at, entry.xid, entry.label, "reset", why="whole table")
