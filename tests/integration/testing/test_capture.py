@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -14,8 +14,10 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.mute import muted
 from pgobserve.testing import Captured, capture_changes
 from pgobserve.triggers import catalog, installer, registry
-from pgobserve.triggers.values import Trigger
 from tests.project.models import Item
+
+if TYPE_CHECKING:
+    from pgobserve.triggers.values import Trigger
 
 pytestmark = pytest.mark.django_db
 
