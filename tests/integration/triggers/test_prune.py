@@ -1,0 +1,104 @@
+"""``prune``, and what ``status`` and the check say of an outbox that somebody should see to."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core import checks
+from django.db import connection
+
+from pgobserve.triggers import storage
+from tests.project.models import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., tuple[int, str, str]]
+
+OUTBOX = {"MODELS": ["project.Item"], "TRANSPORT": "outbox"}
+
+
+def test_no_outbox(command: Command) -> None:
+    """Without an outbox there is nothing to do."""
+    code, out, _ = command("prune")
+    assert (code, out) == (
+        0,
+        "There is no outbox in the database 'default': nothing to prune.\n",
+    )
+    assert json.loads(command("prune", "--json")[1]) == {
+        "database": "default",
+        "exists": False,
+        "steps": [],
+    }
+
+
+def test_prune(command: Command, settings: Any, run: Callable[..., Any]) -> None:
+    """It rotates as far as is due, and tells what it did."""
+    settings.PGOBSERVE = {**OUTBOX, "OUTBOX_RETENTION": 100}
+    command("install")
+    Item.objects.create(name="a")
+    assert "Nothing emptied: the next slot is not due yet." in command("prune")[1]
+    for _ in range(2):
+        run("UPDATE pgobserve.outbox_state SET rotated_at = rotated_at - interval '1 hour'")
+        command("prune")
+    run(
+        "UPDATE pgobserve.outbox_state SET rotated_at = '-infinity', "
+        "quiet_at = ARRAY[now() - interval '1 hour', quiet_at[2], quiet_at[3]]"
+    )
+    code, out, _ = command("prune")
+
+    assert code == 0
+    assert "Emptied 1 slot" in out
+    assert run("SELECT count(*) FROM pgobserve.outbox") == [(0,)]
+    facts = json.loads(command("prune", "--json")[1])
+    assert facts["steps"] == ["early"]
+    assert facts["warnings"] == []
+    assert facts["full"] is False
+
+
+def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
+    """``install`` and ``prune`` carry a new limit to the database."""
+    settings.PGOBSERVE = OUTBOX
+    command("install")
+    for sub_command, number in (("install", 10_000_000), ("prune", 20_000_000)):
+        settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": number}
+        command(sub_command)
+        assert storage.facts(connection).max_bytes == number
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("SELECT setval('pgobserve.outbox_gate', 4)", "The outbox is full"),
+        ("UPDATE pgobserve.outbox_state SET max_bytes = 150000", "The outbox takes 1"),
+        (
+            "UPDATE pgobserve.outbox_state SET rotated_at = rotated_at - interval '3 hours'",
+            "Nobody has rotated the outbox since",
+        ),
+    ],
+)
+def test_warnings(
+    command: Command,
+    settings: Any,
+    run: Callable[..., Any],
+    change: str,
+    sentence: str,
+) -> None:
+    """``status`` and the check warn before it is too late, and when it is."""
+    settings.PGOBSERVE = OUTBOX
+    command("install")
+    assert checks.run_checks(tags=[checks.Tags.database], databases=["default"]) == []
+    if "max_bytes" in change:
+        run(
+            "INSERT INTO project_item (name, rank) SELECT md5(i::text), i FROM generate_series(1, 400) i"
+        )
+    run(change)
+
+    code, out, _ = command("status")
+    assert code == 0
+    assert sentence in out
+    (message,) = checks.run_checks(tags=[checks.Tags.database], databases=["default"])
+    assert message.id == "pgobserve.W018"
+    assert message.msg.startswith(sentence)
