@@ -39,6 +39,7 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     """Check that ``PGOBSERVE`` can be used as it is."""
     try:
         conf.get()
+        outbox.check_settings()
         targets.named()
     except PgObserveError as error:
         return [Error(str(error), hint="Correct the setting PGOBSERVE.", id=BAD_SETTINGS)]

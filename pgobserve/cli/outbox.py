@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgobserve import conf
+from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import storage
 
 if TYPE_CHECKING:
@@ -12,11 +13,38 @@ if TYPE_CHECKING:
 
     from pgobserve.triggers.storage import Facts
 
+#: A year.
+MAX_RETENTION = 366 * 24 * 3600
+
+#: Three slots with one chunk each would fill less.
+MIN_BYTES = 10_000_000
+
 #: It rotates after half the retention. After so many retentions nobody does it any more.
 OVERDUE = 2.0
 
 #: The share of its limit from which on it is told.
 NEARLY_FULL = 0.8
+
+
+def check_settings() -> None:
+    """
+    Check what the settings say of the outbox.
+
+    Raises:
+        ConfigurationError: A number can't be what it is.
+    """
+    settings = conf.get()
+    retention: object = settings.OUTBOX_RETENTION
+    if not isinstance(retention, (int, float)) or not 1 <= retention <= MAX_RETENTION:
+        raise ConfigurationError(
+            f"PGOBSERVE['OUTBOX_RETENTION'] must be seconds from 1 to {MAX_RETENTION:,}, "
+            f"not {retention!r}."
+        )
+    size: object = settings.OUTBOX_MAX_BYTES
+    if not isinstance(size, int) or not MIN_BYTES <= size < 2**63:
+        raise ConfigurationError(
+            f"PGOBSERVE['OUTBOX_MAX_BYTES'] must be bytes, at least {MIN_BYTES:,}, not {size!r}."
+        )
 
 
 def look(connection: BaseDatabaseWrapper) -> Facts | None:

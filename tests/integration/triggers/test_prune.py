@@ -64,7 +64,7 @@ def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
     command("install")
     for sub_command, number in (("install", 10_000_000), ("prune", 20_000_000)):
         settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": number}
-        command(sub_command)
+        assert command(sub_command)[0] == 0
         assert storage.facts(connection).max_bytes == number
 
 
@@ -102,3 +102,29 @@ def test_warnings(
     (message,) = checks.run_checks(tags=[checks.Tags.database], databases=["default"])
     assert message.id == "pgobserve.W018"
     assert message.msg.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("OUTBOX_RETENTION", 0, "must be seconds from 1 to 31,622,400, not 0"),
+        ("OUTBOX_RETENTION", "1h", "not '1h'"),
+        ("OUTBOX_MAX_BYTES", 0, "must be bytes, at least 10,000,000, not 0"),
+        ("OUTBOX_MAX_BYTES", 1e9, "not 1000000000.0"),
+    ],
+)
+def test_bad_limits(settings: Any, name: str, value: object, message: str) -> None:
+    """A limit that can't be one is a check error."""
+    settings.PGOBSERVE = {**OUTBOX, name: value}
+    (found,) = (each for each in checks.run_checks() if each.id == "pgobserve.E001")
+    assert message in found.msg
+
+
+def test_limit_after_migrate(command: Command, settings: Any) -> None:
+    """What ``migrate`` installs gets the limit of the settings, too."""
+    from pgobserve.cli import migrate
+
+    settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": 30_000_000}
+    migrate.install_app("project", using="default", verbosity=0)
+
+    assert storage.facts(connection).max_bytes == 30_000_000
