@@ -7,9 +7,10 @@ import sys
 from django.core.management.base import CommandError
 from django.db import connections
 
+from pgobserve import conf
 from pgobserve.cli import targets
 from pgobserve.errors import PgObserveError
-from pgobserve.triggers import catalog, installer
+from pgobserve.triggers import catalog, installer, storage
 from pgobserve.triggers.installer import Action
 
 
@@ -36,8 +37,8 @@ def install_app(app_label: str, *, using: str, verbosity: int) -> None:
         for registration in wanted:
             if registration.table in tables:
                 done = installer.install(registration, using=using)
-        if registration.transport == "outbox":
-            storage.limit(connections[using], conf.get().OUTBOX_MAX_BYTES)
+                if registration.transport == "outbox":
+                    storage.limit(connections[using], conf.get().OUTBOX_MAX_BYTES)
                 if done.action is not Action.UNCHANGED:
                     _tell(verbosity, f"{done.title}: {done.action} on {done.table}")
             else:

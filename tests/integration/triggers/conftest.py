@@ -15,6 +15,7 @@ from django.db import connection
 
 from pgobserve.triggers import installer, names, registry
 from pgobserve.wire import CHANNEL, TRANSPORTS
+from tests.project import shapes  # noqa: F401 (tests name its models by their labels)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
