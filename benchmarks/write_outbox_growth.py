@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 RATE = 1000
 WRITERS = 4
 
-#: How much longer than the retention a row may stay: half as long again, and some steps.
-SLACK = 1.75
+#: How long a row may stay, in retentions: one and a half, and what the rotation comes late.
+SLACK = 2.0
 
 LOOK = """
 SELECT (SELECT count(*) FROM pgobserve.outbox),
