@@ -48,8 +48,8 @@ def check_settings() -> None:
 
 
 def look(connection: BaseDatabaseWrapper) -> Facts | None:
-    """Return how the outbox stands; None if there is none, or if it is damaged."""
-    if storage.broken(connection):
+    """Return how the outbox stands; None if there is none, it is damaged, or not ours to see."""
+    if storage.broken(connection) or not storage.is_readable(connection):
         return None
     return storage.facts(connection)
 

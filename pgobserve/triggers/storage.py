@@ -33,8 +33,18 @@ SELECT p.proname, p.prosrc
 _STRANGERS: Final = """
 SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)
   FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_class c ON c.relnamespace = p.pronamespace AND c.relname = 'outbox_0'
  WHERE p.pronamespace = pg_catalog.to_regnamespace('pgobserve') AND p.prosecdef
-   AND NOT pg_catalog.has_table_privilege(p.proowner, 'pgobserve.outbox_0', 'INSERT')
+   AND NOT pg_catalog.has_table_privilege(p.proowner, c.oid, 'INSERT')
+"""
+
+_READABLE: Final = """
+SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+       AND pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+  FROM pg_catalog.pg_class c
+ WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve')
+   AND c.relname = ANY('{outbox_gate,outbox_lost,outbox_state}')
+ GROUP BY c.relnamespace
 """
 
 _FACTS: Final = """
@@ -136,6 +146,11 @@ def _forbidden(connection: BaseDatabaseWrapper) -> str:
     if not owners:
         return ""
     return f"the role {owners[0]}, who owns triggers, may not write to pgobserve.outbox_0"
+
+
+def is_readable(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether the role may see how the outbox stands."""
+    return any(readable for (readable,) in _fetch(connection, _READABLE))
 
 
 def repair_statements(connection: BaseDatabaseWrapper) -> Iterator[str]:

@@ -196,6 +196,24 @@ def test_tampered(command: Command, settings: Any, run: Callable[..., Any]) -> N
         assert _facts(command)["state"] == "ok"
 
 
+def test_status_for_everybody(command: Command, settings: Any, run: Callable[..., Any]) -> None:
+    """A role without a right on the outbox is told how the triggers stand, and no more."""
+    settings.PGOBSERVE = OUTBOX
+    command("install")
+    run("CREATE ROLE stranger")
+    run("SET ROLE stranger")
+    try:
+        code, out, _ = command("status")
+        assert checks.run_checks(tags=[checks.Tags.database], databases=["default"]) == []
+    finally:
+        run("RESET ROLE")
+        run("DROP ROLE stranger")
+
+    assert code == 0
+    assert "ok     origin  outbox" in out
+    assert "The outbox takes" not in out
+
+
 def test_wake(command: Command, settings: Any) -> None:
     """Another way to wake readers makes the triggers outdated."""
     settings.PGOBSERVE = OUTBOX
