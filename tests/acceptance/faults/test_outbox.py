@@ -150,10 +150,8 @@ async def test_workers(box: Boxed, tmp_path: Path, seconds: int) -> None:
                     await asyncio.sleep(1)
                     await box.terminate_listeners()
                     rotations |= set(await box.execute(ROTATIONS))
-                    if second % 3 == 1:
-                        worker = workers[second % 2]
-                        worker.kill()
-                        worker.start()
+                    if second % 2:
+                        _kill_the_one_that_works(workers, log)
         await box.execute("UPDATE project_item SET name = 'end', rank = rank + 1")
         end = await box.states()
         await worlds.eventually(partial(_has, log, set(end.values())))
@@ -168,6 +166,15 @@ async def test_workers(box: Boxed, tmp_path: Path, seconds: int) -> None:
     assert written > 100 * seconds / 10
     assert len(pids) > 2
     assert len({at for at, _ in rotations}) > 1, "nothing was rotated meanwhile"
+
+
+def _kill_the_one_that_works(workers: Sequence[Worker], log: Path) -> None:
+    """Kill the process that handled the last event, in the middle of the next one; start another."""
+    last = json.loads(log.read_bytes().split(b"\n")[-2])["pid"]
+    for worker in workers:
+        if worker.process.popen.pid == last:
+            worker.kill()
+            worker.start()
 
 
 async def _some_time_later(log: Path, lines: int) -> None:

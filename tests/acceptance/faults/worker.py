@@ -42,6 +42,8 @@ async def worker(file: IO[bytes]) -> None:
     import pgobserve
 
     async for event in pgobserve.events("project.Item", cursor="chain"):
+        # To handle an event takes a while, in which anything may happen.
+        await asyncio.sleep(0.002)
         file.write(written(event))
 
 
