@@ -10,6 +10,7 @@ from pgobserve.feed.runtime import runtimes
 if TYPE_CHECKING:
     from pgobserve.feed.listener import ListenerState
     from pgobserve.feed.loader import LoaderState
+    from pgobserve.feed.reader import ReaderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,24 @@ class FeedState:
         alias: The database alias.
         subscriptions: How many there are.
         waiting: Rows that changed and are still to be read.
-        listener: The LISTEN connection: live or not, since when, gaps healed, queue usage.
+        listener: The LISTEN connection: live or not, since when, gaps healed, queue usage; None
+            where nothing is listened to.
+        reader: The reader of the outbox: live or not, since when, resets; None where there is none.
         loader: What was read, and failures in a row.
     """
 
     alias: str
     subscriptions: int
     waiting: int
-    listener: ListenerState
+    listener: ListenerState | None
+    reader: ReaderState | None
     loader: LoaderState
+
+    @property
+    def live(self) -> bool:
+        """Whether changes arrive now, on all the ways that they may come."""
+        ways = (self.listener, self.reader)
+        return all(way.live for way in ways if way is not None)
 
 
 def feeds() -> list[FeedState]:
@@ -39,7 +49,7 @@ def feeds() -> list[FeedState]:
     May be called from any thread. A process nobody has subscribed in has none.
 
     Example:
-        >>> all(feed.listener.live for feed in feeds())
+        >>> all(feed.live for feed in feeds())
         True
     """
     return [
@@ -47,10 +57,11 @@ def feeds() -> list[FeedState]:
             feed.options.alias,
             len(feed.hub),
             feed.hub.dirty,
-            feed.listener.state,
+            feed.listener.state if feed.listener is not None else None,
+            feed.reader.state if feed.reader is not None and feed.reads_outbox else None,
             feed.loader.state,
         )
         for runtime in runtimes()
         for feed in list(runtime.feeds.values())
-        if feed.listener is not None and feed.loader is not None and feed.running
+        if feed.loader is not None and feed.running
     ]

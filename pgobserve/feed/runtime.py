@@ -190,6 +190,12 @@ class Feed:
         """Whether it listens and loads, or tries to."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def reads_outbox(self) -> bool:
+        """Whether it reads the outbox, or tries to: because it must, or since it was woken."""
+        state = self.reader.state if self.reader is not None else None
+        return self.options.outbox or (state is not None and (state.live or state.error is not None))
+
     async def aclose(self) -> None:
         """Stop now; its tasks, threads and connections have ended when this returns."""
         self._cancel_timers()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.project.models import Item
 
 
-async def test_state(connect: Any, item: Item) -> None:
+async def test_state(connect: Any, item: Item, transport: str) -> None:
     """A feed tells its subscriptions and whether it is live, from any thread, and when it lost."""
     socket = await connect(ItemConsumer)
     assert (await socket.subscribe(item.pk))["response_status"] == 201
@@ -26,6 +26,10 @@ async def test_state(connect: Any, item: Item) -> None:
     healed = await socket.receive()
     [after] = feeds()
 
+    assert before.listener is not None
+    assert after.listener is not None
+    assert before.live
+    assert (before.reader is not None) == (transport == "outbox")
     assert (before.alias, before.subscriptions, before.listener.live) == ("default", 1, True)
     assert healed["data"]["name"] == "healed"
     assert (after.listener.gaps, after.listener.live, after.listener.error) == (1, True, None)

@@ -99,11 +99,11 @@ class Reading:
         self.cursor = page.cursor
         return page
 
-    def names(self) -> list[Any]:
+    def names(self, limit: int = outbox.LIMIT) -> list[Any]:
         """Return (key, old name, new name) of what is new."""
         return [
             (change.key, *(image and image.values["name"] for image in (change.old, change.new)))
-            for _, change in folded(self.read().entries)
+            for _, change in folded(self.read(limit).entries)
         ]
 
     def events(self, *labels: str) -> list[Event | Reset]:

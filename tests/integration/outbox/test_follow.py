@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.errors import FeedUnavailable
+from pgobserve.feed import pace
 from pgobserve.feed.cursor import Why
 from pgobserve.feed.events import Event, Reset
 from pgobserve.feed.runtime import Feed
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.wire import OUTBOX_NAMESPACE
 from tests.integration.feed.conftest import Writer, parameters
 from tests.integration.feed.test_runtime import Client, options
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
@@ -203,6 +205,53 @@ async def test_build_fails(
 
     assert hear.names == [Why.UNREADABLE, ("create", "b")]
     assert "can't be made" in caplog.text
+
+
+async def test_wakes_up(
+    feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit wakes the reader, however long it would have waited."""
+    monkeypatch.setattr(pace, "SETTLE", 600.0)
+    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    for number in range(3):
+        writer.rows(INSERT, number, "a")
+        await hear.until(number + 1)
+    follow.close()
+
+
+async def test_wake_up_is_left_to_another(
+    feed: Callable[..., Feed],
+    writer: Writer,
+    session: Callable[[], Session],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A commit that left the wake-up to a transaction that is still open is found soon, too."""
+    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    hear, holder = Hearer(), session()
+    follow = await feed().follow([ITEM], hear)
+    holder.run("SELECT pg_advisory_xact_lock(%s, n) FROM generate_series(0, 3) n", OUTBOX_NAMESPACE)
+    holder.run(INSERT, 1, "open")
+    for number in range(2, 5):
+        writer.rows(INSERT, number, "a")
+    await hear.until(3)
+    holder.commit()
+    await hear.until(4)
+    follow.close()
+
+
+async def test_looks_now_and_then(
+    feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody wakes it for, ever, is found all the same."""
+    monkeypatch.setattr(pace, "FALLBACK", 0.05)
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    monkeypatch.setattr("pgobserve.feed.reader.Reader.wake", lambda self: None)
+    writer.rows(INSERT, 1, "a")
+    await hear.until(1)
+    follow.close()
 
 
 async def test_resets(feed: Callable[..., Feed], writer: Writer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor, Why
 from pgobserve.feed.events import folded
@@ -69,7 +71,8 @@ def test_rolled_back(session: Callable[[], Session], reading: Reading) -> None:
     assert reading.names() == [(2, None, "stays"), (4, None, "stays")]
 
 
-def test_order_of_a_row(session: Callable[[], Session], reading: Reading) -> None:
+@pytest.mark.parametrize("limit", [1, 500])
+def test_order_of_a_row(session: Callable[[], Session], reading: Reading, limit: int) -> None:
     """Changes of a row come in the order of commits, though the later transaction began earlier."""
     execute(INSERT, 1, "a")
     early, late = session(), session()
@@ -78,8 +81,9 @@ def test_order_of_a_row(session: Callable[[], Session], reading: Reading) -> Non
     late.commit()
     early.run(UPDATE, "c", 1)
     early.commit()
+    names = [reading.names(limit) for _ in range(3)]
 
-    assert [each for each in reading.names() if each[0] == 1] == [
+    assert [each for page in names for each in page if each[0] == 1] == [
         (1, None, "a"),
         (1, "a", "b"),
         (1, "b", "c"),

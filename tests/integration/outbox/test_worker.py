@@ -13,7 +13,7 @@ from django.db import connection
 
 import pgobserve
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.feed import durable
+from pgobserve.feed import durable, pace
 from pgobserve.feed.cursor import Why
 from pgobserve.triggers import outbox
 from tests.integration.feed.conftest import Writer, parameters
@@ -226,6 +226,21 @@ def test_bad_arguments() -> None:
         pgobserve.events("project.Item", using="nowhere")
     with pytest.raises(AttributeError, match="no attribute"):
         pgobserve.nothing  # noqa: B018
+
+
+async def test_wakes_up(place: None, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit wakes a worker, however long it would have waited."""
+    monkeypatch.setattr(pace, "SETTLE", 600.0)
+    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    async with (
+        asyncio.timeout(30),
+        aclosing(pgobserve.events("project.Item", cursor="worker")) as all_,
+    ):
+        for number in range(3):
+            waits = asyncio.ensure_future(anext(all_))
+            await asyncio.sleep(0.2)
+            writer.rows(INSERT, number, str(number))
+            assert what(await waits) == str(number)
 
 
 async def test_polls(place: None, writer: Writer, settings: Any) -> None:
