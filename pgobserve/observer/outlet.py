@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pgobserve._socket import is_gone
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
@@ -71,7 +72,7 @@ class Outlet:
         self._wake()
 
     def _failed(self, error: BaseException) -> None:
-        if isinstance(error, OSError):  # the client is gone
+        if is_gone(error):
             self.mailbox.close()
         else:
             # A frame that can't be sent must not end the feed of this socket.

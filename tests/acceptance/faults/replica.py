@@ -109,6 +109,14 @@ class Replica:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         transport.abort()
 
+    def leave(self) -> None:
+        """Ask for something and say good-bye at once, without waiting for the answer."""
+        for key in self.rows:
+            content = {"action": "subscribe_instance", "pk": key, "request_id": -key}
+            self.connection.protocol.send_text(json.dumps(content).encode())
+        self.connection.protocol.send_close(1000)
+        self.connection.send_data()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until frames have made a condition true."""
         async with asyncio.timeout(PATIENCE):

@@ -162,15 +162,17 @@ async def come_and_go(each: Replica, pairs: int, numbers: random.Random) -> None
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_vanished(world: World, kind: str, tmp_path: Path) -> None:
-    """Sockets that end by a reset leave nothing; after the last one no connection is left."""
+    """Sockets that end by a reset, or amid a request, leave nothing; after the last one no connection is left."""
     name = f"vanishing-{kind}"
     with serving(kind, world.environ(application_name=name), tmp_path) as server:
         async with fleet(world, server, 12) as clients:
             with writing(world.parameters):
                 await clients.has_frames()
                 gone, clients.replicas = clients.replicas[:10], clients.replicas[10:]
-                for each in gone:
+                for each in gone[:5]:
                     each.vanish()
+                for each in gone[5:]:
+                    each.leave()
                 watched = sum(len(each.rows) for each in clients.replicas)
                 await eventually(lambda: has_subscriptions(clients, watched))
                 await clients.has_frames()
