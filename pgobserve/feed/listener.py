@@ -201,7 +201,8 @@ class Listener:
         self._on_live(gap)
 
     def _lost(self, error: BaseException) -> None:
-        reason = str(error).strip() or type(error).__name__
+        # libpq's messages have several lines, and mostly end with a full stop.
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if self.state.live:
             self.state.gaps += 1
             self.state.since = time.time()
