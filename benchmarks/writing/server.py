@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,11 @@ class Table:
         for statement in statements:
             self.connection.execute(statement)
 
-    def triggers(self, on: bool) -> None:
-        """Put the triggers on the table, or remove them."""
+    def triggers(self, on: bool, *, empty: bool = False) -> None:
+        """Put the triggers on the table, or such as do nothing, or remove them."""
+        statements = _uninstall() if not on else _emptied(_install()) if empty else _install()
         with self.connection.transaction():
-            self.execute(*(_install() if on else _uninstall()))
+            self.execute(*statements)
 
     def fill(self) -> None:
         """Make the table new, with all its rows."""
@@ -139,6 +141,16 @@ def _install() -> list[str]:
     from pgobserve.triggers import compiler
 
     return list(compiler.install_statements(_registration(), RELATION, always=False))
+
+
+def _emptied(statements: list[str]) -> list[str]:
+    """Return the statements with function bodies that do nothing."""
+    return [
+        re.sub(r"(?s)AS (\$\w+\$).*", r"AS \1 BEGIN RETURN NULL; END \1", statement)
+        if statement.startswith("CREATE OR REPLACE FUNCTION")
+        else statement
+        for statement in statements
+    ]
 
 
 def _uninstall() -> list[str]:
