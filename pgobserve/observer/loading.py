@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,12 +55,16 @@ class Load:
         self._groups: list[dict[Source, list[Watch]]] = []
         self._failed: dict[Watch, Outcome] = {}
         self._guarded = False
+        self._many = False
         self._rows: Rows = {}
+        # What is made of an instance serves all sources that share both it and the renderer.
+        self._rendered_once: dict[tuple[Any, int], Outcome] = {}
         self._snapshot: Snapshot | None = None
 
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
+        self._many = len(wanted) > 1
         broken = self._read(wanted)
         found = [
             self._found(job, groups, broken)
@@ -153,13 +158,19 @@ class Load:
         instance = self._rows.get((source, key))
         if instance is None:
             return ABSENT, {}
+        once = (source.renderer, id(instance))  # the instance lives as long as this load
+        if once in self._rendered_once:
+            return self._rendered_once[once], {}
         special: dict[Watch, Outcome] = {}
         of_audience: dict[Any, Outcome] = {}
         for watch in watches:
             audience = watch.context.visibility.consumer  # one socket; two may differ in anything
             if audience not in of_audience:
-                outcome, serves_all = _render(source, instance, watch)
+                # A serializer may change what it is given, and others are given it too.
+                given = copy(instance) if self._many else instance
+                outcome, serves_all = _render(source, given, watch)
                 if serves_all:
+                    self._rendered_once[once] = outcome
                     return outcome, special
                 of_audience[audience] = outcome
             special[watch] = of_audience[audience]
