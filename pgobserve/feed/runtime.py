@@ -22,8 +22,9 @@ from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.listener import Listener
-from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.loader import Loader
 from pgobserve.feed.tables import model_of
+from pgobserve.feed.upkeep import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
