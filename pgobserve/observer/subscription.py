@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +131,9 @@ class Subscriptions:
             if token is not None:
                 await self._catch_up(watch, begun, token, model)
         except FeedUnavailable as error:
-            raise FeedDown(str(error)) from error
+            # Where the database is, and as whom we go there, is for the log alone.
+            logger.warning("A subscription could not begin: %s", error)
+            raise FeedDown from error
         if begun.view.body is None and token is None:
             self._drop(name, watch)
             raise Http404
