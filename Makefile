@@ -42,7 +42,7 @@ types: $(STAMP) ## Check the types, strictly
 	$(BIN)/mypy
 
 docs: $(STAMP) ## Build the documentation, warnings are errors
-	$(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
+	PYTHONDEVMODE= $(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP) ## Measure; timings are never test assertions
 	@PYTHONDEVMODE= $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
