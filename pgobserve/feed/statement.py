@@ -40,10 +40,14 @@ STALE: Final = (
     psycopg.errors.DuplicatePreparedStatement,
 )
 
-_WITH_SNAPSHOT: Final = "SELECT pg_catalog.pg_current_snapshot()::text, q.* FROM ({}) q"
+#: As `Snapshot.parse` reads it.
+_SNAPSHOT: Final = (
+    "pg_catalog.pg_current_snapshot()::text || '@' || "
+    "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+)
+_WITH_SNAPSHOT: Final = f"SELECT {_SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (
-    "SELECT pg_catalog.pg_current_snapshot()::text, q.* "
-    "FROM (VALUES (1)) AS one LEFT JOIN ({}) q ON TRUE"
+    f"SELECT {_SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608
 )
 
 
@@ -154,7 +158,7 @@ class Statement:
         where = " AND ".join(f"{column} = %s" for column in columns)
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT xmin::text::bigint, pg_catalog.pg_current_snapshot()::text "  # noqa: S608
+                f"SELECT xmin::text::bigint, {_SNAPSHOT} "  # noqa: S608
                 f"FROM {quote(self.model._meta.db_table)} WHERE {where}",  # names by Django
                 values,
             )
