@@ -134,6 +134,8 @@ class Listener:
         while True:
             lost: asyncio.Future[None] = loop.create_future()
             loop.add_reader(descriptor, self._read, connection, lost)
+            # What came right behind an answer is in libpq already: the socket will not tell of it.
+            self._read(connection, lost)
             try:
                 await asyncio.wait({lost}, timeout=self._heartbeat)
             finally:
