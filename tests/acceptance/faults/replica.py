@@ -31,6 +31,7 @@ class Replica:
         tokens: The last token for each key.
         failed: Keys whose last frame was an error.
         strange: Frames that nobody asked for.
+        refused: All frames with errors.
         told: How many events came for each key.
     """
 
@@ -39,6 +40,7 @@ class Replica:
         self.rows: dict[int, dict[str, Any] | None] = {}
         self.tokens: dict[int, str] = {}
         self.failed: dict[int, Any] = {}
+        self.refused: list[Any] = []
         self.strange: list[Any] = []
         self.told: Counter[int] = Counter()
         self._asked: dict[Any, asyncio.Future[Any]] = {}
@@ -69,6 +71,7 @@ class Replica:
         self.failed.pop(key, None)
         if frame["errors"]:
             self.failed[key] = frame
+            self.refused.append(frame)
         elif frame["action"] == "delete":
             assert frame["data"] == {"pk": key}, frame
             self.rows[key] = None
