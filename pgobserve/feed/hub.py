@@ -152,7 +152,12 @@ class Hub:
         row.loading = False
         if snapshot is not None:
             row.snapshot = snapshot
-        elif row.watches:
+        else:
+            self.mark(row)
+
+    def mark(self, row: Row) -> None:
+        """Have a row read again, if anybody still watches it."""
+        if row.watches:
             self._dirty[row] = None
 
     def watches_table(self, table: str) -> bool:

@@ -12,10 +12,11 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.repeats import Repeats
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.threads import Threads
 from pgobserve.feed.upkeep import Unreachable, Upkeep
@@ -63,12 +64,14 @@ class Found:
         snapshot: In which it was read.
         outcome: For everyone who is not in ``special``.
         special: For those who see something else, or nothing.
+        failed: A query failed for somebody; the row is to be read again.
     """
 
     job: Job
     snapshot: Snapshot
     outcome: Outcome
     special: dict[Watch, Outcome] = field(default_factory=dict)
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class Loader:
         self._load = load
         self._work = asyncio.Event()
         self._count = threads
+        self._repeats = Repeats(self._repeat)
         self._upkeep = Upkeep(alias)
         self._threads = Threads(threads, connections.close_all, self._upkeep.tidy)
 
@@ -141,6 +145,7 @@ class Loader:
                     group.create_task(self._serve(), name=f"pgobserve-loader-{number}")
                 group.create_task(self._upkeep.watch(), name="pgobserve-upkeep")
         finally:
+            self._repeats.end()
             await self._threads.close()
             self._upkeep.end()
 
@@ -175,11 +180,12 @@ class Loader:
             if self.state.failures == 1:
                 logger.warning("Watched rows can't be read: %s. It is tried again.", error)
             return False
-        except Exception:
+        except Exception as error:
             # One row must not spoil the batch it shares: halve it until the row is found.
             if len(jobs) == 1:
                 logger.exception("Row %r can't be read; its watchers are told.", jobs[0].row.key)
-                self._deliver([Found(jobs[0], NEVER, FAILED)])
+                failed = isinstance(error, DatabaseError)
+                self._deliver([Found(jobs[0], NEVER, FAILED, failed=failed)])
                 return True
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half])
@@ -192,10 +198,23 @@ class Loader:
 
     def _deliver(self, found: Sequence[Found]) -> None:
         for item in found:
-            self._hub.done(item.job.row, item.snapshot)
+            row = item.job.row
+            self._hub.done(row, item.snapshot)
+            told = row in self._repeats
+            if item.failed:
+                self._repeats.failed(row)
+            elif told:
+                self._repeats.succeeded(row)
             special, outcome, snapshot = item.special, item.outcome, item.snapshot
             for watch in item.job.watches:
-                watch.offer(special.get(watch, outcome) if special else outcome, snapshot)
+                mine = special.get(watch, outcome) if special else outcome
+                # Who waits for the answer to his request gets one.
+                if not (told and mine is FAILED and watch.begun is None):
+                    watch.offer(mine, snapshot)
+
+    def _repeat(self, row: Row) -> None:
+        self._hub.mark(row)
+        self.kick()
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -147,7 +147,7 @@ class Load:
                 outcomes.update(dict.fromkeys(watches, shared))
             outcomes.update(special)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
-        return Found(job, self._snapshot, default, outcomes)
+        return Found(job, self._snapshot, default, outcomes, failed=not broken.isdisjoint(groups))
 
     def _rendered(
         self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]

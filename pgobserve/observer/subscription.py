@@ -66,7 +66,15 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """How a subscription began: the row as it was, and the snapshot that it was read in."""
+    """
+    How a subscription began.
+
+    Attributes:
+        view: The row as it was.
+        snapshot: What the client has seen once it has the reply: the one that the row was read in,
+            or still its own token while a frame with what changed since is on its way. The socket
+            may break between the two.
+    """
 
     view: View
     snapshot: Snapshot
@@ -116,7 +124,8 @@ class Subscriptions:
             key: Its key.
             lookup: The JSON value by which the client named it.
             kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
-            token: What the client has seen so far: what changed since is sent next.
+            token: What the client has seen so far: what changed since is sent next. None for
+                a client that gets the row with the reply.
             wants_token: Every frame is to have a token.
             by_itself: The consumer reads and shows the row by itself, at each change.
 
@@ -129,7 +138,7 @@ class Subscriptions:
         try:
             watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
             if token is not None:
-                await self._catch_up(watch, begun, token, model)
+                begun = await self._catch_up(watch, begun, token)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             logger.warning("A subscription could not begin: %s", error)
@@ -212,19 +221,18 @@ class Subscriptions:
             lambda: Visibility(self._consumer, kwargs, ttl, presence_of=presence_of)
         )
 
-    async def _catch_up(
-        self, watch: Watch, begun: Begun, token: Snapshot, model: type[Model]
-    ) -> None:
+    async def _catch_up(self, watch: Watch, begun: Begun, token: Snapshot) -> Begun:
         """Let the client have what changed since his token, if he is not known to have it."""
         source = watch.context.visibility.source
-        feed = feed_of(source.alias)
         # After the load, not before: a change between the two must count as one since the token.
-        if begun.view.body is None or await feed.call(
+        if begun.view.body is not None and not await feed_of(source.alias).call(
             lambda: changed_since(source, watch.key, token)
         ):
-            watch.shown = UNKNOWN
-            if watch.active:
-                self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+            return begun
+        watch.shown = UNKNOWN
+        if watch.active:
+            self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+        return Begun(begun.view, token)
 
     def _check_limit(self, name: tuple[str, str]) -> None:
         limit = conf.get().MAX_SUBSCRIPTIONS

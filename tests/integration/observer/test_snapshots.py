@@ -96,8 +96,9 @@ async def test_token_of_another_run(connect: Any, item: Item) -> None:
     answer = await second.subscribe(item.pk, token=f"{seen}@{int(run) - 1}")
 
     assert answer["response_status"] == 201
-    assert (await second.receive())["data"]["name"] == "one"
-    assert Snapshot.parse(answer["token"]).run == int(run)
+    update = await second.receive()
+    assert update["data"]["name"] == "one"
+    assert Snapshot.parse(update["token"]).run == int(run)
 
 
 async def test_token_does_not_show_what_may_not_be_seen(connect: Any, item: Item) -> None:
