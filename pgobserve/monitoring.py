@@ -23,6 +23,7 @@ class FeedState:
         waiting: Rows that changed and are still to be read.
         listener: The LISTEN connection: live or not, since when, gaps healed, queue usage.
         loader: What was read, and failures in a row.
+        unobserved: Watched tables that have lost their triggers, at the last look.
     """
 
     alias: str
@@ -30,6 +31,7 @@ class FeedState:
     waiting: int
     listener: ListenerState
     loader: LoaderState
+    unobserved: tuple[str, ...]
 
 
 def feeds() -> list[FeedState]:
@@ -49,6 +51,7 @@ def feeds() -> list[FeedState]:
             feed.hub.dirty,
             feed.listener.state,
             feed.loader.state,
+            tuple(sorted(feed.vigil.missing)),
         )
         for runtime in runtimes()
         for feed in list(runtime.feeds.values())

@@ -160,6 +160,10 @@ class Hub:
         if row.watches:
             self._dirty[row] = None
 
+    def tables(self) -> list[str]:
+        """Return the tables whose changes concern anybody."""
+        return list({**self._index, **self._wide})
+
     def watches_table(self, table: str) -> bool:
         """Tell whether a change of the table can concern anybody."""
         return table in self._index or table in self._wide

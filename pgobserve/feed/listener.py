@@ -171,8 +171,9 @@ class Listener:
         if usage >= QUEUE_WARNING > before:
             logger.warning(
                 "PostgreSQL's notification queue is %.1f %% full: some session LISTENs and does not "
-                "read. When it is full, every transaction that notifies fails. Look for old entries "
-                "in pg_stat_activity whose query is LISTEN.",
+                "read. When it is full, every transaction that notifies fails. Feeds of this kind "
+                "are 'pgobserve:…' in pg_stat_activity.application_name; wait_event ClientWrite, or "
+                "an old xact_start, shows who is stuck.",
                 usage * 100,
             )
 

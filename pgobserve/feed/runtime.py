@@ -25,6 +25,7 @@ from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.tables import model_of
 from pgobserve.feed.upkeep import Unreachable
+from pgobserve.feed.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ class Feed:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.hub = Hub()
+        self.vigil = Vigil(self.hub.tables, self._has_triggers, self._read_again)
         self.listener: Listener | None = None
         self.loader: Loader | None = None
         self._users = 0
@@ -166,6 +168,7 @@ class Feed:
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.run(), name="pgobserve-listener")
                 group.create_task(loader.run(), name="pgobserve-loader")
+                group.create_task(self.vigil.run(), name="pgobserve-vigil")
         except Exception:
             # Nothing in it may raise; if something does all the same, it must not end in silence.
             logger.exception("The feed of database %r failed; it starts again.", self.options.alias)
@@ -250,6 +253,14 @@ class Feed:
     def _on_live(self, gap: bool) -> None:
         self._installed.clear()
         # A first listener has no gap, but its feed has one if it failed or was closed before.
+        self._read_again()
+
+    async def _has_triggers(self, table: str) -> bool:
+        if self.loader is None:
+            raise Unreachable("the feed is being stopped")
+        return await self.loader.call(lambda: self._ask(table))
+
+    def _read_again(self) -> None:
         self.hub.publish_gap()
         if self.loader is not None:
             self.loader.kick()
