@@ -19,6 +19,7 @@ from pgobserve.feed.loader import FAILED, NEVER, Found
 from pgobserve.feed.mailbox import ABSENT
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
+from pgobserve.observer.rendering import RenderingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Sources that one statement answers for at most; planning it costs time for each.
 UNION: Final = 200
+
+_NOT_SHOWN: Final = "Serializing %s %r failed."
 
 #: Row and source, where the source has it.
 Rows = dict[tuple["Source", "Hashable"], "Model"]
@@ -186,13 +189,16 @@ class Load:
 
 
 def _render(source: Source, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
-    visibility = watch.context.visibility
+    visibility, model = watch.context.visibility, source.statement.model._meta.label
     try:
         return source.renderer.render(instance, visibility.consumer, visibility.kwargs)
     except (OperationalError, InterfaceError):
         raise
+    except RenderingFailed as failure:
+        logger.exception(_NOT_SHOWN, model, watch.key, exc_info=failure.__cause__)
+        return FAILED, True
     except Exception:
-        logger.exception("Serializing %s %r failed.", source.statement.model._meta.label, watch.key)
+        logger.exception(_NOT_SHOWN, model, watch.key)
         return FAILED, False
 
 
