@@ -93,6 +93,7 @@ class Subscriptions:
         self._outlet = Outlet(consumer)
         self._guard: Guard | None = None
         self._watches: dict[tuple[str, str], Watch] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -161,7 +162,8 @@ class Subscriptions:
                 self._drop(name, self._watches[name])
 
     async def aclose(self) -> None:
-        """End all; nothing of this socket is left."""
+        """End all, those too that are still to begin; nothing of this socket is left."""
+        self._closed = True
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             feed_of(watch.context.alias).end(watch)
@@ -241,6 +243,9 @@ class Subscriptions:
 
     def _replace(self, name: tuple[str, str], watch: Watch) -> None:
         """Let a new subscription take the place of one with the same row and request id."""
+        if self._closed:
+            feed_of(watch.context.alias).end(watch)
+            return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:

@@ -141,7 +141,8 @@ async def test_churn(world: World, clients: Fleet) -> None:
         await clients.change_all()
         await clients.equals_the_table()
         watched = sum(len(each.rows) for each in clients.replicas)
-        assert (await clients.state())["subscriptions"] == watched
+        state = await clients.state()
+        assert (state["subscriptions"], state["rows"]) == (watched, ROWS)
         clients.replicas += restless
         await asyncio.gather(*(each.subscribe(range(1, 7)) for each in restless))
         async with world.nobody_connects():
