@@ -65,6 +65,14 @@ class Writer:
         )
         return [row[0] for row in self.rows(query, f"pgobserve:{os.getpid()}")]
 
+    def listener(self) -> int:
+        """Return the one that goes on, once the one that the probe was sent over has ended."""
+        deadline = time.monotonic() + 30
+        while len(pids := self.listeners()) > 1:
+            assert time.monotonic() < deadline, "more than one goes on"
+            time.sleep(0.01)
+        return pids[0]
+
     def until_alone(self) -> None:
         """Wait until none of them is left; the server takes a moment to notice that one closed."""
         deadline = time.monotonic() + 30

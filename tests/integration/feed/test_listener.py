@@ -86,7 +86,7 @@ async def test_terminated(ear: Start, writer: Writer) -> None:
     assert each.keys == [2]
     assert each.listener.state.gaps == 1
     assert each.listener.state.error is None
-    assert len(writer.listeners()) == 1
+    assert writer.listener()
 
 
 async def test_logged_at_changes_only(ear: Start, writer: Writer, proxy: Proxy) -> None:
@@ -181,7 +181,7 @@ async def test_silence_is_not_an_error(ear: Start, writer: Writer) -> None:
     """A connection on which nothing happens stays, and the queue's usage is asked meanwhile."""
     each = ear(heartbeat=1.0)
     await each.until_live()
-    (pid,) = writer.listeners()
+    pid = writer.listener()
     seen = asyncio.Event()
     each.listener._note_usage = lambda usage: seen.set()  # type: ignore[method-assign]
     await asyncio.wait_for(seen.wait(), 30)
@@ -214,7 +214,7 @@ async def test_frozen_backend(ear: Start, writer: Writer, stopped: Callable[[int
     """A backend that hangs is left for another one."""
     each = ear(heartbeat=0.5)
     await each.until_live()
-    (pid,) = writer.listeners()
+    pid = writer.listener()
     stopped(pid)
     await each.until_live(2)
     writer.notify(payload(2))
