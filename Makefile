@@ -26,7 +26,8 @@ demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
 test: $(STAMP) ## Run the unit, integration and acceptance tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(STAMP) ## Run them on the other Pythons and PostgreSQLs that are found, too
+test-all: $(STAMP) ## Run the slow ones, and those of other Pythons and PostgreSQLs that are found, too
+	$(BIN)/python -m pytest -m slow $(ARGS)
 	PYTHON=$(PYTHON) tests/matrix.sh
 
 lint: $(STAMP) ## Check style, format and import contracts
@@ -42,7 +43,7 @@ types: $(STAMP) ## Check the types, strictly
 	$(BIN)/mypy
 
 docs: $(STAMP) ## Build the documentation, warnings are errors
-	$(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
+	PYTHONDEVMODE= $(BIN)/sphinx-build -nW --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP) ## Measure; timings are never test assertions
 	@PYTHONDEVMODE= $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.reading.client import Sockets
 
 #: Sockets, changes, and the ratio that should not be exceeded.
-CASES = ((1, 600, 1.4), (100, 150, 1.15), (500, 60, 1.08))
+CASES = ((1, 1_500, 1.4), (100, 400, 1.15), (500, 150, 1.08))
 
 
 @dataclass
@@ -64,7 +64,7 @@ def run(*, quick: bool) -> list[Row]:
     """Measure."""
     with both() as (ports, writers):
         return [
-            _case(ports, writers, count, changes // 4 if quick else changes, target)
+            _case(ports, writers, count, changes // 8 if quick else changes, target)
             for count, changes, target in CASES
         ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -145,8 +146,10 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         """
         try:
             await self.send(text_data=text)
-        except OSError as error:
-            raise ClientDisconnected(*error.args) from error
+        except Exception as error:
+            if is_gone(error):
+                raise ClientDisconnected(*error.args) from error
+            raise
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
@@ -213,6 +216,16 @@ def is_being_cancelled() -> bool:
     """Return whether the current task is meant by a ``CancelledError``, not what it awaited."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def is_gone(error: BaseException) -> bool:
+    """Tell whether a send failed because the client is gone."""
+    # Daphne lets an error of Autobahn's through, which is no OSError. It costs a third of a second
+    # to import, which Daphne has done if it can be raised at all.
+    autobahn = sys.modules.get("autobahn.exception")
+    return isinstance(error, OSError) or (
+        autobahn is not None and isinstance(error, autobahn.Disconnected)
+    )
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -346,7 +346,7 @@ def view_as_consumer(
         mapped_actions: HTTP methods by action; ``VIEW_ACTIONS`` by default.
 
     Returns:
-        An ASGI application: each socket gets a consumer of its own.
+        An ASGI application that gives each socket a consumer of its own.
     """
 
     class DjangoViewWrapper(DjangoViewAsConsumer):

@@ -57,6 +57,7 @@ class FeedDown(APIException):
     """A subscription that can't begin now, because the database can't be listened to or read."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Changes can't be followed now; try again later."
     default_code = "feed_down"
 
 

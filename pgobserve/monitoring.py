@@ -26,6 +26,7 @@ class FeedState:
             where nothing is listened to.
         reader: The reader of the outbox: live or not, since when, resets; None where there is none.
         loader: What was read, and failures in a row.
+        unobserved: Watched tables that have lost their triggers, at the last look.
     """
 
     alias: str
@@ -34,6 +35,7 @@ class FeedState:
     listener: ListenerState | None
     reader: ReaderState | None
     loader: LoaderState
+    unobserved: tuple[str, ...]
 
     @property
     def live(self) -> bool:
@@ -60,6 +62,7 @@ def feeds() -> list[FeedState]:
             feed.listener.state if feed.listener is not None else None,
             feed.reader.state if feed.reader is not None and feed.reads_outbox else None,
             feed.loader.state,
+            tuple(sorted(feed.vigil.missing)),
         )
         for runtime in runtimes()
         for feed in list(runtime.feeds.values())

@@ -24,11 +24,12 @@ class Writer:
         self.rank = 0
 
     def change(self, query: str = ONE) -> int:
-        """Change rows; return when the commit had returned, in nanoseconds."""
+        """Change rows; return when COMMIT was sent, in nanoseconds."""
         self.rank = next(numbers)
         self._connection.execute(query, [self.rank])
+        began = time.monotonic_ns()
         self._connection.commit()
-        return time.monotonic_ns()
+        return began
 
     def close(self) -> None:
         """Close the connection."""

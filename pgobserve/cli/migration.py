@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ def run(
     if not wanted:
         raise ConfigurationError("There is nothing to write: no model is observed.")
     directory = _directory(app)
+    if not dry_run:
+        _refuse_installed(app, directory)
     tables = []
     for registration in wanted:
         with explained(registration.title, installer.LOCK_TIMEOUT):
@@ -67,6 +70,15 @@ def _directory(app: str) -> Path:
             "first, or name another app."
         ) from None
     return Path(next(iter(module.__path__)))
+
+
+def _refuse_installed(app: str, directory: Path) -> None:
+    """Refuse to write into an installed package: the next upgrade would take the file away."""
+    if any(directory.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")):
+        raise ConfigurationError(
+            f"The app {app} is not this project's: its migrations are installed at {directory}. "
+            "Name an app of your own; the migration may treat tables of other apps."
+        )
 
 
 def _dependencies(

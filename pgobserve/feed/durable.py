@@ -27,9 +27,10 @@ from pgobserve.feed.cursor import Cursor, Place
 from pgobserve.feed.events import Event, Reset, events_of
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
-from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.loader import Loader
 from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.upkeep import Unreachable
 from pgobserve.wire import OUTBOX_WAKE_UP
 
 if TYPE_CHECKING:

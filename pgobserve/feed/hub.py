@@ -8,7 +8,7 @@ so that batches grow with the load and an idle feed pays one query of latency.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,12 +133,17 @@ class Hub:
 
     def take(self, limit: int) -> list[Row]:
         """Return at most ``limit`` rows to read now, and note them as being read."""
-        seen = [row for row, xids in self._dirty.items() if _is_old_news(row, xids)]
-        for row in seen:
+        rows: list[Row] = []
+        seen: list[Row] = []
+        # One look at each row until there are enough: after a gap there may be very many.
+        for row, xids in self._dirty.items():
+            if len(rows) >= limit:
+                break
+            if not row.loading:
+                (seen if _is_old_news(row, xids) else rows).append(row)
+        for row in chain(seen, rows):
             del self._dirty[row]
-        rows = list(islice((row for row in self._dirty if not row.loading), limit))
         for row in rows:
-            del self._dirty[row]
             row.loading = True
         return rows
 
@@ -147,8 +152,17 @@ class Hub:
         row.loading = False
         if snapshot is not None:
             row.snapshot = snapshot
-        elif row.watches:
+        else:
+            self.mark(row)
+
+    def mark(self, row: Row) -> None:
+        """Have a row read again, if anybody still watches it."""
+        if row.watches:
             self._dirty[row] = None
+
+    def tables(self) -> list[str]:
+        """Return the tables whose changes concern anybody."""
+        return list({**self._index, **self._wide})
 
     def watches_table(self, table: str) -> bool:
         """Tell whether a change of the table can concern anybody."""

@@ -134,6 +134,8 @@ class Listener:
         while True:
             lost: asyncio.Future[None] = loop.create_future()
             loop.add_reader(descriptor, self._read, connection, lost)
+            # What came right behind an answer is in libpq already: the socket will not tell of it.
+            self._read(connection, lost)
             try:
                 await asyncio.wait({lost}, timeout=self._heartbeat)
             finally:
@@ -169,8 +171,9 @@ class Listener:
         if usage >= QUEUE_WARNING > before:
             logger.warning(
                 "PostgreSQL's notification queue is %.1f %% full: some session LISTENs and does not "
-                "read. When it is full, every transaction that notifies fails. Look for old entries "
-                "in pg_stat_activity whose query is LISTEN.",
+                "read. When it is full, every transaction that notifies fails. Feeds of this kind "
+                "are 'pgobserve:…' in pg_stat_activity.application_name; wait_event ClientWrite, or "
+                "an old xact_start, shows who is stuck.",
                 usage * 100,
             )
 
@@ -201,7 +204,8 @@ class Listener:
         self._on_live(gap)
 
     def _lost(self, error: BaseException) -> None:
-        reason = str(error).strip() or type(error).__name__
+        # libpq's messages have several lines, and mostly end with a full stop.
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if self.state.live:
             self.state.gaps += 1
             self.state.since = time.time()

@@ -12,12 +12,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import DatabaseError, connections
 
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.repeats import Repeats
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.threads import Threads
+from pgobserve.feed.upkeep import Unreachable, Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,12 +64,14 @@ class Found:
         snapshot: In which it was read.
         outcome: For everyone who is not in ``special``.
         special: For those who see something else, or nothing.
+        failed: A query failed for somebody; the row is to be read again.
     """
 
     job: Job
     snapshot: Snapshot
     outcome: Outcome
     special: dict[Watch, Outcome] = field(default_factory=dict)
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -84,10 +88,6 @@ class LoaderState:
     batches: int = 0
     rows: int = 0
     failures: int = 0
-
-
-class Unreachable(Exception):
-    """The database can't be reached; what was to be read stays to be read."""
 
 
 class Loader:
@@ -109,12 +109,13 @@ class Loader:
         threads: int,
     ) -> None:
         self.state = LoaderState()
-        self._alias = alias
         self._hub = hub
         self._load = load
         self._work = asyncio.Event()
         self._count = threads
-        self._threads = Threads(threads, connections.close_all, self._tidy)
+        self._repeats = Repeats(self._repeat)
+        self._upkeep = Upkeep(alias)
+        self._threads = Threads(threads, connections.close_all, self._upkeep.tidy)
 
     def kick(self) -> None:
         """Say that the hub may have rows to read."""
@@ -130,7 +131,7 @@ class Loader:
         """
         if self._threads.stopped:
             raise Unreachable("the feed is being stopped")
-        return await self._threads.run(lambda: self._guard(function))
+        return await self._threads.run(lambda: self._upkeep.run(function))
 
     def stop(self) -> None:
         """Let the threads end; for a loader whose :meth:`run` may not have had its first turn."""
@@ -142,8 +143,11 @@ class Loader:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._count):
                     group.create_task(self._serve(), name=f"pgobserve-loader-{number}")
+                group.create_task(self._upkeep.watch(), name="pgobserve-upkeep")
         finally:
+            self._repeats.end()
             await self._threads.close()
+            self._upkeep.end()
 
     async def _serve(self) -> None:
         delays = backoff()
@@ -176,11 +180,12 @@ class Loader:
             if self.state.failures == 1:
                 logger.warning("Watched rows can't be read: %s. It is tried again.", error)
             return False
-        except Exception:
+        except Exception as error:
             # One row must not spoil the batch it shares: halve it until the row is found.
             if len(jobs) == 1:
                 logger.exception("Row %r can't be read; its watchers are told.", jobs[0].row.key)
-                self._deliver([Found(jobs[0], NEVER, FAILED)])
+                failed = isinstance(error, DatabaseError)
+                self._deliver([Found(jobs[0], NEVER, FAILED, failed=failed)])
                 return True
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half])
@@ -193,49 +198,25 @@ class Loader:
 
     def _deliver(self, found: Sequence[Found]) -> None:
         for item in found:
-            self._hub.done(item.job.row, item.snapshot)
+            row = item.job.row
+            self._hub.done(row, item.snapshot)
+            told = row in self._repeats
+            if item.failed:
+                self._repeats.failed(row)
+            elif told:
+                self._repeats.succeeded(row)
             special, outcome, snapshot = item.special, item.outcome, item.snapshot
             for watch in item.job.watches:
-                watch.offer(special.get(watch, outcome) if special else outcome, snapshot)
+                mine = special.get(watch, outcome) if special else outcome
+                # Who waits for the answer to his request gets one.
+                if not (told and mine is FAILED and watch.begun is None):
+                    watch.offer(mine, snapshot)
+
+    def _repeat(self, row: Row) -> None:
+        self._hub.mark(row)
+        self.kick()
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if job.row.loading:
                 self._hub.done(job.row, None)
-
-    def _guard(self, function: Callable[[], Result]) -> Result:
-        kept = connections[self._alias].connection is not None
-        try:
-            return self._checked(function)
-        except Unreachable:
-            if not kept:
-                raise
-            # The connection may have ended long ago; that is told to who uses it next, only.
-            return self._checked(function)
-
-    def _checked(self, function: Callable[[], Result]) -> Result:
-        connection = connections[self._alias]
-        try:
-            return function()
-        except (OperationalError, InterfaceError) as error:
-            # A statement that timed out is an error of that statement; a connection that is gone,
-            # or could not be made, is nobody's.
-            raw = connection.connection
-            if raw is None or raw.closed or raw.broken:
-                raise Unreachable(str(error).strip()) from error
-            raise
-        finally:
-            self._tidy(idle=False)
-
-    def _tidy(self, *, idle: bool = True) -> None:
-        """
-        Apply CONN_MAX_AGE to this thread's connections.
-
-        With 0, Django's default, a connection ends with the request. A feed has no requests: it
-        keeps the connection while it is busy, and closes it when it has been idle for a while.
-        """
-        for connection in connections.all(initialized_only=True):
-            if connection.settings_dict["CONN_MAX_AGE"] != 0:
-                connection.close_if_unusable_or_obsolete()
-            elif idle or (connection.errors_occurred and not connection.is_usable()):
-                connection.close()

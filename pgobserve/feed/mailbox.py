@@ -127,11 +127,16 @@ class Mailbox:
 
     Args:
         wake: Called when there is something to send and nobody is sending.
+        send: Called instead, with the frame, if that one is all there is to send; for the rest it
+            must go on as if woken. A frame that need not wait is not put anywhere first.
     """
 
-    __slots__ = ("_held", "_pending", "_sending", "_wake")
+    __slots__ = ("_held", "_pending", "_send", "_sending", "_wake")
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, wake: Callable[[], None], send: Callable[[Item], None] | None = None
+    ) -> None:
+        self._send = send
         self._pending: OrderedDict[Watch, tuple[Outcome, Snapshot]] = OrderedDict()
         self._held = 0
         self._sending = False
@@ -142,21 +147,21 @@ class Mailbox:
 
     def put(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
         """Note the latest state of a row; an older one that was not sent yet is replaced."""
-        wake = self._wake
-        if wake is None:
+        if self._wake is None:
             return
-        self._pending[watch] = (outcome, snapshot)
-        # As in _stir(); this is called for each frame.
-        if not (self._sending or self._held):
+        if self._sending or self._held or self._send is None:
+            self._pending[watch] = (outcome, snapshot)
+            self._stir()
+        elif (kind := watch.turn(outcome)) is not None:
             self._sending = True
-            wake()
+            self._send((watch, outcome, snapshot, kind))
 
     def put_first(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
         """Note a state unless a later one waits already; both lead from what was shown."""
         if watch not in self._pending:
             self.put(watch, outcome, snapshot)
 
-    def take(self) -> tuple[Watch, Outcome, Snapshot, Kind] | None:
+    def take(self) -> Item | None:
         """
         Return the next frame to send, or None when there is none (any more).
 
@@ -196,3 +201,4 @@ class Mailbox:
 
 if TYPE_CHECKING:
     Begun = Callable[[Outcome, Snapshot], None]
+    Item = tuple[Watch, Outcome, Snapshot, Kind]

@@ -23,10 +23,12 @@ from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.listener import Listener
-from pgobserve.feed.loader import Loader, Unreachable
+from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
 from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions
 from pgobserve.feed.tables import model_of
+from pgobserve.feed.upkeep import Unreachable
+from pgobserve.feed.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -87,6 +89,7 @@ class Feed:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.hub = Hub()
+        self.vigil = Vigil(self.hub.tables, self._has_triggers, self._read_again)
         self.listener: Listener | None = None
         self.reader: Reader | None = None
         self.loader: Loader | None = None
@@ -194,7 +197,9 @@ class Feed:
     def reads_outbox(self) -> bool:
         """Whether it reads the outbox, or tries to: because it must, or since it was woken."""
         state = self.reader.state if self.reader is not None else None
-        return self.options.outbox or (state is not None and (state.live or state.error is not None))
+        return self.options.outbox or (
+            state is not None and (state.live or state.error is not None)
+        )
 
     async def aclose(self) -> None:
         """Stop now; its tasks, threads and connections have ended when this returns."""
@@ -245,7 +250,7 @@ class Feed:
         wanted = ReaderOptions(
             parameters=options.parameters,
             on_change=self._on_change,
-            on_gap=self._on_gap,
+            on_gap=self._read_again,
             build=build,
             poll=not options.listens,
             retention=options.retention,
@@ -261,6 +266,7 @@ class Feed:
                     group.create_task(listener.run(), name="pgobserve-listener")
                 group.create_task(reader.run(at_once=at_once), name="pgobserve-reader")
                 group.create_task(loader.run(), name="pgobserve-loader")
+                group.create_task(self.vigil.run(), name="pgobserve-vigil")
         except Exception:
             # Nothing in it may raise; if something does all the same, it must not end in silence.
             logger.exception("The feed of database %r failed; it starts again.", options.alias)
@@ -356,12 +362,17 @@ class Feed:
     def _on_live(self, gap: bool) -> None:
         self._installed.clear()
         # A first listener has no gap, but its feed has one if it failed or was closed before.
-        self._on_gap()
+        self._read_again()
         if self.reader is not None and self.reader.state.live:
             # Wake-ups may have been missed, too.
             self.reader.wake()
 
-    def _on_gap(self) -> None:
+    async def _has_triggers(self, table: str) -> bool:
+        if self.loader is None:
+            raise Unreachable("the feed is being stopped")
+        return await self.loader.call(lambda: self._ask(table, False))
+
+    def _read_again(self) -> None:
         self.hub.publish_gap()
         if self.loader is not None:
             self.loader.kick()

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-_FORM = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)", re.ASCII)
+_FORM = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)(?:@(\d{1,19}))?", re.ASCII)
 
 #: A snapshot lists the transactions in progress; ``max_connections`` bounds them in practice.
 MAX_TEXT = 100_000
@@ -21,22 +21,28 @@ MAX_TEXT = 100_000
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    A ``pg_snapshot``.
+    A ``pg_snapshot``, and in which run of the server it was taken.
+
+    Transaction ids mean nothing across runs. A server that crashed gives some again that it had
+    given to transactions that came to nothing; a restored one, or a standby that took over too
+    early, gives many again.
 
     Attributes:
         xmin: All transactions before it had ended.
         xmax: It and all after it had not begun.
         in_progress: Those between the two that had not ended.
+        run: When the server was started, in microseconds since the epoch; 0 if not known.
     """
 
     xmin: int
     xmax: int
     in_progress: frozenset[int]
+    run: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        Read the text form.
+        Read the text form, ``@`` and the server's run behind it.
 
         Raises:
             ValueError: The text is no snapshot; it may come from a client as a token.
@@ -48,7 +54,7 @@ class Snapshot:
         in_progress = frozenset(map(int, match[3].split(","))) if match[3] else frozenset()
         if not (0 < xmin <= xmax and all(xmin <= xid < xmax for xid in in_progress)):
             raise ValueError("not a snapshot")
-        return cls(xmin, xmax, in_progress)
+        return cls(xmin, xmax, in_progress, int(match[4] or 0))
 
     def sees(self, xid: int) -> bool:
         """Tell whether what the transaction wrote is visible here."""
@@ -59,4 +65,5 @@ class Snapshot:
         return self.xmax >= other.xmax and not any(map(other.sees, self.in_progress))
 
     def __str__(self) -> str:
-        return f"{self.xmin}:{self.xmax}:{','.join(map(str, sorted(self.in_progress)))}"
+        run = f"@{self.run}" if self.run else ""
+        return f"{self.xmin}:{self.xmax}:{','.join(map(str, sorted(self.in_progress)))}{run}"

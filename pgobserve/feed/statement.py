@@ -8,15 +8,18 @@ read in, even if there is no row.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
-from psycopg import sql as psql
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
+from pgobserve.feed.literals import Keys, for_each, inline
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -37,15 +40,15 @@ STALE: Final = (
     psycopg.errors.DuplicatePreparedStatement,
 )
 
-_WITH_SNAPSHOT: Final = "SELECT pg_catalog.pg_current_snapshot()::text, q.* FROM ({}) q"
-_WITH_SNAPSHOT_ALWAYS: Final = (
-    "SELECT pg_catalog.pg_current_snapshot()::text, q.* "
-    "FROM (VALUES (1)) AS one LEFT JOIN ({}) q ON TRUE"
+#: As `Snapshot.parse` reads it.
+_SNAPSHOT: Final = (
+    "pg_catalog.pg_current_snapshot()::text || '@' || "
+    "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
 )
-
-
-class _Keys:
-    """Stands in a compiled query's parameters for an array of keys."""
+_WITH_SNAPSHOT: Final = f"SELECT {_SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
+_WITH_SNAPSHOT_ALWAYS: Final = (
+    f"SELECT {_SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608
+)
 
 
 class _KeyIsAny(Expression):
@@ -71,7 +74,7 @@ class _KeyIsAny(Expression):
             columns.append(text)
             params += own
         arrays = [f"%s::{name}" for name in self.types]
-        params += [_Keys() for _ in arrays]
+        params += [Keys() for _ in arrays]
         if len(columns) == 1:
             return f"{columns[0]} = ANY({arrays[0]})", params
         listed = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 (of placeholders)
@@ -111,9 +114,11 @@ class Statement:
             using=connection.alias, elide_empty=False
         )
         text, params = self._compiler.as_sql()
-        self.text = _inline(text, params, connection)
-        self._arrays = sum(isinstance(param, _Keys) for param in params) // len(types)
-        self.shape = (self.model, tuple(column[1][0] for column in self._compiler.select))
+        self._template, self._params = text, params
+        self.text = inline(text, params, connection)
+        self._arrays = sum(isinstance(param, Keys) for param in params) // len(types)
+        columns = tuple((column[1][0], column[2]) for column in self._compiler.select)
+        self.shape = (self.model, columns)
 
     def fetch(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
@@ -133,6 +138,16 @@ class Statement:
         query = self._queryset.query
         return bool(query.select_related or self._prefetches)
 
+    @property
+    def bare(self) -> bool:
+        """Whether an instance is what its row says: nothing was added by who made the queryset."""
+        compiled = self._queryset
+        return (
+            not self.joins
+            and not compiled._known_related_objects
+            and compiled._iterable_class is ModelIterable
+        )
+
     def version(
         self, key: Hashable, connection: BaseDatabaseWrapper
     ) -> tuple[int, Snapshot] | None:
@@ -143,7 +158,7 @@ class Statement:
         where = " AND ".join(f"{column} = %s" for column in columns)
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT xmin::text::bigint, pg_catalog.pg_current_snapshot()::text "  # noqa: S608
+                f"SELECT xmin::text::bigint, {_SNAPSHOT} "  # noqa: S608
                 f"FROM {quote(self.model._meta.db_table)} WHERE {where}",  # names by Django
                 values,
             )
@@ -155,12 +170,12 @@ class Statement:
     ) -> list[list[Any]]:
         return as_parameters(self.model, keys, connection) * self._arrays
 
-    def _instances(self, rows: list[tuple[Any, ...]]) -> dict[Hashable, models.Model]:
+    def _instances(self, rows: list[tuple[Any, ...]]) -> list[models.Model]:
         filled: Any = _Filled(self._queryset, self._compiler, rows)
         instances: list[models.Model] = list(ModelIterable(filled))
         if self._prefetches and instances:
             prefetch_related_objects(instances, *self._prefetches)
-        return {key_of(instance): instance for instance in instances}
+        return instances
 
 
 def _check(queryset: QuerySet[Any]) -> None:
@@ -188,28 +203,67 @@ def fetch_many(
         connection: Of their database alias.
 
     Returns:
-        The snapshot, and the instances by key for each statement.
+        The snapshot, and the instances by key for each statement. Statements that find the same
+        row with the same values may get the same instance of it.
 
     Raises:
         django.db.Error: As the ORM raises it.
     """
-    branches = " UNION ALL ".join(
-        f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
-        for number, (statement, _) in enumerate(wanted)
-    )
-    params = [p for statement, keys in wanted for p in statement._parameters(keys, connection)]
-    prepare = None if len(wanted) == 1 else False
-    rows = _execute(_WITH_SNAPSHOT.format(branches), params, connection, prepare)
-    if not rows:
-        # An empty answer needs its snapshot as well. It costs a join, so it is asked for only then.
-        rows = _execute(_WITH_SNAPSHOT_ALWAYS.format(branches), params, connection, prepare)
+    rows = _read(wanted, connection)
     snapshot = Snapshot.parse(rows[0][0])
     parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
     for row in rows:
         if row[1] is not None:
             parts[row[1]].append(row[2:])
-    found = [s._instances(part) for (s, _), part in zip(wanted, parts, strict=True)]
-    return snapshot, found
+    return snapshot, _found([statement for statement, _ in wanted], parts)
+
+
+def _read(
+    wanted: Sequence[tuple[Statement, Sequence[Hashable]]], connection: BaseDatabaseWrapper
+) -> list[tuple[Any, ...]]:
+    params = [statement._parameters(keys, connection) for statement, keys in wanted]
+    statements = [statement for statement, _ in wanted]
+    if len(wanted) > 1 and len({statement._template for statement in statements}) == 1:
+        query = for_each(
+            statements[0]._template, [s._params for s in statements], params, connection
+        )
+        # Some type may be unlike what its literal is in a list; then it is asked in the long way.
+        with suppress(ProgrammingError, DataError):
+            if query is not None:
+                return _with_snapshot(query, [], connection, prepare=False)
+    branches = " UNION ALL ".join(
+        f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
+        for number, statement in enumerate(statements)
+    )
+    flat = list(chain.from_iterable(params))
+    return _with_snapshot(branches, flat, connection, prepare=None if len(wanted) == 1 else False)
+
+
+def _with_snapshot(
+    query: str, params: list[list[Any]], connection: BaseDatabaseWrapper, *, prepare: bool | None
+) -> list[tuple[Any, ...]]:
+    rows = _execute(_WITH_SNAPSHOT.format(query), params, connection, prepare)
+    # An empty answer needs its snapshot as well. It costs a join, so it is asked for only then.
+    return rows or _execute(_WITH_SNAPSHOT_ALWAYS.format(query), params, connection, prepare)
+
+
+def _found(
+    statements: Sequence[Statement], parts: Sequence[list[tuple[Any, ...]]]
+) -> list[dict[Hashable, models.Model]]:
+    """Return the instances by key for each statement."""
+    if len(statements) > 1 and all(statement.bare for statement in statements):
+        with suppress(TypeError):  # a row with JSON or an array in it has no hash
+            distinct = list(dict.fromkeys(chain.from_iterable(parts)))
+            instances = statements[0]._instances(distinct)
+            known = {
+                row: (key_of(instance), instance)
+                for row, instance in zip(distinct, instances, strict=True)
+            }
+            return [dict(known[row] for row in part) for part in parts]
+    return [
+        {key_of(instance): instance for instance in statement._instances(part)}
+        for statement, part in zip(statements, parts, strict=True)
+    ]
 
 
 def _execute(
@@ -240,18 +294,6 @@ def _run(
     with psycopg.Cursor(raw) as cursor:
         cursor.execute(text, params, prepare=prepare)
         return cursor.fetchall()
-
-
-def _inline(text: str, params: Sequence[Any], connection: BaseDatabaseWrapper) -> str:
-    """Write all parameters but the keys into the SQL, as Django's own cursors would."""
-    connection.ensure_connection()
-    values = [
-        "%s"
-        if isinstance(param, _Keys)
-        else psql.Literal(param).as_string(connection.connection).replace("%", "%%")
-        for param in params
-    ]
-    return text.replace("%%", "%%%%") % tuple(values)
 
 
 class _Filled:

@@ -105,7 +105,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         Args:
             request_id: The client's name for the subscription; required.
             snapshot: Reply with the row and a token, read in one snapshot with the subscription.
-            token: From an earlier frame: what changed since is sent at once.
+            token: From an earlier frame: what changed since is sent at once. With ``snapshot``
+                the row is in the reply anyway.
             **kwargs: ``pk``, or what ``lookup_field`` says; all of it reaches ``get_queryset``.
 
         Returns:
@@ -122,7 +123,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
             key,
             lookup,
             hooks,
-            token=since,
+            token=None if snapshot is True else since,
             wants_token=tokens,
             by_itself=self._delivers_by_itself(),
         )

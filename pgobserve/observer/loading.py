@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from pgobserve.feed.loader import FAILED, NEVER, Found
 from pgobserve.feed.mailbox import ABSENT
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
+from pgobserve.observer.rendering import RenderingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Sources that one statement answers for at most; planning it costs time for each.
 UNION: Final = 200
+
+_NOT_SHOWN: Final = "Serializing %s %r failed."
 
 #: Row and source, where the source has it.
 Rows = dict[tuple["Source", "Hashable"], "Model"]
@@ -54,12 +58,16 @@ class Load:
         self._groups: list[dict[Source, list[Watch]]] = []
         self._failed: dict[Watch, Outcome] = {}
         self._guarded = False
+        self._many = False
         self._rows: Rows = {}
+        # What is made of an instance serves all sources that share both it and the renderer.
+        self._rendered_once: dict[tuple[Any, int], Outcome] = {}
         self._snapshot: Snapshot | None = None
 
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
+        self._many = len(wanted) > 1
         broken = self._read(wanted)
         found = [
             self._found(job, groups, broken)
@@ -142,7 +150,7 @@ class Load:
                 outcomes.update(dict.fromkeys(watches, shared))
             outcomes.update(special)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
-        return Found(job, self._snapshot, default, outcomes)
+        return Found(job, self._snapshot, default, outcomes, failed=not broken.isdisjoint(groups))
 
     def _rendered(
         self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
@@ -153,13 +161,19 @@ class Load:
         instance = self._rows.get((source, key))
         if instance is None:
             return ABSENT, {}
+        once = (source.renderer, id(instance))  # the instance lives as long as this load
+        if once in self._rendered_once:
+            return self._rendered_once[once], {}
         special: dict[Watch, Outcome] = {}
         of_audience: dict[Any, Outcome] = {}
         for watch in watches:
             audience = watch.context.visibility.consumer  # one socket; two may differ in anything
             if audience not in of_audience:
-                outcome, serves_all = _render(source, instance, watch)
+                # A serializer may change what it is given, and others are given it too.
+                given = copy(instance) if self._many else instance
+                outcome, serves_all = _render(source, given, watch)
                 if serves_all:
+                    self._rendered_once[once] = outcome
                     return outcome, special
                 of_audience[audience] = outcome
             special[watch] = of_audience[audience]
@@ -175,13 +189,16 @@ class Load:
 
 
 def _render(source: Source, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
-    visibility = watch.context.visibility
+    visibility, model = watch.context.visibility, source.statement.model._meta.label
     try:
         return source.renderer.render(instance, visibility.consumer, visibility.kwargs)
     except (OperationalError, InterfaceError):
         raise
+    except RenderingFailed as failure:
+        logger.exception(_NOT_SHOWN, model, watch.key, exc_info=failure.__cause__)
+        return FAILED, True
     except Exception:
-        logger.exception("Serializing %s %r failed.", source.statement.model._meta.label, watch.key)
+        logger.exception(_NOT_SHOWN, model, watch.key)
         return FAILED, False
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pgobserve._socket import is_gone
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
@@ -16,7 +17,7 @@ from pgobserve.observer.rendering import encode
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from pgobserve.feed.mailbox import Kind, Outcome, Watch
+    from pgobserve.feed.mailbox import Item, Kind, Outcome, Watch
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
 
@@ -34,11 +35,14 @@ class Outlet:
         mailbox: What the socket still has to be told.
     """
 
+    __slots__ = ("_base_send", "_consumer", "_raw", "_task", "mailbox")
+
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        self.mailbox = Mailbox(self._wake)
+        self.mailbox = Mailbox(self._wake, self._write)
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
         self._raw = _sends_as_we_do(type(consumer))
+        self._base_send = consumer.base_send
 
     async def aclose(self) -> None:
         """Stop writing; returns when nothing is being written any more."""
@@ -49,9 +53,11 @@ class Outlet:
             await asyncio.gather(task, return_exceptions=True)
 
     def _wake(self) -> None:
+        self._write(self.mailbox.take())
+
+    def _write(self, item: Item | None) -> None:
         """Send until there is nothing left, or until a send has to wait; most do not."""
-        take = self.mailbox.take
-        while (item := take()) is not None:
+        while item is not None:
             try:
                 task = eager.start(self._send(*item), "pgobserve-outlet")
             except Exception as error:  # noqa: BLE001 (it is handled there)
@@ -61,6 +67,7 @@ class Outlet:
                     self._task = task
                     task.add_done_callback(self._go_on)
                     return
+            item = self.mailbox.take()
 
     def _go_on(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -71,7 +78,7 @@ class Outlet:
         self._wake()
 
     def _failed(self, error: BaseException) -> None:
-        if isinstance(error, OSError):  # the client is gone
+        if is_gone(error):
             self.mailbox.close()
         else:
             # A frame that can't be sent must not end the feed of this socket.
@@ -86,7 +93,7 @@ class Outlet:
         text = _text(watch, outcome, snapshot, kind)
         if self._raw:
             # What the consumer's own methods come down to, called five times less deep.
-            return self._consumer.base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
+            return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         return self._reply(watch, text)
 
     async def _reply(self, watch: Watch, text: str) -> None:

@@ -2,8 +2,8 @@
 A serializer context that knows whether it was looked at.
 
 One serialization may serve every socket that sees the same row, unless the serializer asked who is
-looking. Nobody has to declare that: the context records it. It holds nothing itself, so whatever
-goes round its methods finds an empty dictionary, and never another user's data.
+looking. Nobody has to declare that: the context records it. It holds nothing of anybody itself, so
+whatever goes round its methods finds nothing, and never another user's data.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Set
+
+#: The one key that goes round the methods find.
+NOT_LOOKED_UP = "pgobserve: not looked up"
 
 
 class RecordingContext(dict[str, Any]):
@@ -30,7 +33,8 @@ class RecordingContext(dict[str, Any]):
     def __init__(
         self, build: Callable[[], Mapping[str, Any]], keys: Set[str] | None = None
     ) -> None:
-        super().__init__()
+        # Not empty: json's encoder in C would take an empty dictionary at its word.
+        super().__init__({NOT_LOOKED_UP: None})
         self.looked = False
         self._build = build
         self._keys = keys

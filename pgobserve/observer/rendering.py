@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from django.db import InterfaceError, OperationalError
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
@@ -24,6 +25,10 @@ VERSION = "pgobserve_version"
 
 #: What ``get_serializer_context`` returns where it isn't overridden.
 DEFAULT_KEYS = frozenset({"scope", "consumer"})
+
+
+class RenderingFailed(Exception):
+    """A row can't be shown to anybody; the cause says why."""
 
 
 class Renderer:
@@ -62,12 +67,24 @@ class Renderer:
 
         Returns:
             The view, and whether it serves every other audience as well.
+
+        Raises:
+            RenderingFailed: The serializer raised, without having looked at the audience: so it
+                does for all.
+            Exception: What it raised for this audience.
         """
         if self._bespoke:
             made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
             return View.of(_encode(made.data)), False
         context = RecordingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
-        view = View.of(_encode(self._represent(instance, context)))
+        try:
+            view = View.of(_encode(self._represent(instance, context)))
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            if context.looked:
+                raise
+            raise RenderingFailed from error
         return view, not context.looked
 
     def _represent(self, instance: Model, context: RecordingContext) -> Any:

@@ -40,8 +40,8 @@ def changed_since(source: Source, key: Hashable, token: Snapshot) -> bool:
     if found is None:
         return True
     version, now = found
-    # A token from the future was not given out by this server, as it is now.
-    return token.xmax > now.xmax or not token.sees(_widen(version, now))
+    # Across runs of the server transaction ids mean nothing, see Snapshot.
+    return token.run != now.run or not token.sees(_widen(version, now))
 
 
 def _widen(xmin: int, now: Snapshot) -> int:

@@ -58,6 +58,7 @@ class Source:
 
 
 _shared: WeakValueDictionary[Hashable, Source] = WeakValueDictionary()
+_renderers: WeakValueDictionary[Hashable, Renderer] = WeakValueDictionary()
 _of_class: WeakKeyDictionary[type, tuple[Any, Any, Source]] = WeakKeyDictionary()
 
 
@@ -193,7 +194,12 @@ def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Sour
     identity = (alias, statement.text, queryset.model, lookups, serializer_class, maker)
     source = _shared.get(identity)
     if source is None:
-        renderer = Renderer(serializer_class, bespoke=bespoke, keys=keys)
+        # Those who see other rows in the same way share the renderer, and with it what it makes of
+        # a row that both see.
+        renderer = _renderers.get((serializer_class, maker))
+        if renderer is None:
+            made = Renderer(serializer_class, bespoke=bespoke, keys=keys)
+            renderer = _renderers.setdefault((serializer_class, maker), made)
         source = _shared.setdefault(identity, Source(alias, statement, renderer))
     return source
 

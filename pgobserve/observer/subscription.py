@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +66,15 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """How a subscription began: the row as it was, and the snapshot that it was read in."""
+    """
+    How a subscription began.
+
+    Attributes:
+        view: The row as it was.
+        snapshot: What the client has seen once it has the reply: the one that the row was read in,
+            or still its own token while a frame with what changed since is on its way. The socket
+            may break between the two.
+    """
 
     view: View
     snapshot: Snapshot
@@ -82,6 +93,7 @@ class Subscriptions:
         self._outlet = Outlet(consumer)
         self._guard: Guard | None = None
         self._watches: dict[tuple[str, str], Watch] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -113,7 +125,8 @@ class Subscriptions:
             key: Its key.
             lookup: The JSON value by which the client named it.
             kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
-            token: What the client has seen so far: what changed since is sent next.
+            token: What the client has seen so far: what changed since is sent next. None for
+                a client that gets the row with the reply.
             wants_token: Every frame is to have a token.
             by_itself: The consumer reads and shows the row by itself, at each change.
 
@@ -126,9 +139,11 @@ class Subscriptions:
         try:
             watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
             if token is not None:
-                await self._catch_up(watch, begun, token, model)
+                begun = await self._catch_up(watch, begun, token)
         except FeedUnavailable as error:
-            raise FeedDown(str(error)) from error
+            # Where the database is, and as whom we go there, is for the log alone.
+            logger.warning("A subscription could not begin: %s", error)
+            raise FeedDown from error
         if begun.view.body is None and token is None:
             self._drop(name, watch)
             raise Http404
@@ -147,7 +162,8 @@ class Subscriptions:
                 self._drop(name, self._watches[name])
 
     async def aclose(self) -> None:
-        """End all; nothing of this socket is left."""
+        """End all, those too that are still to begin; nothing of this socket is left."""
+        self._closed = True
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             feed_of(watch.context.alias).end(watch)
@@ -207,19 +223,18 @@ class Subscriptions:
             lambda: Visibility(self._consumer, kwargs, ttl, presence_of=presence_of)
         )
 
-    async def _catch_up(
-        self, watch: Watch, begun: Begun, token: Snapshot, model: type[Model]
-    ) -> None:
+    async def _catch_up(self, watch: Watch, begun: Begun, token: Snapshot) -> Begun:
         """Let the client have what changed since his token, if he is not known to have it."""
         source = watch.context.visibility.source
-        feed = feed_of(source.alias)
         # After the load, not before: a change between the two must count as one since the token.
-        if begun.view.body is None or await feed.call(
+        if begun.view.body is not None and not await feed_of(source.alias).call(
             lambda: changed_since(source, watch.key, token)
         ):
-            watch.shown = UNKNOWN
-            if watch.active:
-                self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+            return begun
+        watch.shown = UNKNOWN
+        if watch.active:
+            self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+        return Begun(begun.view, token)
 
     def _check_limit(self, name: tuple[str, str]) -> None:
         limit = conf.get().MAX_SUBSCRIPTIONS
@@ -228,6 +243,9 @@ class Subscriptions:
 
     def _replace(self, name: tuple[str, str], watch: Watch) -> None:
         """Let a new subscription take the place of one with the same row and request id."""
+        if self._closed:
+            feed_of(watch.context.alias).end(watch)
+            return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:

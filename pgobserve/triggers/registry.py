@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Field, GeneratedField
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
@@ -179,28 +180,36 @@ def _configured(registration: Registration, options: Mapping[str, Any]) -> Regis
     return replace(registration, columns=columns, always=always, transport=transport)
 
 
-def _columns(model: type[Model], fields: object) -> tuple[str, ...]:
+def _columns(model: type[Model], fields: object) -> tuple[str, ...] | None:
     """Return the columns of this table behind names of fields; a parent's are in its own table."""
     if isinstance(fields, str) or not isinstance(fields, Iterable):
         what = "a string" if isinstance(fields, str) else type(fields).__name__
         raise ConfigurationError(
             f"The option columns of {model._meta.label} must be a list of field names, not {what}."
         )
-    columns = []
-    for name in fields:
-        try:
-            field = model._meta.get_field(name)
-        except FieldDoesNotExist:
-            raise ConfigurationError(
-                f"{model._meta.label} has no field {name}, which its option columns names."
-            ) from None
-        # A many-to-many field has the name of a column, but none in the table.
-        column = None if field.many_to_many else getattr(field, "column", None)
-        if column is None:
-            raise ConfigurationError(
-                f"The field {model._meta.label}.{name} has no column, so the option columns "
-                "can't name it. For a many-to-many field observe the through model."
-            )
-        if field in model._meta.local_fields:
-            columns.append(names.column(column))
-    return tuple(dict.fromkeys(columns))
+    found = [_field(model, name) for name in fields]
+    if any(
+        isinstance(field, GeneratedField) and not getattr(field, "db_persist", True)
+        for field in found
+    ):
+        # Transition tables do not have virtual columns: compare all that they may be made of.
+        return None
+    own = (field.column for field in found if field in model._meta.local_fields)
+    return tuple(dict.fromkeys(names.column(column) for column in own if column))
+
+
+def _field(model: type[Model], name: str) -> Field[Any, Any]:
+    """Return a field that has a column."""
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        raise ConfigurationError(
+            f"{model._meta.label} has no field {name}, which its option columns names."
+        ) from None
+    # A many-to-many field has the name of a column, but none in the table.
+    if field.many_to_many or not isinstance(field, Field) or field.column is None:
+        raise ConfigurationError(
+            f"The field {model._meta.label}.{name} has no column, so the option columns "
+            "can't name it. For a many-to-many field observe the through model."
+        )
+    return field

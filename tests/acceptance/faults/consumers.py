@@ -56,8 +56,10 @@ class StateConsumer(AsyncAPIConsumer):
         feed = runtime.current().feeds.get("default")
         if feed is None:
             return None, 200
+        watches = [len(row.watches) for rows in feed.hub._rows.values() for row in rows.values()]
         return {
-            "subscriptions": len(feed.hub),
+            "subscriptions": sum(watches),
+            "rows": len(watches),
             "busy": feed.hub.busy,
             "running": feed._task is not None,
             "listener": asdict(feed.listener.state) if feed.listener else None,

@@ -31,6 +31,7 @@ class Replica:
         tokens: The last token for each key.
         failed: Keys whose last frame was an error.
         strange: Frames that nobody asked for.
+        refused: All frames with errors.
         told: How many events came for each key.
     """
 
@@ -39,6 +40,7 @@ class Replica:
         self.rows: dict[int, dict[str, Any] | None] = {}
         self.tokens: dict[int, str] = {}
         self.failed: dict[int, Any] = {}
+        self.refused: list[Any] = []
         self.strange: list[Any] = []
         self.told: Counter[int] = Counter()
         self._asked: dict[Any, asyncio.Future[Any]] = {}
@@ -69,6 +71,7 @@ class Replica:
         self.failed.pop(key, None)
         if frame["errors"]:
             self.failed[key] = frame
+            self.refused.append(frame)
         elif frame["action"] == "delete":
             assert frame["data"] == {"pk": key}, frame
             self.rows[key] = None
@@ -108,6 +111,14 @@ class Replica:
         reset = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         transport.abort()
+
+    def leave(self) -> None:
+        """Ask for something and say good-bye at once, without waiting for the answer."""
+        for key in self.rows:
+            content = {"action": "subscribe_instance", "pk": key, "request_id": -key}
+            self.connection.protocol.send_text(json.dumps(content).encode())
+        self.connection.protocol.send_close(1000)
+        self.connection.send_data()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until frames have made a condition true."""

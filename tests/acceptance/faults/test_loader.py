@@ -81,6 +81,28 @@ async def test_ended_every_moment(world: World, clients: Fleet) -> None:
     await clients.equals_the_table()
 
 
+async def test_refused(world: World, tmp_path: Path) -> None:
+    """While changes are heard and rows can't be read, they wait to be read."""
+    names = {name: world.parameters[name] for name in ("user", "password")}
+    ear = {"PGOBSERVE_FAULTS": json.dumps({"CONNECTION": {"default": names}})}
+    with serving("daphne", world.environ() | ear, tmp_path) as server:
+        async with fleet(world, server, 8) as clients:
+            with writing(world.parameters):
+                await clients.has_frames()
+                async with world.nobody_connects():
+                    await clients.change_all()
+                    await eventually(lambda: is_busy(clients))
+                    assert (await clients.state())["listener"]["live"]
+                await clients.has_frames()
+            async with world.nobody_connects():
+                await clients.change_all()
+                await eventually(lambda: is_busy(clients))
+
+            await clients.equals_the_table()
+            assert (await clients.state())["listener"]["gaps"] == 0
+            assert not any(each.refused for each in clients.replicas)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 async def test_silent_without_an_end(world: World, tmp_path: Path) -> None:

@@ -57,14 +57,18 @@ async def test_truncate(world: World, clients: Fleet) -> None:
 
 async def test_altered_column(world: World, clients: Fleet) -> None:
     """A watched column gets another type while it is read by prepared statements."""
-    with writing(world.parameters):
-        await clients.has_frames()
-        for kind in ("bigint", "integer"):
-            await world.execute(f"ALTER TABLE project_item ALTER rank TYPE {kind}")
+    try:
+        with writing(world.parameters):
             await clients.has_frames()
-    await clients.change_all()
+            for kind in ("bigint", "integer", "bigint"):
+                await world.execute(f"ALTER TABLE project_item ALTER rank TYPE {kind}")
+                await clients.has_frames()
+        await clients.change_all()
 
-    await clients.equals_the_table()
+        await clients.equals_the_table()
+        assert not any(each.refused for each in clients.replicas)
+    finally:
+        await world.execute("ALTER TABLE project_item ALTER rank TYPE integer")
 
 
 async def test_dropped_column(world: World, clients: Fleet) -> None:

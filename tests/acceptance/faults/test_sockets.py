@@ -141,7 +141,8 @@ async def test_churn(world: World, clients: Fleet) -> None:
         await clients.change_all()
         await clients.equals_the_table()
         watched = sum(len(each.rows) for each in clients.replicas)
-        assert (await clients.state())["subscriptions"] == watched
+        state = await clients.state()
+        assert (state["subscriptions"], state["rows"]) == (watched, ROWS)
         clients.replicas += restless
         await asyncio.gather(*(each.subscribe(range(1, 7)) for each in restless))
         async with world.nobody_connects():
@@ -162,15 +163,17 @@ async def come_and_go(each: Replica, pairs: int, numbers: random.Random) -> None
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_vanished(world: World, kind: str, tmp_path: Path) -> None:
-    """Sockets that end by a reset leave nothing; after the last one no connection is left."""
+    """Sockets that end by a reset, or amid a request, leave nothing; after the last one no connection is left."""
     name = f"vanishing-{kind}"
     with serving(kind, world.environ(application_name=name), tmp_path) as server:
         async with fleet(world, server, 12) as clients:
             with writing(world.parameters):
                 await clients.has_frames()
                 gone, clients.replicas = clients.replicas[:10], clients.replicas[10:]
-                for each in gone:
+                for each in gone[:5]:
                     each.vanish()
+                for each in gone[5:]:
+                    each.leave()
                 watched = sum(len(each.rows) for each in clients.replicas)
                 await eventually(lambda: has_subscriptions(clients, watched))
                 await clients.has_frames()

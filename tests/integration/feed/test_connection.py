@@ -60,7 +60,7 @@ async def test_probe_leaves_no_connection(writer: Writer, opened: Any) -> None:
     connection = await opened(parameters())
     await listen(connection, "pgobserve", parameters())
 
-    assert len(writer.listeners()) == 1
+    assert writer.listener()
 
 
 async def test_settings_of_the_session(writer: Writer, opened: Any) -> None:

@@ -138,6 +138,24 @@ def test_one_query_by_its_index(
     assert "Seq Scan" not in plan, plan
 
 
+@pytest.mark.parametrize(
+    ("model", "there", "other"),
+    [
+        (more.CodeKey, "0123456789", "0123456789x"),
+        (shapes.AmountKey, Decimal("1.50"), Decimal("1.499")),
+        (shapes.AmountKey, Decimal("1.50"), Decimal("99999999999999.99")),
+    ],
+)
+def test_key_that_does_not_fit(
+    table: Callable[[Model], None], model: Model, there: Any, other: Any
+) -> None:
+    """A key that is longer or finer than the column finds nothing; it is not cut to fit."""
+    table(model)
+    model._default_manager.create(pk=there)
+
+    assert Statement(model._default_manager.all(), connection).fetch([other], connection)[1] == {}
+
+
 def test_no_keys(transactional_db: None) -> None:
     """To read by no keys finds nothing."""
     snapshot, found = Statement(Item.objects.all(), connection).fetch([], connection)

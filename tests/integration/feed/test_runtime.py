@@ -359,7 +359,7 @@ async def test_is_observed(feed: Any, writer: Writer) -> None:
         client = Client()
         await client.begin(each, 1)
         assert await each.is_observed(["project_item"])
-        assert not await each.is_observed(["project_item", "auth_user"])
+        assert not await each.is_observed(["project_item", "django_session"])
         writer.rows("DROP TRIGGER pgobserve_u ON project_item")
         assert await each.is_observed(["project_item"])
 

@@ -6,6 +6,7 @@ import datetime
 import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from django.db.models.functions import Concat, Lower, Now, RowNumber
 from django.test.utils import CaptureQueriesContext
 
 from pgobserve.errors import ConfigurationError
+from pgobserve.feed import statement as statement_module
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.statement import PREPARE_AFTER, Statement, fetch_many
 from tests.project import shapes
@@ -317,6 +319,16 @@ def test_window(items: list[Item]) -> None:
     assert set(fetch(queryset, [items[0].pk])) == {items[0].pk}
 
 
+def test_percent_in_sql(items: list[Item]) -> None:
+    """A doubled percent sign in SQL that the project wrote is one, as with the ORM."""
+    Item.objects.create(name="other")
+    keys = list(Item.objects.values_list("pk", flat=True))
+    for condition, params in (("name LIKE 'it%%'", []), ("name LIKE 'it%%' AND rank < %s", [3])):
+        queryset = Item.objects.extra(where=[condition], params=params)
+        assert set(fetch(queryset, keys)) == {item.pk for item in queryset}
+        assert len(queryset) == (3 if params else 5)
+
+
 def test_extra(items: list[Item]) -> None:
     """What extra() adds is kept."""
     queryset = Item.objects.extra(select={"twice": "rank * %s"}, select_params=[2])
@@ -367,7 +379,8 @@ def test_snapshot_is_the_servers(writer: Writer) -> None:
         around = range(snapshot.xmin - 2, snapshot.xmax + 3)
         query = "SELECT pg_visible_in_snapshot(x::xid8, %s::pg_snapshot) FROM unnest(%s::text[]) x"
         with connection.cursor() as cursor:
-            cursor.execute(query, [str(snapshot), [str(xid) for xid in around]])
+            text = str(snapshot).partition("@")[0]
+            cursor.execute(query, [text, [str(xid) for xid in around]])
             assert [row[0] for row in cursor.fetchall()] == [snapshot.sees(xid) for xid in around]
     assert snapshot.in_progress
 
@@ -405,8 +418,79 @@ def test_many(items: list[Item]) -> None:
         [2, 3],
         [3, 4],
     ]
-    assert answers[0][keys[1]] is not answers[1][keys[1]]
+    assert answers[0][keys[1]] == answers[1][keys[1]]
     assert isinstance(snapshot, Snapshot)
+
+
+def read_by(querysets: list[Any], keys: list[list[Any]]) -> tuple[list[list[Any]], list[str]]:
+    """Read for many at once; return the keys that each has, and the queries that were run."""
+    ran: list[str] = []
+    run = statement_module._run
+
+    def note(text: str, *args: Any) -> Any:
+        ran.append(text)
+        return run(text, *args)
+
+    wanted = [
+        (Statement(queryset, connection), own)
+        for queryset, own in zip(querysets, keys, strict=True)
+    ]
+    with mock.patch.object(statement_module, "_run", note):
+        _, answers = fetch_many(wanted, connection)
+    return [sorted(answer) for answer in answers], ran
+
+
+def test_many_users(items: list[Item]) -> None:
+    """Querysets that differ in a number only are planned once, each with keys of its own."""
+    keys = [item.pk for item in items]
+    percent = [Item.objects.filter(rank=rank, name__contains="%") for rank in range(3)]
+    assert read_by(percent, [keys] * 3)[0] == [[], [], []]
+    found, ran = read_by(
+        [Item.objects.filter(rank__gte=rank, name__startswith="item") for rank in range(4)],
+        [keys, keys, keys[:2], keys[3:4]],
+    )
+
+    assert found == [keys, keys[1:], [], keys[3:4]]
+    assert len(ran) == 1
+    assert ran[0].count('FROM "project_item"') == 1
+    assert "LATERAL" in ran[0]
+
+
+def test_many_users_by_name(items: list[Item]) -> None:
+    """What differs in a text is asked for one by one in one query: a text may mean any type."""
+    keys = [item.pk for item in items]
+    names = ["item 1", "item 3", "'", "%s"]
+    found, ran = read_by([Item.objects.filter(name=name) for name in names], [keys] * 4)
+
+    assert found == [[keys[1]], [keys[3]], [], []]
+    assert len(ran) == 1
+    assert "LATERAL" not in ran[0]
+
+
+def test_many_share_an_instance(items: list[Item]) -> None:
+    """A row with the same values is one instance for all who see it; another one is another."""
+    querysets = [Item.objects.filter(rank__gte=0), Item.objects.filter(rank__gte=-1)]
+    wanted = [(Statement(queryset, connection), [items[0].pk]) for queryset in querysets]
+    _, (one, two) = fetch_many(wanted, connection)
+    assert one[items[0].pk] is two[items[0].pk]
+
+    marked = [queryset.annotate(mark=Value(n)) for n, queryset in enumerate(querysets)]
+    wanted = [(Statement(queryset, connection), [items[0].pk]) for queryset in marked]
+    _, (one, two) = fetch_many(wanted, connection)
+
+    assert (one[items[0].pk].mark, two[items[0].pk].mark) == (0, 1)
+
+
+def test_many_typed_keys(make: Callable[..., None]) -> None:
+    """Keys that are no numbers are told apart in a list as well."""
+    make(shapes.UuidKey)
+    keys = sorted(shapes.UuidKey.objects.create(id=uuid.uuid4()).pk for _ in range(3))
+    found, ran = read_by(
+        [shapes.UuidKey.objects.exclude(pk=key) for key in keys], [keys, keys[:1], keys[1:2]]
+    )
+
+    assert found == [keys[1:], keys[:1], keys[1:2]]
+    assert "LATERAL" in ran[0]
 
 
 def test_many_without_rows(items: list[Item]) -> None:
@@ -458,6 +542,18 @@ def test_prepared(items: list[Item]) -> None:
         list(Item.objects.all())
 
     assert len([text for text in prepared() if "project_item" in text]) == 1
+
+
+def test_many_is_not_prepared(items: list[Item]) -> None:
+    """A query for many is another one each time: to keep it prepared would only cost memory."""
+    wanted = [
+        (Statement(Item.objects.filter(rank__gte=rank), connection), [items[0].pk])
+        for rank in range(3)
+    ]
+    for _ in range(PREPARE_AFTER + 6):
+        fetch_many(wanted, connection)
+
+    assert prepared() == []
 
 
 def test_never_prepared_behind_a_pool(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:

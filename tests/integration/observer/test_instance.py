@@ -10,6 +10,7 @@ from django.core.management import call_command
 from rest_framework import serializers
 
 from pgobserve.decorators import action
+from pgobserve.feed import runtime
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from tests.integration.observer.conftest import run_sql, settled
@@ -219,6 +220,20 @@ async def test_not_observed(connect: Any, transactional_db: None) -> None:
     assert answer["errors"] == [
         "Changes of project.Item are not observed yet: run manage.py pgobserve install project.Item"
     ]
+
+
+async def test_feed_down(
+    connect: Any, item: Item, settings: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    """Where the database can't be listened to is said in the log, and not to clients."""
+    monkeypatch.setattr(runtime, "PATIENCE", 0.1)
+    settings.PGOBSERVE = {"CONNECTION": {"default": {"host": "127.0.0.1", "port": 1}}}
+    socket = await connect(ItemConsumer)
+    answer = await socket.subscribe(item.pk)
+
+    assert answer["response_status"] == 503
+    assert answer["errors"] == ["Changes can't be followed now; try again later."]
+    assert "A subscription could not begin: Changes can't be followed now" in caplog.text
 
 
 async def test_too_many_subscriptions(connect: Any, item: Item, settings: Any) -> None:

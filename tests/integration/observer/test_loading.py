@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db import connections
 from rest_framework import serializers
 
 from pgobserve.decorators import action
-from pgobserve.feed import runtime
+from pgobserve.feed import repeats, runtime
 from pgobserve.feed.loader import BATCH
 from tests.integration.observer.conftest import run_sql, settled
 from tests.integration.observer.test_audiences import consumer_of
@@ -158,3 +159,25 @@ async def test_connection_is_kept_between_loads(connect: Any, item: Item) -> Non
 
     # One for each of the loader's threads.
     assert len(pids) <= 2
+
+
+async def test_failing_statement_is_repeated(
+    connect: Any, item: Item, monkeypatch: Any, caplog: Any
+) -> None:
+    """A query that fails for a reason that passes is told once, and repeated until it succeeds."""
+    monkeypatch.setattr(repeats.Repeats.__init__, "__defaults__", (lambda: itertools.repeat(0.0),))
+
+    socket = await connect(ItemConsumer)
+    await socket.subscribe(item.pk)
+    await run_sql("UPDATE project_item SET name = 'two'")
+    assert (await socket.receive())["data"]["name"] == "two"
+    # Renamed, the column can't be read; no notification tells when it can be again.
+    await run_sql("ALTER TABLE project_item RENAME COLUMN name TO other")
+    await run_sql("UPDATE project_item SET other = 'three'")
+    failed = await socket.receive()
+    assert await socket.communicator.receive_nothing(timeout=0.2)
+    await run_sql("ALTER TABLE project_item RENAME COLUMN other TO name")
+
+    assert (failed["response_status"], failed["data"]) == (500, None)
+    assert (await socket.receive())["data"]["name"] == "three"
+    assert "does not exist" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.feed import runtime
 from pgobserve.monitoring import feeds
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_instance import ItemConsumer
@@ -33,3 +34,20 @@ async def test_state(connect: Any, item: Item, transport: str) -> None:
     assert (before.alias, before.subscriptions, before.listener.live) == ("default", 1, True)
     assert healed["data"]["name"] == "healed"
     assert (after.listener.gaps, after.listener.live, after.listener.error) == (1, True, None)
+
+
+async def test_lost_triggers(connect: Any, item: Item) -> None:
+    """A watched table whose trigger is disabled is named; enabled again, what was missed is read."""
+    socket = await connect(ItemConsumer)
+    await socket.subscribe(item.pk)
+    vigil = runtime.current().feeds["default"].vigil
+    await run_sql("ALTER TABLE project_item DISABLE TRIGGER pgobserve_u")
+    await run_sql("UPDATE project_item SET name = 'missed'")
+    await vigil.look()
+    [during] = feeds()
+    await run_sql("ALTER TABLE project_item ENABLE TRIGGER pgobserve_u")
+    await vigil.look()
+
+    assert during.unobserved == ("project_item",)
+    assert (await socket.receive())["data"]["name"] == "missed"
+    assert feeds()[0].unobserved == ()

@@ -143,8 +143,13 @@ def writer(transactional_db: None) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def clean(transactional_db: None) -> Iterator[None]:
-    """Remove the triggers after the test, whatever it did to them."""
+    """Begin without triggers, and leave none, whatever the test did to them."""
+    _drop()
     yield
+    _drop()
+
+
+def _drop() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA IF EXISTS pgobserve CASCADE")
 

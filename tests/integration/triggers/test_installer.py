@@ -192,6 +192,38 @@ def test_missing_privilege(install: Callable[..., Any]) -> None:
     assert _ours() == []
 
 
+@pytest.fixture
+def owner(clean: None, run: Callable[..., Any]) -> Iterator[None]:
+    """Work as a role that owns a table and may create nothing in the database."""
+    ((database,),) = run("SELECT current_database()")
+    run("CREATE ROLE owner")
+    run("CREATE TABLE project_raw (id bigint PRIMARY KEY)")
+    run("ALTER TABLE project_raw OWNER TO owner")
+    run(f'REVOKE CREATE ON DATABASE "{database}" FROM PUBLIC')
+    run("SET ROLE owner")
+    yield
+    run("RESET ROLE")
+    run("DROP SCHEMA IF EXISTS pgobserve CASCADE")
+    run("DROP OWNED BY owner")
+    run("DROP ROLE owner")
+
+
+@pytest.mark.usefixtures("owner")
+def test_owner_who_may_not_create_schemas(
+    install: Callable[..., Any], writer: psycopg.Connection[Any]
+) -> None:
+    """An owner of tables alone needs our schema made for it; then all works, and removal leaves it."""
+    with pytest.raises(TriggerError, match=r"permission denied for database.*pgobserve sql"):
+        install(Raw)
+    writer.execute("CREATE SCHEMA pgobserve")
+    writer.execute("GRANT USAGE, CREATE ON SCHEMA pgobserve TO owner")
+
+    assert [each.action for each in install(Raw)] == [Action.INSTALLED]
+    assert [each.action for each in install(Raw)] == [Action.UNCHANGED]
+    assert _uninstall(Raw).action is Action.REMOVED
+    assert _ours() == [("schema", "pgobserve", "")]
+
+
 def test_read_only(run: Callable[..., Any], install: Callable[..., Any]) -> None:
     """A read-only session is told so."""
     run("SET default_transaction_read_only = on")

@@ -200,6 +200,7 @@ def test_dry_run(command: Command, migrations: Path) -> None:
             "project",
             "The app project has no migrations to add one to: run manage.py makemigrations",
         ),
+        ("auth", "The app auth is not this project's: its migrations are installed at "),
     ],
 )
 def test_bad_app(command: Command, app: str, message: str) -> None:

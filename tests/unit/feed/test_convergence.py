@@ -39,16 +39,20 @@ State = dict[str, dict[int, int]]
 class Client:
     """A socket, and what its frames tell: by subscription the body of the row, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool) -> None:
         self.awake = False
         self.held = 0
-        self.mailbox = Mailbox(self._wake)
+        self.mailbox = Mailbox(self._wake, self._send if at_once else None)
         self.has: dict[Watch, str | None] = {}
         self.unsure: set[Watch] = set()
 
     def _wake(self) -> None:
         assert not self.awake, "a second writer"
         self.awake = True
+
+    def _send(self, item: Any) -> None:
+        self._wake()
+        self._receive(item[0], item[1], item[3])
 
     def begin(self, key: int) -> Watch:
         def begun(outcome: Outcome, snapshot: Snapshot) -> None:
@@ -231,9 +235,9 @@ class World(RuleBasedStateMachine):
 
     # The clients
 
-    @rule(target=clients)
-    def connect(self) -> Client:
-        client = Client()
+    @rule(target=clients, at_once=st.booleans())
+    def connect(self, at_once: bool) -> Client:
+        client = Client(at_once)
         self.everyone.append(client)
         return client
 

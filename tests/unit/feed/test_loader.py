@@ -12,9 +12,10 @@ from django.db import OperationalError
 
 from pgobserve.feed import loader as loader_module
 from pgobserve.feed.hub import Hub, Subject
-from pgobserve.feed.loader import FAILED, NEVER, Found, Loader, Unreachable
+from pgobserve.feed.loader import FAILED, NEVER, Found, Loader
 from pgobserve.feed.mailbox import Mailbox, View, Watch
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.upkeep import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

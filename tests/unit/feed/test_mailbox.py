@@ -225,6 +225,43 @@ def test_close(socket: Socket) -> None:
     assert socket.frames() == []
 
 
+def test_send_at_once() -> None:
+    """A frame that need not wait is handed over at once; those that come meanwhile wait."""
+    sent: list[Any] = []
+    wakes: list[int] = []
+    mailbox = Mailbox(lambda: wakes.append(1), sent.append)
+    watch = Watch(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(ABSENT, FIRST)
+    watch.offer(ONE, FIRST)
+    assert sent == [(watch, ONE, FIRST, "create")]
+
+    watch.offer(TWO, SECOND)
+    watch.offer(ONE, SECOND)
+    assert len(sent) == 1
+    assert mailbox.take() is None  # it is what was shown
+
+    watch.offer(ONE, SECOND)
+    assert len(sent) == 1
+    watch.offer(TWO, SECOND)
+    assert sent[1:] == [(watch, TWO, SECOND, "update")]
+    assert wakes == []
+
+
+def test_held_is_not_sent_at_once() -> None:
+    """What comes while held waits, and the release wakes the writer."""
+    sent: list[Any] = []
+    wakes: list[int] = []
+    mailbox = Mailbox(lambda: wakes.append(1), sent.append)
+    watch = Watch(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(ABSENT, FIRST)
+    mailbox.hold()
+    watch.offer(ONE, FIRST)
+    mailbox.release()
+
+    assert (sent, wakes) == ([], [1])
+    assert mailbox.take() == (watch, ONE, FIRST, "create")
+
+
 def test_equal_bodies_have_equal_digests() -> None:
     """A digest stands for its body; nothing shown is no body's digest."""
     assert View.of("a") == View.of("a")

@@ -85,3 +85,11 @@ def test_parse_raises_nothing_else(text: str) -> None:
     """Any text is a snapshot that prints as it was read, sorted, or a ValueError."""
     with suppress(ValueError):
         assert Snapshot.parse(str(Snapshot.parse(text))) == Snapshot.parse(text)
+
+
+def test_run_of_the_server() -> None:
+    """The run that a snapshot is of goes with its text; without one it is not known."""
+    assert Snapshot.parse("5:9:6@1795510000123456").run == 1795510000123456
+    assert str(Snapshot.parse("5:9:6@1795510000123456")) == "5:9:6@1795510000123456"
+    assert Snapshot.parse("5:9:6").run == 0
+    assert str(Snapshot.parse("5:9:6")) == "5:9:6"

@@ -1,0 +1,143 @@
+"""
+The database connections of the loader's threads: broken ones, silent ones, idle ones.
+
+They are Django's own, one for each thread. What ends them is not an error of whoever reads rows:
+the rows stay to be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections
+from psycopg.pq import TransactionStatus
+
+from pgobserve.feed.connection import abort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+#: Seconds after which a load that still waits for the server's answer is made again, over a new
+#: connection. No answer may ever come: the other end, or a proxy, is gone without a word.
+PATIENCE: Final = 60.0
+
+
+class Unreachable(Exception):
+    """The database can't be reached; what was to be read stays to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a thread is doing."""
+
+    connection: BaseDatabaseWrapper
+    since: float
+
+
+class Upkeep:
+    """
+    Runs functions that need the database, and looks after the connections that they use.
+
+    Args:
+        alias: The database alias.
+        patience: Seconds that an answer may take. It doubles each time that it was too short, so
+            that what takes long by nature gets done in the end.
+    """
+
+    def __init__(self, alias: str, patience: float = PATIENCE) -> None:
+        self._alias = alias
+        self._patience = patience
+        self._working: dict[int, _Work] = {}
+        self._ended = False
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """
+        Run a function in the present thread, which is one of the loader's.
+
+        It is run again if the connection, kept from earlier, turns out to have ended.
+
+        Raises:
+            Unreachable: The database can't be reached.
+            Exception: What the function raises.
+        """
+        kept = connections[self._alias].connection is not None
+        try:
+            return self._once(function)
+        except Unreachable:
+            if self._ended or not kept:
+                raise
+            # That a connection has ended is told to who uses it next, and that may be long after.
+            return self._once(function)
+
+    def _once(self, function: Callable[[], Result]) -> Result:
+        connection = connections[self._alias]
+        thread = threading.get_ident()
+        self._working[thread] = _Work(connection, time.monotonic())
+        try:
+            return function()
+        except (OperationalError, InterfaceError) as error:
+            # A statement that timed out is an error of that statement; a connection that is gone,
+            # or could not be made, is nobody's.
+            raw = connection.connection
+            if raw is None or raw.closed or raw.broken:
+                raise Unreachable(str(error).strip()) from error
+            raise
+        finally:
+            del self._working[thread]
+            self.tidy(idle=False)
+
+    def tidy(self, *, idle: bool = True) -> None:
+        """
+        Apply CONN_MAX_AGE to the present thread's connections.
+
+        With 0, Django's default, a connection ends with the request. A feed has no requests: it
+        keeps the connection while it is busy, and closes it when it has been idle for a while.
+        """
+        for connection in connections.all(initialized_only=True):
+            if connection.settings_dict["CONN_MAX_AGE"] != 0:
+                connection.close_if_unusable_or_obsolete()
+            elif idle or (connection.errors_occurred and not connection.is_usable()):
+                connection.close()
+
+    async def watch(self) -> None:
+        """Cut connections that have been silent for too long, until cancelled."""
+        while True:
+            await asyncio.sleep(self._patience / 4)
+            latest = time.monotonic() - self._patience
+            silent = [w for w in self._working.values() if w.since < latest and _waits(w)]
+            if silent:
+                logger.warning(
+                    "The database has not answered for %.0f s while watched rows were read. The "
+                    "connection is cut, and they are read again.",
+                    self._patience,
+                )
+                self._patience *= 2
+            for work in silent:
+                _cut(work)
+
+    def end(self) -> None:
+        """Cut the connections that are in use: their threads wake with an error, and end."""
+        self._ended = True
+        for work in list(self._working.values()):
+            _cut(work)
+
+
+def _waits(work: _Work) -> bool:
+    raw: Any = work.connection.connection
+    return raw is not None and raw.pgconn.transaction_status == TransactionStatus.ACTIVE
+
+
+def _cut(work: _Work) -> None:
+    raw: Any = work.connection.connection
+    if raw is not None:
+        abort(raw)

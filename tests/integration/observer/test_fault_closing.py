@@ -1,0 +1,31 @@
+"""A socket that closes while something of it is still under way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.feed import runtime
+from tests.integration.observer.test_instance import ItemConsumer
+from tests.project.models import Item
+
+if TYPE_CHECKING:
+    from pgobserve.observer.subscription import Subscriptions
+
+opened: list[Subscriptions] = []
+
+
+class TellingConsumer(ItemConsumer):
+    async def connect(self) -> None:
+        opened.append(self.subscriptions)
+        await super().connect()
+
+
+async def test_subscription_that_begins_after_the_close(connect: Any, item: Item) -> None:
+    """What began before the socket closed and is read after it watches nothing."""
+    stays = await connect(ItemConsumer)
+    await stays.subscribe(item.pk)
+    goes = await connect(TellingConsumer)
+    await goes.close()
+    await opened.pop().begin(Item, item.pk, item.pk, {"request_id": 1, "action": "update"})
+
+    assert len(runtime.current().feeds["default"].hub) == 1

@@ -1,0 +1,58 @@
+"""Sends that fail because the client is gone, as each server says it."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from autobahn.exception import Disconnected
+from uvicorn.protocols.utils import ClientDisconnected as UvicornDisconnected
+
+from pgobserve._socket import JsonSocket
+from pgobserve.exceptions import ClientDisconnected
+from pgobserve.feed.mailbox import Mailbox, View, Watch
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.outlet import Outlet
+
+GONE = [Disconnected("Attempt to send on a closed protocol"), UvicornDisconnected(), OSError()]
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__module__)
+async def test_reply_to_a_client_that_is_gone(error: Exception) -> None:
+    """A reply that meets a closed socket is one error, whatever the server."""
+
+    async def send(_: Any) -> None:
+        raise error
+
+    socket = JsonSocket()
+    socket.base_send = send
+    with pytest.raises(ClientDisconnected):
+        await socket.send_json({})
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__module__)
+async def test_event_for_a_client_that_is_gone(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that meets a closed socket is the last one, and no error."""
+    sends = []
+
+    async def send(message: Any) -> None:
+        sends.append(message)
+        raise error
+
+    consumer = GenericAsyncAPIConsumer()
+    consumer.base_send = send
+    mailbox: Mailbox = Outlet(consumer).mailbox
+    for key in (1, 2):
+        context = SimpleNamespace(by_itself=False, wants_token=False, request_id_text="1")
+        watch = Watch(mailbox, key, 1, context, lambda *_: None)
+        watch.begun = None
+        with caplog.at_level(logging.ERROR):
+            mailbox.put(watch, View.of("{}"), Snapshot(1, 1, frozenset()))
+
+    assert len(sends) == 1
+    assert not caplog.records
