@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed import outbox
@@ -22,7 +23,8 @@ from pgobserve.feed.backoff import backoff
 from pgobserve.feed.change import Change
 from pgobserve.feed.connection import Connection, abort, ask, connect
 from pgobserve.feed.cursor import Cursor, Why
-from pgobserve.feed.events import Reset
+from pgobserve.feed.events import Reset, events_of
+from pgobserve.feed.loader import Unreachable
 from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.wire import MAX_KEYS
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from pgobserve.feed.events import Event
+    from pgobserve.feed.loader import Loader
     from pgobserve.feed.outbox import Entry, Page
     from pgobserve.feed.snapshot import Snapshot
 
@@ -333,3 +336,15 @@ def changes_of(entries: Sequence[Entry]) -> Iterator[Change]:
         if sum(len(change.keys or ()) for change in changes) > MAX_KEYS:
             changes = [Change(label, changes[-1].operation, xid, None)]
         yield from changes
+
+
+def builder(loader: Loader, alias: str) -> Builder:
+    """Return what makes events in a loader's thread."""
+
+    async def build(entries: Sequence[Entry], labels: Collection[str]) -> Sequence[Event | Reset]:
+        try:
+            return await loader.call(lambda: events_of(entries, labels, connections[alias]))
+        except Unreachable as error:
+            raise FeedUnavailable(str(error)) from error
+
+    return build

@@ -18,25 +18,22 @@ from weakref import WeakKeyDictionary
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed.events import events_of
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader, Unreachable
 from pgobserve.feed.outbox import WAKE_UP
-from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions
+from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
 from pgobserve.feed.tables import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgobserve.feed.change import Change
-    from pgobserve.feed.events import Event, Reset
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.loader import Found, Job
     from pgobserve.feed.mailbox import Watch
-    from pgobserve.feed.outbox import Entry
     from pgobserve.feed.reader import Callback
 
 logger = logging.getLogger(__name__)
@@ -194,7 +191,9 @@ class Feed:
     def reads_outbox(self) -> bool:
         """Whether it reads the outbox, or tries to: because it must, or since it was woken."""
         state = self.reader.state if self.reader is not None else None
-        return self.options.outbox or (state is not None and (state.live or state.error is not None))
+        return self.options.outbox or (
+            state is not None and (state.live or state.error is not None)
+        )
 
     async def aclose(self) -> None:
         """Stop now; its tasks, threads and connections have ended when this returns."""
@@ -231,22 +230,11 @@ class Feed:
 
     def _make_reader(self, loader: Loader) -> Reader:
         options = self.options
-
-        async def build(
-            entries: Sequence[Entry], labels: Collection[str]
-        ) -> Sequence[Event | Reset]:
-            try:
-                return await loader.call(
-                    lambda: events_of(entries, labels, connections[options.alias])
-                )
-            except Unreachable as error:
-                raise FeedUnavailable(str(error)) from error
-
         wanted = ReaderOptions(
             parameters=options.parameters,
             on_change=self._on_change,
             on_gap=self._on_gap,
-            build=build,
+            build=builder(loader, options.alias),
             poll=not options.listens,
             retention=options.retention,
         )
