@@ -192,7 +192,6 @@ class Reader:
         self._woken = asyncio.Event()
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention)
-        self._limit = outbox.LIMIT
 
     def wake(self) -> None:
         """Say that there may be something to read."""
@@ -222,6 +221,9 @@ class Reader:
 
     async def _read_until_lost(self) -> None:
         connection = await connect(self._options.parameters(), PATIENCE)
+        if self._options.poll:
+            # So it may be through a proxy that gives each transaction another session.
+            connection.prepare_threshold = None
         try:
             while True:
                 self._woken.clear()
@@ -259,10 +261,9 @@ class Reader:
         cursor, follows = self._followers.cursor, self._followers.begun
         assert cursor is not None  # noqa: S101 (_begin sets it)
         labels = frozenset().union(*(each.labels for each in follows))
-        wanted = outbox.parameters(cursor, limit=self._limit, images=labels)
+        wanted = outbox.parameters(cursor, images=labels)
         answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
-        page = outbox.page(await answer.fetchall(), cursor, self._limit)
-        self._limit = outbox.next_limit(self._limit, page)
+        page = outbox.page(await answer.fetchall(), cursor)
         self.state.reads += 1
         self.state.entries += len(page.entries)
         self._publish(page)

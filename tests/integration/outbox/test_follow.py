@@ -17,7 +17,7 @@ from pgobserve.feed.events import Event, Reset
 from pgobserve.feed.runtime import Feed
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.wire import OUTBOX_NAMESPACE
-from tests.integration.feed.conftest import Writer, parameters
+from tests.integration.feed.conftest import Writer, bouncer, parameters
 from tests.integration.feed.test_runtime import Client, options
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.integration.outbox.conftest import Session
 
 ITEM = "project.item"
+
+__all__ = ["bouncer"]  # a fixture
 
 
 class Hearer:
@@ -329,6 +331,26 @@ async def test_row_is_watched_by_polling_alone(feed: Callable[..., Feed], writer
     writer.rows(UPDATE, "two", 1)
     await client.until(("update", "two"))
     made.end(watch)
+
+
+async def test_transaction_pool(
+    feed: Callable[..., Feed], writer: Writer, bouncer: Callable[[str], dict[str, Any]]
+) -> None:
+    """Through a proxy that pools transactions rows are watched, and events followed, by polling."""
+    through = await asyncio.to_thread(bouncer, "transaction")
+    writer.rows(INSERT, 1, "one")
+    made, client, hear = feed(listens=False, parameters=lambda: through), Client(), Hearer()
+    watch, _ = await client.begin(made, 1)
+    follow = await made.follow([ITEM], hear)
+    names = [str(number) for number in range(10)]
+    for number, name in enumerate(names):
+        writer.rows(UPDATE, name, 1)
+        await hear.until(number + 1)
+    async with asyncio.timeout(20):
+        while client.frames[-1:] != [("update", names[-1])]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    made.end(watch)
+    follow.close()
 
 
 async def test_transport_is_switched_while_watched(
