@@ -17,6 +17,7 @@ from channels.exceptions import InvalidChannelLayerError, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from pgobserve import _json
+from pgobserve._inbox import Inbox
 from pgobserve.exceptions import ClientDisconnected
 
 if TYPE_CHECKING:
@@ -55,10 +56,12 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
     Attributes:
         groups: The channel-layer groups that this socket is in.
         detached_tasks: What runs detached now, by method name.
+        inbox: What waits for its turn on this socket.
     """
 
     groups: Any = ()
     detached_tasks: dict[str, list[asyncio.Task[Any]]]
+    inbox: Inbox
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     _in_use = False
@@ -68,6 +71,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         socket = super().__new__(cls)
         socket._made_with = (args, kwargs)
         socket.detached_tasks = defaultdict(list)
+        socket.inbox = Inbox()
         return socket
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +98,11 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Hand a message to its handler; what a handler raises is logged and the socket lives."""
         try:
-            await super().dispatch(message)
+            if message.get("type") == "websocket.disconnect":
+                await super().dispatch(message)
+            else:
+                async with self.inbox.turn:
+                    await super().dispatch(message)
         except StopConsumer:
             raise
         except ClientDisconnected:
@@ -110,7 +118,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             await super().websocket_receive(message)
 
     async def websocket_disconnect(self, message: Any) -> None:
-        """End what runs detached, leave the groups, and call ``disconnect``."""
+        """End what waits or runs detached, leave the groups, and call ``disconnect``."""
+        await self.inbox.aclose()
         await self._cancel_all_detached()
         try:
             await super().websocket_disconnect(message)
@@ -119,7 +128,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             raise
 
     async def closed(self) -> None:
-        """End what runs detached, and leave the groups."""
+        """End what waits or runs detached, and leave the groups."""
+        await self.inbox.aclose()
         await self._cancel_all_detached()
         groups, self.groups = self.groups, set()
         for group in groups:

@@ -18,6 +18,7 @@ __all__ = [
     "ActionMissingException",
     "ClientDisconnected",
     "ConfigurationError",
+    "EventsNotObserved",
     "FeedDown",
     "FeedUnavailable",
     "NotObserved",
@@ -50,6 +51,17 @@ class NotObserved(APIException):
     def __init__(self, label: str) -> None:
         super().__init__(
             f"Changes of {label} are not observed yet: run manage.py pgobserve install {label}"
+        )
+
+
+class EventsNotObserved(NotObserved):
+    """A subscription to events that nobody writes down: a model observer needs the outbox."""
+
+    def __init__(self, label: str) -> None:
+        APIException.__init__(
+            self,
+            f"Events of {label} are not written to the outbox yet: run manage.py pgobserve install "
+            f"{label}, and see that PGOBSERVE does not say another transport for it.",
         )
 
 

@@ -59,8 +59,10 @@ WAKES: Final = ("gated", "poll")
 #: First key of the advisory locks that are about the outbox.
 OUTBOX_NAMESPACE: Final = 1885826914
 
-#: The second keys: below this many, the slots of the gate in front of the wake-up …
-OUTBOX_WAKE_SLOTS: Final = 4
+#: The second keys: below this many, the slots of the gate in front of the wake-up. With a flush of
+#: 1 ms, eight writers kept 0.89 of their commits with one or two, and 0.66 with four: whoever has a
+#: slot queues for NOTIFY's lock behind whoever has another. …
+OUTBOX_WAKE_SLOTS: Final = 2
 #: … whoever sets the outbox's sequences …
 OUTBOX_SEQUENCES_LOCK: Final = 16
 #: … and whoever rotates it.

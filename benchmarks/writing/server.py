@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     "shared_buffers=512MB",
     "max_wal_size=8GB",
+    "min_wal_size=2GB",
     "checkpoint_timeout=1d",
     "autovacuum=off",
     "max_connections=50",

@@ -216,7 +216,6 @@ class Tail:
         self._labels = labels
         self._printer = printer
         self._cursor: Cursor | None = None
-        self._limit = outbox.LIMIT
 
     def print_since(self, since: datetime.datetime, console: Console) -> None:
         """Print what the outbox has since then."""
@@ -261,12 +260,9 @@ class Tail:
     def _read(self, since: datetime.datetime | None = None, *, whole: bool = True) -> Page:
         cursor = self._cursor
         assert cursor is not None  # noqa: S101 (whoever reads has set it)
-        wanted = outbox.parameters(
-            cursor, limit=self._limit, images=None, labels=self._labels or None, since=since
-        )
+        wanted = outbox.parameters(cursor, images=None, labels=self._labels or None, since=since)
         rows = self._connection.execute(outbox.QUERY, wanted).fetchall()
-        page = outbox.page(rows, cursor, self._limit, whole=whole)
-        self._limit = outbox.next_limit(self._limit, page)
+        page = outbox.page(rows, cursor, whole=whole)
         if page.why is not None:
             self._printer.print(Line(timezone.now(), None, None, "reset", why=page.why))
         for entry in page.entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from django.db import Error as DatabaseError
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.observer.registry import observed_models
+from pgobserve.observer.registry import evented_models, observed_models
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
@@ -69,15 +70,12 @@ def registrations(
     Raises:
         ConfigurationError: A label is unknown or not in this database, or nothing is observed.
     """
-    settings = conf.get()
     models = [registry.find(label) for label in labels] or _observed()
-    built = registry.build(
-        models,
-        _options(),
-        channel=settings.CHANNEL,
-        transport=settings.TRANSPORT,
-        wake=settings.OUTBOX_WAKE,
-    )
+    if labels:
+        # Of a labelled model, too, they say whether events are wanted. It may be they that are broken.
+        with suppress(ConfigurationError):
+            _import_consumers()
+    built = _build(models)
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
         strangers = ", ".join(each.title for each in built if each not in kept)
@@ -110,14 +108,24 @@ def named() -> list[Registration]:
     Raises:
         ConfigurationError: A label or an option there is wrong.
     """
-    settings = conf.get()
-    return registry.build(
-        _listed(),
-        _options(),
+    return _build(_listed())
+
+
+def _build(models: Iterable[type[Model]]) -> list[Registration]:
+    """Return registrations; what model observers observe goes to the outbox, unless it is said."""
+    settings, options = conf.get(), _options()
+    built = registry.build(
+        models,
+        options,
         channel=settings.CHANNEL,
         transport=settings.TRANSPORT,
         wake=settings.OUTBOX_WAKE,
     )
+    said = {
+        registry.canonical(registry.find(k)) for k, each in options.items() if "transport" in each
+    }
+    evented = {*evented_models()} - said
+    return [replace(e, transport="outbox") if e.model in evented else e for e in built]
 
 
 def _listed() -> list[type[Model]]:

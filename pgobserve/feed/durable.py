@@ -143,7 +143,6 @@ class _Stream:
     def __init__(self, options: StreamOptions, loader: Loader) -> None:
         self._options = options
         self._loader = loader
-        self._limit = outbox.LIMIT
         self._rotation = Rotation(options.retention)
         self._cursor: Cursor | None = None
         self._kept = 0.0
@@ -168,7 +167,9 @@ class _Stream:
             await connection.close()
 
     async def _prepare(self, connection: Connection) -> None:
-        if not self._options.poll:
+        if self._options.poll:
+            connection.prepare_threshold = None
+        else:
             statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
             await ask(connection, statement, patience=PATIENCE)
         # What is lost of the cursor in a crash is handled again. Its commits need not wait.
@@ -185,11 +186,9 @@ class _Stream:
     async def _read(self, connection: Connection) -> Page:
         cursor, labels = self._cursor, self._options.tables
         assert cursor is not None  # noqa: S101 (_prepare sets it)
-        wanted = outbox.parameters(cursor, limit=self._limit, images=labels, labels=labels)
+        wanted = outbox.parameters(cursor, images=labels, labels=labels)
         answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
-        page = outbox.page(await answer.fetchall(), cursor, self._limit)
-        self._limit = outbox.next_limit(self._limit, page)
-        return page
+        return outbox.page(await answer.fetchall(), cursor)
 
     async def _handle(
         self, connection: Connection, page: Page

@@ -25,47 +25,55 @@ if TYPE_CHECKING:
 #: The label in a wake-up.
 WAKE_UP: Final[str] = json.loads(OUTBOX_WAKE_UP)["t"]
 
-#: Rows of one page, at first; it follows how large they are.
-LIMIT: Final = 500
-MOST: Final = 20_000
+#: Rows of one page at most, and bytes of row images as they are stored; a page ends with a whole
+#: transaction.
+LIMIT: Final = 10_000
+PAGE_BYTES: Final = 4_000_000
 
-#: Characters of row images and keys that a page should have.
-PAGE_SIZE: Final = 8_000_000
-
-#: A statement about time and space: ids from ``xmin`` on come from an index, and the upper bound
-#: lets the planner, which has no statistics of tables that are only ever truncated, suppose that
-#: they are few. A row may have several parts, and a transaction several rows: a page ends with a
-#: transaction. Transactions come in the order of their last write. For one row that is the order of
-#: the commits: whoever writes a row that another transaction has written, writes after its commit.
+#: Ids from ``xmin`` on come from an index. The upper bound lets the planner, which has no statistics
+#: of tables that are only ever truncated, suppose that they are few.
+#:
+#: Transactions come in the order of their last write. For one row that is the order of the commits:
+#: whoever writes a row that another transaction has written, writes after its commit.
 QUERY: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
-       r.xid::text::bigint, r.label, r.op, r.at, r.last, r.keys, r.old, r.new
+       r.xid::text::bigint, r.label, r.op, r.at, r.last, r.keys, r.old, r.new, r.found
   FROM pgobserve.outbox_state s
  CROSS JOIN pgobserve.outbox_lost l
  CROSS JOIN pgobserve.outbox_gate g
   LEFT JOIN (
-    SELECT t.xid, t.label, t.op, t.at, t.last, t.command, t.keys::text AS keys,
-           CASE WHEN %(images)s::text[] IS NULL OR t.label = ANY (%(images)s::text[])
-                THEN t.old::text END AS old,
-           CASE WHEN %(images)s::text[] IS NULL OR t.label = ANY (%(images)s::text[])
-                THEN t.new::text END AS new
+    SELECT p.xid, p.label, p.op, p.at, p.last, p.command, p.found, p.keys::text AS keys,
+           CASE WHEN p.wanted THEN p.old::text END AS old,
+           CASE WHEN p.wanted THEN p.new::text END AS new
       FROM (
-        SELECT o.xid, o.label, o.op, o.at, o.keys, o.old, o.new, o.cmin::text::bigint AS command,
-               (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid)) * 1000000)::bigint AS last
-          FROM pgobserve.outbox o
-         WHERE o.xid >= pg_catalog.pg_snapshot_xmin(%(seen)s::pg_snapshot)
-           AND o.xid < pg_catalog.pg_snapshot_xmax(
-                 coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
-           AND NOT pg_catalog.pg_visible_in_snapshot(o.xid, %(seen)s::pg_snapshot)
-           AND pg_catalog.pg_visible_in_snapshot(
-                 o.xid, coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
-           AND (%(labels)s::text[] IS NULL OR o.label = ANY (%(labels)s::text[]))
-           AND (%(since)s::timestamptz IS NULL OR o.at >= %(since)s::timestamptz)
-      ) t
-     WHERE %(after_xid)s::bigint IS NULL
-        OR (t.last, t.xid::text::bigint) > (%(after_at)s::bigint, %(after_xid)s::bigint)
-     ORDER BY t.last, t.xid
-     FETCH FIRST %(limit)s ROWS WITH TIES
+        SELECT t.*, count(*) OVER () AS found,
+               -- of all transactions before this one
+               sum(t.size) OVER (ORDER BY t.last, t.xid) - sum(t.size) OVER (PARTITION BY t.xid) AS before
+          FROM (
+            SELECT o.xid, o.label, o.op, o.at, o.keys, o.old, o.new,
+                   o.cmin::text::bigint AS command, w.wanted,
+                   (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid)) * 1000000)::bigint AS last,
+                   CASE WHEN w.wanted THEN coalesce(pg_catalog.pg_column_size(o.old), 0)
+                                         + coalesce(pg_catalog.pg_column_size(o.new), 0)
+                        ELSE 0 END AS size
+              FROM pgobserve.outbox o
+             CROSS JOIN LATERAL (
+               SELECT %(images)s::text[] IS NULL OR o.label = ANY (%(images)s::text[])) w(wanted)
+             WHERE o.xid >= pg_catalog.pg_snapshot_xmin(%(seen)s::pg_snapshot)
+               AND o.xid < pg_catalog.pg_snapshot_xmax(
+                     coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
+               AND NOT pg_catalog.pg_visible_in_snapshot(o.xid, %(seen)s::pg_snapshot)
+               AND pg_catalog.pg_visible_in_snapshot(
+                     o.xid, coalesce(%(until)s::pg_snapshot, pg_catalog.pg_current_snapshot()))
+               AND (%(labels)s::text[] IS NULL OR o.label = ANY (%(labels)s::text[]))
+               AND (%(since)s::timestamptz IS NULL OR o.at >= %(since)s::timestamptz)
+          ) t
+         WHERE %(after_xid)s::bigint IS NULL
+            OR (t.last, t.xid::text::bigint) > (%(after_at)s::bigint, %(after_xid)s::bigint)
+         ORDER BY t.last, t.xid
+         FETCH FIRST %(limit)s ROWS WITH TIES
+      ) p
+     WHERE p.before < %(bytes)s
   ) r ON true
  ORDER BY r.last, r.xid, r.command
 """
@@ -117,7 +125,6 @@ class Page:
         before: Where the reader stood.
         cursor: Where it stands when it has handled them.
         more: There is more already.
-        size: Characters that were read.
     """
 
     facts: Facts
@@ -126,13 +133,13 @@ class Page:
     before: Cursor
     cursor: Cursor
     more: bool
-    size: int
 
 
 def parameters(
     cursor: Cursor,
     *,
     limit: int = LIMIT,
+    page_bytes: int = PAGE_BYTES,
     images: Collection[str] | None = (),
     labels: Collection[str] | None = None,
     since: datetime | None = None,
@@ -143,6 +150,7 @@ def parameters(
     Args:
         cursor: Where the reader stands.
         limit: Rows after which a page ends, with a whole transaction.
+        page_bytes: And bytes of images.
         images: Labels of which row images are wanted, too; None means all.
         labels: Labels that are wanted; None means all.
         since: Leave out what was written before.
@@ -157,6 +165,7 @@ def parameters(
         "labels": None if labels is None else sorted(labels),
         "since": since,
         "limit": limit,
+        "bytes": page_bytes,
     }
 
 
@@ -165,7 +174,9 @@ def facts(row: Sequence[Any]) -> Facts:
     return Facts(Snapshot.parse(row[0]), Snapshot.parse(row[1]), int(row[2]), bool(row[3]))
 
 
-def page(rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int, *, whole: bool = True) -> Page:
+def page(
+    rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int = LIMIT, *, whole: bool = True
+) -> Page:
     """
     Return what an answer to :data:`QUERY` means for a reader that stands at a cursor.
 
@@ -178,26 +189,15 @@ def page(rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int, *, whole: bo
     known = facts(rows[0])
     why = broken(cursor, known) if whole else None
     if why is not None:
-        return Page(known, why, (), cursor, Cursor(known.now), more=False, size=0)
+        return Page(known, why, (), cursor, Cursor(known.now), more=False)
     found = [row for row in rows if row[4] is not None]
     entries = tuple(
         Entry(row[4], row[5], Operation(row[6]), row[7], row[9], row[10], row[11], row[8])
         for row in found
     )
-    last = (found[-1][8], found[-1][4]) if len(found) >= limit else None
-    after = advance(cursor, known, last)
-    size = sum(len(text) for row in found for text in row[9:12] if text is not None)
-    more = after.place is not None
-    return Page(known, None, entries, cursor, after, more=more, size=size)
-
-
-def next_limit(limit: int, read: Page) -> int:
-    """Return how many rows the next page may have, after one that may have been too large."""
-    if read.size > 2 * PAGE_SIZE:
-        return max(1, limit // 4)
-    if read.more and read.size < PAGE_SIZE // 4:
-        return min(MOST, limit * 4)
-    return limit
+    more = len(found) >= limit or any(row[12] > len(found) for row in found[:1])
+    after = advance(cursor, known, (found[-1][8], found[-1][4]) if more else None)
+    return Page(known, None, entries, cursor, after, more=more)
 
 
 def keys(text: str) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed import outbox
@@ -22,14 +23,16 @@ from pgobserve.feed.backoff import backoff
 from pgobserve.feed.change import Change
 from pgobserve.feed.connection import Connection, abort, ask, connect
 from pgobserve.feed.cursor import Cursor, Why
-from pgobserve.feed.events import Reset
+from pgobserve.feed.events import Reset, events_of
 from pgobserve.feed.pace import Pace, Rotation
+from pgobserve.feed.upkeep import Unreachable
 from pgobserve.wire import MAX_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from pgobserve.feed.events import Event
+    from pgobserve.feed.loader import Loader
     from pgobserve.feed.outbox import Entry, Page
     from pgobserve.feed.snapshot import Snapshot
 
@@ -189,7 +192,6 @@ class Reader:
         self._woken = asyncio.Event()
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention)
-        self._limit = outbox.LIMIT
 
     def wake(self) -> None:
         """Say that there may be something to read."""
@@ -219,6 +221,9 @@ class Reader:
 
     async def _read_until_lost(self) -> None:
         connection = await connect(self._options.parameters(), PATIENCE)
+        if self._options.poll:
+            # So it may be through a proxy that gives each transaction another session.
+            connection.prepare_threshold = None
         try:
             while True:
                 self._woken.clear()
@@ -256,10 +261,9 @@ class Reader:
         cursor, follows = self._followers.cursor, self._followers.begun
         assert cursor is not None  # noqa: S101 (_begin sets it)
         labels = frozenset().union(*(each.labels for each in follows))
-        wanted = outbox.parameters(cursor, limit=self._limit, images=labels)
+        wanted = outbox.parameters(cursor, images=labels)
         answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
-        page = outbox.page(await answer.fetchall(), cursor, self._limit)
-        self._limit = outbox.next_limit(self._limit, page)
+        page = outbox.page(await answer.fetchall(), cursor)
         self.state.reads += 1
         self.state.entries += len(page.entries)
         self._publish(page)
@@ -333,3 +337,15 @@ def changes_of(entries: Sequence[Entry]) -> Iterator[Change]:
         if sum(len(change.keys or ()) for change in changes) > MAX_KEYS:
             changes = [Change(label, changes[-1].operation, xid, None)]
         yield from changes
+
+
+def builder(loader: Loader, alias: str) -> Builder:
+    """Return what makes events in a loader's thread."""
+
+    async def build(entries: Sequence[Entry], labels: Collection[str]) -> Sequence[Event | Reset]:
+        try:
+            return await loader.call(lambda: events_of(entries, labels, connections[alias]))
+        except Unreachable as error:
+            raise FeedUnavailable(str(error)) from error
+
+    return build

@@ -18,14 +18,13 @@ from weakref import WeakKeyDictionary
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed.events import events_of
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
-from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions
+from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
 from pgobserve.feed.tables import model_of
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
@@ -34,11 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgobserve.feed.change import Change
-    from pgobserve.feed.events import Event, Reset
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.loader import Found, Job
     from pgobserve.feed.mailbox import Watch
-    from pgobserve.feed.outbox import Entry
     from pgobserve.feed.reader import Callback
 
 logger = logging.getLogger(__name__)
@@ -236,22 +233,11 @@ class Feed:
 
     def _make_reader(self, loader: Loader) -> Reader:
         options = self.options
-
-        async def build(
-            entries: Sequence[Entry], labels: Collection[str]
-        ) -> Sequence[Event | Reset]:
-            try:
-                return await loader.call(
-                    lambda: events_of(entries, labels, connections[options.alias])
-                )
-            except Unreachable as error:
-                raise FeedUnavailable(str(error)) from error
-
         wanted = ReaderOptions(
             parameters=options.parameters,
             on_change=self._on_change,
             on_gap=self._read_again,
-            build=build,
+            build=builder(loader, options.alias),
             poll=not options.listens,
             retention=options.retention,
         )

@@ -15,6 +15,7 @@ from pgobserve.feed.keys import key_of, shown, to_key
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.registry import observe
+from pgobserve.observer.related import throughs_of
 from pgobserve.observer.resume import parse_token
 from pgobserve.observer.subscription import Begun, Subscriptions, encode_name
 
@@ -83,17 +84,28 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
     The row may be written by whatever writes to PostgreSQL. A subscriber gets ``update``, and
     ``delete`` when the row goes or leaves what he may see, and ``create`` when it comes (back).
 
+    Attributes:
+        observer_many_to_many_relationships: The rows of the model's many-to-many fields are
+            watched as well, whoever writes them. Any change between many and many makes all
+            watched rows of the model be read again, and those that look different be told.
+
     Example:
         >>> class UserConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
         ...     queryset = User.objects.all()
         ...     serializer_class = UserSerializer
     """
 
+    observer_many_to_many_relationships: bool = False
+
     @classmethod
     def observed_models(cls) -> list[type[Model]]:
-        """Return the model of the queryset, or else of the serializer."""
+        """Return the model of the queryset, or else of the serializer, and what belongs to it."""
         model = _declared_model(cls)
-        return [] if model is None else [model]
+        if model is None:
+            return []
+        if not cls.observer_many_to_many_relationships:
+            return [model]
+        return [model, *(through.model for through in throughs_of(model))]
 
     @action()
     async def subscribe_instance(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.core.exceptions import EmptyResultSet
@@ -30,11 +30,12 @@ from pgobserve.observer.rendering import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from django.db.models import Prefetch
 
     from pgobserve.feed.keys import Model
+    from pgobserve.observer.related import Through
 
 
 class Source:
@@ -96,6 +97,7 @@ class Visibility:
         clock: Monotonic seconds.
         presence_of: Only find out whether rows of this model are there: the consumer reads and
             shows them by itself.
+        throughs: What counts as a part of such a row: its rows in these tables.
 
     Attributes:
         source: What it was at the last look.
@@ -113,6 +115,7 @@ class Visibility:
         clock: Callable[[], float] = time.monotonic,
         *,
         presence_of: Model | None = None,
+        throughs: Sequence[Through] = (),
     ) -> None:
         self.consumer = consumer
         self.kwargs = kwargs
@@ -121,7 +124,7 @@ class Visibility:
         self._built: float | None = None
         self.volatile = False
         self.source: Source = (
-            self._build_first() if presence_of is None else _presence_source(presence_of)
+            self._build_first() if presence_of is None else _presence_source(presence_of, throughs)
         )
 
     def now(self) -> Source:
@@ -162,20 +165,35 @@ def _source_of_class(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any
 
 
 class _Versions(Expression):
-    """The system column ``xmin`` of joined tables, as text."""
+    """The system column ``xmin`` of joined tables and of a row's rows between many and many."""
 
-    def __init__(self, tables: list[str]) -> None:
+    def __init__(self, model: Model, throughs: Sequence[Through]) -> None:
         super().__init__(output_field=TextField())
-        self.tables = tables
+        self.model = model
+        self.throughs = throughs
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
-        names = map(connection.ops.quote_name, self.tables)
-        return " || ' ' || ".join(f"{name}.xmin::text" for name in names), []
+        quote = connection.ops.quote_name
+        parts = [f"{quote(name)}.xmin::text" for name in chain(*tables_of(self.model))]
+        for through in self.throughs:
+            table = quote(through.model._meta.db_table)
+            target: Any = self.model._meta.get_field(through.target)
+            owner = f"{quote(target.model._meta.db_table)}.{quote(target.column)}"
+            named: Any = through.model._meta.get_field(through.attname)
+            parts.append(_ROWS_BETWEEN.format(table, quote(named.column), owner))
+        return " || ' ' || ".join(parts), []
 
 
-def _presence_source(model: Model) -> Source:
+#: Which rows of the owner there are, and which transactions wrote them.
+_ROWS_BETWEEN: Final = (
+    "coalesce((SELECT string_agg(t.ctid::text || t.xmin::text, ' ' ORDER BY t.ctid)"
+    " FROM {} t WHERE t.{} = {}), '')"
+)
+
+
+def _presence_source(model: Model, throughs: Sequence[Through]) -> Source:
     # The transactions that wrote the row, and the parent rows of multi-table inheritance.
-    version: Any = _Versions([*chain(*tables_of(model))])
+    version: Any = _Versions(model, throughs)
     queryset: Any = model._base_manager.annotate(**{VERSION: version})
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])

@@ -8,7 +8,8 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, router
 from django.http import Http404
@@ -18,11 +19,14 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
 from pgobserve.feed import runtime
 from pgobserve.feed.hub import Subject
+from pgobserve.feed.loader import FAILED
 from pgobserve.feed.mailbox import UNKNOWN, Refusal, View, Watch
 from pgobserve.feed.tables import tables_of
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.loading import load
 from pgobserve.observer.outlet import Outlet
+from pgobserve.observer.registry import evented_models
+from pgobserve.observer.related import shows, throughs_of
 from pgobserve.observer.resume import changed_since
 from pgobserve.observer.source import Visibility
 
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.observer.related import Through
+
+logger = logging.getLogger(__name__)
+
+#: A row that is there and can't be shown.
+UNSHOWN: Final = View("null", b"unshown")
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +191,7 @@ class Subscriptions:
         visibility = await self._see(model, kwargs, by_itself)
         alias = visibility.source.alias
         feed = feed_of(alias)
-        subject = Subject(*tables_of(model))
-        if not await feed.is_observed((*subject.tables, *subject.wide)):
-            raise NotObserved(model._meta.label)
+        subject = await self._subject(model, feed)
         if self._guard is None:
             make = Guard.none if by_itself else Guard
             self._guard = make(self._consumer)
@@ -207,10 +215,37 @@ class Subscriptions:
         except BaseException:
             self._drop(name, watch)
             raise
-        if isinstance(outcome, Refusal):
-            self._drop(name, watch)
-            raise refused(outcome)
-        return watch, Begun(outcome, snapshot)
+        if isinstance(outcome, View):
+            return watch, Begun(outcome, snapshot)
+        if outcome is FAILED and not wants_token:
+            # It can't be shown, but nobody asked to see it; it may well be shown after a change.
+            return watch, Begun(UNSHOWN, snapshot)
+        self._drop(name, watch)
+        raise refused(outcome)
+
+    def _throughs(self, model: type[Model]) -> tuple[Through, ...]:
+        """Return the tables whose rows count as a part of the model's, if the consumer wants it."""
+        wanted = getattr(self._consumer, "observer_many_to_many_relationships", False)
+        return tuple(throughs_of(model)) if wanted else ()
+
+    async def _subject(self, model: type[Model], feed: runtime.Feed) -> Subject:
+        tables, wide = tables_of(model)
+        if not await feed.is_observed((*tables, *wide)):
+            raise NotObserved(model._meta.label)
+        return Subject(tables, (*wide, *await self._through_tables(model, feed)))
+
+    async def _through_tables(self, model: type[Model], feed: runtime.Feed) -> list[str]:
+        """Return the tables between many and many; what is shown of them must be observed."""
+        found: list[str] = []
+        for through in self._throughs(model):
+            table = through.model._meta.db_table
+            if await feed.is_observed((table,)):
+                found.append(table)
+            elif await feed.call(partial(shows, self._consumer.serializer_class, through.name)):
+                raise NotObserved(through.model._meta.label)
+            else:
+                logger.warning("%s", NotObserved(through.model._meta.label).detail)
+        return list(dict.fromkeys(found))
 
     async def _see(
         self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool
@@ -220,7 +255,13 @@ class Subscriptions:
         ttl = conf.get().QUERYSET_TTL
         presence_of = model if by_itself else None
         return await feed.call(
-            lambda: Visibility(self._consumer, kwargs, ttl, presence_of=presence_of)
+            lambda: Visibility(
+                self._consumer,
+                kwargs,
+                ttl,
+                presence_of=presence_of,
+                throughs=self._throughs(model),
+            )
         )
 
     async def _catch_up(self, watch: Watch, begun: Begun, token: Snapshot) -> Begun:
@@ -279,10 +320,15 @@ def feed_of(alias: str) -> runtime.Feed:
 def _options(alias: str) -> runtime.Options:
     settings = conf.get()
     overrides = settings.CONNECTION.get(alias, {})
+    transports = conf.transports()
     return runtime.Options(
         alias=alias,
         channel=settings.CHANNEL,
         parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
         load=lambda jobs: load(alias, jobs),
         threads=settings.LOADER_THREADS,
+        outbox="outbox" in transports or bool(evented_models()),
+        # Behind a proxy that pools transactions nobody can LISTEN.
+        listens="notify" in transports or settings.OUTBOX_WAKE != "poll",
+        retention=settings.OUTBOX_RETENTION,
     )

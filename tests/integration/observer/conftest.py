@@ -61,7 +61,7 @@ async def settled() -> None:
         before = feed.listener.state.notifications
         await asyncio.to_thread(_notify)
         async with asyncio.timeout(10):
-            while feed.listener.state.notifications == before:
+            while feed.listener.state.notifications == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             if feed.reader is not None and feed.reader.state.live:
                 # One read may have begun before this was called.
@@ -69,7 +69,7 @@ async def settled() -> None:
                 while feed.reader.state.reads < reads + 2:
                     feed.reader.wake()
                     await asyncio.sleep(0.005)
-            while feed.hub.busy:
+            while feed.hub.busy:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
 

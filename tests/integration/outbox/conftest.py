@@ -91,9 +91,13 @@ class Reading:
         assert row is not None
         self.cursor = Cursor(outbox.facts(row).now)
 
-    def read(self, limit: int = outbox.LIMIT, labels: tuple[str, ...] = ("project.item",)) -> Page:
+    def read(
+        self, limit: int = outbox.LIMIT, labels: tuple[str, ...] = ("project.item",), **other: Any
+    ) -> Page:
         """Read a page, and go on after it."""
-        wanted = outbox.parameters(self.cursor, limit=limit, images=labels, labels=labels or None)
+        wanted = outbox.parameters(
+            self.cursor, limit=limit, images=labels, labels=labels or None, **other
+        )
         rows = self.connection.execute(outbox.QUERY, wanted).fetchall()
         page = outbox.page(rows, self.cursor, limit)
         self.cursor = page.cursor

@@ -8,15 +8,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import OperationalError
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed import pace
+from pgobserve.feed import pace, reader
 from pgobserve.feed.cursor import Why
 from pgobserve.feed.events import Event, Reset
 from pgobserve.feed.runtime import Feed
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.wire import OUTBOX_NAMESPACE
-from tests.integration.feed.conftest import Writer, parameters
+from tests.integration.feed.conftest import Writer, bouncer, parameters
 from tests.integration.feed.test_runtime import Client, options
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tests.integration.outbox.conftest import Session
 
 ITEM = "project.item"
+
+__all__ = ["bouncer"]  # a fixture
 
 
 class Hearer:
@@ -196,7 +199,7 @@ async def test_build_fails(
     hear = Hearer()
     follow = await feed().follow([ITEM], hear)
     with monkeypatch.context() as patched:
-        patched.setattr("pgobserve.feed.runtime.events_of", lambda *_: 1 / 0)
+        patched.setattr("pgobserve.feed.reader.events_of", lambda *_: 1 / 0)
         writer.rows(INSERT, 1, "a")
         await hear.until(1)
     writer.rows(INSERT, 2, "b")
@@ -205,6 +208,30 @@ async def test_build_fails(
 
     assert hear.names == [Why.UNREADABLE, ("create", "b")]
     assert "can't be made" in caplog.text
+
+
+async def test_database_is_away_while_events_are_made(
+    feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is read again when it can be made into events."""
+    attempts: list[int] = []
+    real = reader.events_of
+
+    def fails_at_first(entries: Any, labels: Any, connection: Any) -> Any:
+        attempts.append(1)
+        if len(attempts) <= 3:
+            connection.close()
+            raise OperationalError("The database is away.")
+        return real(entries, labels, connection)
+
+    hear = Hearer()
+    follow = await feed().follow([ITEM], hear)
+    monkeypatch.setattr(reader, "events_of", fails_at_first)
+    writer.rows(INSERT, 1, "a")
+    await hear.until(1)
+    follow.close()
+
+    assert hear.names == [("create", "a")]
 
 
 async def test_wakes_up(
@@ -283,7 +310,7 @@ async def test_ends_with_the_last(feed: Callable[..., Feed], writer: Writer) -> 
     """When nobody follows any more the connections are closed, and who comes begins anew."""
     made, hear = feed(), Hearer()
     follow = await made.follow([ITEM], hear)
-    assert len(writer.listeners()) == 2
+    assert writer.listeners()
     follow.close()
     await asyncio.to_thread(writer.until_alone)
     writer.rows(INSERT, 1, "nobody follows")
@@ -304,6 +331,26 @@ async def test_row_is_watched_by_polling_alone(feed: Callable[..., Feed], writer
     writer.rows(UPDATE, "two", 1)
     await client.until(("update", "two"))
     made.end(watch)
+
+
+async def test_transaction_pool(
+    feed: Callable[..., Feed], writer: Writer, bouncer: Callable[[str], dict[str, Any]]
+) -> None:
+    """Through a proxy that pools transactions rows are watched, and events followed, by polling."""
+    through = await asyncio.to_thread(bouncer, "transaction")
+    writer.rows(INSERT, 1, "one")
+    made, client, hear = feed(listens=False, parameters=lambda: through), Client(), Hearer()
+    watch, _ = await client.begin(made, 1)
+    follow = await made.follow([ITEM], hear)
+    names = [str(number) for number in range(10)]
+    for number, name in enumerate(names):
+        writer.rows(UPDATE, name, 1)
+        await hear.until(number + 1)
+    async with asyncio.timeout(20):
+        while client.frames[-1:] != [("update", names[-1])]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    made.end(watch)
+    follow.close()
 
 
 async def test_transport_is_switched_while_watched(

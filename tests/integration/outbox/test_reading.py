@@ -166,6 +166,23 @@ def test_pages(session: Callable[[], Session], reading: Reading) -> None:
     assert [xids[n : n + 3] for n in range(0, 60, 3)] == [[x] * 3 for x in sorted(set(xids))]
 
 
+def test_pages_of_images(session: Callable[[], Session], reading: Reading) -> None:
+    """A page ends when the images are too many, with at least one whole transaction."""
+    one = session()
+    for number in range(4):
+        for part in range(2):
+            one.run(INSERT, number * 2 + part, random.Random(number).randbytes(90).hex())
+        one.commit()
+    begin = reading.cursor
+    for page_bytes, expected in ((1, [2, 2, 2, 2]), (600, [4, 4]), (10_000, [8])):
+        reading.cursor = begin
+        pages = [reading.read(page_bytes=page_bytes)]
+        while pages[-1].more:
+            pages.append(reading.read(page_bytes=page_bytes))
+        # The last may be empty: whether there is more is not known before.
+        assert [len(page.entries) for page in pages if page.entries] == expected
+
+
 def test_large_statement(reading: Reading) -> None:
     """A statement of many rows has several entries, of which all keys are found."""
     execute(

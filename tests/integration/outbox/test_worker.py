@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from django.db import connection
 import pgobserve
 from pgobserve.errors import ConfigurationError, TriggerError
 from pgobserve.feed import durable, pace
+from pgobserve.feed import outbox as feed_outbox
 from pgobserve.feed.cursor import Why
 from pgobserve.triggers import outbox
 from tests.integration.feed.conftest import Writer, parameters
@@ -173,8 +175,10 @@ async def test_without_a_name(writer: Writer) -> None:
 
 async def test_backlog(place: None, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Much more than a page is handled in order, and a restart in the middle goes on there."""
-    monkeypatch.setattr(durable.outbox, "LIMIT", 10)
-    monkeypatch.setattr(durable.outbox, "MOST", 10)
+    real = feed_outbox.page
+    small = functools.partial(feed_outbox.parameters, limit=10)
+    monkeypatch.setattr(feed_outbox, "parameters", small)
+    monkeypatch.setattr(feed_outbox, "page", lambda rows, cursor: real(rows, cursor, 10))
     monkeypatch.setattr(durable, "KEEP_EVERY", 0.0)
     for key in range(100):
         writer.rows(INSERT, key, str(key))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor, Why
-from pgobserve.feed.outbox import LIMIT, MOST, PAGE_SIZE, Page, next_limit
 from pgobserve.feed.pace import FALLBACK, POLL, SETTLE, Pace
 from pgobserve.feed.snapshot import Snapshot
 
@@ -51,26 +50,25 @@ def test_garbled(text: str) -> None:
         list(outbox.elements(text))
 
 
-def row(xid: int | None, *, at: int = 0, text: str = "[1]", horizon: str = "1:1:") -> list[Any]:
+def row(xid: int | None, *, at: int = 0, found: int = 1, horizon: str = "1:1:") -> list[Any]:
     """Return a row of an answer."""
-    return ["9:9:", horizon, 0, False, xid, "a.b", "I", None, at, text, None, text]
+    return ["9:9:", horizon, 0, False, xid, "a.b", "I", None, at, "[1]", None, "[{}]", found]
 
 
 def test_empty_answer() -> None:
     """An answer without entries moves the cursor."""
     page = outbox.page([row(None)], HERE, 3)
 
-    assert (page.entries, page.more, page.size) == ((), False, 0)
+    assert (page.entries, page.more) == ((), False)
     assert page.cursor == Cursor(Snapshot(9, 9, frozenset()))
     assert page.before == HERE
 
 
 def test_full_page() -> None:
     """A page that has all that it may have is not the last."""
-    page = outbox.page([row(6, at=1), row(7, at=2)], HERE, 2)
+    page = outbox.page([row(6, at=1, found=2), row(7, at=2, found=2)], HERE, 2)
 
     assert page.more
-    assert page.size == 12
     assert [entry.xid for entry in page.entries] == [6, 7]
     assert page.cursor.seen == HERE.seen
     assert outbox.parameters(page.cursor)["after_xid"] == 7
@@ -85,20 +83,13 @@ def test_broken() -> None:
     assert page.cursor == Cursor(Snapshot(9, 9, frozenset()))
 
 
-def sized(size: int, *, more: bool = True) -> Page:
-    """Return a page that was so large."""
-    known = outbox.facts(row(None))
-    return Page(known, None, (), HERE, HERE, more=more, size=size)
+def test_page_that_was_cut() -> None:
+    """Nor is one of which the images were too many."""
+    page = outbox.page([row(6, at=1, found=2)], HERE, 10)
 
-
-def test_limit_follows_the_size() -> None:
-    """Small pages that are not enough become larger, very large ones smaller."""
-    assert next_limit(LIMIT, sized(10)) == LIMIT * 4
-    assert next_limit(LIMIT, sized(10, more=False)) == LIMIT
-    assert next_limit(MOST, sized(10)) == MOST
-    assert next_limit(LIMIT, sized(PAGE_SIZE)) == LIMIT
-    assert next_limit(LIMIT, sized(PAGE_SIZE * 3)) == LIMIT // 4
-    assert next_limit(1, sized(PAGE_SIZE * 3)) == 1
+    assert page.more
+    assert page.cursor.place is not None
+    assert page.cursor.place.xid == 6
 
 
 def test_pace() -> None:

@@ -1,0 +1,385 @@
+"""
+From events to the handlers of those who subscribed.
+
+For each event and observer the groups are found and the row is serialized once, in a thread;
+then each subscribed socket gets a reference to the message, and handles it in its turn. A slow
+handler holds its own socket alone: what waits for it are references to messages that all share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, ref
+
+from django.db import Error as DatabaseError
+from django.db import connections, router
+
+from pgobserve.errors import FeedUnavailable
+from pgobserve.exceptions import EventsNotObserved, FeedDown
+from pgobserve.feed.backoff import backoff
+from pgobserve.feed.events import Event
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.observer.subscription import feed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Sequence
+
+    from pgobserve.consumers import AsyncAPIConsumer
+    from pgobserve.feed.events import Reset
+    from pgobserve.feed.reader import Follow
+    from pgobserve.feed.runtime import Feed
+    from pgobserve.observer.model import ModelObserver
+
+logger = logging.getLogger(__name__)
+
+#: Events that wait for their serialization before the reader is asked to wait.
+MOST_WAITING: Final = 5_000
+
+#: Stands for the request id of a subscription that was made without one.
+_UNNAMED: Final = object()
+
+
+class Member:
+    """
+    A socket that is in a group of an observer.
+
+    Attributes:
+        ids: The request ids, and the snapshot that each one's subscription began at; None until
+            it is known.
+        telling: The ids that the event at hand is for.
+    """
+
+    __slots__ = ("consumer", "ids", "known", "telling")
+
+    def __init__(self, consumer: AsyncAPIConsumer) -> None:
+        self.consumer = consumer
+        # Pairs, since a request id may be anything that JSON can say.
+        self.ids: list[tuple[Any, Snapshot | None]] = []
+        self.known = asyncio.Event()
+        self.telling: list[Any] = []
+
+    def concerned(self, xid: int | None) -> list[Any]:
+        """Return the request ids whose subscriptions began before a transaction was visible."""
+        return [
+            name
+            for name, snapshot in self.ids
+            if snapshot is not None and (xid is None or not snapshot.sees(xid))
+        ]
+
+    def add(self, name: Any) -> bool:
+        """Note a subscription, unless there is one of that name already."""
+        if any(each == name for each, _ in self.ids):
+            return False
+        self.ids.append((name, None))
+        self.known.clear()
+        return True
+
+    def begin(self, name: Any, snapshot: Snapshot) -> None:
+        """Note where a subscription begins."""
+        self.ids = [
+            (each, snapshot if each == name and since is None else since)
+            for each, since in self.ids
+        ]
+        self._settle()
+
+    def remove(self, name: Any | None) -> None:
+        """Forget a subscription, or without a name all."""
+        self.ids = [] if name is None else [each for each in self.ids if each[0] != name]
+        self._settle()
+
+    def _settle(self) -> None:
+        if all(snapshot is not None for _, snapshot in self.ids):
+            self.known.set()
+
+
+Groups = dict[str, "dict[AsyncAPIConsumer, Member]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """
+    A message, ready for whoever is in its group.
+
+    Attributes:
+        observer: Whose.
+        xid: The transaction.
+        message: With its group.
+    """
+
+    observer: ModelObserver
+    xid: int
+    message: dict[str, Any]
+
+
+class Dispatcher:
+    """What model observers need in one event loop, for one database alias."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed_ref = ref(feed)
+        self._alias = feed.options.alias
+        self.members: dict[ModelObserver, Groups] = {}
+        self._follows: dict[frozenset[str], Follow] = {}
+        self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _feed(self) -> Feed:
+        feed = self._feed_ref()
+        assert feed is not None  # noqa: S101 (it lives as long as its event loop)
+        return feed
+
+    # Who is in which group
+
+    async def join(
+        self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], name: Any
+    ) -> None:
+        """Put a socket into groups; it is told what is committed from now on."""
+        await self._follow(observer)
+        added = [m for m in self._members(observer, consumer, groups) if m.add(name)]
+        if not added:
+            self.tidy(observer, consumer)
+            return
+        try:
+            # After they were added: what is committed in between comes, and is judged by this.
+            snapshot = await self._feed.call(partial(_snapshot, self._alias))
+        except BaseException:
+            for member in added:
+                member.remove(name)
+            self.tidy(observer, consumer)
+            raise
+        for member in added:
+            member.begin(name, snapshot)
+
+    def _members(
+        self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: Iterable[str]
+    ) -> list[Member]:
+        if consumer.inbox.closed:
+            return []
+        of_observer = self.members.setdefault(observer, {})
+        members = []
+        for group in groups:
+            of_group = of_observer.setdefault(group, {})
+            if consumer not in of_group:
+                of_group[consumer] = Member(consumer)
+                consumer.inbox.at_end(partial(self.leave, observer, consumer, (group,), None))
+            members.append(of_group[consumer])
+        return members
+
+    def leave(
+        self,
+        observer: ModelObserver,
+        consumer: AsyncAPIConsumer,
+        groups: Iterable[str],
+        name: Any | None,
+    ) -> None:
+        """Take a socket's subscription out of groups, or without a name all of its there."""
+        for group in groups:
+            member = self.find(observer, consumer, group)
+            if member is not None:
+                member.remove(name)
+        self.tidy(observer, consumer)
+
+    def find(
+        self, observer: ModelObserver, consumer: AsyncAPIConsumer, group: str
+    ) -> Member | None:
+        """Return a socket's membership of a group, if there is one."""
+        return self.members.get(observer, {}).get(group, {}).get(consumer)
+
+    def tidy(self, observer: ModelObserver, consumer: AsyncAPIConsumer) -> None:
+        """Forget what is empty: members without ids, groups, observers; follow no more for none."""
+        groups = self.members.get(observer, {})
+        for name, members in [*groups.items()]:
+            if consumer in members and not members[consumer].ids:
+                del members[consumer]
+            if not members:
+                del groups[name]
+        if not groups:
+            self.members.pop(observer, None)
+        wanted = {each.sources.labels for each in self.members}
+        for labels in self._follows.keys() - wanted:
+            self._follows.pop(labels).close()
+
+    # From the outbox to messages
+
+    async def _follow(self, observer: ModelObserver) -> None:
+        sources = observer.sources
+        tables = [model._meta.db_table for model in sources.models]
+        try:
+            if not await self._feed.is_observed(tables, outbox=True):
+                raise EventsNotObserved(observer.model_cls._meta.label)
+            if sources.labels not in self._follows:
+                follow = await self._feed.follow(
+                    sources.labels, partial(self._take, sources.labels)
+                )
+                if sources.labels in self._follows:  # somebody else was faster
+                    follow.close()
+                else:
+                    self._follows[sources.labels] = follow
+        except FeedUnavailable as error:
+            raise FeedDown(str(error)) from error
+
+    def _take(
+        self, labels: frozenset[str], events: Sequence[Event | Reset]
+    ) -> Awaitable[Any] | None:
+        """Take what the reader read; it waits if there is too much."""
+        self._waiting.append((labels, events))
+        if self._task is None:
+            self._task = asyncio.create_task(self._work(), name="pgobserve-model-observers")
+        too_much = sum(len(events) for _, events in self._waiting) > MOST_WAITING
+        return asyncio.shield(self._task) if too_much else None
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                await self._handle(*self._waiting[0])
+                self._waiting.popleft()
+        finally:
+            self._task = None
+
+    async def _handle(self, labels: frozenset[str], batch: Sequence[Event | Reset]) -> None:
+        for is_event, part in groupby(batch, lambda each: isinstance(each, Event)):
+            if is_event:
+                self._deliver(await self._prepared(labels, [*part]))  # type: ignore[list-item]
+            else:
+                for reset in part:
+                    self._reset(labels, reset)  # type: ignore[arg-type]
+
+    async def _prepared(self, labels: frozenset[str], events: list[Event]) -> list[Prepared]:
+        """Serialize in a thread; while the database is away, try again: no event may be lost."""
+        delays = backoff()
+        while True:
+            wanted = {
+                observer: frozenset(groups)
+                for observer, groups in self.members.items()
+                if observer.sources.labels == labels
+            }
+            try:
+                return await self._feed.call(partial(prepare, events, wanted, self._alias))
+            except FeedUnavailable as error:
+                logger.warning("Events wait for the database: %s", error)
+                await asyncio.sleep(next(delays))
+            except Exception:
+                first = events[0].xid
+                if events[-1].xid == first:
+                    logger.exception("Transaction %d can't be told; it is left out.", first)
+                    return []
+                # One transaction must not spoil the batch it shares.
+                parts = [[*part] for _, part in groupby(events, lambda event: event.xid)]
+                return [each for part in parts for each in await self._prepared(labels, part)]
+
+    def _deliver(self, prepared: Iterable[Prepared]) -> None:
+        for each in prepared:
+            group = each.message["group"]
+            for member in self.members.get(each.observer, {}).get(group, {}).values():
+                member.consumer.inbox.put(
+                    each.observer.func.__qualname__, partial(_tell, member, each)
+                )
+
+    def _reset(self, labels: frozenset[str], reset: Reset) -> None:
+        logger.warning("Events of %s may be missing: %s.", ", ".join(sorted(labels)), reset.why)
+        for observer, groups in self.members.items():
+            if observer.sources.labels != labels:
+                continue
+            for group, members in groups.items():
+                for member in members.values():
+                    call = partial(_tell_reset, member, observer, group, str(reset.why))
+                    member.consumer.inbox.put(observer.func.__qualname__, call)
+
+
+async def _tell(member: Member, prepared: Prepared) -> None:
+    """Call the handler of one socket, if the event is after the beginning of a subscription."""
+    await member.known.wait()
+    ids = member.concerned(prepared.xid)
+    if ids:
+        member.telling = ids
+        await prepared.observer(prepared.message, consumer=member.consumer)
+
+
+async def _tell_reset(member: Member, observer: ModelObserver, group: str, reason: str) -> None:
+    await member.known.wait()
+    member.telling = member.concerned(None)
+    if member.telling:
+        await observer.tell_reset(member.consumer, group, reason)
+
+
+def prepare(
+    events: Sequence[Event], wanted: dict[ModelObserver, frozenset[str]], alias: str
+) -> list[Prepared]:
+    """
+    Return the messages that events mean, in their order.
+
+    Args:
+        events: Those of a transaction follow each other.
+        wanted: By observer the groups in which somebody is.
+        alias: Of the database.
+    """
+    prepared: list[Prepared] = []
+    for xid, part in groupby(events, lambda event: event.xid):
+        of_transaction = [*part]
+        for observer, groups in wanted.items():
+            try:
+                rows = observer.sources.rows(of_transaction, alias)
+                messages = [each for row in rows for each in observer.messages(*row, groups)]
+                prepared += [Prepared(observer, xid, message) for message in messages]
+            except DatabaseError:
+                raise
+            except Exception:
+                name = observer.func.__qualname__
+                logger.exception("%s could not say what an event means; it is left out.", name)
+    return prepared
+
+
+_dispatchers: WeakKeyDictionary[Feed, Dispatcher] = WeakKeyDictionary()
+
+
+def dispatcher(alias: str) -> Dispatcher:
+    """Return the running event loop's dispatcher for a database alias."""
+    feed = feed_of(alias)
+    if feed not in _dispatchers:
+        _dispatchers[feed] = Dispatcher(feed)
+    return _dispatchers[feed]
+
+
+async def join(
+    observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
+) -> None:
+    """
+    Subscribe a socket to groups of an observer.
+
+    Raises:
+        EventsNotObserved: The table's triggers don't write to the outbox.
+        FeedDown: The database can't be reached.
+    """
+    name = _UNNAMED if request_id is None else request_id
+    of_alias = dispatcher(router.db_for_write(observer.model_cls))
+    try:
+        await of_alias.join(observer, consumer, groups, name)
+    except FeedUnavailable as error:
+        raise FeedDown(str(error)) from error
+
+
+def leave(
+    observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
+) -> None:
+    """End what a socket subscribed to by that request id, or without one all of it."""
+    of_alias = dispatcher(router.db_for_write(observer.model_cls))
+    of_alias.leave(observer, consumer, groups, request_id)
+
+
+def ids_to_tell(observer: ModelObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+    """Return the request ids that the event at hand is for."""
+    of_alias = dispatcher(router.db_for_write(observer.model_cls))
+    member = of_alias.find(observer, consumer, group)
+    return [] if member is None else [each for each in member.telling if each is not _UNNAMED]
+
+
+def _snapshot(alias: str) -> Snapshot:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.pg_current_snapshot()::text")
+        return Snapshot.parse(cursor.fetchone()[0])
