@@ -27,9 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 #: A test waits no longer than this for anything.
 PATIENCE = 30
 
+#: What they serve.
+APPLICATION = "tests.project.asgi:application"
+
 #: The servers, by name; each takes over a socket that listens already.
 SERVERS = {
-    "daphne": ("-m", "daphne", "-v", "0", "--fd", "{fd}", "tests.project.asgi:application"),
+    "daphne": ("-m", "daphne", "-v", "0", "--fd", "{fd}", "{application}"),
     "uvicorn": (
         "-m",
         "uvicorn",
@@ -37,7 +40,7 @@ SERVERS = {
         "warning",
         "--fd",
         "{fd}",
-        "tests.project.asgi:application",
+        "{application}",
     ),
 }
 
@@ -182,7 +185,9 @@ class Server:
 
 
 @contextmanager
-def serve(kind: str, served: Database, directory: Path) -> Iterator[Server]:
+def serve(
+    kind: str, served: Database, directory: Path, application: str = APPLICATION
+) -> Iterator[Server]:
     """
     Serve the tests' project.
 
@@ -190,12 +195,13 @@ def serve(kind: str, served: Database, directory: Path) -> Iterator[Server]:
         kind: One of `SERVERS`.
         served: The database; its tables must exist.
         directory: Where the log goes.
+        application: What is served.
     """
     # Bound here: nobody can take the port meanwhile, and connections queue until the server is up.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         fd = listener.fileno()
-        arguments = [part.format(fd=fd) for part in SERVERS[kind]]
+        arguments = [part.format(fd=fd, application=application) for part in SERVERS[kind]]
         running = process(kind, arguments, directory, served.environ, fds=[fd])
         started = running.__enter__()
     try:

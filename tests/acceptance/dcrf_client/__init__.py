@@ -1,0 +1,1 @@
+"""DCRF's JavaScript client: its session, and what it talks to."""
