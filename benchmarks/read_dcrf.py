@@ -26,7 +26,7 @@ class Side:
     def change(self, rank: int) -> list[float]:
         """Let the row be saved; return the milliseconds from the commit to each frame."""
         self.writing.all[0].send(pk=1, rank=rank)
-        moments = self.watching.receive(SOCKETS)
+        moments = self.watching.receive(len(self.watching.all))
         self.writing.receive(1)
         committed = self.writing.all[0].frame["committed"]
         return [(moment - committed) / 1e6 for moment in moments]

@@ -48,6 +48,8 @@ class WritingConsumer(AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         if "rank" in content:
             await self.send_json({"committed": await self._write(**content)})
+        elif "load" in content:
+            await self.send_json({"ms": await self._load(**content)})
         else:
             await self.send_json(dict(counters))
 
@@ -58,3 +60,11 @@ class WritingConsumer(AsyncJsonWebsocketConsumer):
             item.rank = rank
             item.save()
             return time.monotonic_ns()
+
+    @database_sync_to_async
+    def _load(self, load: int) -> float:
+        """Load all rows some times; return the milliseconds that it took."""
+        began = time.perf_counter()
+        for _ in range(load):
+            list(Item.objects.all())
+        return (time.perf_counter() - began) * 1000

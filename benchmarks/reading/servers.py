@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OURS = "benchmarks.reading.asgi:application"
 BARE = "benchmarks.reading.bare:application"
 DCRF = "benchmarks.reading.dcrf_asgi:application"
+EVENTS = "benchmarks.reading.events_asgi:application"
+DCRF_EVENTS = "benchmarks.reading.dcrf_events_asgi:application"
 
 
 class Process:
