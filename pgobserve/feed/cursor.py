@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pgobserve.feed.snapshot import Snapshot
 
 
@@ -65,12 +67,16 @@ class Facts:
         horizon: All rows that were removed from the outbox are visible in it.
         lost: Greatest transaction that could not write to the outbox; 0 if none ever.
         full: Nothing is written now.
+        written: Position in the WAL up to which there was something when it read.
+        flushed: And up to which it was on disk.
     """
 
     now: Snapshot
     horizon: Snapshot
     lost: int
     full: bool
+    written: int = 0
+    flushed: int = 0
 
 
 def broken(cursor: Cursor, facts: Facts) -> Why | None:
@@ -108,3 +114,58 @@ def _any_new(before: Snapshot, now: Snapshot, lost: int) -> bool:
     end = min(lost + 1, now.xmax)
     still = sum(before.xmax <= xid < end for xid in now.in_progress)
     return end - before.xmax > still
+
+
+class Durable:
+    """
+    The last cursor that a crash of the server can't falsify, and what was handled since.
+
+    After a crash the server gives transaction ids again: those of transactions of which no WAL was on
+    disk, as that of a rollback. A snapshot from before says that they have been seen. So a reader
+    whose connection was lost goes back to a snapshot whose WAL was on disk, and leaves out what it
+    has handled already. A cursor that is kept in the database needs none of this: if it is there
+    after the crash, so is all that was written before it.
+
+    Attributes:
+        cursor: The cursor; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.cursor: Cursor | None = None
+        self._later: list[tuple[int, Cursor, frozenset[tuple[int, int]]]] = []
+        self._handled: set[tuple[int, int]] = set()
+
+    def begin(self, cursor: Cursor) -> None:
+        """Begin at a cursor whose WAL is on disk."""
+        self.cursor, self._later, self._handled = cursor, [], set()
+
+    def note(self, cursor: Cursor, facts: Facts, handled: Iterable[tuple[int, int]] = ()) -> None:
+        """
+        Note that a reader has come to a cursor.
+
+        Args:
+            cursor: Where it is.
+            facts: Of the read.
+            handled: Time and id of each transaction that was handled on the way.
+        """
+        self._later.append((facts.written, cursor, frozenset(handled)))
+        safe = [
+            number
+            for number, (written, each, _) in enumerate(self._later)
+            if written <= facts.flushed and each.place is None
+        ]
+        if safe:
+            self.cursor = self._later[safe[-1]][1]
+            del self._later[: safe[-1] + 1]
+            self._handled = set().union(*(each for _, _, each in self._later))
+        else:
+            self._handled.update(handled)
+
+    def go_back(self) -> Cursor | None:
+        """Return the cursor to go on from over a new connection."""
+        self._later = []
+        return self.cursor
+
+    def knows(self, at: int, xid: int) -> bool:
+        """Tell whether a transaction was handled since."""
+        return (at, xid) in self._handled

@@ -23,7 +23,7 @@ from pgobserve.errors import FeedUnavailable, TriggerError
 from pgobserve.feed import outbox
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.connection import Connection, abort, ask, connect
-from pgobserve.feed.cursor import Cursor, Place
+from pgobserve.feed.cursor import Cursor, Durable, Place
 from pgobserve.feed.events import Event, Reset, events_of
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
@@ -145,6 +145,7 @@ class _Stream:
         self._loader = loader
         self._rotation = Rotation(options.retention)
         self._cursor: Cursor | None = None
+        self._durable = Durable()
         self._kept = 0.0
 
     async def run(self) -> AsyncGenerator[Event | Reset, None]:
@@ -172,16 +173,21 @@ class _Stream:
         else:
             statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
             await ask(connection, statement, patience=PATIENCE)
-        # What is lost of the cursor in a crash is handled again. Its commits need not wait.
-        await ask(connection, "SET synchronous_commit = off", patience=PATIENCE)
         name = self._options.name
         if name is not None:
             await _lock(connection, name)
             self._cursor = await _load(connection, name)
+        elif self._cursor is not None:
+            self._cursor = self._durable.go_back()
         if self._cursor is None:
             row = await (await ask(connection, outbox.FACTS, patience=PATIENCE)).fetchone()
             assert row is not None  # noqa: S101 (sequences and the state have one row)
-            await self._keep(connection, Cursor(outbox.facts(row).now))
+            await ask(connection, outbox.FLUSH, patience=PATIENCE)
+            begin = Cursor(outbox.facts(row).now)
+            await self._keep(connection, begin)
+            self._durable.begin(begin)
+        # What is lost of the cursor in a crash is handled again. Its commits need not wait.
+        await ask(connection, "SET synchronous_commit = off", patience=PATIENCE)
 
     async def _read(self, connection: Connection) -> Page:
         cursor, labels = self._cursor, self._options.tables
@@ -208,6 +214,7 @@ class _Stream:
         if page.entries or page.why or time.monotonic() - self._kept > self._idle:
             await self._keep(connection, page.cursor)
         self._cursor = page.cursor
+        self._durable.note(page.cursor, page.facts)
 
     async def _events(self, page: Page) -> Sequence[tuple[Event | Reset, Cursor | None]]:
         """Return events, each with the cursor of one who has handled it, after a transaction."""

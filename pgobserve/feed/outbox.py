@@ -37,6 +37,8 @@ PAGE_BYTES: Final = 4_000_000
 #: whoever writes a row that another transaction has written, writes after its commit.
 QUERY: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
+       (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
+       (pg_catalog.pg_current_wal_flush_lsn() - '0/0')::bigint,
        r.xid::text::bigint, r.label, r.op, r.at, r.last, r.keys, r.old, r.new, r.found
   FROM pgobserve.outbox_state s
  CROSS JOIN pgobserve.outbox_lost l
@@ -80,11 +82,16 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
 
 #: Where a reader begins that has seen nothing yet.
 FACTS: Final = """
-SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2
+SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
+       (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
+       (pg_catalog.pg_current_wal_flush_lsn() - '0/0')::bigint
   FROM pgobserve.outbox_state s
  CROSS JOIN pgobserve.outbox_lost l
  CROSS JOIN pgobserve.outbox_gate g
 """
+
+#: Returns when all WAL up to now is on disk.
+FLUSH: Final = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgobserve', '')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,8 @@ def parameters(
 
 def facts(row: Sequence[Any]) -> Facts:
     """Return what the first columns of an answer say."""
-    return Facts(Snapshot.parse(row[0]), Snapshot.parse(row[1]), int(row[2]), bool(row[3]))
+    now, horizon = Snapshot.parse(row[0]), Snapshot.parse(row[1])
+    return Facts(now, horizon, int(row[2]), bool(row[3]), written=int(row[4]), flushed=int(row[5]))
 
 
 def page(
@@ -190,13 +198,13 @@ def page(
     why = broken(cursor, known) if whole else None
     if why is not None:
         return Page(known, why, (), cursor, Cursor(known.now), more=False)
-    found = [row for row in rows if row[4] is not None]
+    found = [row for row in rows if row[6] is not None]
     entries = tuple(
-        Entry(row[4], row[5], Operation(row[6]), row[7], row[9], row[10], row[11], row[8])
+        Entry(row[6], row[7], Operation(row[8]), row[9], row[11], row[12], row[13], row[10])
         for row in found
     )
-    more = len(found) >= limit or any(row[12] > len(found) for row in found[:1])
-    after = advance(cursor, known, (found[-1][8], found[-1][4]) if more else None)
+    more = len(found) >= limit or any(row[14] > len(found) for row in found[:1])
+    after = advance(cursor, known, (found[-1][10], found[-1][6]) if more else None)
     return Page(known, None, entries, cursor, after, more=more)
 
 

@@ -22,7 +22,7 @@ from pgobserve.feed import outbox
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.change import Change
 from pgobserve.feed.connection import Connection, abort, ask, connect
-from pgobserve.feed.cursor import Cursor, Why
+from pgobserve.feed.cursor import Cursor, Durable, Why
 from pgobserve.feed.events import Reset, events_of
 from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.feed.upkeep import Unreachable
@@ -81,10 +81,12 @@ class Followers:
 
     Attributes:
         cursor: What has been handed to all of them; None before the first read.
+        durable: Where to go on over another connection.
     """
 
     def __init__(self) -> None:
         self.cursor: Cursor | None = None
+        self.durable = Durable()
         self._follows: dict[Follow, None] = {}
 
     def __len__(self) -> int:
@@ -224,6 +226,8 @@ class Reader:
         if self._options.poll:
             # So it may be through a proxy that gives each transaction another session.
             connection.prepare_threshold = None
+        if self._followers.cursor is not None:
+            self._followers.cursor = self._followers.durable.go_back()
         try:
             while True:
                 self._woken.clear()
@@ -253,7 +257,9 @@ class Reader:
         answer = await ask(connection, outbox.FACTS, patience=PATIENCE)
         row = await answer.fetchone()
         assert row is not None  # noqa: S101 (sequences and the state have one row)
+        await ask(connection, outbox.FLUSH, patience=PATIENCE)
         self._followers.cursor = Cursor(outbox.facts(row).now)
+        self._followers.durable.begin(self._followers.cursor)
         # What was written before may have been missed by those who watch already.
         self._options.on_gap()
 
@@ -270,6 +276,8 @@ class Reader:
         if follows:
             await self._followers.tell(follows, await self._events(page, labels))
         self._followers.cursor = page.cursor
+        handled = {(entry.last, entry.xid) for entry in page.entries}
+        self._followers.durable.note(page.cursor, page.facts, handled)
         self._pace.note(len(page.entries), full=page.facts.full)
         return page.more
 
@@ -287,7 +295,12 @@ class Reader:
     async def _events(self, page: Page, labels: frozenset[str]) -> Sequence[Event | Reset]:
         if page.why is not None:
             return [Reset(None, page.why)]
-        entries = [entry for entry in page.entries if entry.label in labels]
+        knows = self._followers.durable.knows
+        entries = [
+            entry
+            for entry in page.entries
+            if entry.label in labels and not knows(entry.last, entry.xid)
+        ]
         if not entries:
             return []
         try:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgobserve.demo import postgres
+from pgobserve.wire import OUTBOX_WAKE_UP
 from tests.acceptance import server as processes
 from tests.acceptance.faults import chains
 from tests.acceptance.faults import world as worlds
@@ -221,6 +222,40 @@ async def test_followers(box: Boxed, tmp_path: Path) -> None:
     assert resets == []
     assert chains.ends(steps, begin) == end
     assert sum(writer.written for writer in writers) > 100
+
+
+@pytest.mark.timeout(120)
+async def test_transaction_ids_are_given_again(box: Boxed, tmp_path: Path) -> None:
+    """What a transaction writes whose id a rolled-back one had before a crash is heard, too."""
+    log = tmp_path / "heard"
+    log.touch()
+    follower = Worker(box, log, 0, "follower")
+    with contextlib.ExitStack() as stack:
+        stack.callback(follower.close)
+        follower.start()
+        await worlds.eventually(lambda: _begun(log))
+        await box.execute("UPDATE project_item SET name = 'before' WHERE id = 1")
+        await worlds.eventually(partial(_has, log, {("before", 0)}))
+        async with await psycopg.AsyncConnection.connect(**box.parameters) as connection:
+            for _ in range(20):
+                await connection.execute("UPDATE project_item SET name = 'never' WHERE id = 2")
+                await connection.rollback()
+            # Long enough for the reader to look once more, and not for the WAL to be written.
+            await connection.execute("SELECT pg_notify('pgobserve', %s)", [OUTBOX_WAKE_UP])
+            await connection.commit()
+            for _ in range(20):
+                await connection.execute("UPDATE project_item SET name = 'never' WHERE id = 2")
+                await connection.rollback()
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(box.restart)
+        for number in range(40):
+            await box.execute(
+                f"UPDATE project_item SET name = 'after', rank = {number} WHERE id = 3"
+            )
+        await worlds.eventually(partial(_has, log, {("after", n) for n in range(40)}))
+        resets = handled(log)[1]
+
+    assert resets == []
 
 
 async def _begun(log: Path) -> bool:

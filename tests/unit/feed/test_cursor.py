@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pgobserve.feed.cursor import Cursor, Facts, Place, Why, advance, broken
+from pgobserve.feed.cursor import Cursor, Durable, Facts, Place, Why, advance, broken
 from pgobserve.feed.snapshot import Snapshot
 
 
@@ -76,6 +76,45 @@ def test_advances_in_pages() -> None:
     assert first == Cursor(begin.seen, Place(snapshot("9:9:"), 100, 7))
     assert second == Cursor(begin.seen, Place(snapshot("9:9:"), 200, 6))
     assert advance(second, facts("13:13:"), None) == Cursor(snapshot("9:9:"))
+
+
+def at(xid: int, *, written: int, flushed: int) -> tuple[Cursor, Facts]:
+    """Return a cursor, and what the read says that led to it."""
+    now = snapshot(f"{xid}:{xid}:")
+    return Cursor(now), Facts(
+        now, snapshot("1:1:"), 0, full=False, written=written, flushed=flushed
+    )
+
+
+def test_goes_back_to_what_is_on_disk() -> None:
+    """Over a new connection a reader goes back to a cursor whose WAL was on disk, and knows the rest."""
+    durable = Durable()
+    durable.begin(Cursor(snapshot("5:5:")))
+    durable.note(*at(6, written=60, flushed=50), {(1, 5)})
+    durable.note(*at(7, written=70, flushed=65), {(2, 6)})
+    durable.note(*at(8, written=80, flushed=69), {(3, 7)})
+
+    assert durable.go_back() == Cursor(snapshot("6:6:"))
+    assert [durable.knows(*each) for each in ((1, 5), (2, 6), (3, 7))] == [False, True, True]
+    # The connection is lost again before anything of it is on disk.
+    durable.note(*at(9, written=90, flushed=70), {(4, 8)})
+    assert durable.go_back() == Cursor(snapshot("6:6:"))
+    assert [durable.knows(*each) for each in ((2, 6), (4, 8))] == [True, True]
+    durable.note(*at(9, written=90, flushed=90), {(5, 9)})
+    assert durable.go_back() == Cursor(snapshot("9:9:"))
+    assert not durable.knows(2, 6)
+
+
+def test_does_not_go_back_into_pages() -> None:
+    """It does not go back to the middle of what was read in pages, for that is told by times."""
+    durable = Durable()
+    begin = Cursor(snapshot("5:5:"))
+    durable.begin(begin)
+    _, known = at(9, written=60, flushed=60)
+    durable.note(Cursor(begin.seen, Place(known.now, 1, 5)), known, {(1, 5)})
+
+    assert durable.go_back() == begin
+    assert durable.knows(1, 5)
 
 
 @dataclass

@@ -52,7 +52,7 @@ def test_garbled(text: str) -> None:
 
 def row(xid: int | None, *, at: int = 0, found: int = 1, horizon: str = "1:1:") -> list[Any]:
     """Return a row of an answer."""
-    return ["9:9:", horizon, 0, False, xid, "a.b", "I", None, at, "[1]", None, "[{}]", found]
+    return ["9:9:", horizon, 0, False, 0, 0, xid, "a.b", "I", None, at, "[1]", None, "[{}]", found]
 
 
 def test_empty_answer() -> None:
