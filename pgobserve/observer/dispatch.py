@@ -45,13 +45,31 @@ MOST_WAITING: Final = 5_000
 _UNNAMED: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """
+    Where a subscription begins.
+
+    Attributes:
+        snapshot: What is visible in it is old news.
+        at: When that was, in seconds since the epoch. After a crash the server may give a transaction id again that it gave
+            away before; what such a transaction writes is later than this.
+    """
+
+    snapshot: Snapshot
+    at: float
+
+    def is_before(self, xid: int, at: float) -> bool:
+        """Tell whether what a transaction wrote is news."""
+        return at > self.at or not self.snapshot.sees(xid)
+
+
 class Member:
     """
     A socket that is in a group of an observer.
 
     Attributes:
-        ids: The request ids, and the snapshot that each one's subscription began at; None until
-            it is known.
+        ids: The request ids, and where each one's subscription begins; None until that is known.
         telling: The ids that the event at hand is for.
     """
 
@@ -60,16 +78,17 @@ class Member:
     def __init__(self, consumer: AsyncAPIConsumer) -> None:
         self.consumer = consumer
         # Pairs, since a request id may be anything that JSON can say.
-        self.ids: list[tuple[Any, Snapshot | None]] = []
+        self.ids: list[tuple[Any, Beginning | None]] = []
         self.known = asyncio.Event()
         self.telling: list[Any] = []
 
-    def concerned(self, xid: int | None) -> list[Any]:
-        """Return the request ids whose subscriptions began before a transaction was visible."""
+    def concerned(self, prepared: Prepared | None) -> list[Any]:
+        """Return the request ids that a message is for, or without one all."""
         return [
             name
-            for name, snapshot in self.ids
-            if snapshot is not None and (xid is None or not snapshot.sees(xid))
+            for name, since in self.ids
+            if since is not None
+            and (prepared is None or since.is_before(prepared.xid, prepared.at))
         ]
 
     def add(self, name: Any) -> bool:
@@ -80,10 +99,10 @@ class Member:
         self.known.clear()
         return True
 
-    def begin(self, name: Any, snapshot: Snapshot) -> None:
+    def begin(self, name: Any, beginning: Beginning) -> None:
         """Note where a subscription begins."""
         self.ids = [
-            (each, snapshot if each == name and since is None else since)
+            (each, beginning if each == name and since is None else since)
             for each, since in self.ids
         ]
         self._settle()
@@ -94,7 +113,7 @@ class Member:
         self._settle()
 
     def _settle(self) -> None:
-        if all(snapshot is not None for _, snapshot in self.ids):
+        if all(since is not None for _, since in self.ids):
             self.known.set()
 
 
@@ -109,11 +128,13 @@ class Prepared:
     Attributes:
         observer: Whose.
         xid: The transaction.
+        at: When it wrote last, in seconds since the epoch.
         message: With its group.
     """
 
     observer: ModelObserver
     xid: int
+    at: float
     message: dict[str, Any]
 
 
@@ -143,18 +164,18 @@ class Dispatcher:
         await self._follow(observer)
         added = [m for m in self._members(observer, consumer, groups) if m.add(name)]
         if not added:
-            self.tidy(observer, consumer)
+            self.tidy(observer, consumer, groups)
             return
         try:
             # After they were added: what is committed in between comes, and is judged by this.
-            snapshot = await self._feed.call(partial(_snapshot, self._alias))
+            beginning = await self._feed.call(partial(_beginning, self._alias))
         except BaseException:
             for member in added:
                 member.remove(name)
-            self.tidy(observer, consumer)
+            self.tidy(observer, consumer, groups)
             raise
         for member in added:
-            member.begin(name, snapshot)
+            member.begin(name, beginning)
 
     def _members(
         self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: Iterable[str]
@@ -183,7 +204,7 @@ class Dispatcher:
             member = self.find(observer, consumer, group)
             if member is not None:
                 member.remove(name)
-        self.tidy(observer, consumer)
+        self.tidy(observer, consumer, groups)
 
     def find(
         self, observer: ModelObserver, consumer: AsyncAPIConsumer, group: str
@@ -191,14 +212,17 @@ class Dispatcher:
         """Return a socket's membership of a group, if there is one."""
         return self.members.get(observer, {}).get(group, {}).get(consumer)
 
-    def tidy(self, observer: ModelObserver, consumer: AsyncAPIConsumer) -> None:
+    def tidy(
+        self, observer: ModelObserver, consumer: AsyncAPIConsumer, names: Iterable[str]
+    ) -> None:
         """Forget what is empty: members without ids, groups, observers; follow no more for none."""
         groups = self.members.get(observer, {})
-        for name, members in [*groups.items()]:
+        for name in names:
+            members = groups.get(name, {})
             if consumer in members and not members[consumer].ids:
                 del members[consumer]
             if not members:
-                del groups[name]
+                groups.pop(name, None)
         if not groups:
             self.members.pop(observer, None)
         wanted = {each.sources.labels for each in self.members}
@@ -295,7 +319,7 @@ class Dispatcher:
 async def _tell(member: Member, prepared: Prepared) -> None:
     """Call the handler of one socket, if the event is after the beginning of a subscription."""
     await member.known.wait()
-    ids = member.concerned(prepared.xid)
+    ids = member.concerned(prepared)
     if ids:
         member.telling = ids
         await prepared.observer(prepared.message, consumer=member.consumer)
@@ -322,11 +346,12 @@ def prepare(
     prepared: list[Prepared] = []
     for xid, part in groupby(events, lambda event: event.xid):
         of_transaction = [*part]
+        at = max(event.at.timestamp() for event in of_transaction)
         for observer, groups in wanted.items():
             try:
                 rows = observer.sources.rows(of_transaction, alias)
                 messages = [each for row in rows for each in observer.messages(*row, groups)]
-                prepared += [Prepared(observer, xid, message) for message in messages]
+                prepared += [Prepared(observer, xid, at, message) for message in messages]
             except DatabaseError:
                 raise
             except Exception:
@@ -379,7 +404,11 @@ def ids_to_tell(observer: ModelObserver, consumer: AsyncAPIConsumer, group: str)
     return [] if member is None else [each for each in member.telling if each is not _UNNAMED]
 
 
-def _snapshot(alias: str) -> Snapshot:
+def _beginning(alias: str) -> Beginning:
     with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT pg_catalog.pg_current_snapshot()::text")
-        return Snapshot.parse(cursor.fetchone()[0])
+        cursor.execute(
+            "SELECT pg_catalog.pg_current_snapshot()::text, "
+            "extract(epoch FROM pg_catalog.clock_timestamp())::float8"
+        )
+        text, at = cursor.fetchone()
+        return Beginning(Snapshot.parse(text), at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,22 @@ class ObserverConsumerMixin(_Base):
         if self._subscribed is None:
             self._subscribed = Subscriptions(self)
         return self._subscribed
+
+    # Names of DCRF that others bind to
+
+    @property
+    def subscribed_requests(self) -> dict[str, set[Any]]:
+        """The request ids of the subscriptions to rows, by a name for each row."""
+        found: dict[str, set[Any]] = {}
+        for watch in [] if self._subscribed is None else self._subscribed.watches:
+            found.setdefault(str(watch.context.lookup), set()).add(watch.context.request_id_text)
+        return {
+            name: {_hashable(json.loads(text)) for text in texts} for name, texts in found.items()
+        }
+
+    def _unsubscribe(self, request_id: Any) -> None:
+        """End all subscriptions to rows that were made by a request id."""
+        self.subscriptions.end_request(request_id)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -280,6 +297,10 @@ class _Group:
 
     def __str__(self) -> str:
         return f"pgobserve-{self.watch.key}-{self.watch.context.request_id_text}"
+
+
+def _hashable(value: Any) -> Any:
+    return value if value.__hash__ else encode_name(value)
 
 
 def _declared_model(cls: type) -> type[Model] | None:

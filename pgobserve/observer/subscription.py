@@ -171,6 +171,17 @@ class Subscriptions:
             if name in self._watches:
                 self._drop(name, self._watches[name])
 
+    def end_request(self, request_id: Any) -> None:
+        """End all subscriptions, to whatever rows, that a client made by one request id."""
+        wanted = encode_name(request_id)
+        for name in [name for name in self._watches if name[1] == wanted]:
+            self._drop(name, self._watches[name])
+
+    @property
+    def watches(self) -> list[Watch]:
+        """The subscriptions that there are."""
+        return [*self._watches.values()]
+
     async def aclose(self) -> None:
         """End all, those too that are still to begin; nothing of this socket is left."""
         self._closed = True
