@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 export PYTHONDEVMODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format types contracts docs bench wheel check clean
+.PHONY: help setup demo test test-all lint format types docs bench wheel check clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The tests on every other Python and PostgreSQL that this machine has: `make test-all`.
 # Each Python gets a virtual environment of its own, with the newest Django that it can run.
+# PYTHONS names the Pythons to try, newest first; with FIRST_ONLY=1 the first that is there will do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,13 +13,14 @@ find_python() {
   ls -d "$HOME/.pyenv/versions/$1".*/bin/python 2>/dev/null | sort -V | tail -n 1
 }
 
-for version in 3.11 3.12 3.13 3.14; do
+for version in ${PYTHONS:-3.14 3.13 3.12 3.11}; do
   [ "$version" = "$main" ] && continue
   python="$(find_python "$version")" || true
   [ -n "$python" ] && "$python" -c '' 2>/dev/null || { echo "-- Python $version: not found, left out"; continue; }
   echo "-- Python $version"
   make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
   ran=$((ran + 1))
+  [ -z "${FIRST_ONLY:-}" ] || break
 done
 
 for programs in /usr/lib/postgresql/*/bin; do

@@ -38,9 +38,11 @@ TERMINATE = f"""
     SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
     WHERE usename = '{ROLE}'
 """
-#: Each row is changed once, one goes, and those that went come back.
+#: Each row is changed once, one goes, and those that went come back. The lock keeps it from waiting
+#: in a circle with writers, who take rows in another order.
 CHANGE_ALL = f"""
     BEGIN;
+    LOCK TABLE project_item IN SHARE ROW EXCLUSIVE MODE;
     UPDATE project_item SET rank = rank + 1000;
     INSERT INTO project_item (id, name, rank)
     SELECT n, 'back', 1 FROM generate_series(1, {ROWS}) n ON CONFLICT DO NOTHING;
