@@ -25,6 +25,7 @@ from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.events import Event
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.observer.member import Beginning, Member
 from pgobserve.observer.subscription import feed_of
 
 if TYPE_CHECKING:
@@ -43,79 +44,6 @@ MOST_WAITING: Final = 5_000
 
 #: Stands for the request id of a subscription that was made without one.
 _UNNAMED: Final = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """
-    Where a subscription begins.
-
-    Attributes:
-        snapshot: What is visible in it is old news.
-        at: When that was, in seconds since the epoch. After a crash the server may give a transaction id again that it gave
-            away before; what such a transaction writes is later than this.
-    """
-
-    snapshot: Snapshot
-    at: float
-
-    def is_before(self, xid: int, at: float) -> bool:
-        """Tell whether what a transaction wrote is news."""
-        return at > self.at or not self.snapshot.sees(xid)
-
-
-class Member:
-    """
-    A socket that is in a group of an observer.
-
-    Attributes:
-        ids: The request ids, and where each one's subscription begins; None until that is known.
-        telling: The ids that the event at hand is for.
-    """
-
-    __slots__ = ("consumer", "ids", "known", "telling")
-
-    def __init__(self, consumer: AsyncAPIConsumer) -> None:
-        self.consumer = consumer
-        # Pairs, since a request id may be anything that JSON can say.
-        self.ids: list[tuple[Any, Beginning | None]] = []
-        self.known = asyncio.Event()
-        self.telling: list[Any] = []
-
-    def concerned(self, prepared: Prepared | None) -> list[Any]:
-        """Return the request ids that a message is for, or without one all."""
-        return [
-            name
-            for name, since in self.ids
-            if since is not None
-            and (prepared is None or since.is_before(prepared.xid, prepared.at))
-        ]
-
-    def add(self, name: Any) -> bool:
-        """Note a subscription, unless there is one of that name already."""
-        if any(each == name for each, _ in self.ids):
-            return False
-        self.ids.append((name, None))
-        self.known.clear()
-        return True
-
-    def begin(self, name: Any, beginning: Beginning) -> None:
-        """Note where a subscription begins."""
-        self.ids = [
-            (each, beginning if each == name and since is None else since)
-            for each, since in self.ids
-        ]
-        self._settle()
-
-    def remove(self, name: Any | None) -> None:
-        """Forget a subscription, or without a name all."""
-        self.ids = [] if name is None else [each for each in self.ids if each[0] != name]
-        self._settle()
-
-    def _settle(self) -> None:
-        if all(since is not None for _, since in self.ids):
-            self.known.set()
-
 
 Groups = dict[str, "dict[AsyncAPIConsumer, Member]"]
 
@@ -319,7 +247,7 @@ class Dispatcher:
 async def _tell(member: Member, prepared: Prepared) -> None:
     """Call the handler of one socket, if the event is after the beginning of a subscription."""
     await member.known.wait()
-    ids = member.concerned(prepared)
+    ids = member.concerned((prepared.xid, prepared.at))
     if ids:
         member.telling = ids
         await prepared.observer(prepared.message, consumer=member.consumer)
@@ -327,7 +255,7 @@ async def _tell(member: Member, prepared: Prepared) -> None:
 
 async def _tell_reset(member: Member, observer: ModelObserver, group: str, reason: str) -> None:
     await member.known.wait()
-    member.telling = member.concerned(None)
+    member.telling = member.concerned()
     if member.telling:
         await observer.tell_reset(member.consumer, group, reason)
 
