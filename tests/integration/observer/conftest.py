@@ -79,6 +79,14 @@ def _notify() -> None:
     connection.close()
 
 
+@pytest.fixture(autouse=True)
+def only_own_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let model observers of other test modules, which stay alive, ask for no outbox here."""
+    if not {"evented", "notified"} & {*request.fixturenames}:
+        monkeypatch.setattr("pgobserve.observer.subscription.evented_models", list)
+        monkeypatch.setattr("pgobserve.cli.targets.evented_models", list)
+
+
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest, settings: Any) -> str:
     """How changes travel; what is promised is the same."""

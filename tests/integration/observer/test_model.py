@@ -497,8 +497,9 @@ async def test_needs_the_outbox(connect: Callable[..., Any], notified: None) -> 
     assert "run manage.py pgobserve install project.Note" in frame["errors"][0]
 
 
-def test_installs_what_is_observed() -> None:
+def test_installs_what_is_observed(evented: None, settings: Any) -> None:
     """A model observer makes its tables outbox tables, where nothing else is said."""
+    settings.PGOBSERVE = {}
     found = {
         each.title: each.transport
         for each in targets.registrations(["project.Note", "project.Topic"])
