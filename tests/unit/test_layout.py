@@ -9,6 +9,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["feed", "triggers"]
 
+#: Modules that are shown by what they do together, on a real outbox.
+ELSEWHERE = {
+    "feed/durable": "integration/outbox/test_worker.py",
+    "feed/events": "integration/outbox/test_events.py",
+    "feed/images": "integration/outbox/test_events.py",
+    "feed/pace": "integration/outbox/test_follow.py",
+    "feed/reader": "integration/outbox/test_follow.py",
+}
+
 
 def _modules(package: str) -> list[str]:
     names = (path.stem for path in (ROOT / "pgobserve" / package).glob("*.py"))
@@ -20,5 +29,8 @@ def test_has_tests(package: str, module: str) -> None:
     """Every module has a test module of its name, in the unit or the integration tests."""
     kinds = ("unit", "integration")
     places = [ROOT / "tests" / kind / package / f"test_{module}.py" for kind in kinds]
+
+    if elsewhere := ELSEWHERE.get(f"{package}/{module}"):
+        places.append(ROOT / "tests" / elsewhere)
 
     assert any(place.exists() for place in places), f"no tests for pgobserve/{package}/{module}.py"
