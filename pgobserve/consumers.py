@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 INTERNAL_ERROR = "Internal server error."
 MAX_REQUEST_ID_LEVELS = 20
 
+#: Characters of it, as JSON.
+MAX_REQUEST_ID_LENGTH = 1000
+
 
 class APIConsumerMetaclass(type):
     """Collects the methods that are actions, by the names that clients use."""
@@ -123,9 +126,9 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         """Find the action in a decoded message and handle it."""
         request_id = content.pop("request_id", None)
         action = None
-        if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS):
-            # It is in every reply, errors included: it must be possible to send it.
-            error = ValidationError('"request_id" is nested too deeply.')
+        if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS) or _is_long(request_id):
+            # It is in every reply, errors included, and kept for each subscription.
+            error = ValidationError('"request_id" is nested too deeply, or too long.')
             await self.handle_exception(error, action=None, request_id=None)
             return
         try:
@@ -354,6 +357,10 @@ def view_as_consumer(
         actions = VIEW_ACTIONS if mapped_actions is None else mapped_actions
 
     return DjangoViewWrapper.as_asgi()
+
+
+def _is_long(request_id: Any) -> bool:
+    return len(_json.encode(request_id)) > MAX_REQUEST_ID_LENGTH
 
 
 def _must_be_text(action: Any) -> None:

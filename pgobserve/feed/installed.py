@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+from pgobserve.feed.tables import model_of
 from pgobserve.wire import TRIGGER_NAMES
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 _QUERY = """
-SELECT pg_catalog.count(*)
+SELECT pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE t.tgrelid = pg_catalog.to_regclass(%s)
    AND t.tgname = ANY(%s) AND t.tgenabled IN ('O', 'A')
@@ -19,17 +21,37 @@ SELECT pg_catalog.count(*)
 """
 
 
-def is_observed(table: str, connection: BaseDatabaseWrapper, *, outbox: bool = False) -> bool:
+def is_observed(
+    table: str, connection: BaseDatabaseWrapper, *, outbox: bool = False, channel: str | None = None
+) -> bool:
     """
-    Tell whether all triggers are on the table and enabled; a disabled one counts as missing.
+    Tell whether all triggers are on the table, enabled, and heard by this process.
 
     Args:
         table: A model's ``db_table``; names are quoted as Django quotes them.
         connection: Of the database alias.
         outbox: Whether they must write to the outbox, too.
+        channel: The channel that is listened to; None for any.
     """
     names = list(TRIGGER_NAMES.values())
     with connection.cursor() as cursor:
         cursor.execute(_QUERY, [connection.ops.quote_name(table), names, outbox])
-        row = cursor.fetchone()
-    return row is not None and row[0] == len(names)
+        comments = [row[0] for row in cursor.fetchall()]
+    return len(comments) == len(names) and all(_is_ours(each, table, channel) for each in comments)
+
+
+def _is_ours(comment: str | None, table: str, channel: str | None) -> bool:
+    """
+    Tell whether a trigger speaks of this table on this channel, as far as its comment says.
+
+    Another project on the same database may have put its own labels on the table.
+    """
+    _, brace, rest = (comment or "").partition("{")
+    try:
+        said = json.loads(brace + rest)
+    except ValueError:
+        return True  # restored without comments, say: `status` tells
+    model = model_of(str(said["label"])) if "label" in said else None
+    if "label" in said and (model is None or model._meta.db_table != table):
+        return False
+    return channel is None or said.get("channel", channel) == channel

@@ -102,7 +102,8 @@ def _check(key: Any) -> Hashable:
     if isinstance(key, float | Decimal) and not math.isfinite(key):
         raise ValueError("not finite")
     if isinstance(key, datetime.datetime) and timezone.is_naive(key):
-        return timezone.make_aware(key, datetime.UTC)
+        # As Django reads it; without USE_TZ the ORM's own values are like that.
+        return timezone.make_aware(key, timezone.get_default_timezone())
     hash(key)
     return key  # type: ignore[no-any-return]
 

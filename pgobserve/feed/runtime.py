@@ -311,7 +311,10 @@ class Feed:
                 ) from error
 
     def _ask(self, table: str, outbox: bool) -> bool:
-        return is_observed(table, connections[self.options.alias], outbox=outbox)
+        options = self.options
+        return is_observed(
+            table, connections[options.alias], outbox=outbox, channel=options.channel
+        )
 
     def _on_change(self, change: Change) -> None:
         if change.label == WAKE_UP:

@@ -190,6 +190,13 @@ def _check(queryset: QuerySet[Any]) -> None:
             f"The queryset of {label} is sliced, or a union; which rows of it there are can't be "
             "told from their keys, so they can't be watched. Use filter() instead."
         )
+    over = [a for a in queryset.query.annotations.values() if a.contains_over_clause]
+    if queryset.query.distinct_fields or over:
+        raise ConfigurationError(
+            f"The queryset of {label} has distinct() on fields, or a window function: what it has of "
+            "a row depends on other rows, so they can't be watched one by one. Use a subquery "
+            "(Exists, OuterRef) instead."
+        )
 
 
 def fetch_many(

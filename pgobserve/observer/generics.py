@@ -143,6 +143,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         """
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
+        if not isinstance(snapshot, bool):
+            raise ValidationError(['"snapshot" must be true or false.'])
         since = _token(token)
         hooks = {**kwargs, "request_id": request_id, "action": "update"}
         model, key, lookup = await self._locate(kwargs, request_id)

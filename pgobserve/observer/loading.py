@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from copy import copy
+from copy import deepcopy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,7 +67,7 @@ class Load:
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
-        self._many = len(wanted) > 1
+        self._many = len(wanted) > 1 or self._guarded
         broken = self._read(wanted)
         found = [
             self._found(job, groups, broken)
@@ -166,11 +166,13 @@ class Load:
             return self._rendered_once[once], {}
         special: dict[Watch, Outcome] = {}
         of_audience: dict[Any, Outcome] = {}
+        shared = self._many or len(watches) > 1
         for watch in watches:
             audience = watch.context.visibility.consumer  # one socket; two may differ in anything
             if audience not in of_audience:
-                # A serializer may change what it is given, and others are given it too.
-                given = copy(instance) if self._many else instance
+                # A serializer may change what it is given, related rows and JSON included; others
+                # are given it too, and permissions judge it.
+                given = deepcopy(instance) if shared else instance
                 outcome, serves_all = _render(source, given, watch)
                 if serves_all:
                     self._rendered_once[once] = outcome

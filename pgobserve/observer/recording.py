@@ -40,6 +40,10 @@ class RecordingContext(dict[str, Any]):
         self._keys = keys
         self._real: dict[str, Any] | None = None
 
+    def aim(self, build: Callable[[], Mapping[str, Any]]) -> None:
+        """Make it the context of another audience, not looked at."""
+        self._build, self._real, self.looked = build, None, False
+
     def _look(self) -> dict[str, Any]:
         self.looked = True
         if self._real is None:

@@ -14,7 +14,7 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.recording import RecordingContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from django.db.models import Model
 
@@ -76,32 +76,48 @@ class Renderer:
         if self._bespoke:
             made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
             return View.of(_encode(made.data)), False
-        context = RecordingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
+        serializer, context = self._serializer(
+            instance, lambda: consumer.get_serializer_context(**kwargs)
+        )
         try:
-            view = View.of(_encode(self._represent(instance, context)))
+            view = View.of(_encode(self._represent(serializer, instance)))
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:
             if context.looked:
                 raise
             raise RenderingFailed from error
+        if not context.looked and not self._has_own_data:
+            serializer.instance = None
+            self._idle.pair = serializer, context
         return view, not context.looked
 
-    def _represent(self, instance: Model, context: RecordingContext) -> Any:
-        if self._class.data.fget is not Serializer.data.fget:  # type: ignore[attr-defined]
-            return self._class(instance=instance, context=context).data
-        serializer = getattr(self._idle, "serializer", None)
-        # What has looked once may have kept what it saw: in its fields, say. It is used no more.
-        self._idle.serializer = None
-        if serializer is None:
-            serializer = self._class(instance=instance, context=context)
-        else:
-            serializer.instance, serializer._context = instance, context
-        represented = serializer.to_representation(instance)
-        if not context.looked:
-            serializer.instance = None
-            self._idle.serializer = serializer
-        return represented
+    @property
+    def _has_own_data(self) -> bool:
+        own: bool = self._class.data.fget is not Serializer.data.fget  # type: ignore[attr-defined]
+        return own
+
+    def _serializer(
+        self, instance: Model, build: Callable[[], Mapping[str, Any]]
+    ) -> tuple[BaseSerializer[Any], RecordingContext]:
+        """
+        Return a serializer with a context of this audience, one that was used before if there is.
+
+        It keeps its context object, for it may have handed it on. What has looked once may have
+        kept what it saw, in its fields, say: it is used no more.
+        """
+        pair: tuple[BaseSerializer[Any], RecordingContext] | None
+        pair, self._idle.pair = getattr(self._idle, "pair", None), None
+        if pair is None:
+            context = RecordingContext(build, self._keys)
+            return self._class(instance=instance, context=context), context
+        serializer, context = pair
+        context.aim(build)
+        serializer.instance = instance
+        return serializer, context
+
+    def _represent(self, serializer: BaseSerializer[Any], instance: Model) -> Any:
+        return serializer.data if self._has_own_data else serializer.to_representation(instance)
 
 
 class PresenceRenderer:

@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, router
-from django.db.models import Expression, TextField
+from django.db.models import Expression, QuerySet, TextField
 
+from pgobserve.errors import ConfigurationError
 from pgobserve.feed.statement import Statement
 from pgobserve.feed.tables import tables_of
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -200,8 +201,18 @@ def _presence_source(model: Model, throughs: Sequence[Through]) -> Source:
     return Source(alias, statement, PresenceRenderer())
 
 
+def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Any:
+    queryset = consumer.filter_queryset(queryset=consumer.get_queryset(**kwargs), **kwargs)
+    if not isinstance(queryset, QuerySet):
+        raise ConfigurationError(
+            f"get_queryset() or filter_queryset() of {type(consumer).__name__} returned "
+            f"{type(queryset).__name__}; a queryset is needed."
+        )
+    return queryset
+
+
 def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Source:
-    queryset: Any = consumer.filter_queryset(queryset=consumer.get_queryset(**kwargs), **kwargs)
+    queryset = _queryset(consumer, kwargs)
     serializer_class = consumer.get_serializer_class(**kwargs)
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])

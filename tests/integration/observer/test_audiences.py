@@ -121,6 +121,28 @@ class ByOwnData(Base):
         return {**super().data, "secret": str(self.context["scope"]["user"])}
 
 
+class ByMutation(Base):
+    """Changes the row that it is given."""
+
+    def to_representation(self, instance: Item) -> Any:
+        instance.name = f"{instance.name}, for {self.context['scope']['user']}"
+        return super().to_representation(instance)
+
+
+class ByKeptContext(Base):
+    """Keeps its context when it is made, and looks at it for some rows only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kept = kwargs["context"]
+
+    def to_representation(self, instance: Item) -> Any:
+        shown = super().to_representation(instance)
+        if instance.name == "private":
+            shown["secret"] = str(self.kept["scope"]["user"])
+        return shown
+
+
 class SometimesLooking(Base):
     """Looks at some rows only, and is first used on a row where it does not."""
 
@@ -201,6 +223,8 @@ WAYS = {
     "inner": consumer_of(ByInnerSerializer),
     "items": consumer_of(ByItems),
     "data": consumer_of(ByOwnData),
+    "mutation": consumer_of(ByMutation),
+    "kept": consumer_of(ByKeptContext),
     "sometimes": consumer_of(SometimesLooking),
     "class": consumer_of(None, get_serializer_class=by_class),
     "bespoke": consumer_of(Base, get_serializer=bespoke),

@@ -197,6 +197,8 @@ async def test_change_before_the_subscription(connect: Any, item: Item) -> None:
         ({"pk": 1, "request_id": 1, "token": 5}, 400),
         ({"pk": 1, "request_id": 1, "token": "9:3:"}, 400),
         ({"pk": 1, "request_id": 1, "self": 1}, 400),
+        ({"pk": 1, "request_id": 1, "snapshot": "yes"}, 400),
+        ({"pk": 1, "request_id": "x" * 2000}, 400),
     ],
 )
 async def test_bad_requests(connect: Any, item: Item, content: Any, status: int) -> None:
@@ -303,3 +305,24 @@ async def test_many_rows_in_one_statement(connect: Any, observed: None) -> None:
     assert sorted(frame["id"] for frame in got) == keys
     assert {frame["name"] for frame in got} == {"m"}
     assert await socket.has_nothing()
+
+
+async def test_triggers_on_another_channel(connect: Any, item: Item, settings: Any) -> None:
+    """Triggers that this process can't hear count as missing."""
+    settings.PGOBSERVE = {"CHANNEL": "elsewhere"}
+    socket = await connect(ItemConsumer)
+
+    assert (await socket.subscribe(item.pk))["response_status"] == 503
+
+
+async def test_queryset_that_is_none(connect: Any, item: Item, caplog: Any) -> None:
+    """A get_queryset that returns no queryset is said to, in the log."""
+
+    class Wrong(ItemConsumer):
+        def get_queryset(self, **kwargs: Any) -> Any:
+            return [item]
+
+    socket = await connect(Wrong)
+
+    assert (await socket.subscribe(item.pk))["response_status"] == 500
+    assert "of Wrong returned list; a queryset is needed" in caplog.text

@@ -224,3 +224,19 @@ async def test_raising_permission(connect: Any, item: Item, caplog: Any) -> None
     assert (answer["response_status"], answer["data"]) == (500, None)
     assert "internals" not in str(answer)
     assert "internals" in caplog.text
+
+
+async def test_object_permission_judges_the_row_itself(connect: Any, item: Item) -> None:
+    """A serializer that changes what it is given does not change what is judged."""
+
+    class Masking(ItemSerializer):
+        def to_representation(self, instance: Item) -> Any:
+            instance.rank = 2
+            return super().to_representation(instance)
+
+    consumer = type("Masked", (guarded(ObjectPermission),), {"serializer_class": Masking})
+    socket = await connect(consumer, user=User(username="bob"))
+    assert (await socket.subscribe(item.pk))["response_status"] == 201
+    await run_sql(RENAME, "two")
+
+    assert (await socket.receive())["action"] == "update"

@@ -76,8 +76,8 @@ def test_key(model: Model, given: Any, key: Any) -> None:
 
 
 def test_one_moment_in_two_zones() -> None:
-    """One moment is one key, in whichever time zone it is told; without one it is UTC."""
-    told = ["2024-07-01T12:00:00+00:00", "2024-07-01T14:00:00+02:00", "2024-07-01T12:00:00"]
+    """One moment is one key, in whichever time zone it is told; without one it is the project's."""
+    told = ["2024-07-01T12:00:00+00:00", "2024-07-01T14:00:00+02:00", "2024-07-01T07:00:00"]
     keys = {to_key(shapes.MomentKey, text) for text in told}
 
     assert keys == {datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)}
