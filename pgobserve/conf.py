@@ -37,7 +37,7 @@ class Settings:
         OUTBOX_RETENTION: Seconds that outbox rows are kept at least.
         OUTBOX_MAX_BYTES: What the outbox may take on disk; beyond it nothing is written to it, and
             readers begin again.
-        OUTBOX_WAKE: ``"gated"`` wakes readers of the outbox by NOTIFY, from one writer at a time;
+        OUTBOX_WAKE: ``"gated"`` wakes readers of the outbox by NOTIFY, from two writers at a time;
             ``"poll"`` sends nothing, and they look again and again.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.

@@ -52,8 +52,8 @@ TRIGGER_NAMES: Final[Mapping[Operation, str]] = {
 #: How changes may travel.
 TRANSPORTS: Final = ("notify", "outbox")
 
-#: How a reader of the outbox learns that there is something: by a NOTIFY that one writer at a time
-#: sends, or by looking again and again.
+#: How a reader of the outbox learns that there is something: by a NOTIFY that two writers at a time
+#: send, or by looking again and again.
 WAKES: Final = ("gated", "poll")
 
 #: First key of the advisory locks that are about the outbox.

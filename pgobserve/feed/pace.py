@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to the next look after one that found something: one writer at a time sends the wake-up,
+#: Seconds to the next look after one that found something: two writers at a time send the wake-up,
 #: and those who did not commit a moment later.
 SETTLE: Final = 0.02
 
