@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -30,54 +29,22 @@ from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
-    from pgobserve.feed.loader import Found, Job
     from pgobserve.feed.mailbox import Watch
+    from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-#: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
-LINGER: Final = 1.0
 
 #: Seconds that a request waits for the LISTEN connection.
 PATIENCE: Final = 10.0
 
 #: Seconds for which "the table has its triggers" is believed without asking again.
 INSTALLED_TTL: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """
-    What a feed needs to know.
-
-    Attributes:
-        alias: The database alias.
-        channel: The NOTIFY channel.
-        parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
-        load: Reads and renders rows; runs in a thread.
-        threads: How many loads run at a time.
-        linger: Seconds to go on without subscriptions.
-        outbox: Changes travel by the outbox, too; without it one is read all the same from the
-            first wake-up on.
-        listens: Changes, or wake-ups, travel by NOTIFY.
-        retention: Seconds that rows of the outbox are kept at least.
-    """
-
-    alias: str
-    channel: str
-    parameters: Callable[[], Mapping[str, Any]]
-    load: Callable[[Sequence[Job]], Sequence[Found]]
-    threads: int
-    linger: float = LINGER
-    outbox: bool = False
-    listens: bool = True
-    retention: float = 3600.0
 
 
 class Feed:

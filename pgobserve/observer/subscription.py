@@ -21,6 +21,7 @@ from pgobserve.feed import runtime
 from pgobserve.feed.hub import Subject
 from pgobserve.feed.loader import FAILED
 from pgobserve.feed.mailbox import UNKNOWN, Refusal, View, Watch
+from pgobserve.feed.options import Options
 from pgobserve.feed.tables import tables_of
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.loading import load
@@ -328,11 +329,11 @@ def feed_of(alias: str) -> runtime.Feed:
     return runtime.current().feed(alias, _options)
 
 
-def _options(alias: str) -> runtime.Options:
+def _options(alias: str) -> Options:
     settings = conf.get()
     overrides = settings.CONNECTION.get(alias, {})
     transports = conf.transports()
-    return runtime.Options(
+    return Options(
         alias=alias,
         channel=settings.CHANNEL,
         parameters=lambda: {**connections[alias].get_connection_params(), **overrides},

@@ -21,7 +21,8 @@ from pgobserve.feed import runtime
 from pgobserve.feed.hub import Subject
 from pgobserve.feed.loader import Found
 from pgobserve.feed.mailbox import ABSENT, Kind, Mailbox, Outcome, View, Watch
-from pgobserve.feed.runtime import Feed, Options, Runtime
+from pgobserve.feed.options import Options
+from pgobserve.feed.runtime import Feed, Runtime
 from pgobserve.feed.statement import Statement
 from tests.integration.feed.conftest import CHANNEL, parameters
 from tests.project.models import Item

@@ -1,0 +1,43 @@
+"""What a feed is told by whoever builds it: it reads no settings itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgobserve.feed.loader import Found, Job
+
+#: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
+LINGER: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    What a feed needs to know.
+
+    Attributes:
+        alias: The database alias.
+        channel: The NOTIFY channel.
+        parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
+        load: Reads and renders rows; runs in a thread.
+        threads: How many loads run at a time.
+        linger: Seconds to go on without subscriptions.
+        outbox: Changes travel by the outbox, too; without it one is read all the same from the
+            first wake-up on.
+        listens: Changes, or wake-ups, travel by NOTIFY.
+        retention: Seconds that rows of the outbox are kept at least.
+    """
+
+    alias: str
+    channel: str
+    parameters: Callable[[], Mapping[str, Any]]
+    load: Callable[[Sequence[Job]], Sequence[Found]]
+    threads: int
+    linger: float = LINGER
+    outbox: bool = False
+    listens: bool = True
+    retention: float = 3600.0
