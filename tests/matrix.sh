@@ -8,15 +8,18 @@ cd "$(dirname "$0")/.."
 main="$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 ran=0
 
+# The first that runs: a version manager's shim may be on the PATH for a Python that is not active.
 find_python() {
-  command -v "python$1" 2>/dev/null && return
-  ls -d "$HOME/.pyenv/versions/$1".*/bin/python 2>/dev/null | sort -V | tail -n 1
+  local candidate
+  for candidate in "$(command -v "python$1")" "$HOME/.pyenv/versions/$1".*/bin/python; do
+    [ -x "$candidate" ] && "$candidate" -c '' 2>/dev/null && { echo "$candidate"; return; }
+  done
+  return 1
 }
 
 for version in ${PYTHONS:-3.14 3.13 3.12 3.11}; do
   [ "$version" = "$main" ] && continue
-  python="$(find_python "$version")" || true
-  [ -n "$python" ] && "$python" -c '' 2>/dev/null || { echo "-- Python $version: not found, left out"; continue; }
+  python="$(find_python "$version")" || { echo "-- Python $version: not found, left out"; continue; }
   echo "-- Python $version"
   make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
   ran=$((ran + 1))
