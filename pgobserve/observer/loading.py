@@ -58,7 +58,8 @@ class Load:
         self._groups: list[dict[Source, list[Watch]]] = []
         self._failed: dict[Watch, Outcome] = {}
         self._guarded = False
-        self._many = False
+        # Somebody else depends on an instance after it was rendered: another source, a permission.
+        self._spared = False
         self._rows: Rows = {}
         # What is made of an instance serves all sources that share both it and the renderer.
         self._rendered_once: dict[tuple[Any, int], Outcome] = {}
@@ -67,7 +68,7 @@ class Load:
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
-        self._many = len(wanted) > 1 or self._guarded
+        self._spared = len(wanted) > 1 or self._guarded
         broken = self._read(wanted)
         found = [
             self._found(job, groups, broken)
@@ -166,7 +167,7 @@ class Load:
             return self._rendered_once[once], {}
         special: dict[Watch, Outcome] = {}
         of_audience: dict[Any, Outcome] = {}
-        shared = self._many or len(watches) > 1
+        shared = self._spared or len(watches) > 1
         for watch in watches:
             audience = watch.context.visibility.consumer  # one socket; two may differ in anything
             if audience not in of_audience:
