@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgobserve.wire import Operation
 
 
@@ -22,6 +24,8 @@ class Change:
         xid: The writing transaction's ``xid8``.
         keys: The rows' keys as JSON has them, or None: "read again what you watch in this table".
         schema: The table's schema where it is not the usual one, else None.
+        routes: By column the values, old and new, that lead from its rows to the rows of another
+            table that they belong to; None if the trigger does not tell any.
     """
 
     label: str
@@ -29,3 +33,4 @@ class Change:
     xid: int
     keys: tuple[Any, ...] | None
     schema: str | None = None
+    routes: Mapping[str, tuple[Any, ...]] | None = None
