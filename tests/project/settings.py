@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "channels",
     "pgobserve",
     "tests.project",
+    "tests.library",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

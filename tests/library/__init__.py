@@ -1,0 +1,3 @@
+"""An app of models that refer to each other in every way that Django has."""
+
+from __future__ import annotations
