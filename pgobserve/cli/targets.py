@@ -98,6 +98,7 @@ def recorded(comment: Comment) -> Registration | None:
         transport=comment.transport,
         channel=comment.channel,
         wake=comment.wake,
+        routes=comment.routes,
     )
 
 

@@ -184,6 +184,7 @@ def _restore(
         transport=comment.transport,
         channel=comment.channel,
         wake=comment.wake,
+        routes=comment.routes,
     )
     _run(connection, compiler.install_statements(had, table, always=comment.always))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import names, outbox
+from pgobserve.triggers import names, outbox, routes
 from pgobserve.triggers.templates import render
 from pgobserve.triggers.values import Comment, Relation, Trigger
 from pgobserve.wire import (
@@ -76,25 +76,33 @@ def body(registration: Registration, operation: Operation) -> str:
     """Return the body of the trigger function of an operation."""
     start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
     follow = '","k":'
-    common = {"mute": MUTE_SETTING, "channel": registration.channel, "head": start}
+    common: dict[str, Any] = {"mute": MUTE_SETTING, "channel": registration.channel, "head": start}
     if registration.transport == "outbox":
         rows = "" if operation is Operation.TRUNCATE else _rows(registration, operation)
         common["keys_follow"] = follow
         return _as_body(outbox.body(registration, operation, rows, common))
     if operation is Operation.TRUNCATE:
         return _as_body(render("notify_truncate.v1", keys_follow=follow, **common))
-    room = MAX_PAYLOAD_BYTES - len(start) - MAX_XID_DIGITS - len(follow) - len("[]}")
+    limits: dict[str, Any] = {
+        "one_key_more": MAX_KEYS + 1,
+        "most_keys": MAX_KEYS,
+        "most_bytes": MAX_KEYS_BYTES,
+        "oversized": OVERSIZED,
+        "keys_follow": follow,
+        "hint": f"Run manage.py pgobserve install {registration.title}",
+    }
+    before = len(start) + MAX_XID_DIGITS + len(follow)
+    if registration.routes:
+        rows = _keys(registration, operation)
+        return _as_body(
+            routes.body(operation, registration.routes, rows, head_bytes=before, **limits, **common)
+        )
     return _as_body(
         render(
             "notify.v1",
             keys=sql.SQL(_keys(registration, operation)),
-            keys_follow=follow,
-            one_key_more=MAX_KEYS + 1,
-            most_keys=MAX_KEYS,
-            most_bytes=MAX_KEYS_BYTES,
-            oversized=OVERSIZED,
-            room=room,
-            hint=f"Run manage.py pgobserve install {registration.title}",
+            room=MAX_PAYLOAD_BYTES - before - len("[]}"),
+            **limits,
             **common,
         )
     )
@@ -206,6 +214,7 @@ def _trigger(
         channel=registration.channel,
         fingerprint=trigger.fingerprint(),
         wake=registration.wake,
+        routes=registration.routes,
     )
     yield render("comment.v1", trigger=name, table=table, comment=comment.text())
 
@@ -220,17 +229,22 @@ def _referencing(trigger: Trigger) -> str:
 
 
 def _keys(registration: Registration, operation: Operation) -> str:
-    """Return the query for the keys that a statement changed, as JSON."""
+    """Return the query for the keys that a statement changed, as JSON, and values beside them."""
     key = registration.key
     new = [sql.Identifier("n", column) for column in key]
     old = [sql.Identifier("o", column) for column in key]
+    parts: dict[str, sql.Composable]
     if operation is Operation.INSERT:
-        return render("keys_insert.v1", new_key=_json(new))
-    if operation is Operation.DELETE:
-        return render("keys_delete.v1", old_key=_json(old))
-    return render(
-        "keys_update.v1", either_key=_json(_either(new, old)), **_changed(registration, new, old)
-    )
+        name, parts = "insert", {"new_key": _json(new)}
+    elif operation is Operation.DELETE:
+        name, parts = "delete", {"old_key": _json(old)}
+    else:
+        name = "update"
+        parts = {"either_key": _json(_either(new, old)), **_changed(registration, new, old)}
+    if registration.routes:
+        parts["values"] = routes.values(operation, registration.routes)
+        return render(f"routes_{name}.v1", **parts)
+    return render(f"keys_{name}.v1", **parts)
 
 
 def _rows(registration: Registration, operation: Operation) -> str:
@@ -259,7 +273,7 @@ def _changed(
         "same_key": sql.SQL(" AND ").join(same),
         "new_is_missing": sql.SQL("{} IS NULL").format(new[0]),
         "old_is_missing": sql.SQL("{} IS NULL").format(old[0]),
-        "differs": _differs(registration.columns),
+        "differs": _differs(registration.told),
     }
 
 

@@ -197,7 +197,7 @@ def target(connection: BaseDatabaseWrapper, registration: Registration) -> Relat
             f"({', '.join(foreign)}), and with our triggers PostgreSQL would refuse writes to them. "
             "Detach them, or observe the tables behind them."
         )
-    unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
+    unknown = sorted(registration.needed - table.columns)
     if unknown:
         raise TriggerError(
             f"{title} can't be observed: {table} has no column {', '.join(unknown)}. Model and "

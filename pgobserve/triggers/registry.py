@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from django.db.models import Field, GeneratedField
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
+from pgobserve.triggers.routes import fit
 from pgobserve.wire import CHANNEL, TRANSPORTS, WAKES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from django.db.models import Model
 
@@ -41,6 +43,7 @@ class Registration:
         transport: How changes travel, ``"notify"`` or ``"outbox"``.
         channel: The NOTIFY channel.
         wake: How readers learn of rows in the outbox, ``"gated"`` or ``"poll"``.
+        routes: Columns of which a change tells the old and new values, sorted.
     """
 
     model: type[Model]
@@ -49,6 +52,7 @@ class Registration:
     transport: str = "notify"
     channel: str = CHANNEL
     wake: str = "gated"
+    routes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -69,6 +73,18 @@ class Registration:
     def key(self) -> tuple[str, ...]:
         """The columns of the primary key."""
         return tuple(names.column(f.column) for f in self.model._meta.pk_fields if f.column)
+
+    @property
+    def told(self) -> tuple[str, ...] | None:
+        """The columns that an UPDATE must change one of to be told; None means any."""
+        if self.columns is None:
+            return None
+        return tuple(dict.fromkeys([*self.columns, *self.routes]))
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The columns that the triggers name: without one of them they fit no more."""
+        return frozenset({*self.key, *(self.columns or ()), *self.routes})
 
 
 def find(label: str) -> type[Model]:
@@ -123,6 +139,7 @@ def build(
     channel: str = CHANNEL,
     transport: str = "notify",
     wake: str = "gated",
+    routes: Mapping[type[Model], Collection[str]] | None = None,
 ) -> list[Registration]:
     """
     Return one registration for every table that the models need.
@@ -134,9 +151,11 @@ def build(
         channel: The NOTIFY channel.
         transport: How changes travel where the options do not say.
         wake: How readers learn of rows in the outbox.
+        routes: By model the columns of its own table whose old and new values must be told.
 
     Raises:
-        ConfigurationError: An option is unknown, or names a field that is none.
+        ConfigurationError: An option is unknown, or names a field that is none; or a route is no
+            column.
     """
     if not CHANNELS.fullmatch(channel):
         raise ConfigurationError(
@@ -148,14 +167,49 @@ def build(
             f"PGOBSERVE['OUTBOX_WAKE'] must be one of {', '.join(WAKES)}, not {wake!r}."
         )
     given = {canonical(find(label)): dict(each) for label, each in (options or {}).items()}
+    led = _routes(routes or {})
     wanted = dict.fromkeys(each for model in models for each in expand(model))
     return [
         _configured(
-            Registration(model=model, channel=channel, transport=transport, wake=wake),
+            Registration(
+                model=model,
+                channel=channel,
+                transport=transport,
+                wake=wake,
+                routes=led.get(model, ()),
+            ),
             given.get(model, {}),
         )
         for model in wanted
     ]
+
+
+def _routes(
+    routes: Mapping[type[Model], Collection[str]],
+) -> dict[type[Model], tuple[str, ...]]:
+    """Return the routes of each table, by the model that it is told under."""
+    found: dict[type[Model], set[str]] = defaultdict(set)
+    for model, columns in routes.items():
+        own = {
+            names.column(field.column)
+            for each in (model._meta.concrete_model or model, canonical(model))
+            for field in each._meta.local_concrete_fields
+            if field.column
+        }
+        wanted = {names.column(column) for column in columns}
+        if unknown := sorted(wanted - own):
+            raise ConfigurationError(
+                f"The values of {', '.join(unknown)} can't be told by changes of "
+                f"{model._meta.label}: its table has no such column."
+            )
+        found[canonical(model)] |= wanted
+        if not fit(sorted(found[canonical(model)])):
+            raise ConfigurationError(
+                f"The values of {len(found[canonical(model)])} columns of {model._meta.label} are to "
+                "be told, and their names alone would fill a notification. Watch fewer relations of "
+                "it: see observe_related."
+            )
+    return {model: tuple(sorted(columns)) for model, columns in found.items()}
 
 
 def _configured(registration: Registration, options: Mapping[str, Any]) -> Registration:

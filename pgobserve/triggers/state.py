@@ -145,14 +145,14 @@ def _worst(
     wanted: Mapping[str, Trigger],
     found: Mapping[int, Mapping[str, Found]],
 ) -> tuple[State, str]:
-    unknown = sorted({*registration.key, *(registration.columns or ())} - table.columns)
-    problems = _problems(table, wanted, found.get(table.oid, {}))
+    unknown = sorted(registration.needed - table.columns)
+    problems = _problems(registration, table, wanted, found.get(table.oid, {}))
     for part in table.parts:
         if part.kind not in catalog.TRIGGERABLE:
             detail = f"{part} is a foreign table, which can't have triggers: detach it"
             problems.append((State.LEAF_MISSING, detail))
             continue
-        for state, detail in _problems(part, wanted, found.get(part.oid, {})):
+        for state, detail in _problems(registration, part, wanted, found.get(part.oid, {})):
             told = State.LEAF_MISSING if state is State.MISSING else state
             problems.append((told, detail))
     if unknown and not any(state is State.MISSING for state, _ in problems):
@@ -163,7 +163,10 @@ def _worst(
 
 
 def _problems(
-    table: Relation, wanted: Mapping[str, Trigger], on_table: Mapping[str, Found]
+    registration: Registration,
+    table: Relation,
+    wanted: Mapping[str, Trigger],
+    on_table: Mapping[str, Found],
 ) -> list[tuple[State, str]]:
     missing = sorted(set(wanted) - set(on_table))
     problems = []
@@ -171,8 +174,23 @@ def _problems(
         problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
         if each.trigger != wanted[name]:
-            problems.append((_why(each), f"{name} on {table}"))
+            state = _why(each)
+            detail = _untold(registration, each) if state is State.OUTDATED else ""
+            problems.append((state, f"{name} on {table}{detail}"))
     return problems
+
+
+def _untold(registration: Registration, found: Found) -> str:
+    """Say which values a trigger does not tell; with the outbox it tells all."""
+    if found.comment is None or {registration.transport, found.comment.transport} != {"notify"}:
+        return ""
+    lacking = [each for each in registration.routes if each not in found.comment.routes]
+    if not lacking:
+        return ""
+    return (
+        f" does not tell the values of {', '.join(lacking)}, so whatever is watched that a row of "
+        "it may belong to is read again at each change"
+    )
 
 
 def _why(found: Found) -> State:

@@ -113,6 +113,7 @@ class Comment:
         channel: The NOTIFY channel.
         fingerprint: Digest of the trigger as it was installed.
         wake: How readers of the outbox are woken.
+        routes: The columns whose old and new values are told.
     """
 
     PREFIX = "pgobserve:1:"
@@ -124,10 +125,15 @@ class Comment:
     channel: str = "pgobserve"
     fingerprint: str = ""
     wake: str = "gated"
+    routes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the comment's text."""
-        return self.PREFIX + json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        fields = asdict(self)
+        if not self.routes:
+            # Versions that know of no routes can read it.
+            del fields["routes"]
+        return self.PREFIX + json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str | None) -> Comment | None:
@@ -137,6 +143,7 @@ class Comment:
         try:
             fields = json.loads(text.removeprefix(cls.PREFIX))
             columns = fields.pop("columns", None)
-            return cls(columns=None if columns is None else tuple(columns), **fields)
+            routes = tuple(fields.pop("routes", ()))
+            return cls(columns=None if columns is None else tuple(columns), routes=routes, **fields)
         except (ValueError, TypeError, AttributeError):
             return None

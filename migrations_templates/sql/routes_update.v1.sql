@@ -1,0 +1,6 @@
+SELECT {either_key}::pg_catalog.text AS k, {values}
+        FROM pgobserve_new AS n
+             -- Not an inner join: planned for the first row that this session updated, it would
+             -- run as a nested loop for the 100,000 of a later statement.
+             FULL JOIN pgobserve_old AS o ON {same_key}
+       WHERE {new_is_missing} OR {old_is_missing} OR {differs}
