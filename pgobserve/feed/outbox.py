@@ -213,6 +213,37 @@ def keys(text: str) -> tuple[Any, ...]:
     return tuple(json.loads(text, parse_float=Decimal))
 
 
+def values(entry: Entry, columns: Collection[str]) -> dict[str, tuple[Any, ...]] | None:
+    """
+    Return the old and new values that some columns have in the rows of an entry, nulls left out.
+
+    A column that the rows lack, because it was added since, is left out, and so is one whose values
+    are no scalars.
+
+    Args:
+        entry: The entry.
+        columns: Names of columns.
+
+    Returns:
+        The distinct values by column; None if the entry has no images.
+    """
+    if entry.old is None and entry.new is None:
+        return None
+    images = [
+        image
+        for text in (entry.new, entry.old)
+        if text is not None
+        for image in json.loads(text, parse_float=Decimal)
+        if image is not None
+    ]
+    found = {}
+    for column in columns:
+        told = [image[column] for image in images if column in image]
+        if len(told) == len(images) and not any(isinstance(each, list | dict) for each in told):
+            found[column] = tuple(each for each in dict.fromkeys(told) if each is not None)
+    return found
+
+
 _decoder = json.JSONDecoder(parse_float=Decimal)
 
 

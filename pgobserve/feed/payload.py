@@ -10,6 +10,9 @@ from pgobserve.errors import PayloadInvalid
 from pgobserve.feed.change import Change
 from pgobserve.wire import PAYLOAD_VERSION, Operation
 
+#: Columns of one table that a payload tells values of: more than a table can have are forged.
+MOST_ROUTES: Final = 1600
+
 #: Made once: ``json.loads`` with arguments makes one at each call.
 _DECODER: Final = json.JSONDecoder(parse_float=Decimal)
 
@@ -19,8 +22,9 @@ def parse(text: str) -> Change:
     Read a payload.
 
     Args:
-        text: ``{"v":1,"t":"app.model","o":"I|U|D|T","x":"<xid8>","k":[key,…]|null}``; keys that
-            are not known here are ignored, so that a later version may add some.
+        text: ``{"v":1,"t":"app.model","o":"I|U|D|T","x":"<xid8>","k":[key,…]|null}``, perhaps with
+            ``"r":{"column":[value,…]}``; keys that are not known here are ignored, so that a later
+            version may add some.
 
     Raises:
         PayloadInvalid: Anyone may NOTIFY on our channel; this is none of ours.
@@ -34,7 +38,9 @@ def parse(text: str) -> Change:
     label, schema = content.get("t"), content.get("s")
     if not isinstance(label, str) or not isinstance(schema, str | None):
         raise PayloadInvalid(f"no table: {text[:80]!r}")
-    return Change(label, _operation(content), _xid(content), _keys(content), schema)
+    return Change(
+        label, _operation(content), _xid(content), _keys(content), schema, _routes(content)
+    )
 
 
 def _operation(content: dict[str, Any]) -> Operation:
@@ -63,5 +69,21 @@ def _keys(content: dict[str, Any]) -> tuple[Any, ...] | None:
 
 def _is_key(key: object) -> bool:
     """A scalar, or the list of a composite key's scalars."""
-    parts = key if isinstance(key, list) else [key]
-    return all(isinstance(part, str | int | Decimal) for part in parts)
+    return all(map(_is_scalar, key if isinstance(key, list) else [key]))
+
+
+def _routes(content: dict[str, Any]) -> dict[str, tuple[Any, ...]] | None:
+    if "r" not in content:
+        return None
+    routes = content["r"]
+    if (
+        isinstance(routes, dict)
+        and len(routes) <= MOST_ROUTES
+        and all(isinstance(each, list) and all(map(_is_scalar, each)) for each in routes.values())
+    ):
+        return {column: tuple(values) for column, values in routes.items()}
+    raise PayloadInvalid(f"no routes: {str(routes)[:80]!r}")
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | Decimal)

@@ -12,6 +12,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from pgobserve.feed.snapshot import Snapshot
 
     Callback = Callable[[Sequence[Event | Reset]], Awaitable[object] | None]
+    Routes = Mapping[str, Collection[str]]
     Builder = Callable[[Sequence[Entry], Collection[str]], Awaitable[Sequence[Event | Reset]]]
 
 logger = logging.getLogger(__name__)
+
+NO_ROUTES: Final[Routes] = MappingProxyType({})
 
 #: Seconds that the server has for one page.
 PATIENCE: Final = 30.0
@@ -164,6 +168,8 @@ class ReaderOptions:
         build: Makes events of entries.
         poll: Nobody notifies: look again and again.
         retention: Seconds that rows are kept at least.
+        routes: Returns, by label, the columns of which changes carry the old and new values; asked
+            before each read.
     """
 
     parameters: Callable[[], Mapping[str, Any]]
@@ -172,6 +178,7 @@ class ReaderOptions:
     build: Builder
     poll: bool = False
     retention: float = 3600.0
+    routes: Callable[[], Routes] = dict
 
 
 class Reader:
@@ -267,12 +274,13 @@ class Reader:
         cursor, follows = self._followers.cursor, self._followers.begun
         assert cursor is not None  # noqa: S101 (_begin sets it)
         labels = frozenset().union(*(each.labels for each in follows))
-        wanted = outbox.parameters(cursor, images=labels)
+        routes = self._options.routes()
+        wanted = outbox.parameters(cursor, images=labels.union(routes))
         answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
         page = outbox.page(await answer.fetchall(), cursor)
         self.state.reads += 1
         self.state.entries += len(page.entries)
-        self._publish(page)
+        self._publish(page, routes)
         if follows:
             await self._followers.tell(follows, await self._events(page, labels))
         self._followers.cursor = page.cursor
@@ -281,7 +289,7 @@ class Reader:
         self._pace.note(len(page.entries), full=page.facts.full)
         return page.more
 
-    def _publish(self, page: Page) -> None:
+    def _publish(self, page: Page, routes: Routes) -> None:
         if page.why is not None:
             self.state.resets += 1
             logger.warning(
@@ -289,7 +297,7 @@ class Reader:
                 page.why,
             )
             self._options.on_gap()
-        for change in changes_of(page.entries):
+        for change in changes_of(page.entries, routes):
             self._options.on_change(change)
 
     async def _events(self, page: Page, labels: frozenset[str]) -> Sequence[Event | Reset]:
@@ -334,22 +342,32 @@ class Reader:
         self.state.live, self.state.error = False, reason
 
 
-def changes_of(entries: Sequence[Entry]) -> Iterator[Change]:
+def changes_of(entries: Sequence[Entry], routes: Routes = NO_ROUTES) -> Iterator[Change]:
     """
     Yield what entries say to those who only want to know which rows to read.
 
     A transaction that changed very many rows of a table says: any of them.
+
+    Args:
+        entries: Of some whole transactions.
+        routes: By label the columns of which changes carry the old and new values. Without images
+            of its rows a change of such a table says: any of them.
     """
     for (xid, label), found in groupby(entries, lambda entry: (entry.xid, entry.label)):
-        changes = [
-            Change(
-                label, each.operation, xid, None if each.keys is None else outbox.keys(each.keys)
-            )
-            for each in found
-        ]
-        if sum(len(change.keys or ()) for change in changes) > MAX_KEYS:
-            changes = [Change(label, changes[-1].operation, xid, None)]
-        yield from changes
+        parts = list(found)
+        keys = [None if each.keys is None else outbox.keys(each.keys) for each in parts]
+        if sum(len(each or ()) for each in keys) > MAX_KEYS:
+            yield Change(label, parts[-1].operation, xid, None)
+            continue
+        columns = routes.get(label)
+        for each, named in zip(parts, keys, strict=True):
+            if named is None or columns is None:
+                yield Change(label, each.operation, xid, named)
+            else:
+                told = outbox.values(each, columns)
+                yield Change(
+                    label, each.operation, xid, named if told is not None else None, routes=told
+                )
 
 
 def builder(loader: Loader, alias: str) -> Builder:

@@ -65,7 +65,16 @@ def test_largest_transaction() -> None:
 
 def test_unknown_parts_are_ignored() -> None:
     """A later writer may add parts of its own."""
-    assert parse(payload(r={"parent": [1]})) == parse(payload())
+    assert parse(payload(c={"parent": [1]})) == parse(payload())
+
+
+def test_routes() -> None:
+    """Old and new values of columns come by column; without any it is not known that there are none."""
+    text = '{"v":1,"t":"a.b","o":"U","x":"1","k":[],"r":{"book_id":[1,2],"price":[1.10],"of":[]}}'
+
+    assert parse(text).routes == {"book_id": (1, 2), "price": (Decimal("1.10"),), "of": ()}
+    assert parse(payload(r={})).routes == {}
+    assert parse(payload()).routes is None
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,17 @@ def test_unknown_parts_are_ignored() -> None:
         payload(k=[float("nan")]),
         payload(k=[float("-inf")]),
         '{"v":1,"t":"a.b","o":"U","x":"1","k":[' + "9" * 5000 + "]}",
+        payload(r=None),
+        payload(r=[1]),
+        payload(r="book_id"),
+        payload(r={"book_id": 1}),
+        payload(r={"book_id": None}),
+        payload(r={"book_id": [None]}),
+        payload(r={"book_id": [[1]]}),
+        payload(r={"book_id": [{}]}),
+        payload(r={"book_id": {"1": 1}}),
+        payload(r={"book_id": [float("nan")]}),
+        payload(r={str(number): [] for number in range(1601)}),
         "[" * 7999,
     ],
 )
@@ -127,14 +147,14 @@ def test_any_text(text: str) -> None:
         parse(text)
 
 
-@given(st.dictionaries(st.sampled_from("vtoxks"), VALUES))
+@given(st.dictionaries(st.sampled_from("vtoxksr"), VALUES))
 def test_any_content(other: dict[str, Any]) -> None:
     """Whatever the parts are, the only error is PayloadInvalid."""
     with suppress(PayloadInvalid):
         parse(payload(**other))
 
 
-@pytest.mark.parametrize("part", ["k", "o", "x", "t"])
+@pytest.mark.parametrize("part", ["k", "o", "x", "t", "r"])
 def test_any_depth(part: str) -> None:
     """However deep a part is nested, the only error is PayloadInvalid."""
     rest = json.dumps({name: value for name, value in GOOD.items() if name != part})[:-1]
