@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from benchmarks.results import Row, median
 from benchmarks.writing.server import Table, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Microseconds that may be added.
 TARGET = 20
@@ -22,18 +26,32 @@ END $$
 """
 
 
+#: With routes the payload carries old and new values of a column, as related rows need them.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    ", telling one column": {"routes": ("owner_id",)},
+    ", telling two columns": {"routes": ("owner_id", "state")},
+}
+
+
 def run(quick: bool) -> list[Row]:
     """Measure rounds with and without triggers in turn."""
     rounds, count = (3, 1000) if quick else (15, 3000)
     off: list[float] = []
-    on: list[float] = []
+    on: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with table() as where:
         _measure(where, count)
         for _ in range(rounds):
-            for triggers, times in ((False, off), (True, on)):
-                where.triggers(triggers)
-                times.append(_measure(where, count))
-    return [_row("fastest", min(on), min(off)), _row("median", median(on), median(off))]
+            where.triggers(False)
+            off.append(_measure(where, count))
+            for name, options in VARIANTS.items():
+                where.triggers(True, **options)
+                on[name].append(_measure(where, count))
+    return [
+        _row(what + name, of(times), of(off))
+        for name, times in on.items()
+        for what, of in (("fastest", min), ("median", median))
+    ]
 
 
 def _row(what: str, on: float, off: float) -> Row:

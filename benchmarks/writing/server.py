@@ -68,11 +68,9 @@ class Table:
         for statement in statements:
             self.connection.execute(statement)
 
-    def triggers(
-        self, on: bool, *, empty: bool = False, transport: str = "notify", wake: str = "gated"
-    ) -> None:
+    def triggers(self, on: bool, *, empty: bool = False, **options: Any) -> None:
         """Put the triggers on the table, or such as do nothing, or remove them."""
-        statements = _install(transport, wake) if on else _uninstall()
+        statements = _install(**options) if on else _uninstall()
         with self.connection.transaction():
             self.execute(*(_emptied(statements) if empty else statements))
 
@@ -130,20 +128,20 @@ def listeners(where: Table, count: int) -> Iterator[None]:
 RELATION = Relation("public", "item")
 
 
-def _registration(transport: str = "notify", wake: str = "gated") -> Any:
+def _registration(**options: Any) -> Any:
     if not settings.configured:
         settings.configure(INSTALLED_APPS=[], DATABASES={})
         django.setup()
     from benchmarks.writing.models import Item
     from pgobserve.triggers.registry import Registration
 
-    return Registration(model=Item, transport=transport, wake=wake)
+    return Registration(model=Item, **options)
 
 
-def _install(transport: str, wake: str) -> list[str]:
+def _install(**options: Any) -> list[str]:
     from pgobserve.triggers import compiler
 
-    registration = _registration(transport, wake)
+    registration = _registration(**options)
     return list(compiler.install_statements(registration, RELATION, always=False))
 
 
