@@ -46,13 +46,19 @@ def to_key(model: Model, value: Any) -> Hashable:
     """
     fields = key_fields(model)
     if len(fields) == 1:
-        return _to_python(fields[0], value)
+        return to_value(fields[0], value)
     if not isinstance(value, list | tuple) or len(value) != len(fields):
         raise ValueError(f"not {len(fields)} values")
-    return tuple(_to_python(field, part) for field, part in zip(fields, value, strict=True))
+    return tuple(to_value(field, part) for field, part in zip(fields, value, strict=True))
 
 
-def _to_python(field: models.Field[Any, Any], value: Any) -> Hashable:
+def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
+    """
+    Return the value of a field that a JSON value stands for, as the ORM would have it.
+
+    Raises:
+        ValueError: The field can't have that value, or it is null.
+    """
     target = _target(field)
     if value is None or isinstance(value, list | dict | bool):
         raise ValueError("not a scalar")
@@ -142,7 +148,9 @@ def as_parameters(
 
 def array_types(model: Model, connection: BaseDatabaseWrapper) -> list[str]:
     """Return the array type to cast each of those parameters to, without length or precision."""
-    return [
-        re.sub(r"\(.*?\)", "", field.rel_db_type(connection) or "text") + "[]"
-        for field in key_fields(model)
-    ]
+    return [array_type(field, connection) for field in key_fields(model)]
+
+
+def array_type(field: models.Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
+    """Return the type of an array of a field's values, without length or precision."""
+    return re.sub(r"\(.*?\)", "", field.rel_db_type(connection) or "text") + "[]"

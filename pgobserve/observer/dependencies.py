@@ -1,0 +1,159 @@
+"""
+What is shown and filtered by is what is watched: the tables that a consumer's rows depend on.
+
+They are found in its queryset, its serializer and what it declares; the database is never asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from pgobserve.observer.declared import declared
+from pgobserve.observer.gathering import Dependencies, Gathering
+from pgobserve.observer.of_queryset import of_queryset
+from pgobserve.observer.of_serializer import of_serializer as _of_serializer
+from pgobserve.observer.prefetched import prefetched
+from pgobserve.observer.relations import concrete
+from pgobserve.observer.trial import brief, no_queries, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from django.db.models import Model, Prefetch, QuerySet
+    from rest_framework.serializers import BaseSerializer
+
+    #: An instance, or a class that is made an instance of if need be.
+    AnySerializer = BaseSerializer[Any] | type[BaseSerializer[Any]]
+
+__all__ = [
+    "Dependencies",
+    "check",
+    "model_of_consumer",
+    "of",
+    "of_consumer",
+    "of_queryset",
+    "of_serializer",
+]
+
+_shown: WeakKeyDictionary[type, dict[Hashable, Dependencies]] = WeakKeyDictionary()
+
+
+def of_serializer(
+    model: type[Model],
+    serializer: AnySerializer,
+    prefetches: Iterable[str | Prefetch[Any]] = (),
+) -> Dependencies:
+    """
+    Return what a serializer shows of other tables than its model's.
+
+    Args:
+        model: Of the instances that it is given.
+        serializer: An instance, or a class.
+        prefetches: The queryset's ``_prefetch_related_lookups``: related rows may be chosen by them,
+            and shown by the name of a ``to_attr``.
+    """
+    return _look(model, serializer, dict(prefetched(prefetches)), frozenset())
+
+
+def of(
+    consumer_class: type, queryset: QuerySet[Any], serializer: AnySerializer | None
+) -> Dependencies:
+    """
+    Return what the rows of a consumer's queryset depend on, as its serializer shows them.
+
+    Equal results are the same object, and what was found about a serializer's class is kept.
+
+    Args:
+        consumer_class: Its ``observe_related`` says what more and what less is watched.
+        queryset: As it is read.
+        serializer: An instance, or a class; None if the rows are not shown.
+
+    Raises:
+        ConfigurationError: ``observe_related`` names what is not there.
+    """
+    chosen = of_queryset(queryset)
+    shown = _shown_by(consumer_class, queryset, serializer)
+    if not shown:
+        return chosen
+    return Gathering(chosen, shown).made() if chosen else shown
+
+
+def _shown_by(
+    consumer_class: type, queryset: Any, serializer: AnySerializer | None
+) -> Dependencies:
+    entries = getattr(consumer_class, "observe_related", ())
+    if entries is None:
+        return Dependencies()
+    model = concrete(queryset.model)
+    cls = serializer if isinstance(serializer, type) else type(serializer)
+    names = frozenset(queryset.query.annotations) | frozenset(queryset.query.extra)
+    lookups = queryset._prefetch_related_lookups
+    own = prefetched(lookups) if lookups else ()
+    declares = tuple(entries) if isinstance(entries, list | tuple | set | frozenset) else entries
+    key = (model, declares, names, own)
+    kept = _shown.setdefault(cls, {})
+    found = kept.get(key)
+    if found is None:
+        shown = Dependencies()
+        if serializer is not None:
+            shown = _look(model, serializer, dict(own), names)
+        found = declared(model, declares, consumer_class.__name__).applied(shown)
+        kept[key] = found
+    return found
+
+
+def _look(model: type[Model], serializer: AnySerializer, own: Any, names: Any) -> Dependencies:
+    with no_queries():
+        try:
+            made = serializer() if isinstance(serializer, type) else serializer
+        except Exception as error:  # noqa: BLE001 (the project's code)
+            name = getattr(serializer, "__name__", serializer)
+            return _unseen(f"{name} could not be tried ({brief(error)})")
+        return _of_serializer(concrete(model), made, own, names)
+
+
+def _unseen(what: str) -> Dependencies:
+    found = Gathering()
+    found.add_unseen(f"{what}: what it reads of other tables can't be seen.")
+    return found.made()
+
+
+def of_consumer(consumer_class: type) -> Dependencies:
+    """
+    Return what a consumer class depends on, as far as can be told without a client.
+
+    Methods that choose the queryset or the serializer are tried for an anonymous and for an unknown
+    user, with queries forbidden.
+
+    Raises:
+        ConfigurationError: ``observe_related`` names what is not there.
+    """
+    found = Gathering()
+    for queryset, serializer in samples(consumer_class, found.add_unseen):
+        each = of(consumer_class, queryset, serializer)
+        found = Gathering(found.made(), each)
+    return found.made()
+
+
+def model_of_consumer(consumer_class: Any) -> type[Model] | None:
+    """Return the model of a consumer's rows, as far as it is declared."""
+    queryset = getattr(consumer_class, "queryset", None)
+    if queryset is not None:
+        model: type[Model] = queryset.model
+        return model
+    meta = getattr(getattr(consumer_class, "serializer_class", None), "Meta", None)
+    return getattr(meta, "model", None)
+
+
+def check(consumer_class: type) -> None:
+    """
+    Check what a consumer declares.
+
+    Raises:
+        ConfigurationError: ``observe_related`` names what is not there.
+    """
+    entries = getattr(consumer_class, "observe_related", None)
+    model = model_of_consumer(consumer_class)
+    if entries is not None and model is not None:
+        declared(model, entries, consumer_class.__name__)

@@ -1,0 +1,237 @@
+"""Which tables a serializer shows rows of, besides its model's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from rest_framework.relations import (
+    HyperlinkedRelatedField,
+    ManyRelatedField,
+    PrimaryKeyRelatedField,
+    RelatedField,
+    SlugRelatedField,
+    StringRelatedField,
+)
+from rest_framework.serializers import (
+    BaseSerializer,
+    ListField,
+    ListSerializer,
+    Serializer,
+    SerializerMethodField,
+)
+
+from pgobserve.observer.attributes import Kind, kind_of, mentioned
+from pgobserve.observer.gathering import Gathering
+from pgobserve.observer.prefetched import Prefetched, of_manager
+from pgobserve.observer.relations import Spot, relations_of
+from pgobserve.observer.trial import brief
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from pgobserve.feed.keys import Model
+    from pgobserve.feed.links import Hop
+    from pgobserve.observer.gathering import Dependencies
+    from pgobserve.observer.relations import Relation
+
+    #: The serializers around one, and where they are.
+    Above = tuple[tuple[type, Spot], ...]
+
+#: What a manager is asked for, by dotted sources like ``comments.count``.
+ITSELF: Final = frozenset({"all"})
+ONE_OF_IT: Final = frozenset({"first", "last", "earliest", "latest"})
+NUMBER_OF_IT: Final = frozenset({"count", "exists"})
+
+#: Serializers in each other; DRF's own limit for `Meta.depth` is 10.
+MOST_LEVELS: Final = 16
+
+
+def of_serializer(
+    model: Model,
+    serializer: BaseSerializer[Any],
+    prefetched: Mapping[str, Prefetched] | None = None,
+    known: Collection[str] = (),
+) -> Dependencies:
+    """
+    Return what a serializer shows of other tables.
+
+    Args:
+        model: Of the instances that it is given.
+        serializer: An instance; its context may be missing.
+        prefetched: What the queryset prefetches in a way of its own, see
+            :func:`pgobserve.observer.prefetched.prefetched`.
+        known: Names of values that the queryset annotates the instances with.
+    """
+    shown = _Shown(prefetched or {}, known)
+    shown.serializer(Spot(model, model), serializer, ())
+    return shown.made()
+
+
+class _Shown:
+    """What a serializer shows, as far as it was looked at."""
+
+    def __init__(self, prefetched: Mapping[str, Prefetched], known: Collection[str]) -> None:
+        self.found = Gathering()
+        self._prefetched = prefetched
+        self._known = known
+        self._endless: dict[tuple[Hop, ...], None] = {}
+
+    def made(self) -> Dependencies:
+        """Return it; links from which on a serializer goes on without an end are wide."""
+        for link in self.found.links:
+            if any(self._is_below(link.hops, start) for start in self._endless):
+                self.found.add([link.hops[-1].model])
+        return self.found.made()
+
+    @staticmethod
+    def _is_below(hops: tuple[Hop, ...], start: tuple[Hop, ...]) -> bool:
+        return len(hops) > len(start) and hops[: len(start)] == start
+
+    def serializer(self, spot: Spot, serializer: BaseSerializer[Any], above: Above) -> None:
+        """Look at what a serializer shows of the rows at a spot."""
+        if isinstance(serializer, ListSerializer):
+            self._custom(spot, serializer, ListSerializer)
+            serializer = serializer.child  # type: ignore[assignment]
+        cls = type(serializer)
+        start = next((at for each, at in above if (each, at.model) == (cls, spot.model)), None)
+        if start is not None or len(above) >= MOST_LEVELS:
+            self._endless[(start or above[0][1]).hops] = None
+            return
+        if not isinstance(serializer, Serializer):
+            self._opaque(spot, f"{cls.__name__} is a serializer without fields")
+            return
+        self._custom(spot, serializer, Serializer)
+        try:
+            fields = list(serializer.fields.items())
+        except Exception as error:  # noqa: BLE001 (the project's code)
+            self._opaque(spot, f"The fields of {cls.__name__} can't be told ({brief(error)})")
+            return
+        for name, field in fields:
+            if not field.write_only:
+                self._field(spot, field, f"{cls.__name__}.{name}", (*above, (cls, spot)))
+
+    def _custom(self, spot: Spot, serializer: Any, ours: type) -> None:
+        cls: Any = type(serializer)
+        if cls.to_representation is not ours.to_representation:  # type: ignore[attr-defined]
+            self._opaque(spot, f"{cls.__name__} has a to_representation() of its own")
+
+    def _field(self, spot: Spot, field: Any, where: str, above: Above) -> None:
+        if isinstance(field, SerializerMethodField):
+            method = getattr(field.parent, field.method_name or "", None)
+            self._opaque(spot, f"{where} is a SerializerMethodField", method)
+        elif field.source_attrs:
+            if isinstance(field, RelatedField) and field.use_pk_only_optimization():
+                self._key_only(spot, field.source_attrs, where)
+                return
+            end = self._walk(spot, field.source_attrs, where)
+            if end is not None:
+                self._show(end, field, where, above)
+        elif isinstance(field, BaseSerializer | HyperlinkedRelatedField):
+            self._show(spot, field, where, above)
+        else:
+            self._opaque(spot, f"{where} is given the whole {spot.model._meta.label}")
+
+    def _key_only(self, spot: Spot, attributes: Sequence[str], where: str) -> None:
+        """Look at a field that shows the key of one related row: DRF reads no more of it."""
+        owner = self._walk(spot, attributes[:-1], where)
+        if owner is None:
+            return
+        relation = relations_of(owner.model).get(attributes[-1])
+        if relation is None or relation.many or relation.joins[-1][1]:
+            end = self._walk(owner, attributes[-1:], where)
+            self.found.add(() if end is None else end.key)
+        else:
+            # The column of the foreign key.
+            source = relation.joins[-1][0].on[0][0]
+            self.found.add(owner.value(source))
+
+    def _show(self, spot: Spot, field: Any, where: str, above: Above) -> None:
+        """Look at what a field shows of related rows."""
+        spot = replace(spot, many=False)
+        if isinstance(field, BaseSerializer):
+            self.serializer(spot, field, above)
+        elif isinstance(field, ManyRelatedField):
+            self._show(spot, field.child_relation, where, above)
+        elif isinstance(field, ListField):
+            self._show(spot, field.child, where, above)
+        elif isinstance(field, SlugRelatedField):
+            self._attribute(spot, str(field.slug_field).replace("__", "."), where)
+        elif isinstance(field, HyperlinkedRelatedField):
+            self._attribute(spot, field.lookup_field, where)
+        elif isinstance(field, PrimaryKeyRelatedField) or (
+            isinstance(field, RelatedField) and field.use_pk_only_optimization()
+        ):
+            self.found.add(spot.key)
+        elif isinstance(field, RelatedField) and not isinstance(field, StringRelatedField):
+            self._opaque(spot, f"{where} is a field of its own making")
+        else:
+            self._text(spot, where)
+
+    def _attribute(self, spot: Spot, dotted: str, where: str) -> None:
+        end = self._walk(spot, dotted.split("."), where)
+        if end is not None:
+            self._text(end, where)
+
+    def _text(self, spot: Spot, where: str) -> None:
+        """Look at rows that are shown as their text."""
+        self.found.add(spot.row)
+        if names := mentioned(spot.model, spot.model.__str__):
+            label = spot.model._meta.label
+            self.found.add_unseen(f"{where} shows str() of {label}, which mentions {names}.")
+
+    def _opaque(self, spot: Spot, what: str, method: Any = None) -> None:
+        self.found.add(spot.row)
+        names = mentioned(spot.model, method)
+        hint = f" It mentions {names}." if names else ""
+        self.found.add_unseen(f"{what}: what it reads of other tables can't be seen.{hint}")
+
+    def _walk(self, spot: Spot, attributes: Sequence[str], where: str) -> Spot | None:
+        """Follow attributes; return where they end, or None where that is a value."""
+        for name in attributes:
+            relation = self._relation(spot, name)
+            if relation is not None:
+                spot = self._follow(spot, relation, name)
+            elif spot.many and name in ONE_OF_IT:
+                self.found.add(spot.row)  # which one it is, its columns say
+                spot = replace(spot, many=False)
+            elif not (spot.many and name in ITSELF):
+                self._end(spot, name, where)
+                return None
+        return spot
+
+    def _end(self, spot: Spot, name: str, where: str) -> None:
+        """Look at an attribute that is no relation."""
+        kind, fields = kind_of(spot.model, name)
+        if spot.many:
+            if name not in NUMBER_OF_IT:
+                self._opaque(spot, f'{where} asks a manager for "{name}"')
+        elif kind is Kind.COLUMN:
+            for field in fields:
+                self.found.add(spot.value(field))
+        elif not self._is_known(spot, name):
+            what = f'{where} shows "{name}", which is {kind.value} of {spot.model._meta.label}'
+            self._opaque(spot, what, getattr(spot.model, name, None))
+
+    def _is_known(self, spot: Spot, name: str) -> bool:
+        if not spot.path:
+            return name in self._known
+        here = self._prefetched.get("__".join(spot.path))
+        return here is not None and name in here.known
+
+    def _relation(self, spot: Spot, name: str) -> Relation | None:
+        if spot.many:
+            return None
+        own = self._prefetched.get("__".join((*spot.path, name)))
+        return relations_of(spot.model).get(own.relation if own else name)
+
+    def _follow(self, spot: Spot, relation: Relation, name: str) -> Spot:
+        spot = spot.follow(relation, name)
+        self.found.add(spot.needs)
+        own = self._prefetched.get("__".join(spot.path))
+        chosen = own or of_manager(relation)
+        if chosen is not None:
+            self.found.add_at(spot, chosen.inner)
+            if chosen.filters:
+                self.found.add(spot.row)
+        return spot
