@@ -98,7 +98,7 @@ async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
     Raises:
         TriggerError: At the beginning: a table does not write to the outbox.
     """
-    loader = Loader(options.alias, Hub(), lambda jobs: [], 1)
+    loader = Loader(options.alias, Hub(), None, 1)
     try:
         await _check(options, loader)
         session = _Stream(options, loader)

@@ -1,38 +1,44 @@
 """
-From a change to the rows that somebody watches.
+From a change to the rows and lists that somebody watches.
 
-Pure Python, no I/O; publishing never awaits. Rows that need reading gather here while a load runs,
+Pure Python, no I/O; publishing never awaits. What needs reading gathers here while a load runs,
 so that batches grow with the load and an idle feed pays one query of latency.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.feed import stale
+from pgobserve.feed.roster import ListWatch, Roster
+from pgobserve.feed.stale import FRESH
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
+    from pgobserve.feed.links import Link
     from pgobserve.feed.mailbox import Watch
+    from pgobserve.feed.roster import Entry
     from pgobserve.feed.snapshot import Snapshot
-
-#: Transactions remembered for a dirty row, to find out that a load saw them all.
-MAX_XIDS = 8
+    from pgobserve.feed.stale import Stale
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """
-    What kind of rows a subscription is about; for the ORM a model.
+    What kind of rows a subscription is about; for the ORM a model, and what is shown of it.
 
     Attributes:
         tables: Tables in which a row of the same key concerns it; the first is its own.
         wide: Tables of which any change concerns all of its rows.
+        links: The ways to tables of which a change concerns some of its rows.
     """
 
     tables: tuple[str, ...]
     wide: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 class Row:
@@ -46,9 +52,10 @@ class Row:
         snapshot: Of its last load.
         loading: It is being read now, and must not be read by a second load at a time: the older
             of two could end last.
+        touched: How often rows of other tables that belong to it have changed.
     """
 
-    __slots__ = ("key", "loading", "snapshot", "subject", "watches")
+    __slots__ = ("key", "loading", "snapshot", "subject", "touched", "watches")
 
     def __init__(self, subject: Subject, key: Hashable) -> None:
         self.subject = subject
@@ -56,38 +63,92 @@ class Row:
         self.watches: dict[Watch, None] = {}
         self.snapshot: Snapshot | None = None
         self.loading = False
+        self.touched = 0
+
+    @property
+    def audience(self) -> tuple[Watch, ...]:
+        """The subscriptions."""
+        return tuple(self.watches)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody watches it."""
+        return bool(self.watches)
+
+
+@dataclass(slots=True)
+class Trace:
+    """
+    Changes that are to be led back to the rows that they concern.
+
+    Attributes:
+        subject: What kind of rows.
+        link: The way.
+        values: Keys or values of the link's route, whichever the link takes.
+        among: The only rows that somebody watches; None if any may be.
+    """
+
+    subject: Subject
+    link: Link
+    values: Sequence[Any]
+    among: Sequence[Hashable] | None
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is watched of one subject."""
+
+    rows: dict[Hashable, Row] = field(default_factory=dict)
+    rosters: dict[Hashable, Roster] = field(default_factory=dict)
+    traces: dict[Link, dict[Any, None]] = field(default_factory=dict)
+    tracing: int = 0
 
 
 class Hub:
     """Who watches what, and what of it needs reading."""
 
     def __init__(self) -> None:
-        self._rows: dict[Subject, dict[Hashable, Row]] = {}
+        self._kinds: dict[Subject, _Kind] = {}
         self._index: dict[str, dict[Subject, None]] = {}
         self._wide: dict[str, dict[Subject, None]] = {}
-        # Per row the transactions that made it dirty; None: it must be read whatever was seen.
-        self._dirty: dict[Row, tuple[int, ...] | None] = {}
+        self._links: dict[str, dict[tuple[Subject, Link], None]] = {}
+        self._dirty: dict[Row, Stale] = {}
+        self._stale: dict[Roster, None] = {}
+        self._traces: dict[Subject, None] = {}
         self._watches: dict[Watch, Row] = {}
+        self._lists: dict[ListWatch, tuple[Subject, Roster]] = {}
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
-        return len(self._watches)
+        return len(self._watches) + len(self._lists)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is remembered of anybody."""
+        return not any(
+            (self._kinds, self._index, self._wide, self._links, self._dirty, self._stale)
+        ) and not any((self._traces, self._watches, self._lists))
 
     @property
     def dirty(self) -> int:
-        """Rows waiting to be read."""
-        return len(self._dirty)
+        """Rows and lists waiting to be read, and changes to be led back to such."""
+        return len(self._dirty) + len(self._stale) + len(self._traces)
 
     @property
     def busy(self) -> bool:
-        """Whether rows are waiting to be read, or are being read."""
-        return bool(self._dirty) or any(row.loading for row in set(self._watches.values()))
+        """Whether anything is waiting to be read, or is being read."""
+        return (
+            bool(self.dirty)
+            or any(row.loading for row in set(self._watches.values()))
+            or any(roster.loading for _, roster in self._lists.values())
+            or any(kind.tracing for kind in self._kinds.values())
+        )
+
+    # Subscriptions
 
     def add(self, watch: Watch, subject: Subject) -> None:
         """Begin a subscription: its row is read, even if it has just been for somebody else."""
-        rows = self._rows.get(subject)
-        if rows is None:
-            rows = self._add_subject(subject)
+        rows = self._kind(subject).rows
         row = rows.get(watch.key)
         if row is None:
             row = rows[watch.key] = Row(subject, watch.key)
@@ -95,20 +156,78 @@ class Hub:
         self._watches[watch] = row
         self._dirty[row] = None
 
-    def discard(self, watch: Watch) -> None:
+    def add_list(
+        self, watch: ListWatch, subject: Subject, identity: Hashable, *, single: bool = False
+    ) -> None:
+        """
+        Begin a subscription to a list, which is read; or let one go on with another list.
+
+        Args:
+            watch: The subscription.
+            subject: What kind of rows are on it.
+            identity: What tells the list from others of these rows.
+            single: See :class:`Roster`.
+        """
+        rosters = self._kind(subject).rosters
+        roster = rosters.get(identity)
+        if roster is None:
+            roster = rosters[identity] = Roster(identity, single=single)
+        roster.newcomers[watch] = None
+        self._lists[watch] = (subject, roster)
+        self._stale[roster] = None
+
+    def discard(self, watch: Watch | ListWatch) -> None:
         """End a subscription; an unknown one is no error."""
         watch.active = False
+        if isinstance(watch, ListWatch):
+            watch.mailbox.sweep()
+            self._leave(watch)
+            return
         watch.mailbox.forget(watch)
         row = self._watches.pop(watch, None)
         if row is None:
             return
         del row.watches[watch]
         if not row.watches:
-            self._drop(row)
+            del self._kinds[row.subject].rows[row.key]
+            self._dirty.pop(row, None)
+            self._drop_if_empty(row.subject)
 
-    def publish(self, table: str, xid: int, keys: Iterable[Hashable] | None) -> None:
+    def move_all(self, places: Mapping[ListWatch, tuple[Subject, Hashable]]) -> None:
+        """Let those who see other rows from now on go on with their lists, from what they have."""
+        for watch, (subject, identity) in places.items():
+            if watch in self._lists and watch.roster is not None:
+                self._move(watch, subject, identity)
+
+    def _move(self, watch: ListWatch, subject: Subject, identity: Hashable) -> None:
+        _, roster = self._lists[watch]
+        watch.has = roster.holdings(watch)
+        watch.special = {}
+        self._leave(watch)
+        self.add_list(watch, subject, identity, single=roster.single)
+
+    def _leave(self, watch: ListWatch) -> None:
+        found = self._lists.pop(watch, None)
+        if found is None:
+            return
+        subject, roster = found
+        roster.leave(watch)
+        if not len(roster):
+            del self._kinds[subject].rosters[roster.identity]
+            self._stale.pop(roster, None)
+            self._drop_if_empty(subject)
+
+    # Changes
+
+    def publish(
+        self,
+        table: str,
+        xid: int,
+        keys: Sequence[Hashable] | None,
+        routes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         """
-        Mark the rows that a change concerns.
+        Mark what a change concerns.
 
         A change that is visible in the snapshot of a row's last load is old news.
 
@@ -116,36 +235,92 @@ class Hub:
             table: The table's name.
             xid: The writing transaction.
             keys: The rows' keys; None for all rows of the table.
+            routes: Values, by column, that lead back to rows which these belong to.
         """
-        for row in self._concerned(table, keys):
-            # While a row is read its snapshot is out of date: of another server even, restored
-            # from an older state, whose transactions seem long seen. `take` judges by the new one.
-            if row.loading or row.snapshot is None or not row.snapshot.sees(xid):
-                known = self._dirty.get(row, ())
-                self._dirty[row] = (
-                    None if known is None or len(known) >= MAX_XIDS else (*known, xid)
-                )
+        for subject in self._wide.get(table, ()):
+            self._mark_all(subject, xid)
+        for subject in self._index.get(table, ()):
+            if keys is None:
+                self._mark_all(subject, xid)
+            else:
+                self._mark(subject, keys, xid)
+        for subject, link in self._links.get(table, ()):
+            column = link.column
+            values = keys if column is None else (routes or {}).get(column)
+            if keys is None or values is None:
+                self._mark_all(subject, xid)
+            elif values:
+                self._kinds[subject].traces.setdefault(link, {}).update(dict.fromkeys(values))
+                self._traces[subject] = None
 
     def publish_gap(self) -> None:
         """Mark everything: changes may have passed unseen."""
-        for rows in self._rows.values():
-            self._dirty.update(dict.fromkeys(rows.values()))
+        for kind in self._kinds.values():
+            for row in kind.rows.values():
+                row.touched += 1
+                self._dirty[row] = None
+            for roster in kind.rosters.values():
+                roster.mark_whole(None)
+                self._stale[roster] = None
 
-    def take(self, limit: int) -> list[Row]:
-        """Return at most ``limit`` rows to read now, and note them as being read."""
-        rows: list[Row] = []
-        seen: list[Row] = []
-        # One look at each row until there are enough: after a gap there may be very many.
-        for row, xids in self._dirty.items():
-            if len(rows) >= limit:
-                break
-            if not row.loading:
-                (seen if _is_old_news(row, xids) else rows).append(row)
-        for row in chain(seen, rows):
-            del self._dirty[row]
-        for row in rows:
-            row.loading = True
-        return rows
+    def confirm(self, snapshot: Snapshot) -> None:
+        """Note that all that is visible in a snapshot has been heard of."""
+        for kind in self._kinds.values():
+            pending = bool(kind.traces or kind.tracing)
+            for roster in kind.rosters.values():
+                roster.confirm(snapshot, pending=pending)
+
+    # What to read
+
+    def take(self, limit: int) -> list[Row | Entry]:
+        """Return at most ``limit`` rows, and as many of lists, to read now; they are being read."""
+        return [*self._take_rows(limit), *self._take_entries(limit)]
+
+    def take_whole(self, batch: int) -> Roster | None:
+        """
+        Return a list to read as a whole, and note it as being read.
+
+        Args:
+            batch: Rows from which on to read the whole list may be less work.
+        """
+        for roster in self._stale:
+            if not roster.loading and roster.needs_whole(batch):
+                del self._stale[roster]
+                roster.take_whole()
+                return roster
+        return None
+
+    def take_traces(self) -> list[Trace]:
+        """Return the changes that are to be led back."""
+        traces = []
+        for subject in self._traces:
+            kind = self._kinds[subject]
+            among = None if kind.rosters else list(kind.rows)
+            traces += [Trace(subject, link, list(v), among) for link, v in kind.traces.items()]
+            kind.tracing += len(kind.traces)
+            kind.traces = {}
+        self._traces.clear()
+        return traces
+
+    def traced(self, trace: Trace, keys: Sequence[Hashable] | None) -> None:
+        """Mark the rows that changes were led back to; None: all rows, there are too many."""
+        kind = self._kinds.get(trace.subject)
+        if kind is None:
+            return
+        kind.tracing = max(0, kind.tracing - 1)
+        # Made stale by what is not their own: their snapshots tell nothing of it.
+        if keys is None:
+            self._mark_all(trace.subject, None)
+        else:
+            self._mark(trace.subject, keys, None)
+
+    def give_back(self, trace: Trace) -> None:
+        """Have changes led back again."""
+        kind = self._kinds.get(trace.subject)
+        if kind is not None:
+            kind.tracing = max(0, kind.tracing - 1)
+            kind.traces.setdefault(trace.link, {}).update(dict.fromkeys(trace.values))
+            self._traces[trace.subject] = None
 
     def done(self, row: Row, snapshot: Snapshot | None) -> None:
         """Note that a row's load has ended; without a snapshot it failed and must be repeated."""
@@ -155,55 +330,131 @@ class Hub:
         else:
             self.mark(row)
 
-    def mark(self, row: Row) -> None:
-        """Have a row read again, if anybody still watches it."""
-        if row.watches:
-            self._dirty[row] = None
+    def done_list(self, roster: Roster) -> None:
+        """Note that a roster's loads have ended: it may have more to be read."""
+        if len(roster) and roster.needs_reading:
+            self._stale[roster] = None
+
+    def mark(self, thing: Row | Entry | Roster) -> None:
+        """Have a row or a list read again, if anybody still watches it."""
+        if not thing.wanted:
+            return
+        if isinstance(thing, Row):
+            self._dirty[thing] = None
+        elif isinstance(thing, Roster):
+            thing.mark_whole(None)
+            self._stale[thing] = None
+        else:
+            thing.roster.mark([thing.key], None)
+            self._stale[thing.roster] = None
+
+    # Tables
 
     def tables(self) -> list[str]:
         """Return the tables whose changes concern anybody."""
-        return list({**self._index, **self._wide})
+        return list({**self._index, **self._wide, **self._links})
 
     def watches_table(self, table: str) -> bool:
         """Tell whether a change of the table can concern anybody."""
-        return table in self._index or table in self._wide
+        return table in self._index or table in self._wide or table in self._links
 
-    def _concerned(self, table: str, keys: Iterable[Hashable] | None) -> Iterator[Row]:
-        for subject in self._wide.get(table, ()):
-            yield from self._rows[subject].values()
-        subjects = [self._rows[subject] for subject in self._index.get(table, ())]
-        if keys is None:
-            yield from chain.from_iterable(rows.values() for rows in subjects)
-            return
-        for key in keys:
-            for rows in subjects:
-                if key in rows:
-                    yield rows[key]
+    def routes(self) -> dict[str, set[str]]:
+        """Return the columns whose values lead back, by table."""
+        found: dict[str, set[str]] = {}
+        for table, links in self._links.items():
+            if columns := {link.column for _, link in links if link.column is not None}:
+                found[table] = columns
+        return found
 
-    def _add_subject(self, subject: Subject) -> dict[Hashable, Row]:
-        for table in subject.tables:
-            self._index.setdefault(table, {})[subject] = None
-        for table in subject.wide:
-            self._wide.setdefault(table, {})[subject] = None
-        rows: dict[Hashable, Row] = {}
-        self._rows[subject] = rows
+    def _mark(self, subject: Subject, keys: Iterable[Hashable], xid: int | None) -> None:
+        kind = self._kinds[subject]
+        if kind.rows:
+            self._mark_rows((kind.rows[key] for key in keys if key in kind.rows), xid)
+        for roster in kind.rosters.values():
+            roster.mark(keys, xid)
+            self._note_stale(roster)
+
+    def _mark_all(self, subject: Subject, xid: int | None) -> None:
+        kind = self._kinds[subject]
+        self._mark_rows(kind.rows.values(), xid)
+        for row in kind.rows.values():
+            row.touched += 1
+        for roster in kind.rosters.values():
+            roster.mark_whole(xid)
+            self._note_stale(roster)
+
+    def _note_stale(self, roster: Roster) -> None:
+        if roster.needs_reading:
+            self._stale[roster] = None
+
+    def _mark_rows(self, rows: Iterable[Row], xid: int | None) -> None:
+        for row in rows:
+            if xid is None:
+                row.touched += 1
+                self._dirty[row] = None
+            # While a row is read its snapshot is out of date: of another server even, restored
+            # from an older state, whose transactions seem long seen. `take` judges by the new one.
+            elif row.loading or row.snapshot is None or not row.snapshot.sees(xid):
+                self._dirty[row] = stale.add(self._dirty.get(row, FRESH), xid)
+
+    def _take_rows(self, limit: int) -> list[Row]:
+        rows: list[Row] = []
+        seen: list[Row] = []
+        # One look at each row until there are enough: after a gap there may be very many.
+        for row, xids in self._dirty.items():
+            if len(rows) >= limit:
+                break
+            if not row.loading:
+                (seen if stale.is_old_news(row.snapshot, xids) else rows).append(row)
+        for row in chain(seen, rows):
+            del self._dirty[row]
+        for row in rows:
+            row.loading = True
         return rows
 
-    def _drop(self, row: Row) -> None:
-        rows = self._rows[row.subject]
-        del rows[row.key]
-        self._dirty.pop(row, None)
-        if rows:
+    def _take_entries(self, limit: int) -> list[Entry]:
+        entries: list[Entry] = []
+        taken: list[Roster] = []
+        for roster in self._stale:
+            if len(entries) >= limit:
+                break
+            if roster.loading or roster.needs_whole(limit):
+                continue
+            entries += roster.take(limit - len(entries))
+            taken.append(roster)
+        for roster in taken:
+            # One that has more to be read, or will have, comes back when this is done.
+            del self._stale[roster]
+            if not roster.loading:
+                self.done_list(roster)
+        return entries
+
+    def _kind(self, subject: Subject) -> _Kind:
+        kind = self._kinds.get(subject)
+        if kind is None:
+            kind = self._kinds[subject] = _Kind()
+            for index, names in self._entries_of(subject):
+                for table, entry in names:
+                    index.setdefault(table, {})[entry] = None
+        return kind
+
+    def _drop_if_empty(self, subject: Subject) -> None:
+        kind = self._kinds[subject]
+        if kind.rows or kind.rosters:
             return
-        del self._rows[row.subject]
-        for index, tables in ((self._index, row.subject.tables), (self._wide, row.subject.wide)):
-            for table in tables:
-                del index[table][row.subject]
+        del self._kinds[subject]
+        self._traces.pop(subject, None)
+        for index, names in self._entries_of(subject):
+            for table, entry in names:
+                del index[table][entry]
                 if not index[table]:
                     del index[table]
 
-
-def _is_old_news(row: Row, xids: tuple[int, ...] | None) -> bool:
-    """Tell whether a load that ended meanwhile had seen all that made the row dirty."""
-    snapshot = row.snapshot
-    return snapshot is not None and xids is not None and all(map(snapshot.sees, xids))
+    def _entries_of(
+        self, subject: Subject
+    ) -> Iterator[tuple[dict[str, dict[Any, None]], list[tuple[str, Any]]]]:
+        yield self._index, [(table, subject) for table in subject.tables]
+        yield self._wide, [(table, subject) for table in subject.wide]
+        # A link may occur once only, a table several times.
+        links = dict.fromkeys(subject.links)
+        yield self._links, [(link.table, (subject, link)) for link in links]

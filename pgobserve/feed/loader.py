@@ -1,31 +1,34 @@
 """
-Reads the rows that changed, a batch at a time, and offers what was found to those who watch.
+Reads what changed, a batch at a time, and offers what was found to those who watch.
 
 While a batch is read the next one gathers in the hub, so that batches grow with the load. What
-reading and rendering mean is the surface's business, given as one function that runs in a thread.
+reading and rendering mean is the surface's business, given as functions that run in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from pgobserve.feed.backoff import backoff
-from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.hub import Row
+from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole, Job, WholeJob
+from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.repeats import Repeats
-from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.roster import Entry, Listed
 from pgobserve.feed.threads import Threads
 from pgobserve.feed.upkeep import Unreachable, Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from pgobserve.feed.hub import Hub, Row
-    from pgobserve.feed.mailbox import Outcome, Watch
+    from pgobserve.feed.hub import Hub, Trace
+    from pgobserve.feed.mailbox import Refusal
+    from pgobserve.feed.roster import ListWatch, Roster
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -33,45 +36,8 @@ Result = TypeVar("Result")
 #: Keys read by one query at most.
 BATCH: Final = 500
 
-#: The snapshot that has seen nothing.
-NEVER: Final = Snapshot(1, 1, frozenset())
-
-#: The answer when reading or serializing failed; the log says why, the client must not know.
-FAILED: Final = Refusal(500, ("The row can't be shown: an error occurred on the server.",))
-
-
-@dataclass(slots=True)
-class Job:
-    """
-    A row to read, and for whom.
-
-    Attributes:
-        row: The row.
-        watches: Who watched it when the job was made; who came later has a job of his own.
-    """
-
-    row: Row
-    watches: tuple[Watch, ...]
-
-
-@dataclass(slots=True)
-class Found:
-    """
-    What a load found of one row.
-
-    Attributes:
-        job: What was asked.
-        snapshot: In which it was read.
-        outcome: For everyone who is not in ``special``.
-        special: For those who see something else, or nothing.
-        failed: A query failed for somebody; the row is to be read again.
-    """
-
-    job: Job
-    snapshot: Snapshot
-    outcome: Outcome
-    special: dict[Watch, Outcome] = field(default_factory=dict)
-    failed: bool = False
+#: Frames of lists after which the event loop has its turn.
+BREATH: Final = 1000
 
 
 @dataclass(slots=True)
@@ -90,6 +56,30 @@ class LoaderState:
     failures: int = 0
 
 
+class Sources(Protocol):
+    """Where what is watched comes from; all of it runs in a thread."""
+
+    def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
+        """Read and render a batch of rows."""
+
+    def load_list(self, job: WholeJob) -> FoundWhole:
+        """Read and render a list, in one snapshot."""
+
+    def trace(self, trace: Trace) -> Sequence[Hashable] | None:
+        """Return the keys of the rows that changes concern; None: too many to name."""
+
+
+class _NoSources:
+    def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
+        raise NotImplementedError
+
+    def load_list(self, job: WholeJob) -> FoundWhole:
+        raise NotImplementedError
+
+    def trace(self, trace: Trace) -> Sequence[Hashable] | None:
+        raise NotImplementedError
+
+
 class Loader:
     """
     Takes dirty rows from the hub, loads them in threads and delivers.
@@ -97,7 +87,8 @@ class Loader:
     Args:
         alias: The database alias.
         hub: Where the rows gather.
-        load: Reads and renders a batch; runs in one of the loader's threads.
+        sources: Reads and renders; runs in the loader's threads. None where nothing is watched
+            and only :meth:`call` is wanted.
         threads: How many; as many loads run at a time.
     """
 
@@ -105,12 +96,12 @@ class Loader:
         self,
         alias: str,
         hub: Hub,
-        load: Callable[[Sequence[Job]], Sequence[Found]],
+        sources: Sources | None,
         threads: int,
     ) -> None:
         self.state = LoaderState()
         self._hub = hub
-        self._load = load
+        self._sources: Sources = sources or _NoSources()
         self._work = asyncio.Event()
         self._count = threads
         self._repeats = Repeats(self._repeat)
@@ -151,41 +142,81 @@ class Loader:
 
     async def _serve(self) -> None:
         delays = backoff()
+        lists_first = False
         while True:
             await self._work.wait()
-            rows = self._hub.take(BATCH)
-            if not rows:
+            reached = await self._turn(lists_first)
+            lists_first = not lists_first
+            if reached is None:
                 self._work.clear()
-                continue
-            jobs = [Job(row, tuple(row.watches)) for row in rows]
-            try:
-                reached = await self._attempt(jobs)
-            except BaseException:
-                self._give_back(jobs)
-                raise
-            if reached:
+            elif reached:
                 delays = backoff()
             else:
                 # The database is away. Nothing is lost, for the rows are dirty again.
                 await asyncio.sleep(next(delays))
-            self.kick()
+            if reached is not None:
+                self.kick()
+
+    async def _turn(self, lists_first: bool) -> bool | None:
+        """Do some work; return whether the database was reached, None if there was nothing."""
+        if traces := self._hub.take_traces():
+            return await self._trace(traces)
+        if lists_first and (roster := self._hub.take_whole(BATCH)) is not None:
+            return await self._read_whole(roster)
+        if rows := self._hub.take(BATCH):
+            return await self._read([Job(row, row.audience) for row in rows])
+        if (roster := self._hub.take_whole(BATCH)) is not None:
+            return await self._read_whole(roster)
+        return None
+
+    async def _trace(self, traces: list[Trace]) -> bool:
+        """Lead changes back to the rows that they concern."""
+        waiting = list(traces)
+        try:
+            while waiting:
+                trace = waiting[0]
+                keys = await self.call(lambda trace=trace: self._follow(trace))  # type: ignore[misc]
+                self._hub.traced(waiting.pop(0), keys)
+        except Unreachable as error:
+            self._unreachable(error)
+            return False
+        finally:
+            for trace in waiting:
+                self._hub.give_back(trace)
+        return True
+
+    def _follow(self, trace: Trace) -> Sequence[Hashable] | None:
+        try:
+            return self._sources.trace(trace)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception(
+                "Which rows a change of %s concerns can't be told; all are read.", trace.link.table
+            )
+            return None
+
+    async def _read(self, jobs: list[Job]) -> bool:
+        try:
+            return await self._attempt(jobs)
+        except BaseException:
+            self._give_back(jobs)
+            raise
 
     async def _attempt(self, jobs: list[Job]) -> bool:
         """Load and deliver; return False if the database could not be reached."""
         try:
-            found = await self.call(lambda: self._load(jobs))
+            found = await self.call(lambda: self._sources.load(jobs))
         except Unreachable as error:
             self._give_back(jobs)
-            self.state.failures += 1
-            if self.state.failures == 1:
-                logger.warning("Watched rows can't be read: %s. It is tried again.", error)
+            self._unreachable(error)
             return False
         except Exception as error:
             # One row must not spoil the batch it shares: halve it until the row is found.
             if len(jobs) == 1:
-                logger.exception("Row %r can't be read; its watchers are told.", jobs[0].row.key)
+                logger.exception("Row %r can't be read; its watchers are told.", jobs[0].key)
                 failed = isinstance(error, DatabaseError)
-                self._deliver([Found(jobs[0], NEVER, FAILED, failed=failed)])
+                await self._deliver([Found(jobs[0], NEVER, FAILED, failed=failed)])
                 return True
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half])
@@ -193,30 +224,170 @@ class Loader:
         self.state.batches += 1
         self.state.rows += len(found)
         self.state.failures = 0
-        self._deliver(found)
+        await self._deliver(found)
         return True
 
-    def _deliver(self, found: Sequence[Found]) -> None:
-        for item in found:
-            row = item.job.row
-            self._hub.done(row, item.snapshot)
-            told = row in self._repeats
-            if item.failed:
-                self._repeats.failed(row)
-            elif told:
-                self._repeats.succeeded(row)
-            special, outcome, snapshot = item.special, item.outcome, item.snapshot
-            for watch in item.job.watches:
-                mine = special.get(watch, outcome) if special else outcome
-                # Who waits for the answer to his request gets one.
-                if not (told and mine is FAILED and watch.begun is None):
-                    watch.offer(mine, snapshot)
+    def _unreachable(self, error: Unreachable) -> None:
+        self.state.failures += 1
+        if self.state.failures == 1:
+            logger.warning("Watched rows can't be read: %s. It is tried again.", error)
 
-    def _repeat(self, row: Row) -> None:
+    async def _deliver(self, found: Sequence[Found]) -> None:
+        waiting = []
+        for item in found:
+            if isinstance(item.job.row, Row):
+                self._deliver_row(item, item.job.row)
+            else:
+                waiting.append((item, item.job.row))
+        # Those who watch a row go first: nobody must wait for a list's many readers.
+        if waiting:
+            await self._deliver_entries(waiting)
+
+    def _deliver_row(self, item: Found, row: Row) -> None:
+        self._hub.done(row, item.snapshot)
+        told = self._note_repeats(row, item)
+        special, outcome, snapshot = item.special, item.outcome, item.snapshot
+        for watch in item.job.watches:
+            mine = special.get(watch, outcome) if special else outcome
+            # Who waits for the answer to his request gets one.
+            if not (told and mine is FAILED and watch.begun is None):
+                watch.offer(mine, snapshot)
+
+    async def _deliver_entries(self, found: Sequence[tuple[Found, Entry]]) -> None:
+        """Let those have rows who have them on a list; gives the event loop its turns."""
+        frames = 0
+        undone = dict.fromkeys(entry for _, entry in found)
+        try:
+            for item, entry in found:
+                told = self._note_repeats(entry, item)
+                self._tell(entry, item, again=told)
+                del undone[entry]
+                self._done_entry(entry, failed=False)
+                frames += len(item.job.watches)
+                if frames >= BREATH:
+                    frames = 0
+                    await asyncio.sleep(0)
+        finally:
+            for entry in undone:
+                self._done_entry(entry, failed=True)
+
+    def _tell(self, entry: Entry, item: Found, *, again: bool = False) -> None:
+        self._hub.move_all(item.moved)
+        entry.roster.tell(
+            entry.key, item.outcome, item.special, item.snapshot, item.job.watches, again=again
+        )
+
+    def _done_entry(self, entry: Entry, *, failed: bool) -> None:
+        entry.roster.done(entry.key, failed=failed)
+        self._hub.done_list(entry.roster)
+
+    def _note_repeats(self, row: Row | Entry | Roster, item: Found | FoundWhole) -> bool:
+        """See to a row whose query failed; return whether it had failed before."""
+        told = row in self._repeats
+        if item.failed:
+            self._repeats.failed(row)
+        elif told:
+            self._repeats.succeeded(row)
+        return told
+
+    async def _read_whole(self, roster: Roster) -> bool:
+        """Read a list and deliver it; return False if the database could not be reached."""
+        job = WholeJob(roster, roster.audience, tuple(roster.newcomers))
+        found: FoundWhole | None = None
+        try:
+            found = await self.call(lambda: self._sources.load_list(job))
+            self.state.failures = 0
+        except Unreachable as error:
+            self._unreachable(error)
+            return False
+        except Exception:
+            logger.exception("A list can't be read; it is tried again if somebody has it.")
+            found = FoundWhole(job, NEVER, (), refusal=FAILED, failed=True)
+        finally:
+            if found is None:
+                roster.done_whole(None)
+                self._hub.done_list(roster)
+        self.state.batches += 1
+        self.state.rows += len(found.rows)
+        await self._deliver_whole(found)
+        return True
+
+    async def _deliver_whole(self, found: FoundWhole) -> None:
+        roster, snapshot = found.job.roster, None
+        self._note_repeats(roster, found)
+        try:
+            if found.refusal is None:
+                self._hub.move_all(found.moved)
+                await self._tell_whole(found)
+                self._admit(found)
+                snapshot = found.snapshot
+            else:
+                for watch in found.job.newcomers:
+                    self._refuse(watch, found.refusal)
+        finally:
+            roster.done_whole(snapshot)
+            if not found.failed:
+                # Otherwise it is repeated, but not at once.
+                self._hub.done_list(roster)
+
+    async def _tell_whole(self, found: FoundWhole) -> None:
+        job, roster = found.job, found.job.roster
+        if not job.watches:
+            roster.shown.clear()
+        frames = 0
+        for item in found.rows:
+            roster.tell(
+                item.job.key, item.outcome, item.special, found.snapshot, job.watches, again=True
+            )
+            frames += len(job.watches)
+            if frames >= BREATH:
+                frames = 0
+                await asyncio.sleep(0)
+        for key in roster.rest(item.job.key for item in found.rows):
+            roster.tell(key, ABSENT, {}, found.snapshot, job.watches)
+
+    def _admit(self, found: FoundWhole) -> None:
+        """Let those have the list who wait for it."""
+        shared: Listed | None = None
+        plain = all(not item.special and isinstance(item.outcome, View) for item in found.rows)
+        for watch in found.job.newcomers:
+            if not watch.active or watch not in found.job.roster.newcomers:
+                continue
+            reset = False
+            if watch in found.has:
+                watch.has = found.has[watch]
+                reset = watch.has is None
+            as_it_is = plain and watch.has is None
+            if as_it_is and shared is not None:
+                found.job.roster.admit_as_others(watch, found.snapshot)
+                listed = shared
+            else:
+                back = watch.has is not None
+                rows = [
+                    (item.job.key, item.special.get(watch, item.outcome)) for item in found.rows
+                ]
+                bodies = found.job.roster.admit(watch, rows, found.snapshot)
+                listed = Listed(bodies, unchanged=back)
+                shared = listed if as_it_is else shared
+            if watch.begun is not None:
+                begun, watch.begun = watch.begun, None
+                begun(replace(listed, reset=True) if reset else listed, found.snapshot)
+
+    def _refuse(self, watch: ListWatch, refusal: Refusal) -> None:
+        if watch.begun is not None and watch.active:
+            begun, watch.begun = watch.begun, None
+            self._hub.discard(watch)
+            begun(refusal, NEVER)
+
+    def _repeat(self, row: Row | Entry | Roster) -> None:
         self._hub.mark(row)
         self.kick()
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if job.row.loading:
-                self._hub.done(job.row, None)
+            row = job.row
+            if isinstance(row, Entry):
+                if row.roster.loading:
+                    self._done_entry(row, failed=True)
+            elif row.loading:
+                self._hub.done(row, None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -25,6 +25,9 @@ NOTHING: Final = b""
 
 #: "Not known what he has": whatever is true now must be sent.
 UNKNOWN: Final = None
+
+#: He has nothing of the row, and was told that it can't be shown.
+UNTOLD: Final = b"?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,27 @@ class Refusal:
 
 
 Outcome = View | Refusal
+
+
+def step(shown: bytes | None, outcome: Outcome) -> tuple[bytes | None, Kind | None]:
+    """
+    Return the frame that leads from what was shown to an outcome.
+
+    Args:
+        shown: Digest of what the client has; :data:`NOTHING`, :data:`UNTOLD` or :data:`UNKNOWN`.
+        outcome: What is true now.
+
+    Returns:
+        What the client has then, and the frame, None if there is nothing to say.
+    """
+    had = shown != NOTHING and shown != UNTOLD
+    if isinstance(outcome, Refusal):
+        return (UNKNOWN if had else UNTOLD), "error"
+    if shown == outcome.digest:
+        return shown, None
+    if outcome.body is None:
+        return NOTHING, ("delete" if had else None)
+    return outcome.digest, ("update" if had else "create")
 
 
 class Watch:
@@ -110,15 +134,12 @@ class Watch:
 
     def turn(self, outcome: Outcome) -> Kind | None:
         """Return the frame that leads from what was shown to the outcome, and note it as shown."""
-        if isinstance(outcome, Refusal):
-            self.shown = UNKNOWN
-            return "error"
-        before, self.shown = self.shown, outcome.digest
-        if before == outcome.digest:
-            return None
-        if outcome.body is None:
-            return "delete"
-        return "create" if before == NOTHING else "update"
+        self.shown, kind = step(self.shown, outcome)
+        return kind
+
+    def token(self, snapshot: Snapshot) -> Snapshot | None:
+        """Return what the client has seen once he has a frame that was read in this snapshot."""
+        return snapshot
 
 
 class Mailbox:
@@ -137,7 +158,7 @@ class Mailbox:
         self, wake: Callable[[], None], send: Callable[[Item], None] | None = None
     ) -> None:
         self._send = send
-        self._pending: OrderedDict[Watch, tuple[Outcome, Snapshot]] = OrderedDict()
+        self._pending: OrderedDict[Told, tuple[Outcome, Snapshot]] = OrderedDict()
         self._held = 0
         self._sending = False
         self._wake: Callable[[], None] | None = wake
@@ -145,8 +166,12 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def put(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
-        """Note the latest state of a row; an older one that was not sent yet is replaced."""
+    def put(self, watch: Told, outcome: Outcome, snapshot: Snapshot) -> None:
+        """
+        Note the latest state of a row; an older one that was not sent yet is replaced.
+
+        The one that is told stays the first of several equal ones, with what it has been shown.
+        """
         if self._wake is None:
             return
         if self._sending or self._held or self._send is None:
@@ -156,7 +181,7 @@ class Mailbox:
             self._sending = True
             self._send((watch, outcome, snapshot, kind))
 
-    def put_first(self, watch: Watch, outcome: Outcome, snapshot: Snapshot) -> None:
+    def put_first(self, watch: Told, outcome: Outcome, snapshot: Snapshot) -> None:
         """Note a state unless a later one waits already; both lead from what was shown."""
         if watch not in self._pending:
             self.put(watch, outcome, snapshot)
@@ -184,9 +209,14 @@ class Mailbox:
         self._held -= 1
         self._stir()
 
-    def forget(self, watch: Watch) -> None:
+    def forget(self, watch: Told) -> None:
         """Drop the news of an ended subscription."""
         self._pending.pop(watch, None)
+
+    def sweep(self) -> None:
+        """Drop the news of all that is not active any more."""
+        for watch in [watch for watch in self._pending if not watch.active]:
+            del self._pending[watch]
 
     def close(self) -> None:
         """Drop all news; the socket is gone."""
@@ -201,4 +231,29 @@ class Mailbox:
 
 if TYPE_CHECKING:
     Begun = Callable[[Outcome, Snapshot], None]
-    Item = tuple[Watch, Outcome, Snapshot, Kind]
+    Item = tuple["Told", Outcome, Snapshot, Kind]
+
+    class Told(Protocol):
+        """A subscription to a row, or a row of a subscription to a list: what frames are about."""
+
+        @property
+        def active(self) -> bool:
+            """False once it has ended."""
+
+        @property
+        def key(self) -> Hashable:
+            """The row's key."""
+
+        @property
+        def request_id(self) -> Any:
+            """The client's name for the subscription."""
+
+        @property
+        def context(self) -> Any:
+            """What the surface needs."""
+
+        def turn(self, outcome: Outcome) -> Kind | None:
+            """Return the frame that leads to the outcome, and note that as shown."""
+
+        def token(self, snapshot: Snapshot) -> Snapshot | None:
+            """Return what the client has seen once he has the frame."""

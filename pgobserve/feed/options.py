@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from pgobserve.feed.loader import Found, Job
+    from pgobserve.feed.loader import Sources
 
 #: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
 LINGER: Final = 1.0
@@ -23,7 +23,7 @@ class Options:
         alias: The database alias.
         channel: The NOTIFY channel.
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
-        load: Reads and renders rows; runs in a thread.
+        sources: Reads and renders rows and lists; runs in threads.
         threads: How many loads run at a time.
         linger: Seconds to go on without subscriptions.
         outbox: Changes travel by the outbox, too; without it one is read all the same from the
@@ -35,7 +35,7 @@ class Options:
     alias: str
     channel: str
     parameters: Callable[[], Mapping[str, Any]]
-    load: Callable[[Sequence[Job]], Sequence[Found]]
+    sources: Sources
     threads: int
     linger: float = LINGER
     outbox: bool = False

@@ -1,5 +1,5 @@
 """
-Rows whose query failed, to be read again after a while.
+Rows and lists whose query failed, to be read again after a while.
 
 A statement that ran into a time-out, a lock or a table that is being altered fails for reasons that
 pass, and no notification tells that they have. So the row is read again until it can be, ever more
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pgobserve.feed.hub import Row
+    from pgobserve.feed.roster import Entry, Roster
+
+    Thing = Row | Entry | Roster
 
 #: Seconds before the first repetition, and between two at most; each is drawn from below that.
 FIRST: Final = 0.5
@@ -38,25 +41,25 @@ class Repeats:
 
     def __init__(
         self,
-        again: Callable[[Row], object],
+        again: Callable[[Thing], object],
         delays: Callable[[], Iterator[float]] = _delays,
     ) -> None:
         self._again = again
         self._delays = delays
-        self._failing: dict[Row, tuple[Iterator[float], asyncio.TimerHandle]] = {}
+        self._failing: dict[Thing, tuple[Iterator[float], asyncio.TimerHandle]] = {}
 
-    def __contains__(self, row: Row) -> bool:
+    def __contains__(self, row: Thing) -> bool:
         """Tell whether the row's last load failed."""
         return row in self._failing
 
-    def failed(self, row: Row) -> None:
+    def failed(self, row: Thing) -> None:
         """Note that the row could not be read."""
         delays = self._failing[row][0] if row in self._failing else self._delays()
         self.succeeded(row)
         timer = asyncio.get_running_loop().call_later(next(delays), self._fire, row)
         self._failing[row] = (delays, timer)
 
-    def succeeded(self, row: Row) -> None:
+    def succeeded(self, row: Thing) -> None:
         """Forget a row's failures."""
         failing = self._failing.pop(row, None)
         if failing is not None:
@@ -67,8 +70,8 @@ class Repeats:
         for row in list(self._failing):
             self.succeeded(row)
 
-    def _fire(self, row: Row) -> None:
-        if row.watches:
+    def _fire(self, row: Thing) -> None:
+        if row.wanted:
             self._again(row)
         else:
             self.succeeded(row)

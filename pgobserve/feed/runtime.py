@@ -29,13 +29,14 @@ from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
+    from pgobserve.feed.roster import ListWatch
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -147,7 +148,27 @@ class Feed:
         self._followers.discard(follow)
         self._rest()
 
-    def end(self, watch: Watch) -> None:
+    async def begin_list(
+        self, watch: ListWatch, subject: Subject, identity: Hashable, *, single: bool = False
+    ) -> None:
+        """
+        Begin a subscription to a list, which is read next.
+
+        Args:
+            watch: The subscription.
+            subject: What kind of rows are on it.
+            identity: What tells the list from others of these rows.
+            single: It can only be read as a whole.
+
+        Raises:
+            FeedUnavailable: The LISTEN connection is not there and did not come in time.
+        """
+        with self._in_use():
+            await self._wait_until_live()
+            self.hub.add_list(watch, subject, identity, single=single)
+            self._start().kick()
+
+    def end(self, watch: Watch | ListWatch) -> None:
         """End a subscription; an unknown one is no error."""
         self.hub.discard(watch)
         self._rest()
@@ -185,7 +206,7 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
-        self.loader = loader = Loader(options.alias, self.hub, options.load, options.threads)
+        self.loader = loader = Loader(options.alias, self.hub, options.sources, options.threads)
         self.reader = self._make_reader(loader)
         self.listener = (
             Listener(options.parameters, options.channel, self._on_change, self._on_live)
@@ -295,10 +316,8 @@ class Feed:
         table = model._meta.db_table
         if not self.hub.watches_table(table):
             return
-        if change.keys is None:
-            self.hub.publish(table, change.xid, None)
-        else:
-            self.hub.publish(table, change.xid, self._decode(model, change.keys))
+        keys = None if change.keys is None else self._decode(model, change.keys)
+        self.hub.publish(table, change.xid, keys, change.routes)
         if self.loader is not None:
             self.loader.kick()
 

@@ -16,9 +16,10 @@ import psycopg
 from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
+from psycopg import sql
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
+from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of, to_key
 from pgobserve.feed.literals import Keys, for_each, inline
 from pgobserve.feed.snapshot import Snapshot
 
@@ -41,13 +42,13 @@ STALE: Final = (
 )
 
 #: As `Snapshot.parse` reads it.
-_SNAPSHOT: Final = (
+SNAPSHOT: Final = (
     "pg_catalog.pg_current_snapshot()::text || '@' || "
     "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
 )
-_WITH_SNAPSHOT: Final = f"SELECT {_SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
+_WITH_SNAPSHOT: Final = f"SELECT {SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (
-    f"SELECT {_SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608
+    f"SELECT {SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608
 )
 
 
@@ -100,7 +101,7 @@ class Statement:
     """
 
     def __init__(self, queryset: QuerySet[Any], connection: BaseDatabaseWrapper) -> None:
-        _check(queryset)
+        check(queryset)
         self.model: Model = queryset.model
         types = array_types(self.model, connection)
         keyed = queryset.filter(_KeyIsAny(self.model, types))
@@ -158,12 +159,38 @@ class Statement:
         where = " AND ".join(f"{column} = %s" for column in columns)
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT xmin::text::bigint, {_SNAPSHOT} "  # noqa: S608
+                f"SELECT xmin::text::bigint, {SNAPSHOT} "  # noqa: S608
                 f"FROM {quote(self.model._meta.db_table)} WHERE {where}",  # names by Django
                 values,
             )
             row = cursor.fetchone()
         return None if row is None else (row[0], Snapshot.parse(row[1]))
+
+    def versions(
+        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
+    ) -> Iterator[tuple[Hashable, int]]:
+        """
+        Yield which transactions (32 bits of them) wrote rows, by key.
+
+        With multi-table inheritance a row has parts in several tables, and a version of each.
+        """
+        quote = connection.ops.quote_name
+        parents = [parent for parent in self.model._meta.get_parent_list() if keys]
+        for model in (self.model, *parents) if keys else ():
+            columns = sql.SQL(", ").join(
+                sql.SQL(quote(str(field.column))) for field in key_fields(model)
+            )
+            arrays = sql.SQL(", ").join(
+                sql.SQL("%s::" + name) for name in array_types(self.model, connection)
+            )
+            query = sql.SQL(
+                "SELECT xmin::text::bigint, {columns} FROM {table} "
+                "WHERE ({columns}) IN (SELECT * FROM unnest({arrays}))"
+            ).format(columns=columns, arrays=arrays, table=sql.SQL(quote(model._meta.db_table)))
+            with connection.cursor() as cursor:
+                cursor.execute(query, as_parameters(self.model, keys, connection))
+                for version, *parts in cursor.fetchall():
+                    yield to_key(self.model, parts if len(parts) > 1 else parts[0]), version
 
     def _parameters(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
@@ -171,14 +198,25 @@ class Statement:
         return as_parameters(self.model, keys, connection) * self._arrays
 
     def _instances(self, rows: list[tuple[Any, ...]]) -> list[models.Model]:
-        filled: Any = _Filled(self._queryset, self._compiler, rows)
-        instances: list[models.Model] = list(ModelIterable(filled))
-        if self._prefetches and instances:
-            prefetch_related_objects(instances, *self._prefetches)
-        return instances
+        return instances_of(self._queryset, self._compiler, rows)
 
 
-def _check(queryset: QuerySet[Any]) -> None:
+def instances_of(queryset: Any, compiler: Any, rows: list[tuple[Any, ...]]) -> list[models.Model]:
+    """Return the instances that a compiled queryset makes of rows, related objects prefetched."""
+    filled: Any = _Filled(queryset, compiler, rows)
+    instances: list[models.Model] = list(ModelIterable(filled))
+    if queryset._prefetch_related_lookups and instances:
+        prefetch_related_objects(instances, *queryset._prefetch_related_lookups)
+    return instances
+
+
+def check(queryset: QuerySet[Any]) -> None:
+    """
+    Refuse a queryset that can't be watched.
+
+    Raises:
+        ConfigurationError: What it has of a row can't be told from the row's key.
+    """
     label = queryset.model._meta.label
     if not issubclass(getattr(queryset, "_iterable_class", object), ModelIterable):
         raise ConfigurationError(

@@ -39,3 +39,12 @@ def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
         (keyed if link.primary_key else wide).extend(of_parent)
         wide.extend(wide_of_parent)
     return tuple(dict.fromkeys(keyed)), tuple(dict.fromkeys(wide))
+
+
+@lru_cache(maxsize=1024)
+def label_of(table: str) -> str | None:
+    """Return the label of the model whose rows are in a table, as people write it."""
+    for model in apps.get_models(include_auto_created=True):
+        if model._meta.db_table == table and not model._meta.proxy:
+            return model._meta.label
+    return None

@@ -19,18 +19,18 @@ from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve._asking import needs_thread
 from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import shown
-from pgobserve.feed.loader import FAILED
 from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Hashable, Mapping, Sequence
 
     from django.db.models import Model
 
-    from pgobserve.feed.loader import Found
+    from pgobserve.feed.jobs import Found
     from pgobserve.feed.mailbox import Outcome, Watch
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,11 @@ class Guard:
             return refusal(error)
         return None
 
+    @property
+    def judges(self) -> bool:
+        """Whether it depends on the row whether it may be seen."""
+        return self._objects and not self.open
+
     def ask_object(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Ask whether this row may be seen, in this thread."""
         if not self._objects:
@@ -144,19 +149,20 @@ class _Case:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        return {"pk": shown(self.watch.key)}
+        return {"pk": shown(self.found.job.key)}
 
     def settle(self, outcome: Outcome) -> None:
-        self.found.special[self.watch] = outcome
+        special: Any = self.found.special
+        special[self.watch] = outcome
 
 
-def check(found: Sequence[Found], rows: Mapping[Watch, Model | None]) -> None:
+def check(found: Sequence[Found], rows: Mapping[tuple[Any, Hashable], Model | None]) -> None:
     """
     Replace what a subscription's permissions refuse.
 
     Args:
         found: The results of a load; changed in place.
-        rows: What each subscription's queryset has of its row.
+        rows: What each subscription's queryset has of a row, by subscription and key.
     """
     cases = [case for item in found for case in _cases(item, rows)]
     _ask_in_loop([case for case in cases if case.guard.in_loop and not _begins(case)])
@@ -168,21 +174,24 @@ def check(found: Sequence[Found], rows: Mapping[Watch, Model | None]) -> None:
         _judge_object(case)
 
 
-def _cases(item: Found, rows: Mapping[Watch, Model | None]) -> list[_Case]:
+def _cases(item: Found, rows: Mapping[tuple[Any, Hashable], Model | None]) -> list[_Case]:
     cases = []
     for watch in item.job.watches:
-        if watch.context.guard.open:
+        guard = watch.context.guard
+        if guard.open or watch in item.moved or (watch.begun is not None and not guard.judges):
             continue
         outcome = item.special.get(watch, item.outcome)
-        if isinstance(outcome, View) and outcome.digest != watch.shown:
-            cases.append(_Case(item, watch, _action(watch, outcome), rows.get(watch)))
+        shown = item.job.shown(watch)
+        if isinstance(outcome, View) and outcome.digest != shown:
+            instance = rows.get((watch, item.job.key))
+            cases.append(_Case(item, watch, _action(shown, outcome), instance))
     return cases
 
 
-def _action(watch: Watch, outcome: View) -> str:
+def _action(shown: bytes | None, outcome: View) -> str:
     if outcome.body is None:
         return "delete"
-    return "create" if watch.shown == NOTHING else "update"
+    return "create" if shown == NOTHING else "update"
 
 
 def _begins(case: _Case) -> bool:
@@ -221,8 +230,11 @@ def _judge_object(case: _Case) -> None:
     outcome = case.found.special.get(case.watch, case.found.outcome)
     if case.instance is None or isinstance(outcome, Refusal):
         return
-    action = "subscribe_instance" if _begins(case) else case.action
+    context = case.watch.context
+    action = context.asked if _begins(case) else case.action
     refused = case.guard.ask_object(case.instance, action, case.kwargs)
     if refused is not None:
-        hidden = refused.status == PermissionDenied.status_code and not _begins(case)
+        # A row of a list is left out; who asked for one row is told.
+        asked_for_it = _begins(case) and not context.lists
+        hidden = refused.status == PermissionDenied.status_code and not asked_for_it
         case.settle(ABSENT if hidden else refused)

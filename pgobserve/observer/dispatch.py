@@ -25,8 +25,8 @@ from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.events import Event
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.observer.feeds import feed_of
 from pgobserve.observer.member import Beginning, Member
-from pgobserve.observer.subscription import feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
-from pgobserve.feed.loader import FAILED, NEVER, Found
+from pgobserve.feed.jobs import FAILED, NEVER, Found
 from pgobserve.feed.mailbox import ABSENT
+from pgobserve.feed.roster import Entry
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
 from pgobserve.observer.rendering import RenderingFailed
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.feed.loader import Job
+    from pgobserve.feed.hub import Subject
+    from pgobserve.feed.jobs import Job
     from pgobserve.feed.mailbox import Outcome, Watch
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.source import Source
@@ -57,6 +59,8 @@ class Load:
         # For each job, the subscriptions by what they may see; and those that can't be told.
         self._groups: list[dict[Source, list[Watch]]] = []
         self._failed: dict[Watch, Outcome] = {}
+        # Those who see another list by now than the one that a row is read for.
+        self._moved: dict[Any, tuple[Subject, Hashable]] = {}
         self._guarded = False
         # Somebody else depends on an instance after it was rendered: another source, a permission.
         self._spared = False
@@ -81,27 +85,47 @@ class Load:
     def _plan(self) -> dict[Source, list[Hashable]]:
         """Ask each subscription what it may see now."""
         wanted: dict[Source, dict[Hashable, None]] = defaultdict(dict)
+        of_audience: dict[int, dict[Source, list[Watch]]] = {}
         for job in self._jobs:
-            groups: dict[Source, list[Watch]] = {}
-            for watch in job.watches:
-                context = watch.context
-                try:
-                    source = context.visibility.now()
-                except (OperationalError, InterfaceError):
-                    raise
-                except Exception:
-                    logger.exception("The queryset of a subscription to %r failed.", watch.key)
-                    self._failed[watch] = FAILED
-                    continue
-                if not context.guard.open:
-                    self._guarded = True
-                if source in groups:
-                    groups[source].append(watch)
-                else:
-                    groups[source] = [watch]
-                    wanted[source][watch.key] = None
+            # Many rows of a list are read for the same audience.
+            groups = of_audience.get(id(job.watches))
+            if groups is None:
+                groups = of_audience[id(job.watches)] = self._group(job)
+            for source in groups:
+                wanted[source][job.key] = None
             self._groups.append(groups)
         return {source: list(keys) for source, keys in wanted.items()}
+
+    def _group(self, job: Job) -> dict[Source, list[Watch]]:
+        """Return who watches a row, by what he may see now."""
+        groups: dict[Source, list[Watch]] = {}
+        listed = job.row.roster.identity if isinstance(job.row, Entry) else None
+        for watch in job.watches:
+            context = watch.context
+            source = self._source_of(watch)
+            if source is None:
+                continue
+            if listed is not None and source is not listed:
+                self._moved[watch] = (source.subject, source)
+                continue
+            if not context.guard.open:
+                self._guarded = True
+            if source in groups:
+                groups[source].append(watch)
+            else:
+                groups[source] = [watch]
+        return groups
+
+    def _source_of(self, watch: Any) -> Source | None:
+        try:
+            source: Source = watch.context.visibility.now()
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("The queryset of a subscription failed.")
+            self._failed[watch] = FAILED
+            return None
+        return source
 
     def _read(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
         """Run the queries; return the sources whose query fails."""
@@ -144,14 +168,15 @@ class Load:
             outcomes = {watch: FAILED for watch in job.watches if watch in self._failed}
         default: Outcome = ABSENT
         for number, (source, watches) in enumerate(groups.items()):
-            shared, special = self._rendered(source, job.row.key, watches, broken)
+            shared, special = self._rendered(source, job.key, watches, broken)
             if number == 0:
                 default = shared
             elif shared is not default:
                 outcomes.update(dict.fromkeys(watches, shared))
             outcomes.update(special)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
-        return Found(job, self._snapshot, default, outcomes, failed=not broken.isdisjoint(groups))
+        failed = not broken.isdisjoint(groups)
+        return Found(job, self._snapshot, default, outcomes, failed=failed, moved=self._moved)
 
     def _rendered(
         self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
@@ -174,7 +199,7 @@ class Load:
                 # A serializer may change what it is given, related rows and JSON included; others
                 # are given it too, and permissions judge it.
                 given = deepcopy(instance) if shared else instance
-                outcome, serves_all = _render(source, given, watch)
+                outcome, serves_all = _render(source, key, given, watch)
                 if serves_all:
                     self._rendered_once[once] = outcome
                     return outcome, special
@@ -182,26 +207,27 @@ class Load:
             special[watch] = of_audience[audience]
         return ABSENT, special
 
-    def _rows_of_watches(self) -> dict[Watch, Model | None]:
+    def _rows_of_watches(self) -> dict[tuple[Any, Hashable], Model | None]:
         return {
-            watch: self._rows.get((source, watch.key))
-            for groups in self._groups
+            (watch, job.key): self._rows.get((source, job.key))
+            for job, groups in zip(self._jobs, self._groups, strict=True)
             for source, watches in groups.items()
             for watch in watches
+            if not watch.context.guard.open
         }
 
 
-def _render(source: Source, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
+def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
     visibility, model = watch.context.visibility, source.statement.model._meta.label
     try:
         return source.renderer.render(instance, visibility.consumer, visibility.kwargs)
     except (OperationalError, InterfaceError):
         raise
     except RenderingFailed as failure:
-        logger.exception(_NOT_SHOWN, model, watch.key, exc_info=failure.__cause__)
+        logger.exception(_NOT_SHOWN, model, key, exc_info=failure.__cause__)
         return FAILED, True
     except Exception:
-        logger.exception(_NOT_SHOWN, model, watch.key)
+        logger.exception(_NOT_SHOWN, model, key)
         return FAILED, False
 
 

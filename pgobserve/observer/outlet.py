@@ -12,12 +12,13 @@ from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
 from pgobserve.feed.mailbox import Mailbox, Refusal
+from pgobserve.feed.roster import Member
 from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from pgobserve.feed.mailbox import Item, Kind, Outcome, Watch
+    from pgobserve.feed.mailbox import Item, Kind, Outcome, Told
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
 
@@ -86,7 +87,7 @@ class Outlet:
             logger.error("A frame of %s could not be sent.", name, exc_info=error)
 
     def _send(
-        self, watch: Watch, outcome: Outcome, snapshot: Snapshot, kind: Kind
+        self, watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind
     ) -> Awaitable[None]:
         if watch.context.by_itself:
             return self._consumer.deliver(watch, kind)  # type: ignore[attr-defined,no-any-return]
@@ -96,7 +97,14 @@ class Outlet:
             return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         return self._reply(watch, text)
 
-    async def _reply(self, watch: Watch, text: str) -> None:
+    async def send(self, text: str) -> None:
+        """Send a frame that is JSON already, of the consumer's own reply to a request."""
+        if self._raw:
+            await self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
+        else:
+            await self._consumer.send_json(json.loads(text))
+
+    async def _reply(self, watch: Told, text: str) -> None:
         """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
         frame = json.loads(text)
         frame["request_id"] = watch.request_id
@@ -107,18 +115,20 @@ class Outlet:
             await self._consumer.reply(**frame)
 
 
-def _text(watch: Watch, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
+def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
     """Put a frame together around the body, which is encoded once for all."""
     context = watch.context
     action, errors = kind, "[]"
     if isinstance(outcome, Refusal):
-        action, status, body = "update", outcome.status, "null"
+        # On a list it must be said which row.
+        body = encode({"pk": shown(watch.key)}) if isinstance(watch, Member) else "null"
+        action, status = "update", outcome.status
         errors = encode(list(outcome.errors))
     elif outcome.body is None:
         status, body = 204, encode({"pk": shown(watch.key)})
     else:
         status, body = 200, outcome.body
-    tail = f',"token":"{snapshot}"' if context.wants_token else ""
+    tail = f',"token":"{watch.token(snapshot)}{context.fingerprint}"' if context.wants_token else ""
     return (
         f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status},'
         f'"request_id":{context.request_id_text}{tail}}}'

@@ -9,6 +9,7 @@ from django.db import InterfaceError, OperationalError
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
+from pgobserve.feed.keys import key_of, shown
 from pgobserve.feed.mailbox import View
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.recording import RecordingContext
@@ -130,6 +131,14 @@ class PresenceRenderer:
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return a view that serves all."""
         return View("null", str(getattr(instance, VERSION)).encode()), True
+
+
+class KeyRenderer:
+    """Renders a row's key, for lists of keys."""
+
+    def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
+        """Return a view that serves all."""
+        return View.of(_encode({"pk": shown(key_of(instance))})), True
 
 
 def encode(value: Any) -> str:

@@ -8,10 +8,14 @@ kept is decided here too, for stale visibility is a leak.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.core.exceptions import EmptyResultSet
@@ -19,11 +23,14 @@ from django.db import connections, router
 from django.db.models import Expression, QuerySet, TextField
 
 from pgobserve.errors import ConfigurationError
+from pgobserve.feed.hub import Subject
 from pgobserve.feed.statement import Statement
 from pgobserve.feed.tables import tables_of
+from pgobserve.feed.whole import Whole
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.rendering import (
     VERSION,
+    KeyRenderer,
     PresenceRenderer,
     Renderer,
     context_keys,
@@ -47,21 +54,50 @@ class Source:
         alias: The database alias.
         statement: The compiled queryset.
         renderer: Of its serializer class.
+        subject: Which changes concern its rows.
+        listing: How it is read as a whole, if it is watched as a list.
     """
 
-    __slots__ = ("__weakref__", "alias", "renderer", "statement")
+    __slots__ = ("__weakref__", "alias", "listing", "renderer", "statement", "subject")
 
     def __init__(
-        self, alias: str, statement: Statement, renderer: Renderer | PresenceRenderer
+        self,
+        alias: str,
+        statement: Statement,
+        renderer: Renderer | PresenceRenderer | KeyRenderer,
+        subject: Subject,
+        listing: Listing | None = None,
     ) -> None:
         self.alias = alias
         self.statement = statement
         self.renderer = renderer
+        self.subject = subject
+        self.listing = listing
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    How a source is read as a whole.
+
+    Attributes:
+        whole: The compiled queryset.
+        only: ``"keys"`` or ``"count"``: nothing else of the rows is wanted.
+        fingerprint: What identifies the list and how its rows look, in tokens.
+    """
+
+    whole: Whole
+    only: str | None
+    fingerprint: str
 
 
 _shared: WeakValueDictionary[Hashable, Source] = WeakValueDictionary()
+_KEYS: Final = KeyRenderer()
 _renderers: WeakValueDictionary[Hashable, Renderer] = WeakValueDictionary()
-_of_class: WeakKeyDictionary[type, tuple[Any, Any, Source]] = WeakKeyDictionary()
+_of_class: WeakKeyDictionary[type, dict[Hashable, tuple[Any, Any, Source]]] = WeakKeyDictionary()
+
+#: What is wanted of a list: its rows, or only their keys, or their number. None: it is no list.
+Wanted = Literal["rows", "keys", "count"] | None
 
 
 def alias_of(queryset: Any) -> str:
@@ -99,6 +135,7 @@ class Visibility:
         presence_of: Only find out whether rows of this model are there: the consumer reads and
             shows them by itself.
         throughs: What counts as a part of such a row: its rows in these tables.
+        wanted: What is wanted of the whole queryset, if that is watched.
 
     Attributes:
         source: What it was at the last look.
@@ -106,7 +143,7 @@ class Visibility:
             row (it looks at the clock): it is built anew for every batch.
     """
 
-    __slots__ = ("_built", "_clock", "_ttl", "consumer", "kwargs", "source", "volatile")
+    __slots__ = ("_built", "_clock", "_ttl", "_wanted", "consumer", "kwargs", "source", "volatile")
 
     def __init__(
         self,
@@ -117,9 +154,11 @@ class Visibility:
         *,
         presence_of: Model | None = None,
         throughs: Sequence[Through] = (),
+        wanted: Wanted = None,
     ) -> None:
         self.consumer = consumer
         self.kwargs = kwargs
+        self._wanted = wanted
         self._ttl = ttl
         self._clock = clock
         self._built: float | None = None
@@ -138,30 +177,33 @@ class Visibility:
 
     def _build_first(self) -> Source:
         if is_plain(self.consumer):
-            return _source_of_class(self.consumer, self.kwargs)
+            return _source_of_class(self.consumer, self.kwargs, self._wanted)
         self._built = self._clock()
-        source, asked = _observed_build(self.consumer, self.kwargs)
-        again, asked_again = _observed_build(self.consumer, self.kwargs)
+        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
+        again, asked_again = _observed_build(self.consumer, self.kwargs, self._wanted)
         self.volatile = asked or asked_again or again is not source
         return again
 
     def _rebuild(self) -> None:
         built = self._clock()
-        source, asked = _observed_build(self.consumer, self.kwargs)
+        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
         self.volatile = self.volatile or asked
         self.source, self._built = source, built
 
 
-def _source_of_class(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Source:
+def _source_of_class(
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
+) -> Source:
     cls = type(consumer)
-    queryset, serializer_class, source = _of_class.get(cls, (None, None, None))
+    of_class = _of_class.setdefault(cls, {})
+    queryset, serializer_class, source = of_class.get(wanted, (None, None, None))
     if (
         source is None
         or queryset is not cls.queryset
         or serializer_class is not cls.serializer_class
     ):
-        source = _build(consumer, kwargs)
-        _of_class[cls] = (cls.queryset, cls.serializer_class, source)
+        source = _build(consumer, kwargs, wanted)
+        of_class[wanted] = (cls.queryset, cls.serializer_class, source)
     return source
 
 
@@ -198,7 +240,7 @@ def _presence_source(model: Model, throughs: Sequence[Through]) -> Source:
     queryset: Any = model._base_manager.annotate(**{VERSION: version})
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])
-    return Source(alias, statement, PresenceRenderer())
+    return Source(alias, statement, PresenceRenderer(), Subject(*tables_of(model)))
 
 
 def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Any:
@@ -211,26 +253,76 @@ def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> A
     return queryset
 
 
-def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Source:
+def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted) -> Source:
     queryset = _queryset(consumer, kwargs)
-    serializer_class = consumer.get_serializer_class(**kwargs)
+    serializer_class = consumer.get_serializer_class(**kwargs) if wanted in (None, "rows") else None
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])
     cls = type(consumer)
-    bespoke, keys = is_bespoke(cls), context_keys(cls)
     lookups = tuple(map(_lookup_identity, queryset._prefetch_related_lookups))
     maker = (cls.get_serializer, cls.get_serializer_context)
-    identity = (alias, statement.text, queryset.model, lookups, serializer_class, maker)
+    whole = None if wanted is None else Whole(queryset, connections[alias])
+    identity = (
+        alias,
+        statement.text,
+        queryset.model,
+        lookups,
+        serializer_class,
+        maker,
+        wanted,
+        whole and whole.text,
+    )
     source = _shared.get(identity)
     if source is None:
-        # Those who see other rows in the same way share the renderer, and with it what it makes of
-        # a row that both see.
-        renderer = _renderers.get((serializer_class, maker))
-        if renderer is None:
-            made = Renderer(serializer_class, bespoke=bespoke, keys=keys)
-            renderer = _renderers.setdefault((serializer_class, maker), made)
-        source = _shared.setdefault(identity, Source(alias, statement, renderer))
+        renderer = _renderer(cls, serializer_class)
+        subject = _subject(cls, queryset, serializer_class)
+        listing = None
+        if whole is not None:
+            only = None if wanted == "rows" else wanted
+            listing = Listing(whole, only, _fingerprint(whole, only, serializer_class))
+        made = Source(alias, statement, renderer, subject, listing)
+        source = _shared.setdefault(identity, made)
     return source
+
+
+def _renderer(cls: type[GenericAsyncAPIConsumer], serializer_class: Any) -> Renderer | KeyRenderer:
+    """
+    Return how a class of consumers shows rows.
+
+    Those who see other rows in the same way share it, and with it what it makes of a row that both
+    see.
+    """
+    if serializer_class is None:
+        return _KEYS
+    maker = (cls.get_serializer, cls.get_serializer_context)
+    renderer = _renderers.get((serializer_class, maker))
+    if renderer is None:
+        made = Renderer(serializer_class, bespoke=is_bespoke(cls), keys=context_keys(cls))
+        renderer = _renderers.setdefault((serializer_class, maker), made)
+    return renderer
+
+
+def _subject(cls: type[GenericAsyncAPIConsumer], queryset: Any, serializer_class: Any) -> Subject:
+    """Return which changes concern the rows of a queryset, as a serializer shows them."""
+    return Subject(*tables_of(queryset.model))
+
+
+def _fingerprint(whole: Whole, only: str | None, serializer_class: Any) -> str:
+    """Return what changes when a list has other rows by definition, or shows them otherwise."""
+    shape = _shape(serializer_class) if serializer_class is not None else ""
+    text = f"{whole.text}\0{only}\0{shape}"
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _shape(serializer_class: Any) -> str:
+    """Describe what a serializer shows, for all processes alike."""
+    try:
+        described = repr(serializer_class())
+    except Exception:  # noqa: BLE001 (it is made otherwise, by the consumer)
+        described = ""
+    name = f"{serializer_class.__module__}.{serializer_class.__qualname__}"
+    return name + re.sub(r"0x[0-9a-f]+", "", described)
 
 
 def _lookup_identity(lookup: str | Prefetch[Any]) -> Hashable:
@@ -253,7 +345,7 @@ def _lookup_identity(lookup: str | Prefetch[Any]) -> Hashable:
 
 
 def _observed_build(
-    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
 ) -> tuple[Source, bool]:
     """Build, and tell whether a query was run meanwhile, on any alias."""
     queries = 0
@@ -266,5 +358,5 @@ def _observed_build(
     with ExitStack() as stack:
         for alias in connections:
             stack.enter_context(connections[alias].execute_wrapper(count))
-        source = _build(consumer, kwargs)
+        source = _build(consumer, kwargs, wanted)
     return source, queries > 0

@@ -5,28 +5,26 @@ The subscriptions of one socket: how they begin, how many there may be, how they
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import connections, router
+from django.db import router
 from django.http import Http404
 
 from pgobserve import conf
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
 from pgobserve.feed import runtime
-from pgobserve.feed.hub import Subject
-from pgobserve.feed.loader import FAILED
-from pgobserve.feed.mailbox import UNKNOWN, Refusal, View, Watch
-from pgobserve.feed.options import Options
-from pgobserve.feed.tables import tables_of
+from pgobserve.feed.jobs import FAILED
+from pgobserve.feed.mailbox import UNKNOWN, View, Watch
+from pgobserve.feed.tables import label_of
 from pgobserve.observer.checks import Guard
-from pgobserve.observer.loading import load
+from pgobserve.observer.context import Subscription, encode_name, refused
+from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
-from pgobserve.observer.registry import evented_models
 from pgobserve.observer.related import shows, throughs_of
 from pgobserve.observer.resume import changed_since
 from pgobserve.observer.source import Visibility
@@ -36,43 +34,17 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.feed.mailbox import Outcome
+    from pgobserve.feed.hub import Subject
+    from pgobserve.feed.mailbox import Mailbox, Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.observer.related import Through
+    from pgobserve.observer.source import Source
 
 logger = logging.getLogger(__name__)
 
 #: A row that is there and can't be shown.
 UNSHOWN: Final = View("null", b"unshown")
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Subscription:
-    """
-    What the surface knows of a watch; its ``context``.
-
-    Attributes:
-        visibility: What the subscriber may see.
-        guard: His permissions.
-        request_id_text: His request id, as JSON.
-        wants_token: Each frame gets a token.
-        lookup: By which value he named the row.
-        alias: The database alias whose feed serves it.
-        by_itself: The consumer reads and shows the row by itself.
-        hidden: Such a consumer has told that the row is gone, or out of sight.
-    """
-
-    visibility: Visibility
-    guard: Guard
-    request_id_text: str
-    wants_token: bool
-    lookup: str
-    alias: str
-    by_itself: bool
-    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +77,36 @@ class Subscriptions:
         self._guard: Guard | None = None
         self._watches: dict[tuple[str, str], Watch] = {}
         self._closed = False
+        self.lists = ListSubscriptions(self)
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._watches) + len(self.lists)
+
+    @property
+    def consumer(self) -> GenericAsyncAPIConsumer:
+        """The socket's consumer."""
+        return self._consumer
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """What the socket still has to be told."""
+        return self._outlet.mailbox
+
+    async def send(self, text: str) -> None:
+        """Send a frame that is JSON already."""
+        await self._outlet.send(text)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket is gone."""
+        return self._closed
+
+    def guard(self, *, by_itself: bool = False) -> Guard:
+        """Return the socket's permissions."""
+        if self._guard is None:
+            make = Guard.none if by_itself else Guard
+            self._guard = make(self._consumer)
+        return self._guard
 
     def hold(self) -> None:
         """Send nothing of the feed for now."""
@@ -146,7 +145,8 @@ class Subscriptions:
             APIException: Too many subscriptions; not observed; the feed is down; refused.
         """
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
-        self._check_limit(name)
+        if name not in self._watches:
+            self.check_limit()
         try:
             watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
             if token is not None:
@@ -189,6 +189,7 @@ class Subscriptions:
         watches, self._watches = self._watches, {}
         for watch in watches.values():
             feed_of(watch.context.alias).end(watch)
+        self.lists.end_all()
         await self._outlet.aclose()
 
     async def _begin(
@@ -203,13 +204,9 @@ class Subscriptions:
         visibility = await self._see(model, kwargs, by_itself)
         alias = visibility.source.alias
         feed = feed_of(alias)
-        subject = await self._subject(model, feed)
-        if self._guard is None:
-            make = Guard.none if by_itself else Guard
-            self._guard = make(self._consumer)
-        context = Subscription(
-            visibility, self._guard, name[1], wants_token, name[0], alias, by_itself
-        )
+        subject = await self.subject(visibility.source, feed)
+        guard = self.guard(by_itself=by_itself)
+        context = Subscription(visibility, guard, name[1], wants_token, name[0], alias, by_itself)
         first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
 
         def begun(outcome: Outcome, snapshot: Snapshot) -> None:
@@ -240,11 +237,20 @@ class Subscriptions:
         wanted = getattr(self._consumer, "observer_many_to_many_relationships", False)
         return tuple(throughs_of(model)) if wanted else ()
 
-    async def _subject(self, model: type[Model], feed: runtime.Feed) -> Subject:
-        tables, wide = tables_of(model)
-        if not await feed.is_observed((*tables, *wide)):
-            raise NotObserved(model._meta.label)
-        return Subject(tables, (*wide, *await self._through_tables(model, feed)))
+    async def subject(self, source: Source, feed: runtime.Feed) -> Subject:
+        """
+        Return which changes concern a source's rows; the tables have their triggers.
+
+        Raises:
+            NotObserved: One has not.
+        """
+        model, subject = source.statement.model, source.subject
+        linked = (link.table for link in subject.links)
+        for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
+            if not await feed.is_observed((table,)):
+                raise NotObserved(label_of(table) or model._meta.label)
+        through = await self._through_tables(model, feed)
+        return replace(subject, wide=(*subject.wide, *through)) if through else subject
 
     async def _through_tables(self, model: type[Model], feed: runtime.Feed) -> list[str]:
         """Return the tables between many and many; what is shown of them must be observed."""
@@ -289,9 +295,15 @@ class Subscriptions:
             self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
         return Begun(begun.view, token)
 
-    def _check_limit(self, name: tuple[str, str]) -> None:
+    def check_limit(self) -> None:
+        """
+        Refuse one subscription more than there may be.
+
+        Raises:
+            TooManySubscriptions: There are as many as there may be.
+        """
         limit = conf.get().MAX_SUBSCRIPTIONS
-        if name not in self._watches and len(self._watches) >= limit:
+        if len(self) >= limit:
             raise TooManySubscriptions(limit)
 
     def _replace(self, name: tuple[str, str], watch: Watch) -> None:
@@ -308,39 +320,3 @@ class Subscriptions:
         if self._watches.get(name) is watch:
             del self._watches[name]
         feed_of(watch.context.alias).end(watch)
-
-
-def encode_name(value: Any) -> str:
-    """Return JSON that is the same for the same value; a client may name things by any value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def refused(outcome: Refusal) -> Exception:
-    """Return the exception that answers a refused request."""
-    from rest_framework.exceptions import APIException
-
-    error = APIException(detail=list(outcome.errors))
-    error.status_code = outcome.status
-    return error
-
-
-def feed_of(alias: str) -> runtime.Feed:
-    """Return the feed of a database alias in this event loop, made from the settings."""
-    return runtime.current().feed(alias, _options)
-
-
-def _options(alias: str) -> Options:
-    settings = conf.get()
-    overrides = settings.CONNECTION.get(alias, {})
-    transports = conf.transports()
-    return Options(
-        alias=alias,
-        channel=settings.CHANNEL,
-        parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
-        load=lambda jobs: load(alias, jobs),
-        threads=settings.LOADER_THREADS,
-        outbox="outbox" in transports or bool(evented_models()),
-        # Behind a proxy that pools transactions nobody can LISTEN.
-        listens="notify" in transports or settings.OUTBOX_WAKE != "poll",
-        retention=settings.OUTBOX_RETENTION,
-    )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 async def loader(writer: Writer) -> AsyncIterator[Loader]:
     """A loader with one thread, which has ended afterwards, and its connection with it."""
     before = set(threading.enumerate())
-    each = Loader("default", Hub(), lambda jobs: [], 1)
+    each = Loader("default", Hub(), None, 1)
     yield each
     each.stop()
     for thread in set(threading.enumerate()) - before:

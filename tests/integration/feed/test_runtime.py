@@ -19,18 +19,19 @@ from django.db import connections
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed import runtime
 from pgobserve.feed.hub import Subject
-from pgobserve.feed.loader import Found
+from pgobserve.feed.jobs import Found
 from pgobserve.feed.mailbox import ABSENT, Kind, Mailbox, Outcome, View, Watch
 from pgobserve.feed.options import Options
 from pgobserve.feed.runtime import Feed, Runtime
 from pgobserve.feed.statement import Statement
 from tests.integration.feed.conftest import CHANNEL, parameters
 from tests.project.models import Item
+from tests.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pgobserve.feed.loader import Job
+    from pgobserve.feed.jobs import Job
     from tests.integration.feed.conftest import Writer
     from tests.proxy import Proxy
 
@@ -55,7 +56,7 @@ def options(alias: str = "default", **other: Any) -> Options:
         alias=alias,
         channel=CHANNEL,
         parameters=parameters,
-        load=partial(load, alias),
+        sources=Rows(partial(load, alias)),
         threads=2,
         linger=0.0,
     )
@@ -421,7 +422,7 @@ async def test_two_aliases(second: str, leftovers: Leftovers, writer: Writer) ->
 
     def made(alias: str) -> Options:
         # Read as the first: a test may not connect to an alias that it was not declared with.
-        return options(alias, load=partial(load, "default"))
+        return options(alias, sources=Rows(partial(load, "default")))
 
     both = Runtime()
     clients = [Client(), Client()]

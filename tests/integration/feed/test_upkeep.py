@@ -99,7 +99,7 @@ async def test_slow_answer_comes_in_the_end(proxied: Proxy, threaded: Any) -> No
 
 async def test_end_of_a_loader_that_waits(proxied: Proxy) -> None:
     """A loader that is ended leaves no thread behind that waits for a silent server."""
-    loader = Loader(ALIAS, Hub(), lambda jobs: [], 1)
+    loader = Loader(ALIAS, Hub(), None, 1)
     running = asyncio.create_task(loader.run())
     await loader.call(ask)
     thread = next(t for t in threading.enumerate() if t.name.startswith("pgobserve-loader"))

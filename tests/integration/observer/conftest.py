@@ -83,7 +83,7 @@ def _notify() -> None:
 def only_own_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let model observers of other test modules, which stay alive, ask for no outbox here."""
     if not {"evented", "notified"} & {*request.fixturenames}:
-        monkeypatch.setattr("pgobserve.observer.subscription.evented_models", list)
+        monkeypatch.setattr("pgobserve.observer.feeds.evented_models", list)
         monkeypatch.setattr("pgobserve.cli.targets.evented_models", list)
 
 

@@ -318,7 +318,7 @@ class World(RuleBasedStateMachine):
             assert watch not in client.unsure
         for watch in list(self.watched):
             self.hub.discard(watch)
-        assert (self.hub._rows, self.hub._index, self.hub._wide) == ({}, {}, {})
+        assert self.hub.empty
         assert not self.hub.busy
 
 

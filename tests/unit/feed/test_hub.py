@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgobserve.feed.hub import MAX_XIDS, Hub, Subject
+from pgobserve.feed.hub import Hub, Subject
 from pgobserve.feed.mailbox import ABSENT, Mailbox, View, Watch
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.feed.stale import MAX_XIDS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -227,7 +228,7 @@ def test_discard(hub: Hub) -> None:
     assert len(hub) == hub.dirty == 0
     assert not hub.watches_table("order")
     assert not hub.watches_table("item")
-    assert (hub._rows, hub._index, hub._wide) == ({}, {}, {})
+    assert hub.empty
 
 
 def test_discard_twice(hub: Hub) -> None:

@@ -12,15 +12,17 @@ from django.db import OperationalError
 
 from pgobserve.feed import loader as loader_module
 from pgobserve.feed.hub import Hub, Subject
-from pgobserve.feed.loader import FAILED, NEVER, Found, Loader
+from pgobserve.feed.jobs import FAILED, NEVER, Found
+from pgobserve.feed.loader import Loader
 from pgobserve.feed.mailbox import Mailbox, View, Watch
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
+from tests.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from pgobserve.feed.loader import Job
+    from pgobserve.feed.jobs import Job
     from pgobserve.feed.mailbox import Outcome
 
 ITEM = Subject(("item",))
@@ -37,7 +39,7 @@ class Bench:
 
     def __init__(self, load: Callable[[Sequence[Job]], Sequence[Found]], threads: int = 1) -> None:
         self.hub = Hub()
-        self.loader = Loader("default", self.hub, load, threads)
+        self.loader = Loader("default", self.hub, Rows(load), threads)
         self.task = asyncio.create_task(self.loader.run())
 
     def watch(self, key: int) -> asyncio.Future[Outcome]:
@@ -274,7 +276,7 @@ async def test_delivery_that_fails(bench: Any) -> None:
 async def test_stop_without_run() -> None:
     """A loader whose run never had a turn can be stopped: no thread is left, no call hangs."""
     before = set(threading.enumerate())
-    loader = Loader("default", Hub(), found, 2)
+    loader = Loader("default", Hub(), Rows(found), 2)
     assert await loader.call(lambda: 1) == 1
     loader.stop()
     loader.stop()

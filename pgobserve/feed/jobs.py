@@ -1,0 +1,113 @@
+"""What the loader asks of whoever reads rows, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pgobserve.feed.mailbox import NOTHING, Refusal, Watch
+from pgobserve.feed.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from pgobserve.feed.hub import Row, Subject
+    from pgobserve.feed.mailbox import Outcome
+    from pgobserve.feed.roster import Entry, ListWatch, Roster, Shown
+
+#: The snapshot that has seen nothing.
+NEVER: Final = Snapshot(1, 1, frozenset())
+
+#: The answer when reading or serializing failed; the log says why, the client must not know.
+FAILED: Final = Refusal(500, ("The row can't be shown: an error occurred on the server.",))
+
+
+@dataclass(slots=True)
+class Job:
+    """
+    A row to read, and for whom.
+
+    Attributes:
+        row: The row: watched by itself, or on a list.
+        watches: Who watched it when the job was made; who came later has a job of his own.
+    """
+
+    row: Row | Entry
+    watches: tuple[Any, ...]
+
+    @property
+    def key(self) -> Hashable:
+        """The row's key."""
+        return self.row.key
+
+    def shown(self, watch: Watch | ListWatch) -> bytes | None:
+        """Return the digest of what one of them has been told last, or is about to be."""
+        if isinstance(watch, Watch):
+            return watch.shown
+        roster: Roster = self.row.roster  # type: ignore[union-attr]  # a list's watch has an entry
+        if watch.roster is not roster:
+            return NOTHING
+        return watch.special.get(self.key, roster.shown.get(self.key, NOTHING))
+
+
+@dataclass(slots=True)
+class Found:
+    """
+    What a load found of one row.
+
+    Attributes:
+        job: What was asked.
+        snapshot: In which it was read.
+        outcome: For everyone who is not in ``special``.
+        special: For those who see something else, or nothing.
+        failed: A query failed for somebody; the row is to be read again.
+        moved: Those who see another list by now, and which: they are told nothing of this one.
+    """
+
+    job: Job
+    snapshot: Snapshot
+    outcome: Outcome
+    special: Mapping[Any, Outcome] = field(default_factory=dict)
+    failed: bool = False
+    moved: Mapping[ListWatch, tuple[Subject, Hashable]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class WholeJob:
+    """
+    A list to read.
+
+    Attributes:
+        roster: The list.
+        watches: Who has it.
+        newcomers: Who waits for it.
+    """
+
+    roster: Roster
+    watches: tuple[ListWatch, ...]
+    newcomers: tuple[ListWatch, ...]
+
+
+@dataclass(slots=True)
+class FoundWhole:
+    """
+    What a load found of a list.
+
+    Attributes:
+        job: What was asked.
+        snapshot: In which it was read.
+        rows: What was found of each row, in the list's order.
+        refusal: Newcomers can't have it, for this reason.
+        has: Of newcomers who come back what they have of it by their own account; None for one
+            whose account is of no use.
+        moved: Those who see another list by now, and which.
+        failed: A query failed; the list is to be read again.
+    """
+
+    job: WholeJob
+    snapshot: Snapshot
+    rows: Sequence[Found]
+    refusal: Refusal | None = None
+    has: Mapping[ListWatch, Shown | None] = field(default_factory=dict)
+    moved: Mapping[ListWatch, tuple[Subject, Hashable]] = field(default_factory=dict)
+    failed: bool = False

@@ -1,0 +1,449 @@
+"""
+The rows of a list, for all who subscribed to the same list.
+
+What the rows look like is remembered once for all of them, as a digest of each; a client for whom a
+row looks otherwise, or is not there, has an exception. What a client still has to be told is in his
+mailbox, together with what he has of it, so that one who does not read costs the others nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.feed import stale
+from pgobserve.feed.mailbox import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, step
+from pgobserve.feed.stale import FRESH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    from pgobserve.feed.mailbox import Kind, Mailbox, Outcome
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.feed.stale import Stale
+
+    Shown = dict[Hashable, bytes | None]
+
+
+@dataclass(slots=True)
+class Listed:
+    """
+    A list as one client sees it; shared with those who see the same.
+
+    Attributes:
+        bodies: JSON of its rows, in the list's order.
+        unchanged: The client has it all, or it comes by frames.
+        reset: What the client has is of no use.
+    """
+
+    bodies: Sequence[str] = ()
+    unchanged: bool = False
+    reset: bool = False
+    pages: dict[int, list[str]] = field(default_factory=dict)
+
+    def cut(self, size: int) -> list[str]:
+        """Return the rows as JSON arrays without brackets, of so many rows each; at least one."""
+        if size not in self.pages:
+            starts = range(0, max(len(self.bodies), 1), size)
+            self.pages[size] = [",".join(self.bodies[i : i + size]) for i in starts]
+        return self.pages[size]
+
+
+class ListWatch:
+    """
+    One subscription of one socket to a list.
+
+    Attributes:
+        mailbox: The socket's.
+        request_id: The client's name for the subscription; any JSON value.
+        context: What the surface needs to decide and render; opaque here.
+        begun: Called once with the list and its snapshot, or with a refusal.
+        has: Of a client who comes from another list, or comes back: what he has. None for one who
+            gets the list with the reply.
+        roster: The list, once he has it.
+        special: Digests of rows that he sees otherwise than the others.
+        told: What he has seen once he has read all frames that were sent.
+        active: False once it has ended; nothing is delivered any more.
+    """
+
+    __slots__ = (
+        "active",
+        "begun",
+        "context",
+        "has",
+        "mailbox",
+        "request_id",
+        "roster",
+        "special",
+        "told",
+    )
+
+    def __init__(self, mailbox: Mailbox, request_id: Any, context: Any, begun: Begun) -> None:
+        self.mailbox = mailbox
+        self.request_id = request_id
+        self.context = context
+        self.begun: Begun | None = begun
+        self.has: Shown | None = None
+        self.roster: Roster | None = None
+        self.special: Shown = {}
+        self.told: Snapshot | None = None
+        self.active = True
+
+    def put(self, key: Hashable, had: bytes | None, outcome: Outcome, snapshot: Snapshot) -> None:
+        """Have a row told."""
+        self.mailbox.put(Member(self, key, had), outcome, snapshot)
+
+
+class Member:
+    """
+    A row of a subscription to a list that has news.
+
+    Equal to every other of the same row and subscription: the mailbox keeps the first, and with it
+    what the client really has.
+    """
+
+    __slots__ = ("key", "shown", "watch")
+
+    def __init__(self, watch: ListWatch, key: Hashable, shown: bytes | None) -> None:
+        self.watch = watch
+        self.key = key
+        self.shown = shown
+
+    def __hash__(self) -> int:
+        return hash((id(self.watch), self.key))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Member) and self.watch is other.watch and self.key == other.key
+
+    @property
+    def active(self) -> bool:
+        """False once the subscription has ended."""
+        return self.watch.active
+
+    @property
+    def request_id(self) -> Any:
+        """The client's name for the subscription."""
+        return self.watch.request_id
+
+    @property
+    def context(self) -> Any:
+        """What the surface needs."""
+        return self.watch.context
+
+    def turn(self, outcome: Outcome) -> Kind | None:
+        """Return the frame that leads from what was shown to the outcome."""
+        self.shown, kind = step(self.shown, outcome)
+        return kind
+
+    def token(self, snapshot: Snapshot) -> Snapshot | None:
+        """
+        Return what the client has seen once he has this frame.
+
+        Not the snapshot that the row was read in: of other rows there may be more to tell that is
+        visible in it.
+        """
+        watch = self.watch
+        if watch.roster is not None and not len(watch.mailbox):
+            watch.told = watch.roster.base
+        return watch.told
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of a list that is to be read."""
+
+    roster: Roster
+    key: Hashable
+
+    @property
+    def audience(self) -> tuple[ListWatch, ...]:
+        """The subscriptions that have the list."""
+        return self.roster.audience
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody watches it."""
+        return self.roster.wanted
+
+
+class Roster:
+    """
+    A list that somebody watches.
+
+    Args:
+        identity: What tells it from other lists of the same kind of rows; opaque here.
+        single: It can only be read as a whole, as a number of rows can.
+
+    Attributes:
+        watches: The subscriptions; a dictionary for its order.
+        newcomers: Those that wait for the list.
+        shown: Digests of the rows, as those have them who have no exception.
+        snapshot: In which it was last read as a whole.
+        base: All that is visible in it has been told.
+        confirming: All that is visible in it has been heard of.
+        loading: Rows that are being read now; a whole list counts as one. While there are any no
+            others are read: the older of two reads could end last.
+        dirty: The rows to read, by what made them so.
+        whole: What makes all of it so.
+    """
+
+    __slots__ = (
+        "_taking",
+        "_tuple",
+        "base",
+        "confirming",
+        "dirty",
+        "identity",
+        "loading",
+        "newcomers",
+        "shown",
+        "single",
+        "snapshot",
+        "watches",
+        "whole",
+    )
+
+    def __init__(self, identity: Hashable, *, single: bool = False) -> None:
+        self.identity = identity
+        self.single = single
+        self.watches: dict[ListWatch, None] = {}
+        self.newcomers: dict[ListWatch, None] = {}
+        self.shown: Shown = {}
+        self.snapshot: Snapshot | None = None
+        self.base: Snapshot | None = None
+        self.confirming: Snapshot | None = None
+        self.loading = 0
+        self.dirty: dict[Hashable, Stale] = {}
+        self.whole: Stale = FRESH
+        self._taking: Snapshot | None = None
+        self._tuple: tuple[ListWatch, ...] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of subscriptions, waiting ones included."""
+        return len(self.watches) + len(self.newcomers)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody watches it."""
+        return len(self) > 0
+
+    # What needs reading
+
+    def mark(self, keys: Iterable[Hashable], xid: int | None) -> None:
+        """Note that rows changed, be they on the list or not."""
+        if self.single:
+            self.mark_whole(xid)
+            return
+        # While it is read its snapshot is out of date: of another server even. See `Hub.publish`.
+        if xid is not None and not self.loading and self._sees(xid):
+            return
+        for key in keys:
+            self.dirty[key] = None if xid is None else stale.add(self.dirty.get(key, FRESH), xid)
+
+    def mark_whole(self, xid: int | None) -> None:
+        """Note that any of its rows may have changed, and any others come."""
+        if xid is None:
+            self.whole = None
+        elif self.loading or not self._sees(xid):
+            self.whole = stale.add(self.whole, xid)
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.newcomers or self.dirty or self.whole is None or self.whole)
+
+    def needs_whole(self, batch: int) -> bool:
+        """Tell whether it is to be read as a whole: it must be, or that is less work."""
+        if (
+            not self.newcomers
+            and self.whole != FRESH
+            and stale.is_old_news(self.snapshot, self.whole)
+        ):
+            self.whole = FRESH
+        many = len(self.dirty) > batch and len(self.dirty) >= len(self.shown)
+        return bool(self.newcomers or self.whole is None or self.whole or many)
+
+    def take(self, limit: int) -> list[Entry]:
+        """Return at most so many rows to read now, and note them as being read."""
+        keys: list[Hashable] = []
+        seen: list[Hashable] = []
+        for key, xids in self.dirty.items():
+            if len(keys) >= limit:
+                break
+            (seen if stale.is_old_news(self.snapshot, xids) else keys).append(key)
+        for key in chain(seen, keys):
+            del self.dirty[key]
+        self.loading = len(keys)
+        self._taking = None if self.dirty else self.confirming
+        self._confirm_if_idle()
+        return [Entry(self, key) for key in keys]
+
+    def take_whole(self) -> None:
+        """Note that all of it is being read."""
+        self.loading = 1
+        self.dirty.clear()
+        self.whole = FRESH
+        self._taking = None
+
+    def done(self, key: Hashable, *, failed: bool) -> None:
+        """Note that a row's load has ended; if it failed it must be repeated."""
+        self.loading -= 1
+        if failed:
+            self.dirty[key] = self._taking = None
+        self._confirm_if_idle()
+
+    def done_whole(self, snapshot: Snapshot | None) -> None:
+        """Note that the load of the whole list has ended; without a snapshot it failed."""
+        self.loading = 0
+        if snapshot is None:
+            self.whole = None
+        else:
+            self.snapshot = self.base = snapshot
+            self.confirming = None
+
+    def confirm(self, snapshot: Snapshot, *, pending: bool) -> None:
+        """
+        Note that all that is visible in a snapshot has been heard of.
+
+        Args:
+            snapshot: The snapshot.
+            pending: Which rows it concerns is not known of all of it yet.
+        """
+        if self.base is None:
+            return
+        if pending or self.loading or self.needs_reading:
+            self.confirming = snapshot
+        else:
+            self.base, self.confirming = snapshot, None
+
+    def _confirm_if_idle(self) -> None:
+        if not self.loading and self._taking is not None:
+            self.base, self._taking, self.confirming = self._taking, None, None
+
+    def _sees(self, xid: int) -> bool:
+        return self.snapshot is not None and self.snapshot.sees(xid)
+
+    # Who has it
+
+    @property
+    def audience(self) -> tuple[ListWatch, ...]:
+        """The subscriptions that have the list; the same tuple as long as they are the same."""
+        if self._tuple is None:
+            self._tuple = tuple(self.watches)
+        return self._tuple
+
+    def join(self, watch: ListWatch) -> None:
+        """Let one have it from now on."""
+        self.newcomers.pop(watch, None)
+        self.watches[watch] = None
+        self._tuple = None
+        watch.roster = self
+
+    def leave(self, watch: ListWatch) -> None:
+        """Let one have it no more, or not wait for it."""
+        self.newcomers.pop(watch, None)
+        if watch in self.watches:
+            del self.watches[watch]
+            self._tuple = None
+        watch.roster = None
+
+    def holdings(self, watch: ListWatch) -> Shown:
+        """Return what one has of it, so that he can go on from there with another list."""
+        held = {**self.shown, **watch.special}
+        return {key: digest for key, digest in held.items() if digest != NOTHING}
+
+    # What was found
+
+    def tell(
+        self,
+        key: Hashable,
+        outcome: Outcome,
+        special: Mapping[ListWatch, Outcome],
+        snapshot: Snapshot,
+        watches: Iterable[ListWatch],
+        *,
+        again: bool = False,
+    ) -> None:
+        """
+        Let all who watched have what was found of a row.
+
+        Args:
+            key: The row's.
+            outcome: For everyone who is not in ``special``.
+            special: For those who see something else, or nothing.
+            snapshot: In which it was read.
+            watches: Who watched when the load began.
+            again: It was not asked because it had changed: who was told that it can't be shown
+                need not be told so again.
+        """
+        before = self.shown.get(key, NOTHING)
+        after, kind = step(before, outcome)
+        self._note(key, after)
+        for watch in watches:
+            if watch.roster is not self:
+                continue  # it has ended, or goes on with another list
+            mine = special.get(watch, outcome) if special else outcome
+            had = watch.special.pop(key, before) if watch.special else before
+            now, its_kind = (after, kind) if mine is outcome and had == before else step(had, mine)
+            if now != after:
+                watch.special[key] = now
+            if its_kind is None or (again and its_kind == "error" and had in (UNKNOWN, UNTOLD)):
+                continue
+            watch.put(key, had, mine, snapshot)
+
+    def rest(self, found: Iterable[Hashable]) -> set[Hashable]:
+        """Return the keys that somebody has and that are not among those found."""
+        return set(self.shown).union(*(watch.special for watch in self.watches)).difference(found)
+
+    def admit(
+        self,
+        watch: ListWatch,
+        found: Iterable[tuple[Hashable, Outcome]],
+        snapshot: Snapshot,
+    ) -> list[str]:
+        """
+        Let one have the list who waited for it.
+
+        Args:
+            watch: The subscription.
+            found: All rows, as he may see them; the roster knows them already.
+            snapshot: In which they were read.
+
+        Returns:
+            JSON of the rows, in their order.
+        """
+        has, watch.has = watch.has, None
+        remaining = {} if has is None else has
+        bodies = []
+        for key, outcome in found:
+            had = remaining.pop(key, NOTHING)
+            now, kind = step(had, outcome)
+            if now != self.shown.get(key, NOTHING):
+                watch.special[key] = now
+            if has is None and not isinstance(outcome, Refusal):
+                if outcome.body is not None:
+                    bodies.append(outcome.body)
+            elif kind is not None:
+                watch.put(key, had, outcome, snapshot)
+        for key, had in remaining.items():
+            watch.put(key, had, ABSENT, snapshot)
+        if has is None:
+            watch.told = snapshot
+        self.join(watch)
+        return bodies
+
+    def admit_as_others(self, watch: ListWatch, snapshot: Snapshot) -> None:
+        """Let one have the list who waited for it and sees what all see."""
+        watch.told = snapshot
+        self.join(watch)
+
+    def _note(self, key: Hashable, digest: bytes | None) -> None:
+        if digest == NOTHING:
+            self.shown.pop(key, None)
+        else:
+            self.shown[key] = digest
+
+
+if TYPE_CHECKING:
+    Begun = Callable[[Listed | Refusal, Snapshot], None]

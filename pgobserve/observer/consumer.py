@@ -1,0 +1,94 @@
+"""The base of consumers with subscriptions."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.observer.context import encode_name
+from pgobserve.observer.registry import observe
+from pgobserve.observer.subscription import Subscriptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from django.db.models import Model
+
+    from pgobserve.generics import GenericAsyncAPIConsumer
+
+    _Base = GenericAsyncAPIConsumer
+else:
+    from pgobserve._socket import SocketHooks as _Base
+
+
+class ObserverConsumerMixin(_Base):
+    """
+    A consumer with subscriptions: what they have to tell waits while a message is answered, so
+    that a reply goes before the events that it caused, and they end with the socket.
+    """
+
+    _subscribed: Subscriptions | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        observe(cls)
+
+    @classmethod
+    def observed_models(cls) -> list[type[Model]]:
+        """Return the models whose tables need triggers for this consumer, as far as can be told."""
+        return []
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The subscriptions of this socket."""
+        if self._subscribed is None:
+            self._subscribed = Subscriptions(self)
+        return self._subscribed
+
+    # Names of DCRF that others bind to
+
+    @property
+    def subscribed_requests(self) -> dict[str, set[Any]]:
+        """The request ids of the subscriptions to rows, by a name for each row."""
+        found: dict[str, set[Any]] = {}
+        for watch in [] if self._subscribed is None else self._subscribed.watches:
+            found.setdefault(str(watch.context.lookup), set()).add(watch.context.request_id_text)
+        return {
+            name: {_hashable(json.loads(text)) for text in texts} for name, texts in found.items()
+        }
+
+    def _unsubscribe(self, request_id: Any) -> None:
+        """End all subscriptions to rows that were made by a request id."""
+        self.subscriptions.end_request(request_id)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Hold the feed's frames until the message at hand is answered."""
+        subscriptions = self.subscriptions
+        subscriptions.hold()
+        try:
+            async with super().serving():
+                yield
+        finally:
+            subscriptions.release()
+
+    async def closed(self) -> None:
+        """End all subscriptions."""
+        if self._subscribed is not None:
+            await self._subscribed.aclose()
+        await super().closed()
+
+
+def declared_model(cls: type) -> type[Model] | None:
+    """Return the model of a consumer class's queryset, or else of its serializer."""
+    queryset = getattr(cls, "queryset", None)
+    if queryset is not None:
+        model: type[Model] = queryset.model
+        return model
+    meta = getattr(getattr(cls, "serializer_class", None), "Meta", None)
+    return getattr(meta, "model", None)
+
+
+def _hashable(value: Any) -> Any:
+    return value if value.__hash__ else encode_name(value)

@@ -1,0 +1,67 @@
+"""What the surface knows of a subscription, and what it is called by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.exceptions import APIException
+
+from pgobserve.observer.resume import FINGERPRINT
+
+if TYPE_CHECKING:
+    from pgobserve.feed.mailbox import Refusal
+    from pgobserve.observer.checks import Guard
+    from pgobserve.observer.resume import Back
+    from pgobserve.observer.source import Visibility
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """
+    What the surface knows of a watch; its ``context``.
+
+    Attributes:
+        visibility: What the subscriber may see.
+        guard: His permissions.
+        request_id_text: His request id, as JSON.
+        wants_token: Each frame gets a token.
+        lookup: By which value he named the row.
+        alias: The database alias whose feed serves it.
+        by_itself: The consumer reads and shows the row by itself.
+        hidden: Such a consumer has told that the row is gone, or out of sight.
+        asked: The action by which it was asked for.
+        lists: It is a subscription to a list.
+        back: What a client says that he has, who comes back to a list.
+    """
+
+    visibility: Visibility
+    guard: Guard
+    request_id_text: str
+    wants_token: bool
+    lookup: str
+    alias: str
+    by_itself: bool = False
+    hidden: bool = False
+    asked: str = "subscribe_instance"
+    lists: bool = False
+    back: Back | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What its tokens have after the snapshot."""
+        listing = self.visibility.source.listing
+        return "" if listing is None else f"{FINGERPRINT}{listing.fingerprint}"
+
+
+def encode_name(value: Any) -> str:
+    """Return JSON that is the same for the same value; a client may name things by any value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def refused(outcome: Refusal) -> Exception:
+    """Return the exception that answers a refused request."""
+    error = APIException(detail=list(outcome.errors))
+    error.status_code = outcome.status
+    return error

@@ -1,0 +1,65 @@
+"""The feeds of this event loop, made from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from pgobserve import conf
+from pgobserve.feed import runtime
+from pgobserve.feed.options import Options
+from pgobserve.feed.trace import trace
+from pgobserve.observer.listing import load_list
+from pgobserve.observer.loading import load
+from pgobserve.observer.registry import evented_models
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from pgobserve.feed.hub import Trace
+    from pgobserve.feed.jobs import Found, FoundWhole, Job, WholeJob
+
+#: Rows that changes elsewhere may concern and that are named one by one; beyond it all are read.
+TRACED: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What the loader of a database alias reads."""
+
+    alias: str
+
+    def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
+        return load(self.alias, jobs)
+
+    def load_list(self, job: WholeJob) -> FoundWhole:
+        return load_list(self.alias, job)
+
+    def trace(self, wanted: Trace) -> Sequence[Hashable] | None:
+        return trace(
+            wanted.link, wanted.values, connections[self.alias], among=wanted.among, limit=TRACED
+        )
+
+
+def feed_of(alias: str) -> runtime.Feed:
+    """Return the feed of a database alias in this event loop, made from the settings."""
+    return runtime.current().feed(alias, _options)
+
+
+def _options(alias: str) -> Options:
+    settings = conf.get()
+    overrides = settings.CONNECTION.get(alias, {})
+    transports = conf.transports()
+    return Options(
+        alias=alias,
+        channel=settings.CHANNEL,
+        parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
+        sources=_Sources(alias),
+        threads=settings.LOADER_THREADS,
+        outbox="outbox" in transports or bool(evented_models()),
+        # Behind a proxy that pools transactions nobody can LISTEN.
+        listens="notify" in transports or settings.OUTBOX_WAKE != "poll",
+        retention=settings.OUTBOX_RETENTION,
+    )

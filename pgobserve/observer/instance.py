@@ -1,0 +1,258 @@
+"""What consumers derive from to let clients subscribe to single rows; the names are DCRF's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from channels.db import database_sync_to_async
+from django.http import Http404
+from rest_framework import status
+from rest_framework.exceptions import ValidationError
+
+from pgobserve.decorators import action
+from pgobserve.feed.keys import key_of, shown, to_key
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.mixins import RetrieveModelMixin
+from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
+from pgobserve.observer.context import encode_name
+from pgobserve.observer.related import throughs_of
+from pgobserve.observer.resume import parse_token
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from django.db.models import Model
+
+    from pgobserve.feed.mailbox import Watch
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.subscription import Begun
+
+
+class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
+    """
+    Lets clients subscribe to single rows: the actions ``retrieve``, ``subscribe_instance`` and
+    ``unsubscribe_instance``.
+
+    The row may be written by whatever writes to PostgreSQL. A subscriber gets ``update``, and
+    ``delete`` when the row goes or leaves what he may see, and ``create`` when it comes (back).
+
+    Attributes:
+        observer_many_to_many_relationships: The rows of the model's many-to-many fields are
+            watched as well, whoever writes them. Any change between many and many makes all
+            watched rows of the model be read again, and those that look different be told.
+
+    Example:
+        >>> class UserConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+        ...     queryset = User.objects.all()
+        ...     serializer_class = UserSerializer
+    """
+
+    observer_many_to_many_relationships: bool = False
+
+    @classmethod
+    def observed_models(cls) -> list[type[Model]]:
+        """Return the model of the queryset, or else of the serializer, and what belongs to it."""
+        model = declared_model(cls)
+        if model is None:
+            return []
+        if not cls.observer_many_to_many_relationships:
+            return [model]
+        return [model, *(through.model for through in throughs_of(model))]
+
+    @action()
+    async def subscribe_instance(
+        self, request_id: Any = None, snapshot: Any = False, token: Any = None, **kwargs: Any
+    ) -> tuple[Any, int] | None:
+        """
+        Subscribe to a row.
+
+        Args:
+            request_id: The client's name for the subscription; required.
+            snapshot: Reply with the row and a token, read in one snapshot with the subscription.
+            token: From an earlier frame: what changed since is sent at once. With ``snapshot``
+                the row is in the reply anyway.
+            **kwargs: ``pk``, or what ``lookup_field`` says; all of it reaches ``get_queryset``.
+
+        Returns:
+            ``(None, 201)``, or None when the reply has a token and was sent here.
+        """
+        if request_id is None:
+            raise ValidationError(['"request_id" is required.'])
+        if not isinstance(snapshot, bool):
+            raise ValidationError(['"snapshot" must be true or false.'])
+        since = _token(token)
+        hooks = {**kwargs, "request_id": request_id, "action": "update"}
+        model, key, lookup = await self._locate(kwargs, request_id)
+        tokens = snapshot is True or since is not None
+        begun = await self.subscriptions.begin(
+            model,
+            key,
+            lookup,
+            hooks,
+            token=None if snapshot is True else since,
+            wants_token=tokens,
+            by_itself=self._delivers_by_itself(),
+        )
+        if not tokens:
+            return None, status.HTTP_201_CREATED
+        data = None
+        if snapshot is True:
+            data = await self._data(begun, {**kwargs, "request_id": request_id})
+        await self._reply_with_token(request_id, begun, data)
+        return None
+
+    @action()
+    async def unsubscribe_instance(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
+        """End a subscription to a row, without ``request_id`` all of them; also when it is gone."""
+        name = self.lookup_url_kwarg or self.lookup_field
+        self.subscriptions.end(self._normal(_required(kwargs, name)), request_id)
+        return None, status.HTTP_204_NO_CONTENT
+
+    # A class that overrides how a row is read or shown is not understood. It is called for each
+    # change and socket, as DCRF does: slow, but what it checks in there is checked.
+
+    async def handle_instance_change(
+        self, message: dict[str, Any], group: Any = None, action: Any = None, **kwargs: Any
+    ) -> None:
+        """Take the news of a row; called for classes that override this or what it calls."""
+        await self.handle_observed_action(action=action, group=group, **message)
+
+    async def handle_observed_action(self, action: str, group: Any = None, **kwargs: Any) -> None:
+        """
+        Reply to the subscription with what :meth:`retrieve` returns.
+
+        Args:
+            action: ``create``, ``update`` or ``delete``.
+            group: Names the subscription, see :meth:`_requests_for`.
+            **kwargs: The message: ``pk``.
+        """
+        for request_id in self._requests_for(group):
+            try:
+                await self.check_permissions(action, **kwargs)
+                if action == "delete":
+                    await self._tell_gone(group, request_id, kwargs)
+                else:
+                    await self._tell(group, request_id, action, kwargs)
+            except Exception as error:  # noqa: BLE001 (answered and logged there)
+                await self.handle_exception(error, action=action, request_id=request_id)
+
+    async def deliver(self, watch: Watch, kind: str) -> None:
+        """Hand the news of one subscription to the class's own methods."""
+        group = _Group(watch)
+        message = {"pk": shown(watch.key)}
+        await self.handle_instance_change(message, group=group, action=kind)
+
+    def _requests_for(self, group: Any) -> set[Any] | list[Any]:
+        """Return the request ids of a subscription's group; DCRF's name."""
+        return [group.watch.request_id] if isinstance(group, _Group) else []
+
+    async def _tell(self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]) -> None:
+        try:
+            response = await self.retrieve(request_id=request_id, action=action, **kwargs)
+        except Http404:
+            await self._tell_gone(group, request_id, kwargs)
+            return
+        hidden = group.watch.context.hidden
+        group.watch.context.hidden = False
+        if isinstance(response, tuple):
+            data, code = response
+            await self.reply(
+                action="create" if hidden else action, data=data, status=code, request_id=request_id
+            )
+
+    async def _tell_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
+        """Say once that the row is gone, or has left what the client may see."""
+        if not group.watch.context.hidden:
+            group.watch.context.hidden = True
+            await self.reply(
+                action="delete",
+                data=kwargs,
+                status=status.HTTP_204_NO_CONTENT,
+                request_id=request_id,
+            )
+
+    @classmethod
+    def _delivers_by_itself(cls) -> bool:
+        ours = ObserverModelInstanceMixin
+        return (
+            cls.retrieve is not RetrieveModelMixin.retrieve
+            or cls.get_object is not GenericAsyncAPIConsumer.get_object
+            or cls.handle_instance_change is not ours.handle_instance_change
+            or cls.handle_observed_action is not ours.handle_observed_action
+        )
+
+    async def _locate(
+        self, kwargs: dict[str, Any], request_id: Any
+    ) -> tuple[type[Model], Hashable, Any]:
+        """Return the model, the key and the client's name of the row that a message names."""
+        name = self.lookup_url_kwarg or self.lookup_field
+        lookup = _required(kwargs, name)
+        model = declared_model(type(self))
+        if self.lookup_field == "pk" and model is not None and not self._delivers_by_itself():
+            return model, _key(model, lookup), self._normal(lookup)
+        instance = await database_sync_to_async(self.get_object)(
+            **{**kwargs, "request_id": request_id, "action": "subscribe_instance"}
+        )
+        return type(instance), key_of(instance), self._normal(lookup)
+
+    def _normal(self, lookup: Any) -> Any:
+        """Return one name for a row that can be named by ``1`` and by ``"1"``."""
+        model = declared_model(type(self))
+        if self.lookup_field != "pk" or model is None:
+            return lookup
+        try:
+            return repr(to_key(model, lookup))
+        except ValueError:
+            return encode_name(lookup)
+
+    async def _data(self, begun: Begun, kwargs: dict[str, Any]) -> Any:
+        if self._delivers_by_itself():
+            response = await self.retrieve(**{**kwargs, "action": "retrieve"})
+            return response[0] if isinstance(response, tuple) else None
+        return await self.decode_json(begun.view.body) if begun.view.body else None
+
+    async def _reply_with_token(self, request_id: Any, begun: Begun, data: Any) -> None:
+        await self.send_json(
+            {
+                "errors": [],
+                "data": data,
+                "action": "subscribe_instance",
+                "response_status": status.HTTP_201_CREATED,
+                "request_id": request_id,
+                "token": str(begun.snapshot),
+            }
+        )
+
+
+class _Group:
+    """Names one subscription where DCRF has the name of a channel-layer group."""
+
+    __slots__ = ("watch",)
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __str__(self) -> str:
+        return f"pgobserve-{self.watch.key}-{self.watch.context.request_id_text}"
+
+
+def _required(kwargs: dict[str, Any], name: str) -> Any:
+    if name not in kwargs:
+        raise ValidationError([f'"{name}" is required.'])
+    return kwargs[name]
+
+
+def _key(model: type[Model], value: Any) -> Hashable:
+    try:
+        return to_key(model, value)
+    except ValueError:
+        raise Http404 from None
+
+
+def _token(value: Any) -> Snapshot | None:
+    if value is None:
+        return None
+    try:
+        return parse_token(value)
+    except ValueError:
+        raise ValidationError(['"token" is not a token that this server gave.']) from None

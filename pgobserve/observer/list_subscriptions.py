@@ -1,0 +1,159 @@
+"""The subscriptions of one socket to lists: how they begin, are replaced, and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.db import DEFAULT_DB_ALIAS, router
+
+from pgobserve import conf
+from pgobserve.errors import FeedUnavailable
+from pgobserve.exceptions import FeedDown
+from pgobserve.feed import runtime
+from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.roster import ListWatch
+from pgobserve.observer.context import Subscription, encode_name, refused
+from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.source import Visibility
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.feed.roster import Listed
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.resume import Back
+    from pgobserve.observer.source import Wanted
+    from pgobserve.observer.subscription import Subscriptions
+
+logger = logging.getLogger(__name__)
+
+
+class ListSubscriptions:
+    """
+    The subscriptions of a socket to lists.
+
+    Args:
+        of: All subscriptions of the socket.
+    """
+
+    def __init__(self, of: Subscriptions) -> None:
+        self._of = of
+        self._watches: dict[str, ListWatch] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    async def begin(
+        self,
+        model: type[Model] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        wanted: Wanted,
+        back: Back | None = None,
+    ) -> tuple[Listed, str]:
+        """
+        Subscribe to a list; returns when it was read.
+
+        Args:
+            model: The model of its rows, as far as the class says: where they will be read.
+            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
+            wanted: What is wanted of the rows.
+            back: What a client has who comes back.
+
+        Returns:
+            The list, and the token for the reply.
+
+        Raises:
+            APIException: Too many subscriptions or rows; not observed; the feed is down; refused.
+        """
+        name = encode_name(kwargs["request_id"])
+        if name not in self._watches:
+            self._of.check_limit()
+        try:
+            return await self._begin(model, name, kwargs, wanted, back)
+        except FeedUnavailable as error:
+            # Where the database is, and as whom we go there, is for the log alone.
+            logger.warning("A subscription could not begin: %s", error)
+            raise FeedDown from error
+
+    def end(self, request_id: Any) -> None:
+        """End the subscription that a client made by a request id; none is no error."""
+        name = encode_name(request_id)
+        if name in self._watches:
+            self._drop(name, self._watches[name])
+
+    def end_all(self) -> None:
+        """End all."""
+        for name, watch in list(self._watches.items()):
+            self._drop(name, watch)
+
+    async def _begin(
+        self,
+        model: type[Model] | None,
+        name: str,
+        kwargs: Mapping[str, Any],
+        wanted: Wanted,
+        back: Back | None,
+    ) -> tuple[Listed, str]:
+        feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
+        ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
+        visibility = await feed.call(lambda: Visibility(consumer, kwargs, ttl, wanted=wanted))
+        source = visibility.source
+        feed = feed_of(source.alias)
+        subject = await self._of.subject(source, feed)
+        context = Subscription(
+            visibility,
+            self._of.guard(),
+            name,
+            wants_token=True,
+            lookup="",
+            alias=source.alias,
+            asked="subscribe_list",
+            lists=True,
+            back=back,
+        )
+        first: asyncio.Future[tuple[Listed | Refusal, Snapshot]] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+        def begun(listed: Listed | Refusal, snapshot: Snapshot) -> None:
+            if not isinstance(listed, Refusal):
+                self._replace(name, watch)
+            if not first.done():
+                first.set_result((listed, snapshot))
+
+        watch = ListWatch(self._of.mailbox, kwargs["request_id"], context, begun)
+        if back is not None:
+            watch.told = back.seen
+        try:
+            await feed.begin_list(watch, subject, source, single=wanted == "count")
+            listed, snapshot = await asyncio.wait_for(first, runtime.PATIENCE)
+        except TimeoutError as error:
+            self._drop(name, watch)
+            raise FeedUnavailable("The list could not be read in time; try again.") from error
+        except BaseException:
+            self._drop(name, watch)
+            raise
+        if isinstance(listed, Refusal):
+            raise refused(listed)
+        seen = watch.told if listed.unchanged and watch.told is not None else snapshot
+        return listed, f"{seen}{context.fingerprint}"
+
+    def _replace(self, name: str, watch: ListWatch) -> None:
+        """Let a new subscription take the place of one with the same request id."""
+        if self._of.closed:
+            feed_of(watch.context.alias).end(watch)
+            return
+        before = self._watches.get(name)
+        self._watches[name] = watch
+        if before is not None:
+            feed_of(before.context.alias).end(before)
+
+    def _drop(self, name: str, watch: ListWatch) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+        feed_of(watch.context.alias).end(watch)

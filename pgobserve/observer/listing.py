@@ -1,0 +1,175 @@
+"""
+A list read as a whole: in one snapshot, once for everybody who sees the same.
+
+Runs in a thread of the feed's loader.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from psycopg.pq import TransactionStatus
+
+from pgobserve import conf
+from pgobserve.feed.jobs import Found, FoundWhole, Job
+from pgobserve.feed.mailbox import ABSENT, Refusal, View
+from pgobserve.feed.roster import Entry
+from pgobserve.feed.whole import one_snapshot
+from pgobserve.observer.checks import check
+from pgobserve.observer.loading import Load
+from pgobserve.observer.rendering import encode
+from pgobserve.observer.resume import holdings
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.feed.jobs import WholeJob
+    from pgobserve.feed.roster import ListWatch, Shown
+    from pgobserve.observer.source import Listing, Source
+
+logger = logging.getLogger(__name__)
+
+
+class _Aborted(Exception):
+    """A query of a serializer failed, and with it the transaction that it was in."""
+
+
+class ListLoad(Load):
+    """
+    One load of a list.
+
+    Args:
+        alias: The database alias.
+        whole: The list, and for whom.
+    """
+
+    def __init__(self, alias: str, whole: WholeJob) -> None:
+        super().__init__(alias, ())
+        self._whole = whole
+        source: Source = whole.roster.identity  # type: ignore[assignment]
+        assert source.listing is not None  # noqa: S101 (a list's source has one)
+        self._source = source
+        self._listing: Listing = source.listing
+        self._has: dict[ListWatch, Shown | None] = {}
+
+    def run_whole(self) -> FoundWhole:
+        """Read, render and check all rows."""
+        job = Job(Entry(self._whole.roster, None), self._whole.watches)
+        watches: list[Any] = [watch for group in self._group(job).values() for watch in group]
+        watches += self._whole.newcomers
+        # Who waits for it has just had his queryset compiled; looked at once more, one that looks
+        # at the clock would never be the same.
+        self._guarded = self._guarded or any(not w.context.guard.open for w in watches)
+        self._spared = self._guarded
+        try:
+            found, refusal = self._read_rendered(watches)
+        except _Aborted:
+            logger.warning("A serializer's query failed; the list is shown from several snapshots.")
+            found, refusal = self._read_rendered(watches, inside=False)
+        if self._guarded and self._listing.only != "count":
+            rows = {
+                (watch, item.job.key): self._rows.get((self._source, item.job.key))
+                for item in found
+                for watch in watches
+                if not watch.context.guard.open
+            }
+            check(found, rows)
+        assert self._snapshot is not None  # noqa: S101 (_read_rendered sets it)
+        return FoundWhole(
+            self._whole, self._snapshot, found, refusal, has=self._has, moved=self._moved
+        )
+
+    def _read_rendered(
+        self, watches: list[Any], *, inside: bool = True
+    ) -> tuple[list[Found], Refusal | None]:
+        limit = self._limit()
+        rows: Mapping[Hashable, Model] = {}
+        found: list[Found] = []
+        with one_snapshot(self._connection) as snapshot:
+            self._snapshot = snapshot
+            if self._counts_by_query(watches):
+                number = self._listing.whole.count(self._connection)
+                return [self._counted(watches, lambda _: number)], None
+            rows = self._listing.whole.read(self._connection, None if limit is None else limit + 1)
+            if limit is not None and len(rows) > limit:
+                return [], too_many(limit)
+            if inside:
+                found = self._render_all(rows, watches)
+                self._has = self._accounts(found)
+                self._raise_if_aborted()
+        if not inside:
+            found = self._render_all(rows, watches)
+            with one_snapshot(self._connection):
+                self._has = self._accounts(found)
+        return found, None
+
+    def _limit(self) -> int | None:
+        """Return how many rows there may be for who asks; who has the list keeps it."""
+        whole = self._whole
+        if whole.watches or any(watch.begun is None for watch in whole.newcomers):
+            return None
+        return conf.get().MAX_LIST_ROWS
+
+    def _counts_by_query(self, watches: list[Any]) -> bool:
+        return self._listing.only == "count" and not any(w.context.guard.judges for w in watches)
+
+    def _counted(self, watches: list[Any], count: Any) -> Found:
+        job = Job(Entry(self._whole.roster, None), tuple(watches))
+        assert self._snapshot is not None  # noqa: S101
+        special = {watch: View.of(encode({"count": count(watch)})) for watch in watches[1:]}
+        outcome = View.of(encode({"count": count(watches[0])})) if watches else ABSENT
+        special = {watch: view for watch, view in special.items() if view != outcome}
+        special.update(self._failed)  # type: ignore[arg-type]
+        return Found(job, self._snapshot, outcome, special, moved=self._moved)
+
+    def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
+        if self._listing.only == "count":
+            return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
+        audience = (*watches, *self._failed)
+        groups: Any = {self._source: watches}
+        found = []
+        for key, instance in rows.items():
+            self._rows[self._source, key] = instance
+            job = Job(Entry(self._whole.roster, key), audience)
+            found.append(self._found(job, groups, set()))
+        return found
+
+    def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:
+        guard = watch.context.guard
+        return sum(
+            guard.ask_object(row, watch.context.asked, {"pk": key}) is None
+            for key, row in rows.items()
+        )
+
+    def _accounts(self, found: list[Found]) -> dict[ListWatch, Shown | None]:
+        """Return what those have who come back."""
+        has: dict[ListWatch, Shown | None] = {}
+        for watch in self._whole.newcomers:
+            back = watch.context.back
+            if back is not None and watch.begun is not None:
+                mine = {item.job.key: item.special.get(watch, item.outcome) for item in found}
+                assert self._snapshot is not None  # noqa: S101
+                has[watch] = holdings(self._source, back, mine, self._snapshot)
+        return has
+
+    def _raise_if_aborted(self) -> None:
+        raw: Any = self._connection.connection
+        if raw.info.transaction_status == TransactionStatus.INERROR:
+            raise _Aborted
+
+
+def too_many(limit: int) -> Refusal:
+    """Return the answer to who wants a list of too many rows."""
+    sentence = (
+        f"The list has more than {limit} rows, which is the most that PGOBSERVE['MAX_LIST_ROWS'] "
+        'allows. Filter it by "query", or ask for "only": "count".'
+    )
+    return Refusal(413, (sentence,))
+
+
+def load_list(alias: str, job: WholeJob) -> FoundWhole:
+    """Read and render a list; the feed's loader calls this in a thread."""
+    return ListLoad(alias, job).run_whole()

@@ -1,0 +1,26 @@
+"""A feed's sources that are only rows, for tests of what is below the surface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgobserve.feed.jobs import Found, Job
+
+
+class Rows:
+    """What a loader reads, by one function."""
+
+    def __init__(self, load: Callable[[Sequence[Job]], Sequence[Found]]) -> None:
+        self._load = load
+
+    def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
+        return self._load(jobs)
+
+    def load_list(self, job: Any) -> Any:
+        raise NotImplementedError
+
+    def trace(self, trace: Any) -> Any:
+        raise NotImplementedError
