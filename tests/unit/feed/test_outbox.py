@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor, Why
+from pgobserve.feed.outbox import Entry
 from pgobserve.feed.pace import FALLBACK, POLL, SETTLE, Pace
+from pgobserve.feed.reader import changes_of
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.wire import MAX_KEYS, Operation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -48,6 +52,85 @@ def test_garbled(text: str) -> None:
     """What is no array raises."""
     with pytest.raises((ValueError, IndexError)):
         list(outbox.elements(text))
+
+
+def entry(**other: Any) -> Entry:
+    """Return an entry of two rows, one of which moved."""
+    known = {
+        "xid": 7,
+        "label": "shop.line",
+        "operation": Operation.UPDATE,
+        "at": datetime(2026, 11, 24, tzinfo=UTC),
+        "keys": "[1, 2]",
+        "old": '[{"id":1,"order_id":5,"price":1.10}, {"id":2,"order_id":null,"price":1.10}]',
+        "new": '[{"id":1,"order_id":6,"price":1.10}, {"id":2,"order_id":5,"price":2}]',
+        "last": 0,
+    }
+    return Entry(**{**known, **other})
+
+
+def test_values() -> None:
+    """Values before and after are told once each, nulls not at all, numbers as they were written."""
+    assert outbox.values(entry(), ["order_id", "price"]) == {
+        "order_id": (6, 5),
+        "price": (Decimal("1.10"), 2),
+    }
+    assert outbox.values(entry(), []) == {}
+
+
+def test_values_of_a_changed_key() -> None:
+    """A row that is missing on one side has its values on the other."""
+    moved = entry(keys="[1, 9]", old='[{"a":1}, null]', new='[null, {"a":2}]')
+
+    assert outbox.values(moved, ["a"]) == {"a": (2, 1)}
+    assert outbox.values(entry(old=None, new='[{"a":2}]'), ["a"]) == {"a": (2,)}
+    assert outbox.values(entry(old='[{"a":1}]', new=None), ["a"]) == {"a": (1,)}
+
+
+@pytest.mark.parametrize("new", ['[{"a":1}, {"b":1}]', '[{"a":[1]}]', '[{"a":{}}]'])
+def test_values_that_are_not_known(new: str) -> None:
+    """Of a column that a row lacks, or that holds no scalars, nothing is said, not even "none"."""
+    assert outbox.values(entry(old=None, new=new), ["a"]) == {}
+
+
+def test_values_without_images() -> None:
+    """Without images there are no values."""
+    assert outbox.values(entry(old=None, new=None), ["a"]) is None
+
+
+def test_changes_tell_routes() -> None:
+    """Changes of the tables whose routes are wanted tell them; others do not."""
+    entries = [entry(), entry(label="shop.shop")]
+    line, shop = changes_of(entries, {"shop.line": ["order_id"]})
+
+    assert (line.keys, line.routes) == ((1, 2), {"order_id": (6, 5)})
+    assert (shop.keys, shop.routes) == ((1, 2), None)
+    assert [each.routes for each in changes_of(entries)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"keys": None, "old": None, "new": None, "operation": Operation.TRUNCATE},
+        {"old": None, "new": None},
+        {"keys": json.dumps(list(range(MAX_KEYS + 1)))},
+    ],
+)
+def test_changes_without_routes(other: dict[str, Any]) -> None:
+    """Where values can't be told, no keys are told either: any row may belong anywhere."""
+    (change,) = changes_of([entry(**other)], {"shop.line": ["order_id"]})
+
+    assert (change.keys, change.routes) == (None, None)
+
+
+def test_many_keys_of_a_transaction() -> None:
+    """The limit counts all that a transaction did to a table, whatever the number of statements."""
+    half = json.dumps(list(range(MAX_KEYS // 2 + 1)))
+    entries = [entry(keys=half), entry(keys=half), entry(xid=8)]
+    all_of_them, other = changes_of(entries, {"shop.line": ["order_id"]})
+
+    assert (all_of_them.xid, all_of_them.keys) == (7, None)
+    assert (other.xid, other.keys) == (8, (1, 2))
 
 
 def row(xid: int | None, *, at: int = 0, found: int = 1, horizon: str = "1:1:") -> list[Any]:
