@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.observer.registry import evented_models, observed_models
+from pgobserve.observer.registry import evented_models, observed_models, observed_routes
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def registrations(
     """
     models = [registry.find(label) for label in labels] or _observed()
     if labels:
-        # Of a labelled model, too, they say whether events are wanted. It may be they that are broken.
+        # Of a labelled model, too, they say what must be told. It may be they that are broken.
         with suppress(ConfigurationError):
-            _import_consumers()
+            import_consumers()
     built = _build(models)
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
@@ -121,6 +121,7 @@ def _build(models: Iterable[type[Model]]) -> list[Registration]:
         channel=settings.CHANNEL,
         transport=settings.TRANSPORT,
         wake=settings.OUTBOX_WAKE,
+        routes=observed_routes(),
     )
     said = {
         registry.canonical(registry.find(k)) for k, each in options.items() if "transport" in each
@@ -154,7 +155,7 @@ def _options() -> Mapping[str, Mapping[str, Any]]:
 def _observed() -> list[type[Model]]:
     """Return the models of the consumers that ``ASGI_APPLICATION`` imports, and of ``MODELS``."""
     listed = _listed()
-    if not _import_consumers() and not listed:
+    if not import_consumers() and not listed:
         raise ConfigurationError(
             "Nothing says what to observe: ASGI_APPLICATION is not set. Set it, list labels in "
             "PGOBSERVE['MODELS'], or name them in the command."
@@ -162,8 +163,13 @@ def _observed() -> list[type[Model]]:
     return [*observed_models(), *listed]
 
 
-def _import_consumers() -> bool:
-    """Import the project's consumers; return False if the project has none."""
+def import_consumers() -> bool:
+    """
+    Import the project's consumers; return False if the project has none.
+
+    Raises:
+        ConfigurationError: They can't be imported.
+    """
     try:
         get_default_application()
     except ImproperlyConfigured as error:

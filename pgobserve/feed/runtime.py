@@ -24,12 +24,12 @@ from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
 from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
-from pgobserve.feed.tables import model_of
+from pgobserve.feed.tables import labels_of, model_of
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
@@ -228,6 +228,7 @@ class Feed:
             build=builder(loader, options.alias),
             poll=not options.listens,
             retention=options.retention,
+            routes=self._routes,
         )
         return Reader(wanted, self._followers)
 
@@ -329,6 +330,11 @@ class Feed:
             except ValueError as error:
                 self._ignore(f"{value!r:.80} is no key of {model._meta.label}: {error}")
         return keys
+
+    def _routes(self) -> Mapping[str, Collection[str]]:
+        """Return the columns whose values lead back to watched rows, by label."""
+        found = self.hub.routes()
+        return {label: found[table] for table in found for label in labels_of(table)}
 
     def _ignore(self, why: str) -> None:
         if self.listener is not None:

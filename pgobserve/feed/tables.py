@@ -42,9 +42,16 @@ def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1024)
-def label_of(table: str) -> str | None:
+def labels_of(table: str) -> tuple[str, ...]:
+    """Return the labels, in lower case, under which changes of a table may be told."""
+    return tuple(
+        model._meta.label_lower
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.db_table == table and not model._meta.proxy
+    )
+
+
+def title_of(table: str) -> str:
     """Return the label of the model whose rows are in a table, as people write it."""
-    for model in apps.get_models(include_auto_created=True):
-        if model._meta.db_table == table and not model._meta.proxy:
-            return model._meta.label
-    return None
+    models = (model_of(label) for label in labels_of(table))
+    return next((model._meta.label for model in models if model is not None), table)

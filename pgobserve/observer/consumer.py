@@ -6,7 +6,9 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.observer import dependencies
 from pgobserve.observer.context import encode_name
+from pgobserve.observer.gathering import Dependencies
 from pgobserve.observer.registry import observe
 from pgobserve.observer.subscription import Subscriptions
 
@@ -36,8 +38,13 @@ class ObserverConsumerMixin(_Base):
 
     @classmethod
     def observed_models(cls) -> list[type[Model]]:
-        """Return the models whose tables need triggers for this consumer, as far as can be told."""
+        """Return the models whose rows clients may subscribe to, as far as can be told."""
         return []
+
+    @classmethod
+    def observed_dependencies(cls) -> Dependencies:
+        """Return which other tables those rows depend on, as far as can be told."""
+        return dependencies.of_consumer(cls) if cls.observed_models() else Dependencies()
 
     @property
     def subscriptions(self) -> Subscriptions:

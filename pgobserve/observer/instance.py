@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from channels.db import database_sync_to_async
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.gathering import Dependencies
     from pgobserve.observer.subscription import Begun
 
 
@@ -58,6 +60,15 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
         if not cls.observer_many_to_many_relationships:
             return [model]
         return [model, *(through.model for through in throughs_of(model))]
+
+    @classmethod
+    def observed_dependencies(cls) -> Dependencies:
+        """Return what rows depend on, the rows between many and many among it if they are wanted."""
+        found, model = super().observed_dependencies(), declared_model(cls)
+        if model is None or not cls.observer_many_to_many_relationships:
+            return found
+        links = (through.link(model) for through in throughs_of(model))
+        return replace(found, links=tuple(dict.fromkeys((*found.links, *links))))
 
     @action()
     async def subscribe_instance(

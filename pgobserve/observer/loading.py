@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
+from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER, Found
-from pgobserve.feed.mailbox import ABSENT
+from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
-from pgobserve.observer.rendering import RenderingFailed
+from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -169,6 +170,8 @@ class Load:
         default: Outcome = ABSENT
         for number, (source, watches) in enumerate(groups.items()):
             shared, special = self._rendered(source, job.key, watches, broken)
+            if isinstance(source.renderer, PresenceRenderer) and isinstance(shared, View):
+                shared = _in_version(shared, job)
             if number == 0:
                 default = shared
             elif shared is not default:
@@ -215,6 +218,14 @@ class Load:
             for watch in watches
             if not watch.context.guard.open
         }
+
+
+def _in_version(view: View, job: Job) -> View:
+    """Return a view of a row that is another one after changes in other tables that concern it."""
+    row = job.row
+    if view.body is None or not isinstance(row, Row) or not (row.touched and row.subject.links):
+        return view
+    return View(view.body, view.digest + b" %d" % row.touched)
 
 
 def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tuple[Outcome, bool]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed.keys import key_of
+from pgobserve.feed.links import Hop, Link
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class Through:
     model: type[Model]
     attname: str
     target: str
+
+    def link(self, root: type[Model]) -> Link:
+        """Return the way from its owner to its rows."""
+        owner: Any = root._meta.get_field(self.target)
+        named: Any = self.model._meta.get_field(self.attname)
+        return Link(root, (Hop(self.model, ((owner, named),)),), named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +168,6 @@ def throughs_of(model: type[Model]) -> Iterable[Through]:
         to_owner = through._meta.get_field(field.m2m_field_name())
         owner = to_owner.target_field.attname
         yield Through(field.name, canonical(through), to_owner.attname, owner)
-
-
-def shows(serializer_class: Any, name: str) -> bool:
-    """Tell whether a serializer shows a field of the model; also when that can't be told."""
-    try:
-        fields = serializer_class().fields.values()
-    except Exception:  # noqa: BLE001 (it is made otherwise, by the consumer)
-        return True
-    return any(each.source_attrs[:1] == [name] for each in fields if not each.write_only)
 
 
 def _with(row: Model | None, part: Model | None, alias: str) -> Model | None:

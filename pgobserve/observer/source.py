@@ -28,6 +28,7 @@ from pgobserve.feed.statement import Statement
 from pgobserve.feed.tables import tables_of
 from pgobserve.feed.whole import Whole
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer import dependencies
 from pgobserve.observer.rendering import (
     VERSION,
     KeyRenderer,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from django.db.models import Prefetch
 
     from pgobserve.feed.keys import Model
+    from pgobserve.observer.gathering import Dependencies
     from pgobserve.observer.related import Through
 
 
@@ -164,7 +166,9 @@ class Visibility:
         self._built: float | None = None
         self.volatile = False
         self.source: Source = (
-            self._build_first() if presence_of is None else _presence_source(presence_of, throughs)
+            self._build_first()
+            if presence_of is None
+            else _presence_source(type(consumer), presence_of, throughs)
         )
 
     def now(self) -> Source:
@@ -234,13 +238,14 @@ _ROWS_BETWEEN: Final = (
 )
 
 
-def _presence_source(model: Model, throughs: Sequence[Through]) -> Source:
+def _presence_source(cls: type, model: Model, throughs: Sequence[Through]) -> Source:
     # The transactions that wrote the row, and the parent rows of multi-table inheritance.
     version: Any = _Versions(model, throughs)
     queryset: Any = model._base_manager.annotate(**{VERSION: version})
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])
-    return Source(alias, statement, PresenceRenderer(), Subject(*tables_of(model)))
+    subject = _subject_of(model, dependencies.of_consumer(cls))
+    return Source(alias, statement, PresenceRenderer(), subject)
 
 
 def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Any:
@@ -304,7 +309,13 @@ def _renderer(cls: type[GenericAsyncAPIConsumer], serializer_class: Any) -> Rend
 
 def _subject(cls: type[GenericAsyncAPIConsumer], queryset: Any, serializer_class: Any) -> Subject:
     """Return which changes concern the rows of a queryset, as a serializer shows them."""
-    return Subject(*tables_of(queryset.model))
+    return _subject_of(queryset.model, dependencies.of(cls, queryset, serializer_class))
+
+
+def _subject_of(model: Model, found: Dependencies) -> Subject:
+    keyed, wide = tables_of(model)
+    more = (each._meta.db_table for each in found.wide)
+    return Subject(keyed, tuple(dict.fromkeys((*wide, *more))), found.links)
 
 
 def _fingerprint(whole: Whole, only: str | None, serializer_class: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import router
@@ -19,13 +18,13 @@ from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
 from pgobserve.feed import runtime
 from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
-from pgobserve.feed.tables import label_of
+from pgobserve.feed.tables import title_of
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.context import Subscription, encode_name, refused
 from pgobserve.observer.feeds import feed_of
 from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
-from pgobserve.observer.related import shows, throughs_of
+from pgobserve.observer.related import throughs_of
 from pgobserve.observer.resume import changed_since
 from pgobserve.observer.source import Visibility
 
@@ -248,22 +247,17 @@ class Subscriptions:
         linked = (link.table for link in subject.links)
         for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
             if not await feed.is_observed((table,)):
-                raise NotObserved(label_of(table) or model._meta.label)
-        through = await self._through_tables(model, feed)
-        return replace(subject, wide=(*subject.wide, *through)) if through else subject
-
-    async def _through_tables(self, model: type[Model], feed: runtime.Feed) -> list[str]:
-        """Return the tables between many and many; what is shown of them must be observed."""
-        found: list[str] = []
+                raise NotObserved(title_of(table))
+        links = [*subject.links]
         for through in self._throughs(model):
-            table = through.model._meta.db_table
-            if await feed.is_observed((table,)):
-                found.append(table)
-            elif await feed.call(partial(shows, self._consumer.serializer_class, through.name)):
-                raise NotObserved(through.model._meta.label)
-            else:
+            link = through.link(model)
+            if link.table in {each.table for each in links}:
+                continue
+            if await feed.is_observed((link.table,)):
+                links.append(link)
+            else:  # what is shown of it was looked at above
                 logger.warning("%s", NotObserved(through.model._meta.label).detail)
-        return list(dict.fromkeys(found))
+        return replace(subject, links=tuple(links)) if len(links) > len(subject.links) else subject
 
     async def _see(
         self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool
