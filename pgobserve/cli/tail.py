@@ -24,7 +24,7 @@ from pgobserve.feed.payload import parse
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.tables import model_of
 from pgobserve.triggers.registry import canonical, find
-from pgobserve.wire import Operation
+from pgobserve.wire import MARK, Operation
 
 if TYPE_CHECKING:
     import datetime
@@ -288,6 +288,8 @@ class Tail:
             return False
         if change.label == outbox.WAKE_UP:
             return True
+        if change.label == MARK:
+            return False
         if not self._labels or change.label in self._labels:
             action = ACTIONS.get(change.operation, "reset")
             why = "whole table" if change.keys is None else None

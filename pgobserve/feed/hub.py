@@ -105,9 +105,15 @@ class _Kind:
 
 
 class Hub:
-    """Who watches what, and what of it needs reading."""
+    """
+    Who watches what, and what of it needs reading.
+
+    Attributes:
+        unconfirmed: Lists have changed since it was last told what has been heard of.
+    """
 
     def __init__(self) -> None:
+        self.unconfirmed = False
         self._kinds: dict[Subject, _Kind] = {}
         self._index: dict[str, dict[Subject, None]] = {}
         self._wide: dict[str, dict[Subject, None]] = {}
@@ -331,7 +337,8 @@ class Hub:
             self.mark(row)
 
     def done_list(self, roster: Roster) -> None:
-        """Note that a roster's loads have ended: it may have more to be read."""
+        """Note that a load of a roster has ended: it may have more to be read."""
+        self.unconfirmed = True
         if len(roster) and roster.needs_reading:
             self._stale[roster] = None
 

@@ -199,12 +199,27 @@ class Reader:
         self._options = options
         self._followers = followers
         self._woken = asyncio.Event()
+        self._turned = asyncio.Event()
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention)
 
     def wake(self) -> None:
         """Say that there may be something to read."""
         self._woken.set()
+
+    async def reach(self, snapshot: Snapshot) -> None:
+        """
+        Return when all has been read that is visible in a snapshot.
+
+        At once where nothing is read: then there is no outbox, or nobody has ever been woken.
+        """
+        followers = self._followers
+        while (cursor := followers.cursor) is not None and not (
+            cursor.place is None and cursor.seen.covers(snapshot)
+        ):
+            self._turned.clear()
+            self.wake()
+            await self._turned.wait()
 
     async def run(self, *, at_once: bool = True) -> None:
         """
@@ -239,6 +254,7 @@ class Reader:
             while True:
                 self._woken.clear()
                 more = await self._step(connection)
+                self._turned.set()
                 self._is_live()
                 await self._rotation.turn(connection)
                 if not more:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
+from pgobserve.feed.confirm import Confirmer
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.keys import to_key
@@ -27,6 +28,7 @@ from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, buil
 from pgobserve.feed.tables import labels_of, model_of
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
+from pgobserve.wire import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
     from pgobserve.feed.roster import ListWatch
+    from pgobserve.feed.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -58,6 +61,7 @@ class Feed:
         self.listener: Listener | None = None
         self.reader: Reader | None = None
         self.loader: Loader | None = None
+        self.confirmer: Confirmer | None = None
         self._followers = Followers()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
@@ -213,8 +217,12 @@ class Feed:
             if options.listens
             else None
         )
+        self.confirmer = Confirmer(
+            self.hub, options.alias, options.channel if options.listens else None, self._caught_up
+        )
         self._task = asyncio.create_task(
-            self._run(self.listener, self.reader, loader), name=f"pgobserve-feed-{options.alias}"
+            self._run(self.listener, self.reader, self.confirmer, loader),
+            name=f"pgobserve-feed-{options.alias}",
         )
         self._task.add_done_callback(lambda task: self._ended(task, loader))
         return loader
@@ -232,7 +240,9 @@ class Feed:
         )
         return Reader(wanted, self._followers)
 
-    async def _run(self, listener: Listener | None, reader: Reader, loader: Loader) -> None:
+    async def _run(
+        self, listener: Listener | None, reader: Reader, confirmer: Confirmer, loader: Loader
+    ) -> None:
         options = self.options
         at_once = options.outbox or len(self._followers) > 0
         try:
@@ -242,6 +252,7 @@ class Feed:
                 group.create_task(reader.run(at_once=at_once), name="pgobserve-reader")
                 group.create_task(loader.run(), name="pgobserve-loader")
                 group.create_task(self.vigil.run(), name="pgobserve-vigil")
+                group.create_task(confirmer.run(loader), name="pgobserve-confirmer")
         except Exception:
             # Nothing in it may raise; if something does all the same, it must not end in silence.
             logger.exception("The feed of database %r failed; it starts again.", options.alias)
@@ -255,7 +266,7 @@ class Feed:
             self._task = None
         if self.loader is loader:
             # They know the event loop, which must not be kept by what is known of it.
-            self.loader = self.reader = self.listener = None
+            self.loader = self.reader = self.listener = self.confirmer = None
             if not self._followers:
                 self._followers.cursor = None
 
@@ -310,6 +321,10 @@ class Feed:
             if self.reader is not None:
                 self.reader.wake()
             return
+        if change.label == MARK:
+            if self.confirmer is not None:
+                self.confirmer.heard(change.keys)
+            return
         model = model_of(change.label)
         if model is None:
             self._ignore(f"it speaks of {change.label[:80]!r}, which is no model here")
@@ -330,6 +345,10 @@ class Feed:
             except ValueError as error:
                 self._ignore(f"{value!r:.80} is no key of {model._meta.label}: {error}")
         return keys
+
+    async def _caught_up(self, snapshot: Snapshot) -> None:
+        if self.reader is not None:
+            await self.reader.reach(snapshot)
 
     def _routes(self) -> Mapping[str, Collection[str]]:
         """Return the columns whose values lead back to watched rows, by label."""
