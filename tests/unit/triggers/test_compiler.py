@@ -52,16 +52,21 @@ def test_always() -> None:
 
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_names_are_qualified(operation: Operation, transport: str) -> None:
+@pytest.mark.parametrize("routes", [(), ("name", "right")])
+def test_names_are_qualified(operation: Operation, transport: str, routes: tuple[str, ...]) -> None:
     """No function, type or operator is left to the writer's search_path."""
-    registration = _registration(shapes.PairKey, columns=("left",), transport=transport)
+    registration = _registration(
+        shapes.PairKey, columns=("left",), transport=transport, routes=routes
+    )
     body = compiler.body(registration, operation)
     code = re.sub(r"--.*|'(?:[^']|'')*'", "", body)
     called = set(re.findall(r"([\w.]+)\(", code))
 
     assert all(
         name.startswith(("pg_catalog.", "pgobserve."))
-        for name in called - {"coalesce", "GREATEST", "ROW", "AND", "p", "u"} - _keywords()
+        for name in called
+        - {"coalesce", "GREATEST", "ROW", "AND", "p", "u", "k", "r"}
+        - _keywords()
     )
     assert re.findall(r"::(?!pg_catalog\.)", code) == []
     assert (
@@ -77,9 +82,10 @@ def _keywords() -> set[str]:
     return {"FROM", "OPERATOR", "OVER", "IN", "AS"}
 
 
-def test_no_inner_join() -> None:
+@pytest.mark.parametrize("routes", [(), ("name",)])
+def test_no_inner_join(routes: tuple[str, ...]) -> None:
     """The update's two transition tables are joined in the one way that no cached plan can ruin."""
-    body = compiler.body(_registration(), Operation.UPDATE)
+    body = compiler.body(_registration(routes=routes), Operation.UPDATE)
 
     assert "FULL JOIN" in body
     assert "INNER JOIN" not in body
