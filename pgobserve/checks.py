@@ -1,7 +1,8 @@
-"""System checks: the settings at every start, the triggers with ``check --database``."""
+"""System checks: settings and consumers at every start, triggers with ``check --database``."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -10,7 +11,8 @@ from django.db import connections
 
 from pgobserve import conf
 from pgobserve.cli import outbox, survey, targets
-from pgobserve.errors import PgObserveError
+from pgobserve.errors import ConfigurationError, PgObserveError
+from pgobserve.observer import dependencies, registry
 from pgobserve.triggers.state import State
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 #: The identifiers, as ``SILENCED_SYSTEM_CHECKS`` takes them.
 BAD_SETTINGS = "pgobserve.E001"
 NOT_CHECKED = "pgobserve.W002"
+BAD_RELATED = "pgobserve.E003"
 OUTBOX = "pgobserve.W018"
 STATES = {
     State.MISSING: "pgobserve.W011",
@@ -44,6 +47,23 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     except PgObserveError as error:
         return [Error(str(error), hint="Correct the setting PGOBSERVE.", id=BAD_SETTINGS)]
     return []
+
+
+@register()
+def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """Check that what the consumers declare in ``observe_related`` is there."""
+    # Whether they can be imported is found out soon enough.
+    with suppress(ConfigurationError):
+        targets.import_consumers()
+    found: list[CheckMessage] = []
+    for consumer_class in registry.consumers():
+        try:
+            dependencies.check(consumer_class)
+        except ConfigurationError as error:
+            name = f"{consumer_class.__module__}.{consumer_class.__qualname__}"
+            hint = "Correct observe_related."
+            found.append(Error(str(error), hint=hint, obj=name, id=BAD_RELATED))
+    return found
 
 
 @register(Tags.database)

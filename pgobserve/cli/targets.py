@@ -19,7 +19,7 @@ from pgobserve.observer.registry import evented_models, observed_models, observe
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
@@ -75,7 +75,7 @@ def registrations(
         # Of a labelled model, too, they say what must be told. It may be they that are broken.
         with suppress(ConfigurationError):
             import_consumers()
-    built = _build(models)
+    built = _build(models, observed_routes())
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
         strangers = ", ".join(each.title for each in built if each not in kept)
@@ -109,10 +109,12 @@ def named() -> list[Registration]:
     Raises:
         ConfigurationError: A label or an option there is wrong.
     """
-    return _build(_listed())
+    return _build(_listed(), {})
 
 
-def _build(models: Iterable[type[Model]]) -> list[Registration]:
+def _build(
+    models: Iterable[type[Model]], routes: Mapping[type[Model], Collection[str]]
+) -> list[Registration]:
     """Return registrations; what model observers observe goes to the outbox, unless it is said."""
     settings, options = conf.get(), _options()
     built = registry.build(
@@ -121,7 +123,7 @@ def _build(models: Iterable[type[Model]]) -> list[Registration]:
         channel=settings.CHANNEL,
         transport=settings.TRANSPORT,
         wake=settings.OUTBOX_WAKE,
-        routes=observed_routes(),
+        routes=routes,
     )
     said = {
         registry.canonical(registry.find(k)) for k, each in options.items() if "transport" in each

@@ -7,12 +7,11 @@ from inspect import getattr_static
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.contenttypes.fields import GenericForeignKey
 from django.core.exceptions import FieldDoesNotExist
 from django.utils.functional import cached_property
 
 from pgobserve.feed.keys import key_fields
-from pgobserve.observer.relations import relations_of
+from pgobserve.observer.relations import is_generic, relations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,7 @@ def kind_of(model: Model, name: str) -> tuple[Kind, tuple[Field[Any, Any], ...]]
         if name in (field.attname, field.name):
             return Kind.COLUMN, (field,)
     try:
-        if isinstance(model._meta.get_field(name), GenericForeignKey):
+        if is_generic(model._meta.get_field(name)):
             return Kind.GENERIC, ()
     except FieldDoesNotExist:
         pass

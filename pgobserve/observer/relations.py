@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db.models import ForeignObjectRel
 
 from pgobserve.feed.keys import key_fields
@@ -154,7 +153,7 @@ def relations_of(model: Model) -> Mapping[str, Relation]:
 
 def _relations(model: Model) -> Iterator[Relation]:
     for field in model._meta.get_fields():
-        if isinstance(field, GenericForeignKey) or not field.is_relation:
+        if not field.is_relation or is_generic(field):
             continue
         name = field.name
         if isinstance(field, ForeignObjectRel):
@@ -163,6 +162,11 @@ def _relations(model: Model) -> Iterator[Relation]:
                 continue
             name = accessor
         yield _relation(model, name, field)
+
+
+def is_generic(field: Any) -> bool:
+    """Tell whether a field is a generic foreign key, which may refer to rows of any model."""
+    return bool(field.is_relation and field.related_model is None)
 
 
 def _relation(model: Model, name: str, field: Any) -> Relation:

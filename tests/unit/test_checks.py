@@ -6,7 +6,11 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import checks
+
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.generics import ObserverModelInstanceMixin
 
 
 def _messages() -> list[checks.CheckMessage]:
@@ -46,3 +50,20 @@ def test_bad_settings(settings: Any, value: object, message: str) -> None:
     assert found.id == "pgobserve.E001"
     assert found.level == checks.ERROR
     assert re.search(message, found.msg)
+
+
+def test_related() -> None:
+    """What a consumer names in ``observe_related`` must be there; its author learns what is."""
+
+    class Users(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+        queryset = User.objects.all()
+        observe_related = ["groups", "group"]
+
+    (found,) = _messages()
+    Users.observe_related = ["groups"]
+    assert (found.id, found.obj) == ("pgobserve.E003", f"{__name__}.{Users.__qualname__}")
+    assert found.msg == (
+        'Users.observe_related has "group", but auth.User has no relation "group". '
+        "It has: groups, user_permissions."
+    )
+    assert _messages() == []

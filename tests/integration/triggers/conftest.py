@@ -194,6 +194,7 @@ def bare_command(
     """Run ``manage.py pgobserve``; return exit code, output and errors. No consumer is imported."""
     settings.ASGI_APPLICATION = None
     monkeypatch.setattr("pgobserve.cli.targets.observed_models", list)
+    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", dict)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
