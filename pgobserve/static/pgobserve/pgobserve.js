@@ -1,30 +1,28 @@
 /**
- * Watch rows of a Django project over a WebSocket.
+ * Watch rows and lists of a Django project over a WebSocket.
  *
  *     import { Feed } from "/static/pgobserve/pgobserve.js";
  *
  *     const feed = new Feed("/ws/");
- *     const watched = feed.subscribeInstance(1, (frame) => console.log(frame.action, frame.data));
+ *     const list = feed.subscribeList({ query: { search: "tide" } }, () => draw(list.rows));
+ *     const row = feed.subscribeInstance(1, (frame) => console.log(frame.action, frame.data));
  *     …
- *     watched.close();
+ *     list.close();
+ *     row.close();
  *
  * The connection is made again when it is lost, after a delay that grows, and everything that was
- * watched is watched again and read again: what was missed meanwhile is not missing afterwards.
+ * watched goes on from where it was: what was missed meanwhile is not missing afterwards.
  *
  * @module pgobserve
  */
 
-/**
- * What the server sends: the answer to a request, or a change.
- *
- * @typedef {object} Frame
- * @property {string | null} action  What was asked for, or `create`, `update`, `delete`.
- * @property {any} data              The row; `{pk}` alone after a `delete`.
- * @property {any[]} errors          Sentences, if something was wrong.
- * @property {number} response_status  As in HTTP.
- * @property {any} request_id        That of the request, or of the subscription.
- * @property {string} [token]        Where in the database's history this frame is.
- */
+import { FeedError, Instance, List } from "./subscriptions.js";
+
+export { FeedError };
+
+/** @typedef {import("./subscriptions.js").Frame} Frame */
+/** @typedef {import("./subscriptions.js").Change} Change */
+/** @typedef {import("./subscriptions.js").ListOptions} ListOptions */
 
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
 
@@ -36,41 +34,10 @@
 
 const GROWTH = 1.618;
 
-/** A request that was refused (then `frame` says why), or whose connection was lost. */
-export class FeedError extends Error {
-  /**
-   * @param {string} message
-   * @param {Frame | null} [frame]
-   */
-  constructor(message, frame = null) {
-    super(message);
-    this.name = "FeedError";
-    /** @type {Frame | null} */
-    this.frame = frame;
-  }
-}
+/** The server is there, and its database not yet; what was watched before is asked for again. */
+const UNAVAILABLE = 503;
 
-/** A watched row; made by {@link Feed#subscribeInstance}. */
-class Subscription {
-  /**
-   * @param {Feed} feed
-   * @param {number} id
-   * @param {any} key
-   * @param {(frame: Frame) => void} onFrame
-   */
-  constructor(feed, id, key, onFrame) {
-    this.feed = feed;
-    this.id = id;
-    /** The row's primary key. */
-    this.key = key;
-    this.onFrame = onFrame;
-  }
-
-  /** Stop watching. */
-  close() {
-    this.feed.unsubscribe(this);
-  }
-}
+/** @typedef {Instance | List} Subscription */
 
 /**
  * One WebSocket to one consumer.
@@ -84,6 +51,7 @@ export class Feed extends EventTarget {
   /** @type {Map<number, {resolve: (frame: Frame) => void, reject: (error: FeedError) => void}>} */
   #asked = new Map();
   /** @type {Map<number, Subscription>} */ #subscriptions = new Map();
+  /** @type {WeakMap<Subscription, number>} */ #ids = new WeakMap();
   /** @type {Map<number, object>} */ #unsent = new Map();
   #lastId = 0;
   #attempts = 0;
@@ -122,28 +90,32 @@ export class Feed extends EventTarget {
   /**
    * Watch a row.
    *
-   * The function gets the row as it is now (action `subscribe_instance`, status 201), each change of
-   * it (`create`, `update`, `delete`), and the row as it is then whenever the connection was made
-   * anew. If the row can't be watched it gets the frame that says so, such as a 404, and the
+   * The function gets the row as it is now (action `subscribe_instance`, status 201), and each change
+   * of it (`create`, `update`, `delete`), those that were missed while the connection was lost
+   * included. If the row can't be watched it gets the frame that says so, such as a 404, and the
    * subscription is over.
    *
    * @param {any} key  The primary key.
    * @param {(frame: Frame) => void} onFrame
-   * @returns {Subscription}
+   * @returns {Instance}
    */
   subscribeInstance(key, onFrame) {
-    const subscription = new Subscription(this, ++this.#lastId, key, onFrame);
-    this.#subscriptions.set(subscription.id, subscription);
-    // Otherwise it begins with the connection.
-    if (this.#state === "open") this.#begin(subscription);
-    return subscription;
+    return this.#add(new Instance(key, onFrame, this.#end, this.#begin));
   }
 
-  /** @param {Subscription} subscription */
-  unsubscribe(subscription) {
-    if (!this.#subscriptions.delete(subscription.id) || this.#state !== "open") return;
-    const { key, id } = subscription;
-    this.#send({ action: "unsubscribe_instance", pk: key, request_id: id });
+  /**
+   * Watch a list.
+   *
+   * The function is called when the list is there, and after each change of it, with the list and
+   * what happened. The list keeps its rows.
+   *
+   * @param {ListOptions & Record<string, any>} options  Other names are arguments of the consumer's
+   *   `get_queryset` and `filter_queryset`.
+   * @param {(list: List, change: Change) => void} onChange
+   * @returns {List}
+   */
+  subscribeList(options, onChange) {
+    return this.#add(new List(options, onChange, this.#end, this.#begin));
   }
 
   /** End it for good. */
@@ -151,6 +123,7 @@ export class Feed extends EventTarget {
     globalThis.removeEventListener("online", this.#retryNow);
     clearTimeout(this.#timer);
     this.#become("closed");
+    for (const subscription of this.#subscriptions.values()) subscription.closed = true;
     this.#subscriptions.clear();
     this.#socket?.close();
     this.#rejectAll("The feed was closed.");
@@ -177,16 +150,14 @@ export class Feed extends EventTarget {
     const unsent = [...this.#unsent.values()];
     this.#unsent.clear();
     this.#become("open");
-    for (const subscription of waiting) this.#begin(subscription);
+    for (const subscription of waiting) if (!subscription.closed) this.#begin(subscription);
     for (const message of unsent) this.#send(message);
   }
 
   #lost() {
     if (this.#state === "closed") return;
     this.#rejectAll("The connection was lost.");
-    // Jitter, lest all pages come back to a restarted server at the same instant.
-    const delay = Math.min(this.lastDelay, this.firstDelay * GROWTH ** this.#attempts++);
-    this.#timer = setTimeout(() => this.#connect(), delay * (0.5 + Math.random() / 2));
+    this.#timer = setTimeout(() => this.#connect(), this.#delay(this.#attempts++));
     this.#become("waiting");
   }
 
@@ -205,29 +176,59 @@ export class Feed extends EventTarget {
     if (asked) {
       this.#asked.delete(frame.request_id);
       if (frame.response_status < 400) asked.resolve(frame);
-      else asked.reject(new FeedError(frame.errors.map(String).join(" "), frame));
+      else asked.reject(FeedError.of(frame));
       return;
     }
-    this.#subscriptions.get(frame.request_id)?.onFrame(frame);
+    const subscription = this.#subscriptions.get(frame.request_id);
+    if (!subscription) return;
+    const isReply = frame.action?.startsWith("subscribe_");
+    if (isReply && frame.response_status === UNAVAILABLE && subscription.begun) this.#later(subscription);
+    else subscription.received(frame);
   }
 
   /**
-   * Ask for the row together with the subscription: nothing is lost or overtaken in between.
-   *
-   * @param {Subscription} subscription
+   * @template {Subscription} T
+   * @param {T} subscription
+   * @returns {T}
    */
-  async #begin({ id, key, onFrame }) {
-    /** @type {Frame} */ let frame;
-    try {
-      frame = await this.#ask(id, { action: "subscribe_instance", pk: key, snapshot: true });
-    } catch (error) {
-      if (!(error instanceof FeedError)) throw error;
-      // A lost connection is no refusal: the next one begins again.
-      if (!error.frame || !this.#subscriptions.delete(id)) return;
-      onFrame(error.frame);
-      return;
-    }
-    if (this.#subscriptions.has(id)) onFrame(frame);
+  #add(subscription) {
+    this.#subscriptions.set(++this.#lastId, subscription);
+    this.#ids.set(subscription, this.#lastId);
+    // Otherwise it begins with the connection.
+    if (this.#state === "open") this.#begin(subscription);
+    return subscription;
+  }
+
+  /** Ask for what is there together with the subscription: nothing is lost or overtaken in between. */
+  #begin = (/** @type {Subscription} */ subscription) => {
+    this.#send({ ...subscription.asking, request_id: this.#ids.get(subscription) });
+  };
+
+  #end = (/** @type {Subscription} */ subscription) => {
+    const id = this.#ids.get(subscription) ?? 0;
+    // One that was refused is over already.
+    const isOver = subscription.closed;
+    subscription.closed = true;
+    if (!this.#subscriptions.delete(id) || isOver || this.#state !== "open") return;
+    this.#send({ ...subscription.ending, request_id: id });
+  };
+
+  /** @param {Subscription} subscription */
+  #later(subscription) {
+    const socket = this.#socket;
+    setTimeout(() => {
+      if (!subscription.closed && this.#socket === socket && this.#state === "open") this.#begin(subscription);
+    }, this.#delay(subscription.refusals++));
+  }
+
+  /**
+   * Jitter, lest all pages come back to a restarted server at the same instant.
+   *
+   * @param {number} attempts
+   */
+  #delay(attempts) {
+    const delay = Math.min(this.lastDelay, this.firstDelay * GROWTH ** attempts);
+    return delay * (0.5 + Math.random() / 2);
   }
 
   /**
