@@ -7,101 +7,24 @@ so that batches grow with the load and an idle feed pays one query of latency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed import stale
+from pgobserve.feed.index import Index
 from pgobserve.feed.roster import ListWatch, Roster
 from pgobserve.feed.stale import FRESH
+from pgobserve.feed.subject import Kind, Row, Subject, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-    from pgobserve.feed.links import Link
     from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.roster import Entry
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.feed.stale import Stale
 
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """
-    What kind of rows a subscription is about; for the ORM a model, and what is shown of it.
-
-    Attributes:
-        tables: Tables in which a row of the same key concerns it; the first is its own.
-        wide: Tables of which any change concerns all of its rows.
-        links: The ways to tables of which a change concerns some of its rows.
-    """
-
-    tables: tuple[str, ...]
-    wide: tuple[str, ...] = ()
-    links: tuple[Link, ...] = ()
-
-
-class Row:
-    """
-    A row that somebody watches.
-
-    Attributes:
-        subject: What kind of row.
-        key: Its key.
-        watches: The subscriptions; a dictionary for its order.
-        snapshot: Of its last load.
-        loading: It is being read now, and must not be read by a second load at a time: the older
-            of two could end last.
-        touched: How often rows of other tables that belong to it have changed.
-    """
-
-    __slots__ = ("key", "loading", "snapshot", "subject", "touched", "watches")
-
-    def __init__(self, subject: Subject, key: Hashable) -> None:
-        self.subject = subject
-        self.key = key
-        self.watches: dict[Watch, None] = {}
-        self.snapshot: Snapshot | None = None
-        self.loading = False
-        self.touched = 0
-
-    @property
-    def audience(self) -> tuple[Watch, ...]:
-        """The subscriptions."""
-        return tuple(self.watches)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody watches it."""
-        return bool(self.watches)
-
-
-@dataclass(slots=True)
-class Trace:
-    """
-    Changes that are to be led back to the rows that they concern.
-
-    Attributes:
-        subject: What kind of rows.
-        link: The way.
-        values: Keys or values of the link's route, whichever the link takes.
-        among: The only rows that somebody watches; None if any may be.
-    """
-
-    subject: Subject
-    link: Link
-    values: Sequence[Any]
-    among: Sequence[Hashable] | None
-
-
-@dataclass(slots=True)
-class _Kind:
-    """What is watched of one subject."""
-
-    rows: dict[Hashable, Row] = field(default_factory=dict)
-    rosters: dict[Hashable, Roster] = field(default_factory=dict)
-    traces: dict[Link, dict[Any, None]] = field(default_factory=dict)
-    tracing: int = 0
+__all__ = ["Hub", "Row", "Subject", "Trace"]
 
 
 class Hub:
@@ -114,10 +37,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.unconfirmed = False
-        self._kinds: dict[Subject, _Kind] = {}
-        self._index: dict[str, dict[Subject, None]] = {}
-        self._wide: dict[str, dict[Subject, None]] = {}
-        self._links: dict[str, dict[tuple[Subject, Link], None]] = {}
+        self._kinds: dict[Subject, Kind] = {}
+        self._index = Index()
         self._dirty: dict[Row, Stale] = {}
         self._stale: dict[Roster, None] = {}
         self._traces: dict[Subject, None] = {}
@@ -131,9 +52,8 @@ class Hub:
     @property
     def empty(self) -> bool:
         """Whether nothing is remembered of anybody."""
-        return not any(
-            (self._kinds, self._index, self._wide, self._links, self._dirty, self._stale)
-        ) and not any((self._traces, self._watches, self._lists))
+        remembered = (self._kinds, self._dirty, self._stale, self._watches, self._lists)
+        return not any((*remembered, self._traces, self.tables()))
 
     @property
     def dirty(self) -> int:
@@ -243,14 +163,14 @@ class Hub:
             keys: The rows' keys; None for all rows of the table.
             routes: Values, by column, that lead back to rows which these belong to.
         """
-        for subject in self._wide.get(table, ()):
+        for subject in self._index.wide.get(table, ()):
             self._mark_all(subject, xid)
-        for subject in self._index.get(table, ()):
+        for subject in self._index.keyed.get(table, ()):
             if keys is None:
                 self._mark_all(subject, xid)
             else:
                 self._mark(subject, keys, xid)
-        for subject, link in self._links.get(table, ()):
+        for subject, link in self._index.linked.get(table, ()):
             column = link.column
             values = keys if column is None else (routes or {}).get(column)
             if keys is None or values is None:
@@ -359,19 +279,15 @@ class Hub:
 
     def tables(self) -> list[str]:
         """Return the tables whose changes concern anybody."""
-        return list({**self._index, **self._wide, **self._links})
+        return self._index.tables()
 
     def watches_table(self, table: str) -> bool:
         """Tell whether a change of the table can concern anybody."""
-        return table in self._index or table in self._wide or table in self._links
+        return table in self._index
 
     def routes(self) -> dict[str, set[str]]:
         """Return the columns whose values lead back, by table."""
-        found: dict[str, set[str]] = {}
-        for table, links in self._links.items():
-            if columns := {link.column for _, link in links if link.column is not None}:
-                found[table] = columns
-        return found
+        return self._index.routes()
 
     def _mark(self, subject: Subject, keys: Iterable[Hashable], xid: int | None) -> None:
         kind = self._kinds[subject]
@@ -436,32 +352,16 @@ class Hub:
                 self.done_list(roster)
         return entries
 
-    def _kind(self, subject: Subject) -> _Kind:
+    def _kind(self, subject: Subject) -> Kind:
         kind = self._kinds.get(subject)
         if kind is None:
-            kind = self._kinds[subject] = _Kind()
-            for index, names in self._entries_of(subject):
-                for table, entry in names:
-                    index.setdefault(table, {})[entry] = None
+            kind = self._kinds[subject] = Kind()
+            self._index.add(subject)
         return kind
 
     def _drop_if_empty(self, subject: Subject) -> None:
         kind = self._kinds[subject]
-        if kind.rows or kind.rosters:
-            return
-        del self._kinds[subject]
-        self._traces.pop(subject, None)
-        for index, names in self._entries_of(subject):
-            for table, entry in names:
-                del index[table][entry]
-                if not index[table]:
-                    del index[table]
-
-    def _entries_of(
-        self, subject: Subject
-    ) -> Iterator[tuple[dict[str, dict[Any, None]], list[tuple[str, Any]]]]:
-        yield self._index, [(table, subject) for table in subject.tables]
-        yield self._wide, [(table, subject) for table in subject.wide]
-        # A link may occur once only, a table several times.
-        links = dict.fromkeys(subject.links)
-        yield self._links, [(link.table, (subject, link)) for link in links]
+        if not kind.rows and not kind.rosters:
+            del self._kinds[subject]
+            self._traces.pop(subject, None)
+            self._index.remove(subject)

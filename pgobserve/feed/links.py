@@ -8,7 +8,7 @@ rows that look different now, or that come or go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ class Link:
     root: Model
     hops: tuple[Hop, ...]
     route: Field[Any, Any] | None = None
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.root, self.hops, self.route)))
+
+    def __hash__(self) -> int:
+        # Asked at each change; that of fields takes its time.
+        return self._hash
 
     @property
     def table(self) -> str:
