@@ -82,8 +82,10 @@ _known: dict[Dependencies, Dependencies] = {}
 
 
 def _is_own(link: Link) -> bool:
-    """Tell whether a link only leads to the table of a parent, which holds a part of the row."""
+    """Tell whether a link only leads to the row itself, or to its part in a parent's table."""
     options = link.root._meta
+    if all(source == target for hop in link.hops for source, target in hop.on):
+        return link.route is None and all(hop.model is link.root for hop in link.hops)
     return any(
         link.hops == tuple(hop_of(info.join_field) for info in options.get_path_to_parent(parent))
         for parent in options.get_parent_list()

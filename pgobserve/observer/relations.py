@@ -134,6 +134,12 @@ def need(root: Model, hops: tuple[Hop, ...], *, is_reverse: bool) -> Need:
     return Link(root, hops, last.on[0][1]) if len(last.on) == 1 else last.model
 
 
+def key_or_route(root: Model, hops: tuple[Hop, ...]) -> Need:
+    """Return the link for joins of which the last one compares with any column, and one alone."""
+    target = hops[-1].on[0][1]
+    return Link(root, hops, None if key_fields(hops[-1].model) == (target,) else target)
+
+
 def hop_of(join_field: Any) -> Hop:
     """Return a join along a field, or the other end of one, as the ORM makes it."""
     on = tuple(join_field.get_joining_fields())

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Count, Exists, FilteredRelation, OuterRef, Q, Subquery
 from django.test.utils import CaptureQueriesContext
 from rest_framework import serializers
 
@@ -390,6 +391,102 @@ def test_complete(shelves: Shelves, kind: str) -> None:
             different, traced = watched.after(shelves, change)
 
             assert traced >= different
+
+
+#: Querysets whose rows depend on other tables, none of which needs all rows to be read again.
+FILTERS: dict[str, QuerySet[Any]] = {
+    "forward": Book.objects.filter(author__name__in=["a", "B"]),
+    "forward, over two": Book.objects.filter(author__publisher__name="p"),
+    "reverse": Book.objects.filter(comments__text="hm"),
+    "many to many": Book.objects.filter(tags__name="u"),
+    "through": Book.objects.filter(contributors__name="c"),
+    "generic": Book.objects.filter(labels__text="new"),
+    "from a child": Ebook.objects.filter(author__name="b", comments__text="hm"),
+    "composite key": Loan.objects.filter(book__title="d"),
+    "aggregate": Book.objects.annotate(n=Count("comments")).filter(n=1),
+    "aggregate, with a filter": Book.objects.annotate(
+        n=Count("comments", filter=Q(comments__author__name="a"))
+    ).filter(n=0),
+    "filtered relation": Book.objects.annotate(
+        hm=FilteredRelation("comments", condition=Q(comments__text="hm"))
+    ).filter(hm__author__name="a"),
+    "none of many": Book.objects.exclude(comments__text="hm"),
+    "none of many, over two": Book.objects.exclude(comments__author__name="A"),
+    "none of many to many": Book.objects.exclude(tags__name="u"),
+    "none, from a child": Ebook.objects.exclude(comments__text="x"),
+    "in keys": Book.objects.filter(pk__in=Comment.objects.filter(text="hm").values("book")),
+    "in keys, over two": Book.objects.filter(
+        pk__in=Contribution.objects.filter(author__name="c").values("book")
+    ),
+    "in rows": Book.objects.filter(author__in=Author.objects.filter(publisher__name="p")),
+    "not in rows": Book.objects.exclude(author__in=Author.objects.filter(name="a")),
+    "in rows by another column": Imprint.objects.filter(
+        publisher__in=Publisher.objects.filter(name="p")
+    ),
+    "in rows of many": Book.objects.filter(tags__in=Tag.objects.filter(name__in=["u", "w"])),
+    "in itself": Book.objects.filter(pk__in=Book.objects.filter(comments__text="hm")),
+    "exists": Book.objects.filter(
+        Exists(Comment.objects.filter(book=OuterRef("pk"), author__name="a"))
+    ),
+    "exists not": Book.objects.filter(
+        ~Exists(Comment.objects.filter(author__name="a", book_id=OuterRef("id")))
+    ),
+    "exists, in each other": Author.objects.filter(
+        Exists(
+            Book.objects.filter(
+                Exists(Comment.objects.filter(book=OuterRef("pk"), author=OuterRef("author"))),
+                author=OuterRef("pk"),
+            )
+        )
+    ),
+    "exists, over a join": Book.objects.filter(
+        Exists(Publisher.objects.filter(pk=OuterRef("author__publisher"), name="p"))
+    ),
+    "a value": Book.objects.annotate(
+        last=Subquery(
+            Comment.objects.filter(book=OuterRef("pk")).order_by("-pk").values("text")[:1]
+        )
+    ).filter(last="hm"),
+    "a number": Book.objects.annotate(
+        n=Subquery(
+            Comment.objects.filter(book=OuterRef("pk"))
+            .order_by()
+            .values("book")
+            .annotate(c=Count("pk"))
+            .values("c")
+        )
+    ).filter(n=1),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_membership(shelves: Shelves, name: str) -> None:
+    """A change leads to all rows that come into a queryset or leave it."""
+    queryset = FILTERS[name]
+    root, found = queryset.model, of_queryset(queryset)
+    own = {root, *root._meta.get_parent_list()}
+    told = Told(own | {each.hops[-1].model for each in found.links})
+    before = set(queryset.values_list("pk", flat=True))
+    moved = set()
+    for _, _, changes in KINDS.values():
+        for change in changes:
+            with transaction.atomic():
+                change(deepcopy(shelves))
+                told.look()
+                after = set(queryset.values_list("pk", flat=True))
+                traced = {
+                    key
+                    for each in found.links
+                    for key in trace(each, told.values(each), connection) or ()
+                }
+                transaction.set_rollback(True)
+            themselves = {key for model in own for key in told.pairs[model]}
+            moved |= before ^ after
+
+            assert traced | themselves >= before ^ after
+
+    assert (found.wide, found.unseen) == ((), ())
+    assert moved
 
 
 def link(queryset: QuerySet[Any], number: int = 0) -> Link:
