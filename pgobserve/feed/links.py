@@ -9,12 +9,16 @@ rows that look different now, or that come or go.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from django.db.models import Field
 
     from pgobserve.feed.keys import Model
+
+
+#: Bytes of an identifier that the server keeps (NAMEDATALEN - 1).
+MAX_NAME: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +68,12 @@ class Link:
 
     @property
     def column(self) -> str | None:
-        """The column of :attr:`route`."""
-        return None if self.route is None else self.route.column
+        """The column of :attr:`route`, by the name that the server has for it."""
+        return None if self.route is None else server_name(str(self.route.column))
+
+
+def server_name(name: str) -> str:
+    """Return the server's name for what Django calls by this one: unquoted, and cut."""
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = name[1:-1].replace('""', '"')
+    return name.encode()[:MAX_NAME].decode(errors="ignore")

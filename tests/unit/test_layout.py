@@ -11,10 +11,11 @@ PACKAGES = ["feed", "triggers"]
 
 #: Modules that are shown by what they do together, on a real outbox.
 ELSEWHERE = {
+    "feed/jobs": "unit/feed/test_loader.py",
+    "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",
     "feed/events": "integration/outbox/test_events.py",
     "feed/images": "integration/outbox/test_events.py",
-    "feed/links": "integration/feed/test_trace.py",
     "feed/options": "integration/feed/test_runtime.py",
     "feed/pace": "integration/outbox/test_follow.py",
     "feed/reader": "integration/outbox/test_follow.py",
