@@ -10,6 +10,7 @@ from django.http import Http404
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
 
+from pgobserve._socket import SocketHooks
 from pgobserve.decorators import action
 from pgobserve.feed.keys import key_of, shown, to_key
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from pgobserve.observer.subscription import Begun
 
 
-class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin):
+# The hooks come last, so that DCRF's mixins may follow this one, as they may there.
+class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, SocketHooks):
     """
     Lets clients subscribe to single rows: the actions ``retrieve``, ``subscribe_instance`` and
     ``unsubscribe_instance``.

@@ -12,6 +12,7 @@ from rest_framework import serializers
 from pgobserve.decorators import action
 from pgobserve.feed import runtime
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from tests.integration.observer.conftest import run_sql, settled
 from tests.project.models import Item
@@ -28,6 +29,13 @@ class ItemSerializer(serializers.ModelSerializer):
 class ItemConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
     queryset = Item.objects.all()
     serializer_class = ItemSerializer
+
+
+def test_other_mixins_may_follow() -> None:
+    """DCRF's mixins may stand behind this one in a class's bases, as with DCRF."""
+    bases = (ObserverModelInstanceMixin, RetrieveModelMixin, GenericAsyncAPIConsumer)
+
+    assert type("Consumer", bases, {"queryset": Item.objects.all()})
 
 
 async def test_update(connect: Any, item: Item) -> None:
