@@ -1,8 +1,8 @@
 """
 Run the benchmarks and print the table.
 
-``python -m benchmarks [name…] [--quick] [--json FILE]``. Each module ``benchmarks/read_*.py`` and
-``benchmarks/write_*.py`` is one benchmark: its function ``run(quick)`` returns its rows. A name is
+``python -m benchmarks [name…] [--quick] [--json FILE]``. Each module ``benchmarks/list_*.py``,
+``benchmarks/read_*.py`` and ``benchmarks/write_*.py`` is one benchmark: its function ``run(quick)`` returns its rows. A name is
 a module's, or the beginning of some: ``read``, ``write_rows``.
 """
 
@@ -24,7 +24,9 @@ HERE = Path(__file__).parent
 
 def names() -> list[str]:
     """Return the names of all benchmarks."""
-    return sorted(path.stem for prefix in ("read", "write") for path in HERE.glob(f"{prefix}_*.py"))
+    return sorted(
+        path.stem for prefix in ("list", "read", "write") for path in HERE.glob(f"{prefix}_*.py")
+    )
 
 
 def main() -> int:

@@ -20,6 +20,10 @@ if "BENCHMARK_COUNT" in os.environ:
 routes = [
     path("feed/", consumers.ItemConsumer.as_asgi()),
     path("own/", consumers.OwnItemConsumer.as_asgi()),
+    path("books/", consumers.BookConsumer.as_asgi()),
+    path("books/all/", consumers.AllBooksConsumer.as_asgi()),
+    path("books/nested/", consumers.NestedBooksConsumer.as_asgi()),
+    path("books/own/", consumers.OwnBooksConsumer.as_asgi()),
     path("plain/", consumers.PlainConsumer.as_asgi()),
     path("write/", consumers.WritingConsumer.as_asgi()),
 ]

@@ -29,13 +29,15 @@ PATIENCE = 60.0
 class Connection:
     """One WebSocket."""
 
-    __slots__ = ("_buffer", "last", "raw")
+    __slots__ = ("_buffer", "last", "listen", "raw")
 
     def __init__(self, port: int, path: str) -> None:
         self.raw = socket.create_connection(("127.0.0.1", port), 20)
         self.raw.sendall(HELLO.format(path=path).encode())
         self._buffer = b""
         self.last = b""
+        #: Called with each frame, if there is somebody to call.
+        self.listen: Callable[[bytes], object] | None = None
 
     def finish_opening(self) -> None:
         """Wait until the server has accepted."""
@@ -52,7 +54,14 @@ class Connection:
     def send(self, **content: Any) -> None:
         """Send a JSON frame."""
         data = json.dumps(content).encode()
-        self.raw.sendall(bytes([0x81, 0x80 | len(data)]) + MASK + data)
+        size = len(data)
+        if size < 126:
+            head = bytes([0x81, 0x80 | size])
+        elif size < 65536:
+            head = bytes([0x81, 0x80 | 126]) + size.to_bytes(2)
+        else:
+            head = bytes([0x81, 0x80 | 127]) + size.to_bytes(8)
+        self.raw.sendall(head + MASK + data)
 
     def read(self) -> int:
         """Take what has arrived; return the number of whole frames, the last one is kept."""
@@ -65,6 +74,8 @@ class Connection:
             self.last = buffer[end[0] : end[1]]
             at = end[1]
             count += 1
+            if self.listen is not None:
+                self.listen(self.last)
         self._buffer = buffer[at:]
         return count
 
@@ -119,6 +130,20 @@ class Sockets:
                 status = connection.frame.get("response_status", 201)
                 if status != 201:
                     raise RuntimeError(f"Not subscribed: {connection.last!r}")
+
+    def ask_each(self, content: Callable[[int], dict[str, Any]], batch: int = 50) -> None:
+        """Ask for lists on all, and wait for the answers, which come in one frame or several."""
+        for begin in range(0, len(self.all), batch):
+            waiting = dict.fromkeys(self.all[begin : begin + batch])
+            for number, connection in enumerate(waiting, begin):
+                connection.send(action="subscribe_list", request_id=1, **content(number))
+
+            def answered(waiting: dict[Connection, None] = waiting) -> bool:
+                for each in [each for each in waiting if b'"token":' in each.last[-200:]]:
+                    del waiting[each]
+                return not waiting
+
+            self.receive_until(answered)
 
     def receive(self, count: int) -> list[int]:
         """Wait for that many frames; return when each arrived, in nanoseconds."""

@@ -11,10 +11,11 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.db import transaction
 
 from benchmarks.reading.counting import counters
-from benchmarks.reading.models import Item
-from benchmarks.reading.serializers import ItemSerializer
+from benchmarks.reading.databases import COMMON, LISTED
+from benchmarks.reading.models import Book, Item
+from benchmarks.reading.serializers import BookSerializer, ItemSerializer, NestedBookSerializer
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 
 
 class ItemConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
@@ -33,6 +34,41 @@ class OwnItemConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
     def get_queryset(self, **kwargs: Any) -> Any:
         user_id = int(parse_qs(self.scope["query_string"].decode())["user"][0])
         return super().get_queryset(**kwargs).filter(membership__user_id=user_id)
+
+
+class BookConsumer(ObserverModelInstanceMixin, ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Everybody sees the same thousand books."""
+
+    queryset = Book.objects.filter(id__lte=LISTED).order_by("id")
+    serializer_class = BookSerializer
+
+
+class AllBooksConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Ten thousand books."""
+
+    queryset = Book.objects.exclude(author_id=COMMON).order_by("id")
+    serializer_class = BookSerializer
+
+
+class NestedBooksConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Ten thousand books with their author; or those of one author."""
+
+    queryset = Book.objects.select_related("author").order_by("id")
+    serializer_class = NestedBookSerializer
+
+    def get_queryset(self, author: Any = None, **kwargs: Any) -> Any:
+        books = super().get_queryset(**kwargs)
+        return books.exclude(author_id=COMMON) if author is None else books.filter(author=author)
+
+
+class OwnBooksConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Each user sees his own ten books and ten that everybody sees."""
+
+    queryset = Book.objects.order_by("id")
+    serializer_class = BookSerializer
+
+    def get_queryset(self, user: int = 0, **kwargs: Any) -> Any:
+        return super().get_queryset(**kwargs).filter(author_id__in=[user, COMMON])
 
 
 class PlainConsumer(AsyncJsonWebsocketConsumer):

@@ -22,3 +22,18 @@ class Membership(models.Model):
 
     class Meta:
         unique_together = [("user_id", "item")]
+
+
+class Author(models.Model):
+    """Who wrote books; a nested serializer shows his name."""
+
+    name = models.TextField()
+
+
+class Book(models.Model):
+    """What is on lists."""
+
+    title = models.TextField()
+    pages = models.IntegerField(default=0)
+    price = models.DecimalField(max_digits=10, decimal_places=2, default=1)
+    author = models.ForeignKey(Author, models.CASCADE)

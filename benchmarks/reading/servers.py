@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Applications to serve.
 OURS = "benchmarks.reading.asgi:application"
 BARE = "benchmarks.reading.bare:application"
+BARE_LIST = "benchmarks.reading.bare_list:application"
 DCRF = "benchmarks.reading.dcrf_asgi:application"
 EVENTS = "benchmarks.reading.events_asgi:application"
 DCRF_EVENTS = "benchmarks.reading.dcrf_events_asgi:application"
