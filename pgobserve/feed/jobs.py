@@ -102,6 +102,7 @@ class FoundWhole:
             whose account is of no use.
         moved: Those who see another list by now, and which.
         failed: A query failed; the list is to be read again.
+        skipped: Those of whom it could not be found out what they may see, and what they are told.
     """
 
     job: WholeJob
@@ -111,3 +112,4 @@ class FoundWhole:
     has: Mapping[ListWatch, Shown | None] = field(default_factory=dict)
     moved: Mapping[ListWatch, tuple[Subject, Hashable]] = field(default_factory=dict)
     failed: bool = False
+    skipped: Mapping[ListWatch, Refusal] = field(default_factory=dict)

@@ -337,14 +337,25 @@ class Loader:
         frames = 0
         for item in found.rows:
             roster.tell(
-                item.job.key, item.outcome, item.special, found.snapshot, job.watches, again=True
+                item.job.key,
+                item.outcome,
+                item.special,
+                found.snapshot,
+                job.watches,
+                again=True,
+                skipped=found.skipped,
             )
             frames += len(job.watches)
             if frames >= BREATH:
                 frames = 0
                 await asyncio.sleep(0)
         for key in roster.rest(item.job.key for item in found.rows):
-            roster.tell(key, ABSENT, {}, found.snapshot, job.watches)
+            roster.tell(key, ABSENT, {}, found.snapshot, job.watches, skipped=found.skipped)
+        for watch in job.watches:
+            if watch in found.skipped:
+                roster.skip(watch, found.skipped[watch], found.snapshot)
+            elif watch.refused:
+                watch.refused.discard(None)
 
     def _admit(self, found: FoundWhole) -> None:
         """Let those have the list who wait for it."""

@@ -17,7 +17,7 @@ from pgobserve.feed.mailbox import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, st
 from pgobserve.feed.stale import FRESH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.feed.mailbox import Kind, Mailbox, Outcome
     from pgobserve.feed.snapshot import Snapshot
@@ -63,6 +63,7 @@ class ListWatch:
             gets the list with the reply.
         roster: The list, once he has it.
         special: Digests of rows that he sees otherwise than the others.
+        refused: Rows that can't be shown to him and could to others: what he has of them is old.
         told: What he has seen once he has read all frames that were sent.
         active: False once it has ended; nothing is delivered any more.
     """
@@ -73,6 +74,7 @@ class ListWatch:
         "context",
         "has",
         "mailbox",
+        "refused",
         "request_id",
         "roster",
         "special",
@@ -87,6 +89,7 @@ class ListWatch:
         self.has: Shown | None = None
         self.roster: Roster | None = None
         self.special: Shown = {}
+        self.refused: set[Hashable] = set()
         self.told: Snapshot | None = None
         self.active = True
 
@@ -143,9 +146,10 @@ class Member:
         Not the snapshot that the row was read in: of other rows there may be more to tell that is
         visible in it.
         """
-        watch = self.watch
-        if watch.roster is not None and not len(watch.mailbox):
-            watch.told = watch.roster.base
+        watch, roster = self.watch, self.watch.roster
+        # Nor if he has an old state of a row: he would never hear of it when he comes back.
+        if roster is not None and not (roster.refused or watch.refused or len(watch.mailbox)):
+            watch.told = roster.base
         return watch.told
 
 
@@ -179,6 +183,7 @@ class Roster:
         watches: The subscriptions; a dictionary for its order.
         newcomers: Those that wait for the list.
         shown: Digests of the rows, as those have them who have no exception.
+        refused: Rows that can't be shown to anybody.
         snapshot: In which it was last read as a whole.
         base: All that is visible in it has been told.
         confirming: All that is visible in it has been heard of.
@@ -197,6 +202,7 @@ class Roster:
         "identity",
         "loading",
         "newcomers",
+        "refused",
         "shown",
         "single",
         "snapshot",
@@ -210,6 +216,7 @@ class Roster:
         self.watches: dict[ListWatch, None] = {}
         self.newcomers: dict[ListWatch, None] = {}
         self.shown: Shown = {}
+        self.refused: set[Hashable] = set()
         self.snapshot: Snapshot | None = None
         self.base: Snapshot | None = None
         self.confirming: Snapshot | None = None
@@ -364,6 +371,7 @@ class Roster:
         watches: Iterable[ListWatch],
         *,
         again: bool = False,
+        skipped: Collection[ListWatch] = (),
     ) -> None:
         """
         Let all who watched have what was found of a row.
@@ -376,21 +384,32 @@ class Roster:
             watches: Who watched when the load began.
             again: It was not asked because it had changed: who was told that it can't be shown
                 need not be told so again.
+            skipped: Who is told nothing: what he may see could not be found out.
         """
         before = self.shown.get(key, NOTHING)
         after, kind = step(before, outcome)
-        self._note(key, after)
+        self._note(key, after, outcome)
         for watch in watches:
             if watch.roster is not self:
                 continue  # it has ended, or goes on with another list
             mine = special.get(watch, outcome) if special else outcome
             had = watch.special.pop(key, before) if watch.special else before
             now, its_kind = (after, kind) if mine is outcome and had == before else step(had, mine)
+            if skipped and watch in skipped:
+                now, its_kind = had, None
+            elif special or watch.refused:
+                _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
             if now != after:
                 watch.special[key] = now
             if its_kind is None or (again and its_kind == "error" and had in (UNKNOWN, UNTOLD)):
                 continue
             watch.put(key, had, mine, snapshot)
+
+    def skip(self, watch: ListWatch, refusal: Refusal, snapshot: Snapshot) -> None:
+        """Tell one, once, that what he may see could not be found out; it will be tried again."""
+        if watch.roster is self and None not in watch.refused:
+            watch.refused.add(None)
+            watch.put(None, UNKNOWN, refusal, snapshot)
 
     def rest(self, found: Iterable[Hashable]) -> set[Hashable]:
         """Return the keys that somebody has and that are not among those found."""
@@ -421,6 +440,7 @@ class Roster:
             now, kind = step(had, outcome)
             if now != self.shown.get(key, NOTHING):
                 watch.special[key] = now
+            _mark(watch.refused, key, isinstance(outcome, Refusal) and key not in self.refused)
             if has is None and not isinstance(outcome, Refusal):
                 if outcome.body is not None:
                     bodies.append(outcome.body)
@@ -438,11 +458,19 @@ class Roster:
         watch.told = snapshot
         self.join(watch)
 
-    def _note(self, key: Hashable, digest: bytes | None) -> None:
+    def _note(self, key: Hashable, digest: bytes | None, outcome: Outcome) -> None:
+        _mark(self.refused, key, isinstance(outcome, Refusal))
         if digest == NOTHING:
             self.shown.pop(key, None)
         else:
             self.shown[key] = digest
+
+
+def _mark(keys: set[Hashable], key: Hashable, marked: bool) -> None:
+    if marked:
+        keys.add(key)
+    elif keys:
+        keys.discard(key)
 
 
 if TYPE_CHECKING:

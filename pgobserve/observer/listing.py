@@ -79,7 +79,14 @@ class ListLoad(Load):
             check(found, rows)
         assert self._snapshot is not None  # noqa: S101 (_read_rendered sets it)
         return FoundWhole(
-            self._whole, self._snapshot, found, refusal, has=self._has, moved=self._moved
+            self._whole,
+            self._snapshot,
+            found,
+            refusal,
+            has=self._has,
+            moved=self._moved,
+            failed=bool(self._failed),
+            skipped=self._failed,
         )
 
     def _read_rendered(
@@ -122,13 +129,12 @@ class ListLoad(Load):
         special = {watch: View.of(encode({"count": count(watch)})) for watch in watches[1:]}
         outcome = View.of(encode({"count": count(watches[0])})) if watches else ABSENT
         special = {watch: view for watch, view in special.items() if view != outcome}
-        special.update(self._failed)  # type: ignore[arg-type]
         return Found(job, self._snapshot, outcome, special, moved=self._moved)
 
     def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
         if self._listing.only == "count":
             return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
-        audience = (*watches, *self._failed)
+        audience = tuple(watches)
         groups: Any = {self._source: watches}
         found = []
         for key, instance in rows.items():

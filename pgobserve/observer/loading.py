@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.jobs import Job
-    from pgobserve.feed.mailbox import Outcome, Watch
+    from pgobserve.feed.mailbox import Outcome, Refusal, Watch
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.source import Source
 
@@ -59,7 +59,7 @@ class Load:
         self._jobs = jobs
         # For each job, the subscriptions by what they may see; and those that can't be told.
         self._groups: list[dict[Source, list[Watch]]] = []
-        self._failed: dict[Watch, Outcome] = {}
+        self._failed: dict[Any, Refusal] = {}
         # Those who see another list by now than the one that a row is read for.
         self._moved: dict[Any, tuple[Subject, Hashable]] = {}
         self._guarded = False
