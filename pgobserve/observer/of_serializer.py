@@ -23,7 +23,7 @@ from rest_framework.serializers import (
 
 from pgobserve.observer.attributes import Kind, kind_of, mentioned
 from pgobserve.observer.gathering import Gathering
-from pgobserve.observer.prefetched import Prefetched, of_manager
+from pgobserve.observer.prefetched import Prefetched, of_manager, ordered
 from pgobserve.observer.relations import Spot, relations_of
 from pgobserve.observer.trial import brief
 
@@ -234,4 +234,8 @@ class _Shown:
             self.found.add_at(spot, chosen.inner)
             if chosen.filters:
                 self.found.add(spot.row)
+        if relation.many:
+            order = None if chosen is None else chosen.order
+            usual = relation.model._meta.ordering or ()
+            self.found.add(ordered(spot, usual if order is None else order))
         return spot

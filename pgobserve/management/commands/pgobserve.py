@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from pgobserve.cli import install, migration, prune, sql, status, tail, uninstall
+from pgobserve.cli import deps, install, migration, prune, sql, status, tail, uninstall
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.errors import refusal
@@ -27,6 +27,7 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "status": status.run,
     "sql": sql.run,
     "migration": migration.run,
+    "deps": deps.run,
     "prune": prune.run,
     "tail": tail.run,
 }
@@ -61,6 +62,7 @@ class Command(BaseCommand):
         _status(commands.add_parser("status", help="tell how the triggers stand"))
         _sql(commands.add_parser("sql", help="print what install would run"))
         _migration(commands.add_parser("migration", help="write a Django migration"))
+        _deps(commands.add_parser("deps", help="print which tables consumers' rows depend on"))
         _prune(commands.add_parser("prune", help="let the outbox forget what is old enough"))
         _tail(commands.add_parser("tail", help="print changes as they happen"))
 
@@ -120,6 +122,18 @@ def _migration(parser: ArgumentParser) -> None:
     _always(parser)
     parser.add_argument("--name", default="pgobserve", help="its name (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="print it, write nothing")
+
+
+def _deps(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "consumer",
+        nargs="?",
+        help="its dotted path or its name (default: all that ASGI_APPLICATION imports)",
+    )
+    _database(parser)
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    shape.add_argument("--dot", action="store_true", dest="as_dot", help="print a Graphviz graph")
 
 
 def _prune(parser: ArgumentParser) -> None:

@@ -1,0 +1,174 @@
+"""``pgobserve deps``: which tables the rows of each consumer depend on, and how that is watched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import router
+from django.utils.module_loading import import_string
+
+from pgobserve.cli import dot, survey, targets
+from pgobserve.errors import ConfigurationError, TriggerError
+from pgobserve.observer import registry
+from pgobserve.observer.paths import path_of
+from pgobserve.triggers.registry import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from django.db.models import Model
+
+    from pgobserve.cli.console import Console
+    from pgobserve.feed.links import Link
+    from pgobserve.observer.gathering import Dependencies
+    from pgobserve.triggers.state import Status
+
+HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
+
+HINT = (
+    "Name what they read of other tables in observe_related of the class, as paths from its model "
+    '(["author.publisher"]) or models (["shop.Price"]).'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """
+    A consumer class and what it depends on.
+
+    Attributes:
+        consumer: Its dotted name.
+        models: What its clients may subscribe to.
+        found: What these rows depend on.
+    """
+
+    consumer: str
+    models: tuple[type[Model], ...]
+    found: Dependencies
+
+
+def run(
+    console: Console, consumer: str | None, *, database: str, as_json: bool, as_dot: bool
+) -> None:
+    """Print what the consumers depend on, as a table, as JSON or as a graph."""
+    subjects = list(_subjects(consumer))
+    if as_dot:
+        console.write(dot.graph((each.consumer, each.models, each.found) for each in subjects))
+        return
+    statuses = _statuses(console, subjects, database)
+    if as_json:
+        console.json([_facts(each, statuses) for each in subjects])
+        return
+    for number, subject in enumerate(subjects):
+        if number:
+            console.write("")
+        _print(console, subject, statuses)
+    if not subjects:
+        console.write("No consumer lets clients subscribe to rows.")
+    elif any(each.found.unseen for each in subjects):
+        console.write(f"\n{HINT}")
+
+
+def _subjects(name: str | None) -> Iterator[Subject]:
+    if not targets.import_consumers() and name is None:
+        raise ConfigurationError(
+            "Nothing says which consumers there are: ASGI_APPLICATION is not set. Set it, or name one "
+            "by its dotted path."
+        )
+    classes: Sequence[Any] = registry.consumers() if name is None else _named(name)
+    for cls in classes:
+        models = tuple(cls.observed_models())
+        found = cls.observed_dependencies()
+        if models or found or name is not None:
+            yield Subject(_dotted(cls), models, found)
+
+
+def _named(name: str) -> list[Any]:
+    known = registry.consumers()
+    found = [each for each in known if name in (_dotted(each), each.__name__)]
+    if found:
+        return found
+    try:
+        imported = import_string(name)
+    except ImportError:
+        imported = None
+    if hasattr(imported, "observed_dependencies"):
+        return [imported]
+    raise ConfigurationError(
+        f"There is no consumer {name} that clients may subscribe with. There is: "
+        f"{', '.join(_dotted(each) for each in known if each.observed_models()) or 'none'}."  # type: ignore[attr-defined]
+    )
+
+
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _statuses(
+    console: Console, subjects: Sequence[Subject], database: str
+) -> Mapping[str, Status] | None:
+    """Return how the triggers stand, by the label of the model; None if that can't be told."""
+    models = {canonical(model) for subject in subjects for model in _models(subject)}
+    labels = [each._meta.label for each in models if router.allow_migrate_model(database, each)]
+    try:
+        connection = targets.connect(database)
+        seen = survey.take(connection, labels) if labels else []
+    except TriggerError as error:
+        console.err.write(f"How the triggers stand can't be told. {error}")
+        return None
+    return {status.title: status for _, status in seen}
+
+
+def _models(subject: Subject) -> Iterator[type[Model]]:
+    yield from subject.models
+    yield from subject.found.wide
+    for link in subject.found.links:
+        yield link.hops[-1].model
+
+
+def _state(model: type[Model], statuses: Mapping[str, Status] | None) -> str | None:
+    if statuses is None:
+        return None
+    status = statuses.get(canonical(model)._meta.label)
+    return "not in this database" if status is None else str(status.state)
+
+
+def _facts(subject: Subject, statuses: Mapping[str, Status] | None) -> dict[str, object]:
+    def table(model: type[Model]) -> dict[str, object]:
+        state = _state(model, statuses)
+        return {"label": model._meta.label, "table": model._meta.db_table, "triggers": state}
+
+    return {
+        "consumer": subject.consumer,
+        "models": [table(model) for model in subject.models],
+        "links": [
+            {"path": path_of(each), **table(each.hops[-1].model), "column": each.column}
+            for each in subject.found.links
+        ],
+        "wide": [table(model) for model in subject.found.wide],
+        "unseen": list(subject.found.unseen),
+    }
+
+
+def _print(console: Console, subject: Subject, statuses: Mapping[str, Status] | None) -> None:
+    console.write(subject.consumer, "MIGRATE_HEADING")
+    rows = [
+        *(("-", model, "by key") for model in subject.models),
+        *((path_of(link), link.hops[-1].model, _back(link)) for link in subject.found.links),
+        *(("-", model, "reads all again") for model in subject.found.wide),
+    ]
+    states = [_state(model, statuses) for _, model, _ in rows]
+    cells = [
+        (path, model._meta.label, model._meta.db_table, back, state or "?")
+        for (path, model, back), state in zip(rows, states, strict=True)
+    ]
+    if cells:
+        styles = ["" if each is None else "SUCCESS" if each == "ok" else "ERROR" for each in states]
+        console.table([HEADING, *cells], styles)
+    for sentence in subject.found.unseen:
+        console.write(f"Not seen: {sentence}", "WARNING")
+
+
+def _back(link: Link) -> str:
+    return "by key" if link.column is None else f"by {link.column} in the change"

@@ -1,0 +1,57 @@
+"""Dependencies as a graph, in the language of Graphviz."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import Model
+
+    from pgobserve.feed.links import Hop, Link
+    from pgobserve.observer.gathering import Dependencies
+
+    #: Its dotted name, its models, and what their rows depend on.
+    Consumer = tuple[str, Iterable[type[Model]], Dependencies]
+
+
+def graph(consumers: Iterable[Consumer]) -> str:
+    """
+    Return a graph: consumers as ellipses, tables as boxes, joins as arrows.
+
+    A dashed arrow leads to a table of which any change makes all rows be read again.
+    """
+    nodes: dict[str, None] = {}
+    edges: dict[str, None] = {}
+    for name, models, found in consumers:
+        nodes[f"{_quoted(name)} [shape=ellipse]"] = None
+        for model in models:
+            edges[f"{_quoted(name)} -> {_node(model)}"] = None
+        for link in found.links:
+            edges |= dict.fromkeys(_joins(link))
+        for model in found.wide:
+            edges[f'{_quoted(name)} -> {_node(model)} [style=dashed, label="reads all"]'] = None
+    lines = [*sorted(nodes), *sorted(edges)]
+    body = "".join(f"  {line};\n" for line in lines)
+    return f"digraph pgobserve {{\n  rankdir=LR;\n  node [shape=box];\n{body}}}"
+
+
+def _joins(link: Link) -> Iterable[str]:
+    model = link.root
+    for hop in link.hops:
+        yield f"{_node(model)} -> {_node(hop.model)} [label={_quoted(_condition(hop))}]"
+        model = hop.model
+
+
+def _condition(hop: Hop) -> str:
+    return ", ".join(f"{source.column} = {target.column}" for source, target in hop.on)
+
+
+def _node(model: type[Model]) -> str:
+    return _quoted(model._meta.label)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

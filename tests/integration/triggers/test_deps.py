@@ -1,0 +1,174 @@
+"""``manage.py pgobserve deps``: what consumers' rows depend on, and how it is watched."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from rest_framework import serializers
+
+from pgobserve.cli.deps import HINT
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.observer.registry import observed_routes
+from pgobserve.triggers import installer, registry
+from tests.library.models import Author, Book, Loan, Tag
+from tests.library.serializers import shows
+from tests.library.tables import library
+from tests.project import asgi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Command = Callable[..., tuple[int, str, str]]
+
+
+class Books(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Book.objects.filter(loans__fines__amount=0)
+    serializer_class = shows(
+        Book,
+        author=shows(Author, house=serializers.CharField(source="publisher.name"))(),
+        tags=shows(Tag, "name")(many=True),
+        price=serializers.SerializerMethodField(),
+    )
+
+
+class Loans(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Loan.objects.all()
+    serializer_class = shows(Loan, "card", "number")
+
+
+NAME = f"{__name__}.Books"
+
+
+@pytest.fixture(autouse=True)
+def alone(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no other consumers, and what these need is installed."""
+    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Loans, Books})
+    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", observed_routes)
+
+
+@pytest.fixture
+def tables(command: Command) -> Iterator[None]:
+    """The library's tables; some have their triggers."""
+    with library():
+        for each in registry.build([Book, Author]):
+            installer.install(each, using="default")
+        for each in registry.build([Book.tags.through]):  # without its route
+            installer.install(each, using="default")
+        yield
+
+
+@pytest.mark.usefixtures("tables")
+def test_table(command: Command) -> None:
+    """A table tells where each path leads, how a change there finds back, and how the triggers stand."""
+    code, out, err = command("deps", "Books")
+
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{NAME}\n"
+        "PATH              MODEL              TABLE              FOUND BACK                TRIGGERS\n"
+        "-                 library.Book       library_book       by key                    ok\n"
+        "author            library.Author     library_author     by key                    ok\n"
+        "tags              library.Book_tags  library_book_tags  by book_id in the change  outdated\n"
+        "loans             library.Loan       library_loan       by book_id in the change  missing\n"
+        "author.publisher  library.Publisher  library_publisher  by key                    missing\n"
+        "tags              library.Tag        library_tag        by key                    missing\n"
+        "-                 library.Fine       library_fine       reads all again           missing\n"
+        "Not seen: BookSerializer.price is a SerializerMethodField: what it reads of other tables "
+        "can't be seen.\n"
+        f"\n{HINT}\n"
+    )
+
+
+@pytest.mark.usefixtures("tables")
+def test_json(command: Command) -> None:
+    """``--json`` tells the same to a machine."""
+    code, out, _ = command("deps", NAME, "--json")
+
+    (told,) = json.loads(out)
+    assert code == 0
+    assert told["consumer"] == NAME
+    assert told["models"] == [{"label": "library.Book", "table": "library_book", "triggers": "ok"}]
+    assert told["links"][1] == {
+        "path": "tags",
+        "label": "library.Book_tags",
+        "table": "library_book_tags",
+        "triggers": "outdated",
+        "column": "book_id",
+    }
+    assert [each["path"] for each in told["links"]] == [
+        "author",
+        "tags",
+        "loans",
+        "author.publisher",
+        "tags",
+    ]
+    assert [each["label"] for each in told["wide"]] == ["library.Fine"]
+    assert len(told["unseen"]) == 1
+
+
+def test_all(command: Command, settings: Any) -> None:
+    """Without a name all consumers that the application imports are told, by name."""
+    settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
+
+    _, out, _ = command("deps", "--json")
+    assert [each["consumer"] for each in json.loads(out)] == [NAME, f"{__name__}.Loans"]
+
+
+def test_graph(command: Command) -> None:
+    """``--dot`` draws consumers, tables and joins for Graphviz; no database is asked."""
+    code, out, err = command("deps", "Books", "--dot", "--database", "nowhere")
+
+    assert (code, err) == (0, "")
+    assert out == (
+        "digraph pgobserve {\n"
+        "  rankdir=LR;\n"
+        "  node [shape=box];\n"
+        f'  "{NAME}" [shape=ellipse];\n'
+        '  "library.Author" -> "library.Publisher" [label="publisher_id = id"];\n'
+        '  "library.Book" -> "library.Author" [label="author_id = id"];\n'
+        '  "library.Book" -> "library.Book_tags" [label="id = book_id"];\n'
+        '  "library.Book" -> "library.Loan" [label="id = book_id"];\n'
+        '  "library.Book_tags" -> "library.Tag" [label="tag_id = id"];\n'
+        f'  "{NAME}" -> "library.Book";\n'
+        f'  "{NAME}" -> "library.Fine" [style=dashed, label="reads all"];\n'
+        "}\n"
+    )
+
+
+def test_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the database can't be reached, all but the triggers is told, and why."""
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseDatabaseWrapper, "ensure_connection", _refuse)
+        code, out, err = command("deps", "Loans")
+
+    assert code == 0
+    assert out.splitlines()[2].split() == ["-", "library.Loan", "library_loan", "by", "key", "?"]
+    assert err == (
+        "How the triggers stand can't be told. The database 'default' can't be reached: gone\n"
+    )
+
+
+def _refuse(self: BaseDatabaseWrapper) -> None:
+    raise OperationalError("gone")
+
+
+def test_unknown(command: Command) -> None:
+    """A consumer that is not there is told, with those that are."""
+    code, out, err = command("deps", "Nobody")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("There is no consumer Nobody that clients may subscribe with. There is: ")
+    assert NAME in err
+
+
+def test_no_application(command: Command) -> None:
+    """Without an application and a name there is nothing to tell."""
+    code, _, err = command("deps")
+
+    assert code == 2
+    assert err.startswith("Nothing says which consumers there are: ASGI_APPLICATION is not set.")
