@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
+from django.apps import apps
 from django.http import HttpRequest, QueryDict
 from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import JSONParser
@@ -71,15 +72,22 @@ def request_from_scope(scope: Mapping[str, Any]) -> ScopeRequest:
     Headers are in ``META`` twice: under their WSGI names (``HTTP_AUTHORIZATION``), as Django and
     DRF look them up, and under the names as sent, as DCRF has them.
     """
-    from django.contrib.auth.models import AnonymousUser
-
     request = ScopeRequest("https" if scope.get("scheme") in {"https", "wss"} else "http")
     request.path = request.path_info = scope.get("path") or ""
     request.session = scope.get("session")  # type: ignore[assignment]
-    request.user = scope.get("user") or AnonymousUser()
+    request.user = scope.get("user") or _nobody()
     request.META.update(_meta(scope))
     request.COOKIES = dict(scope.get("cookies") or {})
     return request
+
+
+def _nobody() -> Any:
+    """Return the user of who is not logged in: None in a project without Django's users."""
+    if not apps.is_installed("django.contrib.auth"):
+        return None
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
 
 
 def _meta(scope: Mapping[str, Any]) -> dict[str, str]:

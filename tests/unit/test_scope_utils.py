@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.test import modify_settings
 from rest_framework.exceptions import ValidationError
 
 from pgobserve.scope_utils import drf_request, ensure_async, query_dict, request_from_scope
@@ -52,6 +53,15 @@ def test_header_with_underscores_passes_for_no_other() -> None:
 def test_user_without_middleware_is_an_anonymous_instance() -> None:
     """Without a user in the scope the request has an anonymous user, not its class."""
     assert request_from_scope({}).user.is_anonymous is True
+
+
+def test_project_without_users_has_no_user() -> None:
+    """Where Django's users are not installed there is none, and filter backends work."""
+    with modify_settings(INSTALLED_APPS={"remove": ["django.contrib.auth"]}):
+        request = drf_request({}, "list", query={"search": "x"})
+
+    assert request.user is None
+    assert request.query_params["search"] == "x"
 
 
 def test_absolute_uri_can_be_built(settings: Any) -> None:
