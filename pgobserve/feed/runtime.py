@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import connections
@@ -20,18 +20,17 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.feed.confirm import Confirmer
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
-from pgobserve.feed.keys import to_key
+from pgobserve.feed.intake import publish, routes
 from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
 from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
-from pgobserve.feed.tables import labels_of, model_of
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
 from pgobserve.wire import MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
@@ -236,7 +235,7 @@ class Feed:
             build=builder(loader, options.alias),
             poll=not options.listens,
             retention=options.retention,
-            routes=self._routes,
+            routes=lambda: routes(self.hub),
         )
         return Reader(wanted, self._followers)
 
@@ -320,40 +319,15 @@ class Feed:
         if change.label == WAKE_UP:
             if self.reader is not None:
                 self.reader.wake()
-            return
-        if change.label == MARK:
+        elif change.label == MARK:
             if self.confirmer is not None:
                 self.confirmer.heard(change.keys)
-            return
-        model = model_of(change.label)
-        if model is None:
-            self._ignore(f"it speaks of {change.label[:80]!r}, which is no model here")
-            return
-        table = model._meta.db_table
-        if not self.hub.watches_table(table):
-            return
-        keys = None if change.keys is None else self._decode(model, change.keys)
-        self.hub.publish(table, change.xid, keys, change.routes)
-        if self.loader is not None:
+        elif publish(change, self.hub, self._ignore) and self.loader is not None:
             self.loader.kick()
-
-    def _decode(self, model: Any, raw: Sequence[Any]) -> list[Any]:
-        keys = []
-        for value in raw:
-            try:
-                keys.append(to_key(model, value))
-            except ValueError as error:
-                self._ignore(f"{value!r:.80} is no key of {model._meta.label}: {error}")
-        return keys
 
     async def _caught_up(self, snapshot: Snapshot) -> None:
         if self.reader is not None:
             await self.reader.reach(snapshot)
-
-    def _routes(self) -> Mapping[str, Collection[str]]:
-        """Return the columns whose values lead back to watched rows, by label."""
-        found = self.hub.routes()
-        return {label: found[table] for table in found for label in labels_of(table)}
 
     def _ignore(self, why: str) -> None:
         if self.listener is not None:

@@ -11,6 +11,7 @@ PACKAGES = ["feed", "triggers"]
 
 #: Modules that are shown by what they do together, on a real outbox.
 ELSEWHERE = {
+    "feed/intake": "integration/feed/test_runtime.py",
     "feed/jobs": "unit/feed/test_loader.py",
     "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",
