@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from pgobserve.observer.declared import declared
 from pgobserve.observer.gathering import Dependencies, Gathering
+from pgobserve.observer.lookups import filtered
 from pgobserve.observer.of_queryset import of_queryset
 from pgobserve.observer.of_serializer import of_serializer as _of_serializer
 from pgobserve.observer.prefetched import prefetched
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model, Prefetch, QuerySet
     from rest_framework.serializers import BaseSerializer
+
+    from pgobserve.observer.relations import Need
 
     #: An instance, or a class that is made an instance of if need be.
     AnySerializer = BaseSerializer[Any] | type[BaseSerializer[Any]]
@@ -130,10 +133,25 @@ def of_consumer(consumer_class: type) -> Dependencies:
         ConfigurationError: ``observe_related`` names what is not there.
     """
     found = Gathering()
+    model = None
     for queryset, serializer in samples(consumer_class, found.add_unseen):
-        each = of(consumer_class, queryset, serializer)
-        found = Gathering(found.made(), each)
+        found.include(of(consumer_class, queryset, serializer))
+        if model is None:
+            model = queryset.model
+            found.add(_filtered(consumer_class, queryset, found))
     return found.made()
+
+
+def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Need]:
+    try:
+        with no_queries():
+            return list(filtered(consumer_class, queryset, found.add_unseen))
+    except Exception as error:  # noqa: BLE001 (the project's code)
+        found.add_unseen(
+            f"The filters of {consumer_class.__name__} could not be tried ({brief(error)}): what "
+            "clients may filter by can't be seen."
+        )
+        return []
 
 
 def model_of_consumer(consumer_class: Any) -> type[Model] | None:

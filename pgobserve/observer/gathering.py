@@ -42,8 +42,12 @@ class Gathering:
         self._needs: dict[Need, None] = {}
         self._unseen: dict[str, None] = {}
         for each in given:
-            self.add((*each.links, *each.wide))
-            self._unseen |= dict.fromkeys(each.unseen)
+            self.include(each)
+
+    def include(self, given: Dependencies) -> None:
+        """Add all that was found before."""
+        self.add((*given.links, *given.wide))
+        self._unseen |= dict.fromkeys(given.unseen)
 
     def add(self, needs: Iterable[Need]) -> None:
         """Add links and models."""

@@ -23,7 +23,8 @@ from rest_framework.serializers import (
 
 from pgobserve.observer.attributes import Kind, kind_of, mentioned
 from pgobserve.observer.gathering import Gathering
-from pgobserve.observer.prefetched import Prefetched, of_manager, ordered
+from pgobserve.observer.lookups import ordered
+from pgobserve.observer.prefetched import Prefetched, of_manager
 from pgobserve.observer.relations import Spot, relations_of
 from pgobserve.observer.trial import brief
 

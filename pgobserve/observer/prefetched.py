@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Manager, Prefetch
 
-from pgobserve.observer.attributes import kind_of
 from pgobserve.observer.gathering import Dependencies, Gathering
 from pgobserve.observer.of_queryset import of_queryset
-from pgobserve.observer.relations import query_names
 from pgobserve.observer.trial import brief, no_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pgobserve.feed.keys import Model
-    from pgobserve.observer.relations import Need, Relation, Spot
+    from pgobserve.observer.relations import Relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +74,6 @@ def _of(relation: str, queryset: Any) -> Prefetched:
         frozenset(query.annotations) | frozenset(query.extra),
         None if query.default_ordering and not query.order_by else tuple(query.order_by),
     )
-
-
-def ordered(spot: Spot, order: Iterable[Any]) -> Iterator[Need]:
-    """Yield what must be watched where related rows are shown in some order."""
-    for entry in order:
-        if isinstance(entry, str):
-            yield from _ordered_by(spot, entry.lstrip("-+").split("__"))
-        else:
-            yield from spot.row  # an expression; it may look at any column
-
-
-def _ordered_by(spot: Spot, names: Iterable[str]) -> Iterable[Need]:
-    for name in names:
-        relation = query_names(spot.model).get(name)
-        if relation is None:
-            fields = kind_of(spot.model, name)[1]
-            return spot.value(fields[0]) if fields else spot.row
-        spot = spot.follow(relation)
-    return spot.row
 
 
 def of_manager(relation: Relation) -> Prefetched | None:
