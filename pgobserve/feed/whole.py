@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from pgobserve.feed.keys import key_of
 from pgobserve.feed.literals import inline
@@ -78,9 +78,18 @@ class Whole:
 @contextmanager
 def one_snapshot(connection: BaseDatabaseWrapper) -> Iterator[Snapshot]:
     """Have all that is read within belong to one snapshot; yields it."""
-    with transaction.atomic(using=connection.alias):
-        _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", connection)
-        yield Snapshot.parse(_fetch(f"SELECT {SNAPSHOT}", connection)[0][0])
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    try:
+        with transaction.atomic(using=connection.alias):
+            _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", connection)
+            yield Snapshot.parse(_fetch(f"SELECT {SNAPSHOT}", connection)[0][0])
+    except (OperationalError, InterfaceError):
+        # Where a connection ends within, Django makes a new one on the way out. Whoever is to find
+        # out why the query failed must see that it was the connection.
+        if raw.closed:
+            connection.close()
+        raise
 
 
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.models import Count, Q
 from django.test.utils import CaptureQueriesContext
 
@@ -97,6 +97,26 @@ def _xid_of(item: Item) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT xmin::text::bigint FROM project_item WHERE id = %s", [item.pk])
         return int(cursor.fetchone()[0])
+
+
+def test_lost_connection_stays_lost(items: list[Item]) -> None:
+    """A connection that ended within is not replaced: it is seen to have ended, not the query."""
+
+    pid = connection.connection.info.backend_pid
+
+    def end() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    def read_and_end() -> None:
+        with one_snapshot(connection):
+            elsewhere(end)
+            Whole(Item.objects.all(), connection).read(connection)
+
+    with pytest.raises(OperationalError):
+        read_and_end()
+
+    assert connection.connection is None
 
 
 def test_related_rows_in_one_query(items: list[Item]) -> None:
