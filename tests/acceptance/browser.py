@@ -119,6 +119,25 @@ class Page:
         """Return what a row says."""
         return self.text(f'#ships tr[data-key="{key}"]')
 
+    def keys(self) -> list[int]:
+        """Return the keys of the rows that the table shows."""
+        script = (
+            "return [...document.querySelectorAll('#ships tbody tr')].map((tr) => tr.dataset.key)"
+        )
+        return [int(key) for key in self.browser.execute_script(script)]
+
+    def choose(self, state: str) -> None:
+        """Filter by a state."""
+        self._chip(state).click()
+
+    def chip(self, state: str) -> str:
+        """Return how many ships the page says are in a state."""
+        return str(self._chip(state).find_element("class name", "count").text)
+
+    def _chip(self, state: str) -> Any:
+        path = f"//label[@class='chip'][span[@class='name']='{state}']"
+        return self.browser.find_element("xpath", path)
+
     def count(self, selector: str) -> int:
         """Return how many elements there are."""
         script = "return document.querySelectorAll(arguments[0]).length"

@@ -45,9 +45,11 @@ def page(browser: Chrome, running: Demo) -> Iterator[Page]:
     with psycopg.connect(running.database) as connection:
         connection.execute("DELETE FROM ship WHERE id > 12")
         connection.execute(
-            "INSERT INTO ship (id, name, state, berth, cargo) VALUES (5, 'Evening Tide', 'docked',"
-            " 'B1', 1785) ON CONFLICT (id) DO UPDATE SET berth = 'B1', cargo = 1785"
+            "INSERT INTO ship (id, name, line_id, state, berth, cargo)"
+            " VALUES (5, 'Evening Tide', 3, 'docked', 'B1', 1785)"
+            " ON CONFLICT (id) DO UPDATE SET berth = 'B1', cargo = 1785"
         )
+        connection.execute("UPDATE line SET name = 'Gannet Line' WHERE id = 1")
         connection.execute("UPDATE ship SET cargo = 2175, state = 'at anchor' WHERE id = 11")
     opened = Page(browser, running)
     opened.emulate(1280)
@@ -83,7 +85,7 @@ def test_outside(page: Page) -> None:
 
     page.until(lambda: "in dry dock" in page.row(11))
     assert page.count('#ships tr[data-key="11"][data-how="updated"]') == 1
-    page.until(lambda: '"state":"in dry dock"' in page.text("#log li:last-child"))
+    page.until(lambda: '"state":"in dry dock"' in page.text("#log"))
     assert '"action":"update"' in page.text("#log li:last-child")
 
 
@@ -108,8 +110,55 @@ def test_delete_and_put_back(page: Page) -> None:
     page.until(lambda: "created" in page.row(5))
 
 
+def test_filter_by_state(page: Page) -> None:
+    """Of a filtered list rows that no longer match leave, and others enter; the numbers follow."""
+    outside(page, "UPDATE ship SET state = 'at sea' WHERE id IN (7, 9)")
+    page.choose("at sea")
+    page.until(lambda: page.keys() == [7, 9])
+    assert page.text("#found") == "2 ships"
+    assert page.chip("at sea") == "2"
+    assert page.chip("all") == "12"
+
+    outside(
+        page,
+        "UPDATE ship SET state = CASE id WHEN 11 THEN 'at sea' ELSE 'approaching' END WHERE id IN (9, 11)",
+    )
+
+    page.until(lambda: "left" in page.row(9) and "entered" in page.row(11))
+    page.until(lambda: page.keys() == [7, 11])
+    assert page.chip("at sea") == "2"
+    outside(page, "UPDATE ship SET state = 'at anchor' WHERE id IN (7, 11)")
+    page.until(lambda: page.keys() == [])
+    assert "No ship is like that now." in page.text("#empty")
+    page.until(lambda: page.chip("at sea") == "0")
+    outside(page, "UPDATE ship SET state = 'at sea' WHERE id IN (7, 9)")
+    page.until(lambda: page.keys() == [7, 9])
+
+
+def test_search(page: Page) -> None:
+    """What is typed is searched for by the server, in the names of lines as well."""
+    page.browser.find_element("id", "search").send_keys("gannet")
+    page.until(lambda: page.keys() == [1, 3, 7, 11])
+
+    outside(page, "UPDATE ship SET name = 'Gannet of Old' WHERE id = 4")
+    page.until(lambda: "entered" in page.row(4))
+    outside(page, "UPDATE line SET name = 'Tern Line' WHERE id = 1")
+    page.until(lambda: page.keys() == [4])
+    outside(page, "UPDATE ship SET name = 'Driftwood' WHERE id = 4")
+    page.until(lambda: page.keys() == [])
+
+
+def test_related_row(page: Page) -> None:
+    """A line that is renamed changes all of its ships, and no other."""
+    page.example("Rename a line")
+
+    page.until(lambda: page.count('#ships tr[data-how="updated"]') == 4)
+    assert all("Gannet & Co" in page.row(key) for key in (1, 3, 7, 11))
+    page.until(lambda: "The feed: 4 rows updated." in page.text("#heard"))
+
+
 def test_new_row(page: Page) -> None:
-    """A row with a key that nobody watched appears, and its later changes too."""
+    """A row that was not there before appears, and its later changes too."""
     outside(page, "INSERT INTO ship (id, name) VALUES (100, '<b>Marigold</b> & co')")
 
     page.until(lambda: "created" in page.row(100))
@@ -133,7 +182,7 @@ def test_more_rows_than_there_is_room_for(page: Page) -> None:
     outside(
         page, "INSERT INTO ship (id, name) SELECT n, 'Ship ' || n FROM generate_series(201, 1200) n"
     )
-    page.until(lambda: "the first 200 rows" in page.text("#figures"))
+    page.until(lambda: "the first 200 of 1,012 rows" in page.text("#figures"))
     assert page.row(388) != ""
     assert page.row(389) == ""
 
@@ -176,7 +225,7 @@ def test_frames_can_be_paused(page: Page) -> None:
     page.click("#pause")
     assert page.text("#pause") == "Pause"
     outside(page, "UPDATE ship SET cargo = 7 WHERE id = 11")
-    page.until(lambda: '"cargo":7,' in page.text("#log li:last-child"))
+    page.until(lambda: '"cargo":7,' in page.text("#log"))
 
 
 def test_log_is_bounded(page: Page) -> None:
@@ -198,7 +247,7 @@ def test_connection_is_made_again(page: Page) -> None:
     page.browser.execute_script("cut = false")
 
     page.until(lambda: page.text("#state") == "live" and "8 t" in page.row(11))
-    assert "caught up" in page.row(11)
+    assert page.count('#ships tr.lit[data-key="11"]') == 1
     page.until(lambda: page.row(5) == "")
     outside(page, "UPDATE ship SET cargo = 9 WHERE id = 11")
     page.until(lambda: "9 t" in page.row(11) and "updated" in page.row(11))
@@ -257,7 +306,7 @@ def test_reduced_motion(page: Page) -> None:
 def test_everything_has_a_name(page: Page) -> None:
     """Every control has a name for who can't see it, and the headings are in order."""
     script = """
-        const controls = [...document.querySelectorAll('button, textarea, [tabindex]')];
+        const controls = [...document.querySelectorAll('button, input, textarea, [tabindex]')];
         const named = (e) => e.innerText?.trim() || e.labels?.length || e.getAttribute('aria-label');
         return [controls.filter((e) => !named(e)).length,
                 [...document.querySelectorAll('h1, h2, h3')].map((e) => e.tagName).join(' ')]

@@ -1,3 +1,3 @@
-"""The demo's Django project: a harbour, its ships, and a page that shows them live."""
+"""The demo's Django project: the ships of a harbour, and a page that shows them live."""
 
 from __future__ import annotations

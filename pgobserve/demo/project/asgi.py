@@ -1,4 +1,4 @@
-"""The ASGI application: pages, static files, two WebSockets."""
+"""The ASGI application: pages, static files, a WebSocket."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: 
 from django.urls import path  # noqa: E402
 
 from pgobserve.demo.project import config  # noqa: E402
-from pgobserve.demo.project.consumers import HarbourConsumer, ShipConsumer  # noqa: E402
+from pgobserve.demo.project.consumers import ShipConsumer  # noqa: E402
 
 # Django's stubs know no ASGI applications behind a path.
-routes: list[Any] = [
-    path("ws/ships/", cast("Any", ShipConsumer.as_asgi())),
-    path("ws/harbour/", cast("Any", HarbourConsumer.as_asgi())),
-]
+routes: list[Any] = [path("ws/ships/", cast("Any", ShipConsumer.as_asgi()))]
 sockets = URLRouter(routes)
 application = ProtocolTypeRouter(
     {

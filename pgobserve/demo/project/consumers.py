@@ -1,44 +1,46 @@
-"""The consumers, written as any project of yours would write them."""
+"""The consumer, written as any project of yours would write it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import DateTimeField, Value
 from django.db.models.expressions import RawSQL
+from rest_framework.filters import SearchFilter
 
-from pgobserve.decorators import action
 from pgobserve.demo.project import config
-from pgobserve.demo.project.models import Harbour, Ship
-from pgobserve.demo.project.serializers import HarbourSerializer, ShipSerializer
+from pgobserve.demo.project.models import Ship
+from pgobserve.demo.project.serializers import ShipSerializer
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 
-#: The page shows so many ships at most.
-MOST = 200
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
-#: PostgreSQL's own clock at the commit of the row's last change.
+#: PostgreSQL's own clock at the commit of the last change of what is shown: of either row.
 COMMITTED_AT = (
-    RawSQL("pg_xact_commit_timestamp(ship.xmin)", (), output_field=DateTimeField())
+    RawSQL(
+        "greatest(pg_xact_commit_timestamp(ship.xmin), (SELECT pg_xact_commit_timestamp(line.xmin)"
+        " FROM line WHERE line.id = ship.line_id))",
+        (),
+        output_field=DateTimeField(),
+    )
     if config.get().commit_times
     else Value(None, output_field=DateTimeField())
 )
 
 
-class ShipConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
-    """Ships: ``retrieve``, ``subscribe_instance`` and ``unsubscribe_instance`` come with the mixin."""
+class ShipConsumer(ObserverModelListMixin, ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    """Ships: ``subscribe_list`` and ``subscribe_instance`` come with the mixins."""
 
-    queryset = Ship.objects.annotate(committed_at=COMMITTED_AT)
+    queryset = (
+        Ship.objects.select_related("line").annotate(committed_at=COMMITTED_AT).order_by("pk")
+    )
     serializer_class = ShipSerializer
+    filter_backends = [SearchFilter]
+    search_fields = ["name", "line__name"]
 
-    @action()
-    def keys(self, **kwargs: Any) -> tuple[list[int], int]:
-        """Tell which ships there are; the page subscribes to each."""
-        return list(Ship.objects.order_by("pk").values_list("pk", flat=True)[:MOST]), 200
-
-
-class HarbourConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
-    """The harbour, whose row changes when ships are inserted."""
-
-    queryset = Harbour.objects.all()
-    serializer_class = HarbourSerializer
+    def get_queryset(self, state: object = None, **kwargs: Any) -> QuerySet[Ship]:
+        """Return all ships, or those in a state."""
+        ships: QuerySet[Ship] = super().get_queryset(**kwargs)
+        return ships if state is None else ships.filter(state=str(state))

@@ -32,22 +32,36 @@ EXAMPLES = (
         "One statement, every row changes.",
     ),
     Example(
+        "Rename a line",
+        "UPDATE line SET name = CASE name\n"
+        "    WHEN 'Gannet Line' THEN 'Gannet & Co'\n    ELSE 'Gannet Line' END\n"
+        "WHERE id = 1;",
+        "One row of another table: all ships of that line change.",
+    ),
+    Example(
+        "Turn the tide",
+        "UPDATE ship SET state = CASE state\n"
+        "    WHEN 'at sea' THEN 'approaching' ELSE 'at sea' END\n"
+        "WHERE state IN ('at sea', 'approaching');",
+        "Choose a state first: some ships enter the list, others leave it.",
+    ),
+    Example(
         "Delete a row",
         "DELETE FROM ship WHERE id = 5;",
         "Evening Tide leaves.",
     ),
     Example(
         "Put it back",
-        "INSERT INTO ship (id, name, state, berth, cargo)\n"
-        "VALUES (5, 'Evening Tide', 'docked', 'B1', 1785)\n"
+        "INSERT INTO ship (id, name, line_id, state, berth, cargo)\n"
+        "VALUES (5, 'Evening Tide', 3, 'docked', 'B1', 1785)\n"
         "ON CONFLICT DO NOTHING;",
         "The same key again: it is back.",
     ),
     Example(
         "A new ship",
-        "INSERT INTO ship (name, state)\n"
-        "SELECT 'Visitor ' || arrivals + 1, 'approaching' FROM harbour;",
-        "A key that nobody watched yet.",
+        "INSERT INTO ship (name, line_id, state)\n"
+        "SELECT 'Visitor ' || count(*) + 1, 2, 'approaching' FROM ship;",
+        "A row that was not there before.",
     ),
     Example(
         "Rolled back",

@@ -7,10 +7,22 @@ from typing import ClassVar
 from django.db import models
 
 
+class Line(models.Model):
+    """A shipping line."""
+
+    name = models.CharField(max_length=60)
+
+    objects: ClassVar[models.Manager[Line]] = models.Manager()
+
+    class Meta:
+        db_table = "line"
+
+
 class Ship(models.Model):
     """A ship in or near the harbour."""
 
     name = models.CharField(max_length=60)
+    line = models.ForeignKey(Line, models.SET_NULL, null=True, blank=True)
     state = models.CharField(max_length=20, db_default="at sea")
     berth = models.CharField(max_length=10, null=True, blank=True)
     cargo = models.IntegerField(db_default=0, help_text="Tonnes.")
@@ -19,20 +31,3 @@ class Ship(models.Model):
 
     class Meta:
         db_table = "ship"
-
-
-class Harbour(models.Model):
-    """
-    The harbour: one row.
-
-    A trigger of the demo's own (see the migration) counts every ship that is inserted. Who watches
-    this row is told through the feed that there are new ships to look up.
-    """
-
-    name = models.CharField(max_length=60)
-    arrivals = models.BigIntegerField(db_default=0)
-
-    objects: ClassVar[models.Manager[Harbour]] = models.Manager()
-
-    class Meta:
-        db_table = "harbour"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from pgobserve.demo.project.models import Harbour, Ship
+from pgobserve.demo.project.models import Line, Ship
+
+
+class LineSerializer(serializers.ModelSerializer[Line]):
+    """A shipping line."""
+
+    class Meta:
+        model = Line
+        fields = ["id", "name"]
 
 
 class ShipSerializer(serializers.ModelSerializer[Ship]):
-    """A ship, and when PostgreSQL committed this version of its row."""
+    """A ship with its line, and when PostgreSQL committed this version of the two."""
 
+    line = LineSerializer(read_only=True)
     committed_at = serializers.DateTimeField(read_only=True)
 
     class Meta:
         model = Ship
-        fields = ["id", "name", "state", "berth", "cargo", "committed_at"]
-
-
-class HarbourSerializer(serializers.ModelSerializer[Harbour]):
-    """The harbour."""
-
-    class Meta:
-        model = Harbour
-        fields = ["id", "name", "arrivals"]
+        fields = ["id", "name", "line", "state", "berth", "cargo", "committed_at"]

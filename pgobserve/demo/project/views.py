@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from pgobserve.demo.project import config
 from pgobserve.demo.project.examples import EXAMPLES
+from pgobserve.demo.project.fleet import STATES
 from pgobserve.demo.project.statement import execute
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ MOST_CHARACTERS = 20_000
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
     """Show the harbour."""
-    response = render(request, "harbour/index.html", {"config": config.get(), "examples": EXAMPLES})
+    shown = {"config": config.get(), "examples": EXAMPLES, "states": STATES}
+    response = render(request, "harbour/index.html", shown)
     response.headers["Content-Security-Policy"] = _policy()
     response.headers["Cache-Control"] = "no-store"
     return response
