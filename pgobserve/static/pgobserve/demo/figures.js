@@ -24,7 +24,7 @@ export function sinceCommit(ship) {
 /** @returns {Took | null} */
 export function fromRun() {
   const milliseconds = sinceRun();
-  return milliseconds === null ? null : { words: `${milliseconds} ms from Run`, milliseconds: null };
+  return milliseconds === null ? null : { words: `≤ ${milliseconds} ms`, milliseconds: null };
 }
 
 /** Show them. @param {string} rows */
