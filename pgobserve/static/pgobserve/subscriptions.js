@@ -161,7 +161,6 @@ export class List extends Subscription {
   /** @type {Map<any, any>} */ #rows = new Map();
   /** @type {Map<any, any>} Keys that are no simple values, by their names in the map. */
   #composite = new Map();
-  /** @type {Set<any>} Rows that the server could not show last. */ #doubtful = new Set();
   /** @type {any[]} Of a list that has not come as a whole yet. */ #gathered = [];
   /** @type {number | null} */ #count = null;
   #inOrder = true;
@@ -210,7 +209,7 @@ export class List extends Subscription {
   get asking() {
     this.#gathered = [];
     // A number is asked for anew: that is no more work than to say how it has changed.
-    if (this.args.only === "count" || this.#doubtful.size) this.token = null;
+    if (this.args.only === "count") this.token = null;
     this.#resuming = this.token !== null;
     const what = { ...this.args, action: "subscribe_list" };
     return this.#resuming ? { ...what, token: this.token, keys: this.keys } : what;
@@ -250,11 +249,9 @@ export class List extends Subscription {
 
   /** @param {Frame} frame */
   #refused(frame) {
-    if (frame.action !== "subscribe_list") {
-      if (frame.data && "pk" in frame.data) this.#doubtful.add(this.#name(frame.data.pk));
-    } else if (this.startsOver(frame)) {
-      return;
-    } else {
+    // Otherwise it is about one row, and the list goes on.
+    if (frame.action === "subscribe_list") {
+      if (this.startsOver(frame)) return;
       this.closed = true;
       this.end(this);
     }
@@ -269,7 +266,6 @@ export class List extends Subscription {
     const rows = this.#gathered.map((row) => [this.#name(this.keyOf(row)), row]);
     const before = this.#rows;
     this.#gathered = [];
-    this.#doubtful.clear();
     this.#rows = new Map(/** @type {[any, any][]} */ (rows));
     this.#inOrder = false;
     this.#count = this.#rows.size;
@@ -288,7 +284,6 @@ export class List extends Subscription {
     const key = action === "delete" ? data.pk : this.keyOf(data);
     const name = this.#name(key);
     const before = this.#rows.get(name);
-    this.#doubtful.delete(name);
     if (action === "delete") {
       this.#composite.delete(name);
       if (!this.#rows.delete(name)) return;
