@@ -15,7 +15,7 @@ from pgobserve.observer.paths import path_of
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.db.models import Model
 
@@ -78,10 +78,17 @@ def _subjects(name: str | None) -> Iterator[Subject]:
         )
     classes: Sequence[Any] = registry.consumers() if name is None else _named(name)
     for cls in classes:
-        models = tuple(cls.observed_models())
         found = cls.observed_dependencies()
+        models = _own(cls.observed_models(), found)
         if models or found or name is not None:
             yield Subject(_dotted(cls), models, found)
+
+
+def _own(models: Iterable[type[Model]], found: Dependencies) -> tuple[type[Model], ...]:
+    """Return the models of the rows themselves, without those that links lead to."""
+    roots = {link.root for link in found.links}
+    linked = {link.hops[-1].model for link in found.links} - roots
+    return tuple(each for each in dict.fromkeys(models) if each not in linked)
 
 
 def _named(name: str) -> list[Any]:

@@ -6,6 +6,7 @@ A spot is a set of related rows, seen from a watched one: where a path of attrib
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -167,7 +168,9 @@ def _relations(model: Model) -> Iterator[Relation]:
             if accessor is None or field.hidden:
                 continue
             name = accessor
-        yield _relation(model, name, field)
+        # Others' fields may look like relations, and not be joined as Django's are.
+        with suppress(AttributeError, TypeError, NotImplementedError):
+            yield _relation(model, name, field)
 
 
 def is_generic(field: Any) -> bool:

@@ -85,7 +85,7 @@ def samples(cls: Any, add_unseen: Callable[[str], None]) -> Iterator[Sample]:
     """
     if _is_declared(cls):
         if getattr(cls, "queryset", None) is not None:
-            yield cls.queryset.all(), cls.serializer_class
+            yield cls.queryset.all(), getattr(cls, "serializer_class", None)
         return
     trials = _Trials(cls)
     for user in _users():

@@ -172,3 +172,18 @@ def test_no_application(command: Command) -> None:
 
     assert code == 2
     assert err.startswith("Nothing says which consumers there are: ASGI_APPLICATION is not set.")
+
+
+def test_between_many_and_many(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables between many and many are told once, as what they are to the rows."""
+
+    class Tagged(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+        queryset = Book.objects.all()
+        serializer_class = shows(Book, "tags")
+        observer_many_to_many_relationships = True
+
+    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Tagged})
+    _, out, _ = command("deps", "Tagged", "--json")
+    (told,) = json.loads(out)
+    assert [each["label"] for each in told["models"]] == ["library.Book"]
+    assert {each["path"] for each in told["links"]} == {"tags", "related", "contributions"}
