@@ -13,7 +13,7 @@ from rest_framework import serializers
 from pgobserve.cli.deps import HINT
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
-from pgobserve.observer.registry import observed_routes
+from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
 from tests.library.models import Author, Book, Loan, Tag
 from tests.library.serializers import shows
@@ -109,6 +109,23 @@ def test_json(command: Command) -> None:
     ]
     assert [each["label"] for each in told["wide"]] == ["library.Fine"]
     assert len(told["unseen"]) == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_install(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``install`` covers every table, with and without labels, and the columns that lead back."""
+    settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
+    monkeypatch.setattr("pgobserve.cli.targets.observed_models", observed_models)
+
+    assert (
+        command("install", "library.Loan")[1] == "library.Loan: installed on public.library_loan\n"
+    )
+    told = command("install")[1]
+    assert "library.Book_tags: updated on public.library_book_tags (was outdated)" in told
+    assert "library.Loan: unchanged" in told
+    (books,) = json.loads(command("deps", "Books", "--json")[1])
+    tables = [*books["models"], *books["links"], *books["wide"]]
+    assert {each["triggers"] for each in tables} == {"ok"}
 
 
 def test_all(command: Command, settings: Any) -> None:
