@@ -16,10 +16,9 @@ import psycopg
 from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
-from psycopg import sql
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of, to_key
+from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
 from pgobserve.feed.literals import Keys, for_each, inline
 from pgobserve.feed.snapshot import Snapshot
 
@@ -165,32 +164,6 @@ class Statement:
             )
             row = cursor.fetchone()
         return None if row is None else (row[0], Snapshot.parse(row[1]))
-
-    def versions(
-        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
-    ) -> Iterator[tuple[Hashable, int]]:
-        """
-        Yield which transactions (32 bits of them) wrote rows, by key.
-
-        With multi-table inheritance a row has parts in several tables, and a version of each.
-        """
-        quote = connection.ops.quote_name
-        parents = [parent for parent in self.model._meta.get_parent_list() if keys]
-        for model in (self.model, *parents) if keys else ():
-            columns = sql.SQL(", ").join(
-                sql.SQL(quote(str(field.column))) for field in key_fields(model)
-            )
-            arrays = sql.SQL(", ").join(
-                sql.SQL("%s::" + name) for name in array_types(self.model, connection)
-            )
-            query = sql.SQL(
-                "SELECT xmin::text::bigint, {columns} FROM {table} "
-                "WHERE ({columns}) IN (SELECT * FROM unnest({arrays}))"
-            ).format(columns=columns, arrays=arrays, table=sql.SQL(quote(model._meta.db_table)))
-            with connection.cursor() as cursor:
-                cursor.execute(query, as_parameters(self.model, keys, connection))
-                for version, *parts in cursor.fetchall():
-                    yield to_key(self.model, parts if len(parts) > 1 else parts[0]), version
 
     def _parameters(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from pgobserve.feed.keys import array_type, key_fields, to_key, to_value
+from pgobserve.feed.joining import column_of, is_any, joins, keys_from, quoted
+from pgobserve.feed.keys import key_fields, to_value
 from pgobserve.feed.links import Hop
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models import Field
 
-    from pgobserve.feed.keys import Model
+    from pgobserve.feed.joining import Column
     from pgobserve.feed.links import Link
-
-    AnyField = Field[Any, Any]
-    Column = tuple[int, AnyField]
-
-#: Types whose values compare with each other as they are.
-_FAMILIES: Final = (
-    {"smallint", "integer", "bigint", "numeric", "double precision", "real"},
-    {"text", "varchar", "citext"},
-)
 
 
 def trace(
@@ -74,7 +65,7 @@ def trace(
         rows = cursor.fetchall()
     if limit is not None and len(rows) > limit:
         return None
-    return _keys(link.root, rows, connection)
+    return keys_from(link.root, rows, connection)
 
 
 def direct(link: Link) -> bool:
@@ -136,82 +127,16 @@ def _query(
 ) -> tuple[sql.Composed, list[list[Any]]]:
     hops, columns = _way(link)
     keys = [(0, field) for field in key_fields(link.root)]
-    where, params = _is_any(columns, values, connection)
+    where, params = is_any(columns, values, connection)
     if among is not None:
-        kept, more = _is_any(keys, among, connection)
+        kept, more = is_any(keys, among, connection)
         where = sql.SQL("{} AND {}").format(where, kept)
         params += more
     query = sql.SQL("SELECT DISTINCT {} FROM {} t0{} WHERE {}{}").format(
-        sql.SQL(", ").join(_column(each, connection) for each in keys),
-        _name(link.root._meta.db_table, connection),
-        sql.Composed([*_joins(hops, connection)]),
+        sql.SQL(", ").join(column_of(each, connection) for each in keys),
+        quoted(link.root._meta.db_table, connection),
+        sql.Composed([*joins(hops, connection)]),
         where,
         sql.SQL("" if limit is None else f" LIMIT {limit + 1:d}"),
     )
     return query, params
-
-
-def _joins(hops: Iterable[Hop], connection: BaseDatabaseWrapper) -> Iterator[sql.Composed]:
-    for number, hop in enumerate(hops, 1):
-        yield sql.SQL(" JOIN {} {} ON {}").format(
-            _name(hop.model._meta.db_table, connection),
-            sql.SQL(f"t{number}"),
-            sql.SQL(" AND ").join(
-                _equal((number - 1, source), (number, target), connection)
-                for source, target in hop.on
-            ),
-        )
-
-
-def _equal(left: Column, right: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
-    """Return a comparison; a generic relation's column may well be text where the other is not."""
-    pattern = "{} = {}"
-    types = {array_type(field, connection)[:-2] for _, field in (left, right)}
-    if len(types) > 1 and not any(types <= family for family in _FAMILIES):
-        pattern = "{}::text = {}::text"
-    return sql.SQL(pattern).format(_column(left, connection), _column(right, connection))
-
-
-def _is_any(
-    columns: Sequence[Column], values: Sequence[Hashable], connection: BaseDatabaseWrapper
-) -> tuple[sql.Composed, list[list[Any]]]:
-    """Return the condition that columns have one of some values, and its parameters."""
-    names = sql.SQL(", ").join(_column(each, connection) for each in columns)
-    arrays = sql.SQL(", ").join(
-        sql.SQL("%s::{}").format(sql.SQL(array_type(field, connection))) for _, field in columns
-    )
-    pattern = "{} = ANY({})" if len(columns) == 1 else "({}) IN (SELECT * FROM unnest({}))"
-    rows = [value if isinstance(value, tuple) else (value,) for value in values]
-    params = [
-        [field.get_db_prep_value(row[number], connection) for row in rows]
-        for number, (_, field) in enumerate(columns)
-    ]
-    return sql.SQL(pattern).format(names, arrays), params
-
-
-def _column(column: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
-    number, field = column
-    return sql.SQL("{}.{}").format(sql.SQL(f"t{number}"), _name(str(field.column), connection))
-
-
-def _name(name: str, connection: BaseDatabaseWrapper) -> sql.SQL:
-    """Return a name quoted as Django quotes it; what has quotes already is taken as it is."""
-    return sql.SQL(connection.ops.quote_name(name).replace("%", "%%"))
-
-
-def _keys(
-    root: Model, rows: Iterable[tuple[Any, ...]], connection: BaseDatabaseWrapper
-) -> list[Hashable]:
-    fields = key_fields(root)
-    keys = []
-    for row in rows:
-        values = [_converted(*each, connection) for each in zip(fields, row, strict=True)]
-        keys.append(to_key(root, values if len(values) > 1 else values[0]))
-    return keys
-
-
-def _converted(field: AnyField, value: Any, connection: BaseDatabaseWrapper) -> Any:
-    """Return what the ORM would have read."""
-    for convert in field.get_db_converters(connection):
-        value = convert(value, None, connection)
-    return value

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework.exceptions import APIException
 
-from pgobserve.observer.resume import FINGERPRINT
+from pgobserve.observer.tokens import FINGERPRINT
 
 if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.observer.checks import Guard
-    from pgobserve.observer.resume import Back
     from pgobserve.observer.source import Visibility
+    from pgobserve.observer.tokens import Back
 
 
 @dataclass(slots=True, eq=False)

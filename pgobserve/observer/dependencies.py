@@ -37,6 +37,7 @@ __all__ = [
     "of_consumer",
     "of_queryset",
     "of_serializer",
+    "shown",
 ]
 
 _shown: WeakKeyDictionary[type, dict[Hashable, Dependencies]] = WeakKeyDictionary()
@@ -80,6 +81,30 @@ def of(
     if not shown:
         return chosen
     return Gathering(chosen, shown).made() if chosen else shown
+
+
+def shown(
+    consumer_class: type, queryset: QuerySet[Any], serializer: AnySerializer | None
+) -> Dependencies:
+    """
+    Return what the rows of a consumer's queryset show of other tables.
+
+    Unlike :func:`of` it leaves out what only decides which rows there are.
+
+    Args:
+        consumer_class: Its ``observe_related`` says what more and what less is shown.
+        queryset: As it is read.
+        serializer: An instance, or a class; None if the rows are not shown.
+
+    Raises:
+        ConfigurationError: ``observe_related`` names what is not there.
+    """
+    if serializer is None:
+        return Dependencies()
+    query = queryset.query
+    if query.annotation_select or query.extra_select:
+        return of(consumer_class, queryset, serializer)
+    return _shown_by(consumer_class, queryset, serializer)
 
 
 def _shown_by(

@@ -18,7 +18,7 @@ from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.observer.context import encode_name
 from pgobserve.observer.related import throughs_of
-from pgobserve.observer.resume import parse_token
+from pgobserve.observer.tokens import parse_token
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

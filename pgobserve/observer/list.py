@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
 
+from pgobserve import conf
 from pgobserve.decorators import action
 from pgobserve.feed.keys import to_key
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.observer.context import encode_name
 from pgobserve.observer.rendering import encode
-from pgobserve.observer.resume import FINGERPRINT, Back, parse_list_token
+from pgobserve.observer.tokens import Back, parse_list_token
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -84,7 +85,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             declared_model(type(self)), hooks, wanted=asked.wanted, back=asked.back
         )
         if asked.back is not None and not listed.unchanged:
-            await self._send_list(asked, None, encode_token(asked.back))
+            await self._send_list(asked, None, asked.back.token)
             await self._send_list(asked, listed, new_token, action="reset", code=205)
         else:
             await self._send_list(asked, listed, new_token)
@@ -127,6 +128,13 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         model = declared_model(type(self))
         if not isinstance(keys, list) or model is None:
             raise ValidationError(['"keys" must be a list of primary keys.'])
+        limit = conf.get().MAX_LIST_ROWS
+        if len(keys) > limit:
+            sentence = (
+                f'"keys" has {len(keys)} keys; a list can have {limit}. Leave out "keys", or '
+                "subscribe without a token."
+            )
+            raise ValidationError([sentence])
         try:
             return frozenset(to_key(model, key) for key in keys)
         except ValueError:
@@ -169,8 +177,3 @@ class _Asked:
     wanted: Wanted
     size: int
     back: Back | None
-
-
-def encode_token(back: Back) -> str:
-    """Return the token that a client came back with."""
-    return f"{back.seen}{FINGERPRINT}{back.fingerprint}"

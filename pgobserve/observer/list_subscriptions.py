@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.roster import Listed
     from pgobserve.feed.snapshot import Snapshot
-    from pgobserve.observer.resume import Back
     from pgobserve.observer.source import Wanted
     from pgobserve.observer.subscription import Subscriptions
+    from pgobserve.observer.tokens import Back
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.checks import check
 from pgobserve.observer.loading import Load
 from pgobserve.observer.rendering import encode
-from pgobserve.observer.resume import holdings
+from pgobserve.observer.resume import Accounts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -152,13 +152,29 @@ class ListLoad(Load):
 
     def _accounts(self, found: list[Found]) -> dict[ListWatch, Shown | None]:
         """Return what those have who come back."""
+        returning = [
+            watch
+            for watch in self._whole.newcomers
+            if watch.begun is not None and watch.context.back is not None
+        ]
+        if not returning:
+            return {}
+        assert self._snapshot is not None  # noqa: S101 (_read_rendered sets it)
+        shared = {item.job.key: item.outcome for item in found}
+        special = [item for item in found if item.special]
+        accounts = Accounts(self._source, list(shared), self._snapshot)
         has: dict[ListWatch, Shown | None] = {}
-        for watch in self._whole.newcomers:
-            back = watch.context.back
-            if back is not None and watch.begun is not None:
-                mine = {item.job.key: item.special.get(watch, item.outcome) for item in found}
-                assert self._snapshot is not None  # noqa: S101
-                has[watch] = holdings(self._source, back, mine, self._snapshot)
+        for watch in returning:
+            own = {i.job.key: i.special[watch] for i in special if watch in i.special}
+            # Rows that are shown to him otherwise than to others, were shown to him as the one
+            # that he was then.
+            has[watch] = (
+                None
+                if any(isinstance(outcome, View) for outcome in own.values())
+                else accounts.of(
+                    watch.context.back, {**shared, **own}, judged=watch.context.guard.judges
+                )
+            )
         return has
 
     def _raise_if_aborted(self) -> None:

@@ -2,139 +2,136 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
 from pgobserve.feed.mailbox import UNKNOWN, View
-from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.tables import tables_of
+from pgobserve.feed.versions import widened
+from pgobserve.feed.whole import one_snapshot
+from pgobserve.observer.changed import Changed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from pgobserve.feed.mailbox import Outcome
+    from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.source import Source
-
-#: Between the snapshot and the fingerprint in a list's tokens.
-FINGERPRINT: Final = "~"
-
-_WRAP = 2**32
-
-#: Transaction ids below are special: the row is older than any snapshot.
-_FIRST_NORMAL = 3
+    from pgobserve.observer.tokens import Back
 
 
 def changed_since(source: Source, key: Hashable, token: Snapshot) -> bool:
     """
     Tell whether a row may have changed since a snapshot; when in doubt, it has.
 
-    A row version carries the transaction that wrote it. That tells nothing about other tables that
-    the serializer shows, so with joined or prefetched rows the answer is always yes.
-
     Args:
         source: Where the subscription's rows come from.
         key: The row's key.
         token: The client's snapshot; it may come from another server, or from nowhere.
     """
-    statement = source.statement
-    keyed, wide = tables_of(statement.model)
-    if statement.joins or source.subject.links or len(keyed) + len(wide) > 1:
-        return True
-    found = statement.version(key, connections[source.alias])
-    if found is None:
-        return True
-    version, now = found
-    # Across runs of the server transaction ids mean nothing, see Snapshot.
-    return token.run != now.run or not token.sees(_widen(version, now))
+    statement, subject = source.statement, source.subject
+    connection = connections[source.alias]
+    if not subject.links and not subject.wide and len(subject.tables) == 1:
+        if statement.joins:
+            return True  # rows of other tables come with it; what is shown of them is not known
+        found = statement.version(key, connection)
+        if found is None:
+            return True
+        version, now = found
+        return not _is_from_here(token, now) or widened(version, now) >= token.xmin
+    with one_snapshot(connection) as now:
+        if not _is_from_here(token, now):
+            return True
+        _, own = tables_of(statement.model)
+        wide = [table for table in subject.wide if table not in own]
+        looked = Changed(statement.model, subject.links, wide, [key], now, connection)
+        changed = looked.since(token)
+        return changed is None or key in changed
 
 
-def _widen(xmin: int, now: Snapshot) -> int:
-    """Return the 64-bit transaction id of a row's 32-bit ``xmin``: the latest that is not future."""
-    if xmin < _FIRST_NORMAL:
-        return 0
-    wide = now.xmax - now.xmax % _WRAP + xmin
-    return wide if wide < now.xmax else wide - _WRAP
+def _is_from_here(token: Snapshot, now: Snapshot) -> bool:
+    """Tell whether transaction ids mean the same in both; across runs of the server they do not."""
+    return token.run == now.run and now.covers(token)
 
 
-@dataclass(frozen=True, slots=True)
-class Back:
+class Accounts:
     """
-    What a client says who comes back to a list.
-
-    Attributes:
-        seen: All that is visible in it he has seen.
-        fingerprint: Which list it was, and how its rows looked.
-        keys: Of the rows that he has; None if he does not say.
-    """
-
-    seen: Snapshot
-    fingerprint: str
-    keys: frozenset[Hashable] | None
-
-
-def holdings(
-    source: Source, back: Back, outcomes: Mapping[Hashable, Outcome], now: Snapshot
-) -> dict[Hashable, bytes | None] | None:
-    """
-    Return what a client has who comes back to a list, as digests.
+    What clients have who come back to a list, as far as it can be told; looked up for one load.
 
     Args:
-        source: Where the rows come from.
-        back: What he says.
-        outcomes: The rows as he may see them now.
+        source: Where the rows come from; a list's.
+        keys: Of all rows that the load found.
         now: In which they were read; the transaction is still the same.
-
-    Returns:
-        By key what he has: the digest of today's view, or "not known". None if it can't be told.
     """
-    listing = source.listing
-    if back.keys is None or listing is None or back.fingerprint != listing.fingerprint:
-        return None
-    if back.seen.run != now.run or not now.covers(back.seen) or source.subject.links:
-        return None
-    there = [key for key in back.keys if isinstance(outcomes.get(key), View)]
-    changed = set() if listing.only == "keys" else _changed(source, there, back.seen, now)
-    return {
-        key: UNKNOWN if key not in outcomes or key in changed else _digest(outcomes[key])
-        for key in back.keys
-    }
+
+    def __init__(self, source: Source, keys: Sequence[Hashable], now: Snapshot) -> None:
+        assert source.listing is not None  # noqa: S101 (a list's source has one)
+        self._listing = source.listing
+        self._connection = connections[source.alias]
+        self._model = source.statement.model
+        self._now = now
+        shown = self._listing.shown
+        wide = [model._meta.db_table for model in shown.wide]
+        self._changed = Changed(self._model, shown.links, wide, keys, now, self._connection)
+
+    def of(
+        self, back: Back, outcomes: Mapping[Hashable, Outcome], *, judged: bool
+    ) -> dict[Hashable, bytes | None] | None:
+        """
+        Return what a client has, as digests.
+
+        Args:
+            back: What he says.
+            outcomes: The rows as he may see them now.
+            judged: Whether permissions decide of each row if he may see it.
+
+        Returns:
+            By key what he has: the digest of today's view, or "not known". None if it can't be told.
+        """
+        listing = self._listing
+        if (
+            listing.only == "count"
+            or back.fingerprint != listing.fingerprint
+            or not _is_from_here(back.seen, self._now)
+        ):
+            return None
+        if back.keys is not None:
+            return self._digests(back, back.keys, outcomes)
+        return None if judged else self._reconstructed(back, outcomes)
+
+    def _reconstructed(
+        self, back: Back, outcomes: Mapping[Hashable, Outcome]
+    ) -> dict[Hashable, bytes | None] | None:
+        """Return what a client has who does not say which rows."""
+        rows, table = self._listing.old_rows, self._model._meta.db_table
+        if not rows.decides_alone:
+            return None
+        entries = self._changed.record.since(back.seen, table)
+        past = None if entries is None else rows.past(entries, self._connection)
+        if past is None:
+            return None
+        # What has gone again he may have been told after his token; of what is there he has
+        # nothing for sure.
+        gone = (past.had | past.passing).difference(outcomes)
+        there = past.had.union(set(outcomes) - past.touched).intersection(outcomes)
+        return self._digests(back, gone | there, outcomes, touched=past.touched)
+
+    def _digests(
+        self,
+        back: Back,
+        keys: frozenset[Hashable],
+        outcomes: Mapping[Hashable, Outcome],
+        touched: frozenset[Hashable] = frozenset(),
+    ) -> dict[Hashable, bytes | None] | None:
+        changed: set[Hashable] = set()
+        if self._listing.only != "keys":
+            since = self._changed.since(back.seen)
+            if since is None:
+                return None
+            changed = since | touched
+        return {key: UNKNOWN if key in changed else _digest(outcomes.get(key)) for key in keys}
 
 
-def _digest(outcome: Outcome) -> bytes | None:
+def _digest(outcome: Outcome | None) -> bytes | None:
     return outcome.digest or UNKNOWN if isinstance(outcome, View) else UNKNOWN
-
-
-def _changed(
-    source: Source, keys: Sequence[Hashable], seen: Snapshot, now: Snapshot
-) -> set[Hashable]:
-    versions = source.statement.versions(keys, connections[source.alias])
-    return {key for key, version in versions if not seen.sees(_widen(version, now))}
-
-
-def parse_list_token(value: Any) -> tuple[Snapshot, str]:
-    """
-    Read a client's token of a list: a snapshot, and what identifies the list.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(value, str):
-        raise ValueError("not a token")  # noqa: TRY004 (one error for all that is wrong)
-    snapshot, mark, fingerprint = value.partition(FINGERPRINT)
-    if not mark or not fingerprint.isalnum():
-        raise ValueError("not a token of a list")
-    return Snapshot.parse(snapshot), fingerprint
-
-
-def parse_token(value: Any) -> Snapshot:
-    """
-    Read a client's token.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(value, str):
-        raise ValueError("not a token")  # noqa: TRY004 (one error for all that is wrong)
-    return Snapshot.parse(value)

@@ -29,6 +29,7 @@ from pgobserve.feed.tables import tables_of
 from pgobserve.feed.whole import Whole
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies
+from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.rendering import (
     VERSION,
     KeyRenderer,
@@ -86,11 +87,15 @@ class Listing:
         whole: The compiled queryset.
         only: ``"keys"`` or ``"count"``: nothing else of the rows is wanted.
         fingerprint: What identifies the list and how its rows look, in tokens.
+        shown: What of other tables its rows show.
+        old_rows: Tells which rows were on it at an earlier time.
     """
 
     whole: Whole
     only: str | None
     fingerprint: str
+    shown: Dependencies
+    old_rows: OldRows
 
 
 _shared: WeakValueDictionary[Hashable, Source] = WeakValueDictionary()
@@ -284,7 +289,13 @@ def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted:
         listing = None
         if whole is not None:
             only = None if wanted == "rows" else wanted
-            listing = Listing(whole, only, _fingerprint(whole, only, serializer_class))
+            listing = Listing(
+                whole,
+                only,
+                _fingerprint(alias, whole, only, lookups, serializer_class, maker),
+                dependencies.shown(cls, queryset, serializer_class),
+                OldRows(queryset),
+            )
         made = Source(alias, statement, renderer, subject, listing)
         source = _shared.setdefault(identity, made)
     return source
@@ -318,10 +329,20 @@ def _subject_of(model: Model, found: Dependencies) -> Subject:
     return Subject(keyed, tuple(dict.fromkeys((*wide, *more))), found.links)
 
 
-def _fingerprint(whole: Whole, only: str | None, serializer_class: Any) -> str:
+def _fingerprint(
+    alias: str,
+    whole: Whole,
+    only: str | None,
+    lookups: Sequence[Hashable],
+    serializer_class: Any,
+    maker: Sequence[Any],
+) -> str:
     """Return what changes when a list has other rows by definition, or shows them otherwise."""
-    shape = _shape(serializer_class) if serializer_class is not None else ""
-    text = f"{whole.text}\0{only}\0{shape}"
+    shape = ""
+    if serializer_class is not None:
+        by = [f"{each.__module__}.{each.__qualname__}" for each in maker]
+        shape = f"{_shape(serializer_class)}\0{lookups}\0{by}"
+    text = f"{alias}\0{whole.text}\0{only}\0{shape}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 

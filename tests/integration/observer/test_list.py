@@ -194,16 +194,3 @@ async def test_comes_back(connect: Any, items: list[Item]) -> None:
 
     assert sorted(map(brief, told)) == [("create", c + 1), ("delete", b), ("update", a)]
     assert await again.has_nothing()
-
-
-async def test_comes_back_with_nothing(connect: Any, items: list[Item]) -> None:
-    """A client that doesn't say what it has gets a reset."""
-    socket = await connect(ItemListConsumer)
-    token = (await subscribe(socket))["token"]
-
-    frame = await subscribe(socket, token=token)
-    reset = await socket.receive()
-
-    assert frame["data"] == {"results": []}
-    assert (reset["action"], reset["response_status"]) == ("reset", 205)
-    assert [row["name"] for row in reset["data"]["results"]] == ["a", "b", "c"]

@@ -1,0 +1,148 @@
+"""Which rows look different since a token: by their versions, and what was noted of other tables."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pgobserve.feed import outbox
+from pgobserve.feed.installed import is_observed
+from pgobserve.feed.since import entries_since
+from pgobserve.feed.tables import labels_of
+from pgobserve.feed.trace import trace
+from pgobserve.feed.versions import newest, newest_definition
+from pgobserve.observer.relations import concrete, hop_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.feed.keys import Model
+    from pgobserve.feed.links import Hop, Link
+    from pgobserve.feed.outbox import Entry
+    from pgobserve.feed.snapshot import Snapshot
+
+
+class Record:
+    """
+    What the outbox has of the time since some snapshots; read once for each, in one transaction.
+
+    Args:
+        now: The transaction's snapshot.
+        connection: Of the database alias.
+    """
+
+    def __init__(self, now: Snapshot, connection: BaseDatabaseWrapper) -> None:
+        self._now = now
+        self._connection = connection
+        self._since: dict[tuple[Snapshot, str], Sequence[Entry] | None] = {}
+        self._made: dict[str, int | None] = {}
+
+    def reaches(self, table: str, seen: Snapshot) -> bool:
+        """Tell whether all that was done to a table since a snapshot was noted."""
+        if table not in self._made:
+            self._made[table] = (
+                newest_definition(table, self._now, self._connection, triggers=True)
+                if is_observed(table, self._connection, outbox=True)
+                else None
+            )
+        made = self._made[table]
+        return made is not None and made < seen.xmin
+
+    def since(self, seen: Snapshot, table: str) -> Sequence[Entry] | None:
+        """Return what was done to a table since a snapshot; None if that can't be told."""
+        if not self.reaches(table, seen):
+            return None
+        if (seen, table) not in self._since:
+            self._since[seen, table] = entries_since(seen, labels_of(table), self._connection)
+        return self._since[seen, table]
+
+
+class Changed:
+    """
+    What of some rows is new; the database is asked once for all tokens.
+
+    Args:
+        model: The rows' model.
+        links: The ways to other tables that they show something of.
+        wide: Tables of which any change concerns all of them.
+        keys: The rows' keys.
+        now: In which they were read; the transaction is still the same.
+        connection: Of the database alias.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        links: Sequence[Link],
+        wide: Sequence[str],
+        keys: Sequence[Hashable],
+        now: Snapshot,
+        connection: BaseDatabaseWrapper,
+    ) -> None:
+        self.record = Record(now, connection)
+        self._model = concrete(model)
+        self._links = links
+        self._wide = wide
+        self._keys = keys
+        self._now = now
+        self._connection = connection
+
+    def since(self, seen: Snapshot) -> set[Hashable] | None:
+        """Return the keys of the rows that may look different since a snapshot; None: any may."""
+        # A table that was made anew, filled by somebody else, say, and renamed.
+        if self._newest_definition >= seen.xmin:
+            return None
+        changed = {key for key in self._keys if self._newest.get(key, seen.xmin) >= seen.xmin}
+        for table in self._wide:
+            if self.record.since(seen, table) != ():
+                return None
+        for link in self._links:
+            if link.route is not None:
+                moved = self._moved(link, seen)
+                if moved is None:
+                    return None
+                changed |= moved
+        return changed
+
+    def _moved(self, link: Link, seen: Snapshot) -> set[Hashable] | None:
+        """Return the keys of rows from which others of a table were taken, or to which they came."""
+        entries = self.record.since(seen, link.table)
+        if entries is None or link.column is None:
+            return None
+        values: dict[object, None] = {}
+        for entry in entries:
+            told = None if entry.keys is None else outbox.values(entry, [link.column])
+            if told is None or link.column not in told:
+                return None
+            values.update(dict.fromkeys(told[link.column]))
+        found = trace(link, list(values), self._connection, among=self._keys)
+        return None if found is None else set(found)
+
+    @cached_property
+    def _newest(self) -> dict[Hashable, int]:
+        """By key the transaction that was the last to write what is shown of a row."""
+        found: dict[Hashable, int] = {}
+        for hops in self._ways():
+            for key, xid in newest(
+                self._model, hops, self._keys, self._now, self._connection
+            ).items():
+                found[key] = max(xid, found.get(key, 0))
+        return found
+
+    def _ways(self) -> Iterator[tuple[Hop, ...]]:
+        yield ()
+        for parent in self._model._meta.get_parent_list():
+            path = self._model._meta.get_path_to_parent(parent)
+            yield tuple(hop_of(info.join_field) for info in path)
+        for link in self._links:
+            yield link.hops
+
+    @cached_property
+    def _newest_definition(self) -> int:
+        tables = {
+            hops[-1].model._meta.db_table if hops else self._model._meta.db_table
+            for hops in self._ways()
+        }
+        return max(newest_definition(each, self._now, self._connection) for each in sorted(tables))
