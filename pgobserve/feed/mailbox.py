@@ -158,7 +158,8 @@ class Mailbox:
         self, wake: Callable[[], None], send: Callable[[Item], None] | None = None
     ) -> None:
         self._send = send
-        self._pending: OrderedDict[Told, tuple[Outcome, Snapshot]] = OrderedDict()
+        # By what is equal: the one to tell, which knows what the client really has, and the news.
+        self._pending: OrderedDict[Told, tuple[Told, Outcome, Snapshot]] = OrderedDict()
         self._held = 0
         self._sending = False
         self._wake: Callable[[], None] | None = wake
@@ -166,18 +167,27 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def put(self, watch: Told, outcome: Outcome, snapshot: Snapshot) -> None:
+    def put(
+        self, watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind | None = None
+    ) -> None:
         """
         Note the latest state of a row; an older one that was not sent yet is replaced.
 
         The one that is told stays the first of several equal ones, with what it has been shown.
+
+        Args:
+            watch: Who is told of which row.
+            outcome: What is true now.
+            snapshot: In which it was read.
+            kind: The frame that leads there if nothing waits to be sent, where that is known. Who
+                is told is not asked then, and does not note it as shown.
         """
         if self._wake is None:
             return
         if self._sending or self._held or self._send is None:
             self._pending[watch] = (outcome, snapshot)
             self._stir()
-        elif (kind := watch.turn(outcome)) is not None:
+        elif (kind := kind or watch.turn(outcome)) is not None:
             self._sending = True
             self._send((watch, outcome, snapshot, kind))
 
@@ -194,7 +204,7 @@ class Mailbox:
         """
         pending = self._pending
         while pending and not self._held:
-            watch, (outcome, snapshot) = pending.popitem(last=False)
+            _, (watch, outcome, snapshot) = pending.popitem(last=False)
             if watch.active and (kind := watch.turn(outcome)) is not None:
                 return watch, outcome, snapshot, kind
         self._sending = False
@@ -247,6 +257,10 @@ if TYPE_CHECKING:
         @property
         def request_id(self) -> Any:
             """The client's name for the subscription."""
+
+        @property
+        def shown(self) -> bytes | None:
+            """Digest of what the client has."""
 
         @property
         def context(self) -> Any:

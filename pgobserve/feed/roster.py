@@ -79,6 +79,8 @@ class ListWatch:
         "roster",
         "special",
         "told",
+        "told_of",
+        "unsure",
     )
 
     def __init__(self, mailbox: Mailbox, request_id: Any, context: Any, begun: Begun) -> None:
@@ -93,9 +95,16 @@ class ListWatch:
         self.told: Snapshot | None = None
         self.active = True
 
-    def put(self, key: Hashable, had: bytes | None, outcome: Outcome, snapshot: Snapshot) -> None:
-        """Have a row told."""
-        self.mailbox.put(Member(self, key, had), outcome, snapshot)
+    def put(
+        self,
+        key: Hashable,
+        had: bytes | None,
+        outcome: Outcome,
+        snapshot: Snapshot,
+        kind: Kind | None = None,
+    ) -> None:
+        """Have a row told; the kind of the frame is what leads there from what he had, if given."""
+        self.mailbox.put(Member(self, key, had), outcome, snapshot, kind)
 
 
 class Member:
@@ -136,7 +145,14 @@ class Member:
 
     def turn(self, outcome: Outcome) -> Kind | None:
         """Return the frame that leads from what was shown to the outcome."""
-        self.shown, kind = step(self.shown, outcome)
+        before, watch = self.shown, self.watch
+        self.shown, kind = step(before, outcome)
+        if isinstance(outcome, Refusal):
+            watch.note_refused(self.key, self.shown)
+        if self.shown is UNKNOWN:
+            watch.unsure.add(self.key)
+        elif watch.unsure:
+            watch.unsure.discard(self.key)
         return kind
 
     def token(self, snapshot: Snapshot) -> Snapshot | None:
@@ -389,21 +405,26 @@ class Roster:
         before = self.shown.get(key, NOTHING)
         after, kind = step(before, outcome)
         self._note(key, after, outcome)
+        alike = not special and not skipped
+        silent = kind is None or (again and _is_repeated(before, kind))
         for watch in watches:
             if watch.roster is not self:
                 continue  # it has ended, or goes on with another list
-            mine = special.get(watch, outcome) if special else outcome
-            had = watch.special.pop(key, before) if watch.special else before
-            now, its_kind = (after, kind) if mine is outcome and had == before else step(had, mine)
-            if skipped and watch in skipped:
+            if alike and not watch.special and not watch.refused:
+                if not silent:
+                    watch.put(key, before, outcome, snapshot, kind)
+                continue
+            mine = special.get(watch, outcome)
+            had = watch.special.pop(key, before)
+            now, its_kind = step(had, mine)
+            if watch in skipped:
                 now, its_kind = had, None
-            elif special or watch.refused:
+            else:
                 _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
             if now != after:
                 watch.special[key] = now
-            if its_kind is None or (again and its_kind == "error" and had in (UNKNOWN, UNTOLD)):
-                continue
-            watch.put(key, had, mine, snapshot)
+            if its_kind is not None and not (again and _is_repeated(had, its_kind)):
+                watch.put(key, had, mine, snapshot, its_kind)
 
     def skip(self, watch: ListWatch, refusal: Refusal, snapshot: Snapshot) -> None:
         """Tell one, once, that what he may see could not be found out; it will be tried again."""
@@ -445,7 +466,7 @@ class Roster:
                 if outcome.body is not None:
                     bodies.append(outcome.body)
             elif kind is not None:
-                watch.put(key, had, outcome, snapshot)
+                watch.put(key, had, outcome, snapshot, kind)
         for key, had in remaining.items():
             watch.put(key, had, ABSENT, snapshot)
         if has is None:
@@ -455,7 +476,7 @@ class Roster:
 
     def admit_as_others(self, watch: ListWatch, snapshot: Snapshot) -> None:
         """Let one have the list who waited for it and sees what all see."""
-        watch.told = snapshot
+        watch.told, watch.told_of = snapshot, self.identity
         self.join(watch)
 
     def _note(self, key: Hashable, digest: bytes | None, outcome: Outcome) -> None:
@@ -464,6 +485,11 @@ class Roster:
             self.shown.pop(key, None)
         else:
             self.shown[key] = digest
+
+
+def _is_repeated(had: bytes | None, kind: Kind) -> bool:
+    """Tell whether an error is told to who was told so before."""
+    return kind == "error" and had in (UNKNOWN, UNTOLD)
 
 
 def _mark(keys: set[Hashable], key: Hashable, marked: bool) -> None:

@@ -18,7 +18,7 @@ from pgobserve.observer.rendering import encode
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from pgobserve.feed.mailbox import Item, Kind, Outcome, Told
+    from pgobserve.feed.mailbox import Item, Kind, Outcome, Told, View
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
 
@@ -115,23 +115,60 @@ class Outlet:
             await self._consumer.reply(**frame)
 
 
+class _Same:
+    """
+    What many frames in a row have in common: those of all who are told the same.
+
+    The one before is remembered, by identity.
+    """
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self) -> None:
+        self._head: tuple[View | None, Kind | None, str] = (None, None, "")
+        self._tail: tuple[Snapshot | None, str, str] = (None, "", "")
+
+    def head(self, view: View, kind: Kind) -> str:
+        """Return the frame up to the request id."""
+        known, its_kind, text = self._head
+        if view is not known or kind != its_kind:
+            text = _head("[]", view.body, kind, 200)
+            self._head = (view, kind, text)
+        return text
+
+    def tail(self, seen: Snapshot | None, fingerprint: str) -> str:
+        """Return what a frame with a token ends with."""
+        known, its_fingerprint, text = self._tail
+        if seen is not known or fingerprint != its_fingerprint:
+            text = f',"token":"{seen}{fingerprint}"}}'
+            self._tail = (seen, fingerprint, text)
+        return text
+
+
+_same = _Same()
+
+
 def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
     """Put a frame together around the body, which is encoded once for all."""
     context = watch.context
-    action, errors = kind, "[]"
     if isinstance(outcome, Refusal):
         # On a list it must be said which row.
         body = encode({"pk": shown(watch.key)}) if isinstance(watch, Member) else "null"
-        action, status = "update", outcome.status
-        errors = encode(list(outcome.errors))
+        head = _head(encode(list(outcome.errors)), body, "update", outcome.status)
     elif outcome.body is None:
-        status, body = 204, encode({"pk": shown(watch.key)})
+        head = _head("[]", encode({"pk": shown(watch.key)}), kind, 204)
     else:
-        status, body = 200, outcome.body
-    tail = f',"token":"{watch.token(snapshot)}{context.fingerprint}"' if context.wants_token else ""
+        head = _same.head(outcome, kind)
+    if not context.wants_token:
+        return f"{head}{context.request_id_text}}}"
+    tail = _same.tail(watch.token(snapshot), context.fingerprint)
+    return f"{head}{context.request_id_text}{tail}"
+
+
+def _head(errors: str, body: str | None, action: str, status: int) -> str:
     return (
         f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status},'
-        f'"request_id":{context.request_id_text}{tail}}}'
+        f'"request_id":'
     )
 
 
