@@ -10,13 +10,12 @@ from django.db.models import Model as DjangoModel
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.observer.attributes import Kind, kind_of
-from pgobserve.observer.gathering import Dependencies, Gathering
 from pgobserve.observer.relations import Spot, concrete, query_names, relations_of
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
     from pgobserve.feed.keys import Model
-    from pgobserve.feed.links import Hop, Link
+    from pgobserve.feed.links import Hop
     from pgobserve.observer.relations import Need
 
 
@@ -32,16 +31,6 @@ class Declared:
 
     added: tuple[Need, ...] = ()
     removed: tuple[tuple[Hop, ...], ...] = ()
-
-    def applied(self, shown: Dependencies) -> Dependencies:
-        """Return what a serializer shows, less and more as declared."""
-        found = Gathering(Dependencies(wide=shown.wide, unseen=shown.unseen))
-        found.add(link for link in shown.links if not self._is_removed(link))
-        found.add(self.added)
-        return found.made()
-
-    def _is_removed(self, link: Link) -> bool:
-        return any(link.hops[: len(hops)] == hops for hops in self.removed)
 
 
 def declared(model: Model, entries: Any, name: str) -> Declared:

@@ -123,22 +123,25 @@ def _shown_by(
     kept = _shown.setdefault(cls, {})
     found = kept.get(key)
     if found is None:
-        shown = Dependencies()
+        declares = declared(model, declares, consumer_class.__name__)
+        gathered = Gathering()
         if serializer is not None:
-            shown = _look(model, serializer, dict(own), names)
-        found = declared(model, declares, consumer_class.__name__).applied(shown)
-        kept[key] = found
+            gathered.include(_look(model, serializer, dict(own), names, declares.removed))
+        gathered.add(declares.added)
+        found = kept[key] = gathered.made()
     return found
 
 
-def _look(model: type[Model], serializer: AnySerializer, own: Any, names: Any) -> Dependencies:
+def _look(
+    model: type[Model], serializer: AnySerializer, own: Any, names: Any, removed: Any = ()
+) -> Dependencies:
     with no_queries():
         try:
             made = serializer() if isinstance(serializer, type) else serializer
         except Exception as error:  # noqa: BLE001 (the project's code)
             name = getattr(serializer, "__name__", serializer)
             return _unseen(f"{name} could not be tried ({brief(error)})")
-        return _of_serializer(concrete(model), made, own, names)
+        return _of_serializer(concrete(model), made, own, names, removed)
 
 
 def _unseen(what: str) -> Dependencies:

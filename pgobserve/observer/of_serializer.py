@@ -29,12 +29,12 @@ from pgobserve.observer.relations import Spot, relations_of
 from pgobserve.observer.trial import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pgobserve.feed.keys import Model
     from pgobserve.feed.links import Hop
     from pgobserve.observer.gathering import Dependencies
-    from pgobserve.observer.relations import Relation
+    from pgobserve.observer.relations import Need, Relation
 
     #: The serializers around one, and where they are.
     Above = tuple[tuple[type, Spot], ...]
@@ -53,6 +53,7 @@ def of_serializer(
     serializer: BaseSerializer[Any],
     prefetched: Mapping[str, Prefetched] | None = None,
     known: Collection[str] = (),
+    removed: Collection[tuple[Hop, ...]] = (),
 ) -> Dependencies:
     """
     Return what a serializer shows of other tables.
@@ -63,8 +64,9 @@ def of_serializer(
         prefetched: What the queryset prefetches in a way of its own, see
             :func:`pgobserve.observer.prefetched.prefetched`.
         known: Names of values that the queryset annotates the instances with.
+        removed: Joins that are not followed, nor anything beyond them.
     """
-    shown = _Shown(prefetched or {}, known)
+    shown = _Shown(prefetched or {}, known, removed)
     shown.serializer(Spot(model, model), serializer, ())
     return shown.made()
 
@@ -72,22 +74,35 @@ def of_serializer(
 class _Shown:
     """What a serializer shows, as far as it was looked at."""
 
-    def __init__(self, prefetched: Mapping[str, Prefetched], known: Collection[str]) -> None:
+    def __init__(
+        self,
+        prefetched: Mapping[str, Prefetched],
+        known: Collection[str],
+        removed: Collection[tuple[Hop, ...]],
+    ) -> None:
         self.found = Gathering()
         self._prefetched = prefetched
         self._known = known
+        self._removed = removed
         self._endless: dict[tuple[Hop, ...], None] = {}
 
     def made(self) -> Dependencies:
         """Return it; links from which on a serializer goes on without an end are wide."""
         for link in self.found.links:
-            if any(self._is_below(link.hops, start) for start in self._endless):
+            if any(link.hops != start and _begins(link.hops, start) for start in self._endless):
                 self.found.add([link.hops[-1].model])
         return self.found.made()
 
-    @staticmethod
-    def _is_below(hops: tuple[Hop, ...], start: tuple[Hop, ...]) -> bool:
-        return len(hops) > len(start) and hops[: len(start)] == start
+    def _is_removed(self, spot: Spot) -> bool:
+        return any(_begins(spot.hops, start) for start in self._removed)
+
+    def _add(self, spot: Spot, needs: Iterable[Need]) -> None:
+        if not self._is_removed(spot):
+            self.found.add(needs)
+
+    def _add_unseen(self, spot: Spot, sentence: str) -> None:
+        if not self._is_removed(spot):
+            self.found.add_unseen(sentence)
 
     def serializer(self, spot: Spot, serializer: BaseSerializer[Any], above: Above) -> None:
         """Look at what a serializer shows of the rows at a spot."""
@@ -97,7 +112,8 @@ class _Shown:
         cls = type(serializer)
         start = next((at for each, at in above if (each, at.model) == (cls, spot.model)), None)
         if start is not None or len(above) >= MOST_LEVELS:
-            self._endless[(start or above[0][1]).hops] = None
+            if not self._is_removed(spot):
+                self._endless[(start or above[0][1]).hops] = None
             return
         if not isinstance(serializer, Serializer):
             self._opaque(spot, f"{cls.__name__} is a serializer without fields")
@@ -141,11 +157,11 @@ class _Shown:
         relation = relations_of(owner.model).get(attributes[-1])
         if relation is None or relation.many or relation.joins[-1][1]:
             end = self._walk(owner, attributes[-1:], where)
-            self.found.add(() if end is None else end.key)
+            self._add(end or owner, () if end is None else end.key)
         else:
             # The column of the foreign key.
             source = relation.joins[-1][0].on[0][0]
-            self.found.add(owner.value(source))
+            self._add(owner, owner.value(source))
 
     def _show(self, spot: Spot, field: Any, where: str, above: Above) -> None:
         """Look at what a field shows of related rows."""
@@ -163,7 +179,7 @@ class _Shown:
         elif isinstance(field, PrimaryKeyRelatedField) or (
             isinstance(field, RelatedField) and field.use_pk_only_optimization()
         ):
-            self.found.add(spot.key)
+            self._add(spot, spot.key)
         elif isinstance(field, RelatedField) and not isinstance(field, StringRelatedField):
             self._opaque(spot, f"{where} is a field of its own making")
         else:
@@ -176,16 +192,16 @@ class _Shown:
 
     def _text(self, spot: Spot, where: str) -> None:
         """Look at rows that are shown as their text."""
-        self.found.add(spot.row)
+        self._add(spot, spot.row)
         if names := mentioned(spot.model, spot.model.__str__):
             label = spot.model._meta.label
-            self.found.add_unseen(f"{where} shows str() of {label}, which mentions {names}.")
+            self._add_unseen(spot, f"{where} shows str() of {label}, which mentions {names}.")
 
     def _opaque(self, spot: Spot, what: str, method: Any = None) -> None:
-        self.found.add(spot.row)
+        self._add(spot, spot.row)
         names = mentioned(spot.model, method)
         hint = f" It mentions {names}." if names else ""
-        self.found.add_unseen(f"{what}: what it reads of other tables can't be seen.{hint}")
+        self._add_unseen(spot, f"{what}: what it reads of other tables can't be seen.{hint}")
 
     def _walk(self, spot: Spot, attributes: Sequence[str], where: str) -> Spot | None:
         """Follow attributes; return where they end, or None where that is a value."""
@@ -194,7 +210,7 @@ class _Shown:
             if relation is not None:
                 spot = self._follow(spot, relation, name)
             elif spot.many and name in ONE_OF_IT:
-                self.found.add(spot.row)  # which one it is, its columns say
+                self._add(spot, spot.row)  # which one it is, its columns say
                 spot = replace(spot, many=False)
             elif not (spot.many and name in ITSELF):
                 self._end(spot, name, where)
@@ -209,7 +225,7 @@ class _Shown:
                 self._opaque(spot, f'{where} asks a manager for "{name}"')
         elif kind is Kind.COLUMN:
             for field in fields:
-                self.found.add(spot.value(field))
+                self._add(spot, spot.value(field))
         elif not self._is_known(spot, name):
             what = f'{where} shows "{name}", which is {kind.value} of {spot.model._meta.label}'
             self._opaque(spot, what, getattr(spot.model, name, None))
@@ -228,15 +244,20 @@ class _Shown:
 
     def _follow(self, spot: Spot, relation: Relation, name: str) -> Spot:
         spot = spot.follow(relation, name)
-        self.found.add(spot.needs)
+        self._add(spot, spot.needs)
         own = self._prefetched.get("__".join(spot.path))
         chosen = own or of_manager(relation)
         if chosen is not None:
-            self.found.add_at(spot, chosen.inner)
+            if not self._is_removed(spot):
+                self.found.add_at(spot, chosen.inner)
             if chosen.filters:
-                self.found.add(spot.row)
+                self._add(spot, spot.row)
         if relation.many:
             order = None if chosen is None else chosen.order
             usual = relation.model._meta.ordering or ()
-            self.found.add(ordered(spot, usual if order is None else order))
+            self._add(spot, ordered(spot, usual if order is None else order))
         return spot
+
+
+def _begins(hops: tuple[Hop, ...], start: tuple[Hop, ...]) -> bool:
+    return hops[: len(start)] == start

@@ -19,7 +19,10 @@ from pgobserve.observer.generics import ObserverModelInstanceMixin
 from tests.library.models import (
     Author,
     Book,
+    Category,
     Contribution,
+    Fine,
+    Loan,
     Place,
     Shop,
     Tag,
@@ -81,6 +84,35 @@ def test_observe_related(related: Any, expected: list[str]) -> None:
     assert told(of(cls, Book.objects.all(), SHOWN)) == expected
     assert told(of_consumer(cls)) == expected
     dependencies.check(cls)
+
+
+def test_removed_below() -> None:
+    """With a path goes all that is found below it: what would be wide, and what can't be followed."""
+    branch = shows(
+        Category, "name", get_fields=lambda self: {"children": self.__class__(many=True)}
+    )
+    serializer = shows(
+        Book,
+        category=branch(),
+        house=serializers.CharField(source="author.house"),
+        loans=shows(Loan, fines=shows(Fine, "amount")(many=True))(many=True),
+    )
+
+    def found(*related: str) -> Any:
+        return of_consumer(consumer(serializer_class=serializer, observe_related=related))
+
+    assert told(found()) == [
+        "author Author",
+        "loans Loan by book_id",
+        "all of Category",
+        "all of Fine",
+    ]
+    assert len(found().unseen) == 1
+    assert told(found("-category.children", "-loans.fines")) == [
+        "author Author",
+        "loans Loan by book_id",
+    ]
+    assert found("-author").unseen == ()
 
 
 @pytest.mark.parametrize("related", [None, ["-author", "-tags"]])
