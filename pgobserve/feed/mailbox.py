@@ -137,6 +137,11 @@ class Watch:
         self.shown, kind = step(self.shown, outcome)
         return kind
 
+    @property
+    def told_of(self) -> Hashable:
+        """Of which list it is what a token says; there is none."""
+        return None
+
     def token(self, snapshot: Snapshot) -> Snapshot | None:
         """Return what the client has seen once he has a frame that was read in this snapshot."""
         return snapshot
@@ -173,7 +178,8 @@ class Mailbox:
         """
         Note the latest state of a row; an older one that was not sent yet is replaced.
 
-        The one that is told stays the first of several equal ones, with what it has been shown.
+        The one that is told stays the first of several equal ones, with what it has been shown. What
+        makes no frame does not wait: a table may have ever new rows that soon are gone again.
 
         Args:
             watch: Who is told of which row.
@@ -185,8 +191,13 @@ class Mailbox:
         if self._wake is None:
             return
         if self._sending or self._held or self._send is None:
-            self._pending[watch] = (outcome, snapshot)
-            self._stir()
+            waiting = self._pending.get(watch)
+            first = watch if waiting is None else waiting[0]
+            if step(first.shown, outcome)[1] is None:
+                self._pending.pop(watch, None)
+            else:
+                self._pending[watch] = (first, outcome, snapshot)
+                self._stir()
         elif (kind := kind or watch.turn(outcome)) is not None:
             self._sending = True
             self._send((watch, outcome, snapshot, kind))
@@ -265,6 +276,10 @@ if TYPE_CHECKING:
         @property
         def context(self) -> Any:
             """What the surface needs."""
+
+        @property
+        def told_of(self) -> Hashable:
+            """Of which list it is what a token says."""
 
         def turn(self, outcome: Outcome) -> Kind | None:
             """Return the frame that leads to the outcome, and note that as shown."""

@@ -65,6 +65,7 @@ class ListWatch:
         special: Digests of rows that he sees otherwise than the others.
         refused: Rows that can't be shown to him and could to others: what he has of them is old.
         told: What he has seen once he has read all frames that were sent.
+        told_of: Of which list that is: its identity.
         active: False once it has ended; nothing is delivered any more.
     """
 
@@ -80,7 +81,6 @@ class ListWatch:
         "special",
         "told",
         "told_of",
-        "unsure",
     )
 
     def __init__(self, mailbox: Mailbox, request_id: Any, context: Any, begun: Begun) -> None:
@@ -93,6 +93,7 @@ class ListWatch:
         self.special: Shown = {}
         self.refused: set[Hashable] = set()
         self.told: Snapshot | None = None
+        self.told_of: Hashable = None
         self.active = True
 
     def put(
@@ -105,6 +106,18 @@ class ListWatch:
     ) -> None:
         """Have a row told; the kind of the frame is what leads there from what he had, if given."""
         self.mailbox.put(Member(self, key, had), outcome, snapshot, kind)
+
+    def note_refused(self, key: Hashable, shown: bytes | None) -> None:
+        """
+        Note what the client really has of a row, as he is told that it can't be shown.
+
+        The roster thinks that he has what was found before, but that may have been replaced before
+        it was sent.
+        """
+        if self.roster is not None:
+            self.roster.correct(self, key, shown)
+        elif self.has is not None:
+            self.has[key] = shown
 
 
 class Member:
@@ -143,16 +156,16 @@ class Member:
         """What the surface needs."""
         return self.watch.context
 
+    @property
+    def told_of(self) -> Hashable:
+        """Of which list it is what a token says."""
+        return self.watch.told_of
+
     def turn(self, outcome: Outcome) -> Kind | None:
         """Return the frame that leads from what was shown to the outcome."""
-        before, watch = self.shown, self.watch
-        self.shown, kind = step(before, outcome)
-        if isinstance(outcome, Refusal):
-            watch.note_refused(self.key, self.shown)
-        if self.shown is UNKNOWN:
-            watch.unsure.add(self.key)
-        elif watch.unsure:
-            watch.unsure.discard(self.key)
+        self.shown, kind = step(self.shown, outcome)
+        if isinstance(outcome, Refusal) and self.key is not None:
+            self.watch.note_refused(self.key, self.shown)
         return kind
 
     def token(self, snapshot: Snapshot) -> Snapshot | None:
@@ -165,7 +178,7 @@ class Member:
         watch, roster = self.watch, self.watch.roster
         # Nor if he has an old state of a row: he would never hear of it when he comes back.
         if roster is not None and not (roster.refused or watch.refused or len(watch.mailbox)):
-            watch.told = roster.base
+            watch.told, watch.told_of = roster.base, roster.identity
         return watch.told
 
 
@@ -376,6 +389,11 @@ class Roster:
         held = {**self.shown, **watch.special}
         return {key: digest for key, digest in held.items() if digest != NOTHING}
 
+    def correct(self, watch: ListWatch, key: Hashable, digest: bytes | None) -> None:
+        """Note what one really has of a row."""
+        if digest != watch.special.get(key, self.shown.get(key, NOTHING)):
+            watch.special[key] = digest
+
     # What was found
 
     def tell(
@@ -406,7 +424,7 @@ class Roster:
         after, kind = step(before, outcome)
         self._note(key, after, outcome)
         alike = not special and not skipped
-        silent = kind is None or (again and _is_repeated(before, kind))
+        silent = _is_silent(before, kind, again)
         for watch in watches:
             if watch.roster is not self:
                 continue  # it has ended, or goes on with another list
@@ -416,14 +434,13 @@ class Roster:
                 continue
             mine = special.get(watch, outcome)
             had = watch.special.pop(key, before)
-            now, its_kind = step(had, mine)
-            if watch in skipped:
-                now, its_kind = had, None
-            else:
-                _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
+            now, its_kind = (had, None) if watch in skipped else step(had, mine)
             if now != after:
                 watch.special[key] = now
-            if its_kind is not None and not (again and _is_repeated(had, its_kind)):
+            if watch in skipped:
+                continue
+            _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
+            if not _is_silent(had, its_kind, again):
                 watch.put(key, had, mine, snapshot, its_kind)
 
     def skip(self, watch: ListWatch, refusal: Refusal, snapshot: Snapshot) -> None:
@@ -454,6 +471,7 @@ class Roster:
             JSON of the rows, in their order.
         """
         has, watch.has = watch.has, None
+        watch.refused.clear()
         remaining = {} if has is None else has
         bodies = []
         for key, outcome in found:
@@ -465,12 +483,12 @@ class Roster:
             if has is None and not isinstance(outcome, Refusal):
                 if outcome.body is not None:
                     bodies.append(outcome.body)
-            elif kind is not None:
+            elif kind is not None or had == UNTOLD:
                 watch.put(key, had, outcome, snapshot, kind)
         for key, had in remaining.items():
             watch.put(key, had, ABSENT, snapshot)
         if has is None:
-            watch.told = snapshot
+            watch.told, watch.told_of = snapshot, self.identity
         self.join(watch)
         return bodies
 
@@ -487,9 +505,16 @@ class Roster:
             self.shown[key] = digest
 
 
-def _is_repeated(had: bytes | None, kind: Kind) -> bool:
-    """Tell whether an error is told to who was told so before."""
-    return kind == "error" and had in (UNKNOWN, UNTOLD)
+def _is_silent(had: bytes | None, kind: Kind | None, again: bool) -> bool:
+    """
+    Tell whether there is nothing to tell to who had this.
+
+    Nor is an error to who was told so before, if it is found again. That a row can't be shown may
+    still wait to be told to one who has it, and be out of date.
+    """
+    if kind is None:
+        return had != UNTOLD
+    return again and kind == "error" and had in (UNKNOWN, UNTOLD)
 
 
 def _mark(keys: set[Hashable], key: Hashable, marked: bool) -> None:

@@ -13,7 +13,7 @@ from pgobserve.observer.tokens import FINGERPRINT
 if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.observer.checks import Guard
-    from pgobserve.observer.source import Visibility
+    from pgobserve.observer.source import Source, Visibility
     from pgobserve.observer.tokens import Back
 
 
@@ -48,11 +48,11 @@ class Subscription:
     lists: bool = False
     back: Back | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """What its tokens have after the snapshot."""
-        listing = self.visibility.source.listing
-        return "" if listing is None else f"{FINGERPRINT}{listing.fingerprint}"
+
+def fingerprint(source: Source | None) -> str:
+    """Return what the tokens of a list have after the snapshot."""
+    listing = None if source is None else source.listing
+    return "" if listing is None else f"{FINGERPRINT}{listing.fingerprint}"
 
 
 def encode_name(value: Any) -> str:

@@ -14,7 +14,7 @@ from pgobserve.exceptions import FeedDown
 from pgobserve.feed import runtime
 from pgobserve.feed.mailbox import Refusal
 from pgobserve.feed.roster import ListWatch
-from pgobserve.observer.context import Subscription, encode_name, refused
+from pgobserve.observer.context import Subscription, encode_name, fingerprint, refused
 from pgobserve.observer.feeds import feed_of
 from pgobserve.observer.source import Visibility
 
@@ -128,7 +128,7 @@ class ListSubscriptions:
 
         watch = ListWatch(self._of.mailbox, kwargs["request_id"], context, begun)
         if back is not None:
-            watch.told = back.seen
+            watch.told, watch.told_of = back.seen, source
         try:
             await feed.begin_list(watch, subject, source, single=wanted == "count")
             listed, snapshot = await asyncio.wait_for(first, runtime.PATIENCE)
@@ -141,7 +141,7 @@ class ListSubscriptions:
         if isinstance(listed, Refusal):
             raise refused(listed)
         seen = watch.told if listed.unchanged and watch.told is not None else snapshot
-        return listed, f"{seen}{context.fingerprint}"
+        return listed, f"{seen}{fingerprint(source)}"
 
     def _replace(self, name: str, watch: ListWatch) -> None:
         """Let a new subscription take the place of one with the same request id."""

@@ -13,6 +13,7 @@ from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
 from pgobserve.feed.mailbox import Mailbox, Refusal
 from pgobserve.feed.roster import Member
+from pgobserve.observer.context import fingerprint
 from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _Same:
 
     def __init__(self) -> None:
         self._head: tuple[View | None, Kind | None, str] = (None, None, "")
-        self._tail: tuple[Snapshot | None, str, str] = (None, "", "")
+        self._tail: tuple[Snapshot | None, Any, str] = (None, None, "")
 
     def head(self, view: View, kind: Kind) -> str:
         """Return the frame up to the request id."""
@@ -136,12 +137,12 @@ class _Same:
             self._head = (view, kind, text)
         return text
 
-    def tail(self, seen: Snapshot | None, fingerprint: str) -> str:
+    def tail(self, seen: Snapshot | None, source: Any) -> str:
         """Return what a frame with a token ends with."""
-        known, its_fingerprint, text = self._tail
-        if seen is not known or fingerprint != its_fingerprint:
-            text = f',"token":"{seen}{fingerprint}"}}'
-            self._tail = (seen, fingerprint, text)
+        known, its_source, text = self._tail
+        if seen is not known or source is not its_source:
+            text = f',"token":"{seen}{fingerprint(source)}"}}'
+            self._tail = (seen, source, text)
         return text
 
 
@@ -161,7 +162,7 @@ def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
         head = _same.head(outcome, kind)
     if not context.wants_token:
         return f"{head}{context.request_id_text}}}"
-    tail = _same.tail(watch.token(snapshot), context.fingerprint)
+    tail = _same.tail(watch.token(snapshot), watch.told_of)
     return f"{head}{context.request_id_text}{tail}"
 
 
