@@ -79,6 +79,11 @@ def observed_routes() -> dict[type[Model], frozenset[str]]:
     return {model: frozenset(columns) for model, columns in routes.items()}
 
 
+def observers() -> list[Evented]:
+    """Return the observers of events."""
+    return list(_observers)
+
+
 def evented_models() -> list[type[Model]]:
     """Return the models whose tables must write to the outbox, because events of them are wanted."""
     models = {model for each in _observers for model in each.evented_models}

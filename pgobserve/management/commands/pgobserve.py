@@ -11,7 +11,18 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from pgobserve.cli import deps, install, migration, prune, sql, status, tail, uninstall
+from pgobserve.cli import (
+    deps,
+    doctor,
+    install,
+    migration,
+    prune,
+    sql,
+    status,
+    tail,
+    uninstall,
+    why,
+)
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import PgObserveError
 from pgobserve.triggers.errors import refusal
@@ -30,6 +41,8 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "deps": deps.run,
     "prune": prune.run,
     "tail": tail.run,
+    "why": why.run,
+    "doctor": doctor.run,
 }
 
 #: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.
@@ -65,6 +78,8 @@ class Command(BaseCommand):
         _deps(commands.add_parser("deps", help="print which tables consumers' rows depend on"))
         _prune(commands.add_parser("prune", help="let the outbox forget what is old enough"))
         _tail(commands.add_parser("tail", help="print changes as they happen"))
+        _why(commands.add_parser("why", help="tell whom changes of a row reach, and why not"))
+        _doctor(commands.add_parser("doctor", help="look at what commonly goes wrong"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
@@ -158,6 +173,24 @@ def _tail(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
     )
+
+
+def _why(parser: ArgumentParser) -> None:
+    parser.add_argument("label", help="app_label.Model")
+    parser.add_argument("pk", nargs="?", help="key of a row; JSON if it is of several columns")
+    _database(parser)
+    _json(parser)
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        dest="sends",
+        help="send what the trigger sends, to see whether it is heard; nothing is changed",
+    )
+
+
+def _doctor(parser: ArgumentParser) -> None:
+    _database(parser)
+    _json(parser)
 
 
 def _moment(text: str) -> datetime.datetime:

@@ -1,0 +1,164 @@
+"""Checks of the outbox: its storage, rights, cursors, and the gate in front of the wake-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgobserve.cli import outbox
+from pgobserve.cli.health.finding import ok, problem, warning
+from pgobserve.feed import outbox as feed
+from pgobserve.feed.cursor import Cursor, broken
+from pgobserve.feed.snapshot import Snapshot
+from pgobserve.triggers import storage
+from pgobserve.wire import OUTBOX_NAMESPACE, OUTBOX_WAKE_SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgobserve.cli.health.case import Case
+    from pgobserve.cli.health.finding import Finding
+    from pgobserve.feed.cursor import Why
+
+#: Seconds after which a transaction that holds the gate is told.
+LONG: Final = 10.0
+
+#: The share of the retention after which a cursor that has not moved is told.
+LAGS: Final = 0.25
+
+NONE: Final = "There is no outbox."
+
+_RIGHTS: Final = """
+SELECT r.name,
+       pg_catalog.has_schema_privilege(r.name, 'pgobserve', 'USAGE'),
+       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox', 'SELECT'),
+       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_state', 'SELECT'),
+       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_gate', 'SELECT'),
+       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_lost', 'SELECT'),
+       pg_catalog.has_function_privilege(r.name, 'pgobserve.outbox_rotate(float8)', 'EXECUTE')
+  FROM (SELECT coalesce(%s, current_user)::name) r(name)
+"""
+
+#: What each of these rights is called.
+_NAMES: Final = (
+    "USAGE on schema pgobserve",
+    "SELECT on pgobserve.outbox",
+    "SELECT on pgobserve.outbox_state",
+    "SELECT on pgobserve.outbox_gate",
+    "SELECT on pgobserve.outbox_lost",
+    "EXECUTE on function pgobserve.outbox_rotate(float8)",
+)
+
+_CURSORS: Final = """
+SELECT name, seen::text, extract(epoch FROM pg_catalog.clock_timestamp() - moved_at)::float8
+  FROM pgobserve.outbox_cursor ORDER BY name
+"""
+
+_GATE: Final = """
+SELECT l.pid, coalesce(a.application_name, ''),
+       extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+   AND l.classid = %s::oid AND l.objid < %s::oid AND a.datname = pg_catalog.current_database()
+   AND a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)
+ ORDER BY a.xact_start
+"""
+
+
+def stored(case: Case) -> Finding:
+    """Check that the outbox is there if it is needed, is not full, and is rotated."""
+    if not storage.exists(case.connection):
+        if not case.by_outbox:
+            return ok("No observed table needs an outbox, and there is none.")
+        return problem(
+            "Changes go to the outbox, and there is none.",
+            *(each.title for each in case.by_outbox),
+            advice="Run manage.py pgobserve install.",
+        )
+    wrong = storage.problem(case.connection)
+    if wrong:
+        return problem(
+            f"The outbox is not as it must be: {wrong}.",
+            advice="Run manage.py pgobserve install, as its owner.",
+        )
+    facts = outbox.look(case.connection)
+    if facts is None:
+        return warning(
+            "How the outbox stands may not be seen by this role.",
+            advice="Run this as its owner, or grant what the check of rights names.",
+        )
+    told = f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes"
+    warnings = outbox.warnings(facts)
+    if not warnings:
+        return ok(f"{told}, and went on to another slot at {facts.rotated_at:%Y-%m-%d %H:%M} UTC.")
+    made = problem if facts.is_full else warning
+    sentences = [each.partition(": ") for each in warnings]
+    return made(f"{told}.", *(f"{what}." for what, _, _ in sentences), advice=_advice(sentences))
+
+
+def _advice(sentences: list[tuple[str, str, str]]) -> str:
+    return "; ".join(remedy for _, _, remedy in sentences) + "."
+
+
+def rights(case: Case) -> Finding:
+    """Check that the role that feeds connect as may read the outbox, and rotate it."""
+    if not storage.exists(case.connection) or storage.broken(case.connection):
+        return ok(NONE)
+    ((role, *held),) = case.query(_RIGHTS, [case.feed_parameters.get("user")])
+    lacking = [name for name, has in zip(_NAMES, held, strict=True) if not has]
+    if not lacking:
+        return ok(f"The role {role} may read the outbox and rotate it.")
+    made = problem if case.by_outbox else warning
+    return made(
+        f"The role {role}, as which feeds connect, lacks rights on the outbox.",
+        *lacking,
+        advice=f"GRANT them to {role}, as the owner of the outbox.",
+    )
+
+
+def cursors(case: Case) -> Finding:
+    """Check that workers keep up, as far as their cursors are kept."""
+    if not _has_cursors(case):
+        return ok("No worker keeps a cursor.")
+    rows = case.query(_CURSORS)
+    facts = feed.facts(case.query(feed.FACTS)[0])
+    late = case.settings.OUTBOX_RETENTION * LAGS
+    lost = [(name, age, broken(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows]
+    behind = [each for each in lost if each[1] > late or each[2] is not None]
+    if not behind:
+        return ok(f"Cursors of workers that keep up: {len(rows)}.")
+    made = problem if any(why is not None for _, _, why in behind) else warning
+    return made(
+        "Workers don't keep up, or don't run.",
+        *_described(behind),
+        advice="Start them, or raise PGOBSERVE['OUTBOX_RETENTION']. A cursor that nobody needs any "
+        "more is a row to DELETE from pgobserve.outbox_cursor.",
+    )
+
+
+def _described(cursors: list[tuple[str, float, Why | None]]) -> Iterator[str]:
+    for name, age, why in cursors:
+        gone = f", and it must begin again ({why})" if why is not None else ""
+        yield f"{name!r} has not moved for {age:,.0f} s{gone}"
+
+
+def _has_cursors(case: Case) -> bool:
+    ((there,),) = case.query("SELECT pg_catalog.to_regclass('pgobserve.outbox_cursor') IS NOT NULL")
+    return bool(there) and not storage.broken(case.connection)
+
+
+def gate(case: Case) -> Finding:
+    """Check that nobody holds the gate in front of the wake-up for long."""
+    if not storage.exists(case.connection):
+        return ok(NONE)
+    if case.settings.OUTBOX_WAKE == "poll":
+        return ok("Readers of the outbox are not woken: they look again and again.")
+    held = case.query(_GATE, [OUTBOX_NAMESPACE, OUTBOX_WAKE_SLOTS, LONG])
+    if not held:
+        return ok("Nobody holds the gate in front of the readers' wake-up for long.")
+    return warning(
+        "Open transactions hold the gate, so readers are not woken by others: what is committed is read "
+        "up to a second later.",
+        *(f"pid {pid}, {name!r}, for {age:,.0f} s" for pid, name, age in held),
+        advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
+    )

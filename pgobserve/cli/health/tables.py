@@ -1,0 +1,164 @@
+"""Checks of observed tables: triggers, what they tell, who writes there, who may read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pgobserve.cli import targets
+from pgobserve.cli.health.finding import ok, problem, warning
+from pgobserve.observer import dependencies, registry
+from pgobserve.triggers.state import State, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pgobserve.cli.health.case import Case
+    from pgobserve.cli.health.finding import Finding
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.values import Found, Relation
+
+_SUBSCRIBED: Final = """
+SELECT srrelid::int8 FROM pg_catalog.pg_subscription_rel WHERE srrelid = ANY(%s::oid[])
+"""
+
+_RIGHTS: Final = """
+SELECT c.oid::int8, pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner)
+  FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
+"""
+
+_ROLE: Final = """
+SELECT current_user::text,
+       CASE WHEN pg_catalog.to_regnamespace('pgobserve') IS NULL
+            THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
+            ELSE pg_catalog.has_schema_privilege('pgobserve', 'CREATE')
+             AND pg_catalog.has_schema_privilege('pgobserve', 'USAGE') END
+"""
+
+
+def consumers(case: Case) -> Finding:
+    """Check that the consumers can be imported, and declare what is there."""
+    known = targets.import_consumers()
+    classes = registry.consumers()
+    for each in classes:
+        dependencies.check(each)
+    tables = len(case.registrations)
+    named = [each for each in classes if each.observed_models()]  # type: ignore[attr-defined]
+    if not known:
+        return warning(
+            f"ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed "
+            f"({tables} tables).",
+            advice="Set ASGI_APPLICATION, that what consumers watch be observed as well.",
+        )
+    if not tables:
+        return warning(
+            "Nothing is observed: no consumer and no setting names a model.",
+            advice="Import the consumers in the module of ASGI_APPLICATION.",
+        )
+    return ok(f"Consumers with subscriptions: {len(named)}. Tables that are observed: {tables}.")
+
+
+def triggers(case: Case) -> Finding:
+    """Check that all tables have their triggers, as ``status`` judges."""
+    slow = {
+        each.title
+        for each in case.registrations
+        if is_only_untold(each, case.tables.get(each.title), case.found)
+    }
+    seen = [each for each in case.statuses if each.title not in slow]
+    bad = [each for each in seen if each.state is not State.OK]
+    if not bad:
+        return ok(f"Tables that have their triggers: {len(seen)}.")
+    details = [f"{each.sentence} ({each.detail})" for each in bad]
+    told = f"{len(bad)} of {len(seen)} tables are not as wanted."
+    advice = "Run manage.py pgobserve install, as the owner of the tables."
+    if all(each.state is State.ORPHAN for each in bad):
+        return warning(told, *details, advice="Run manage.py pgobserve uninstall --orphans.")
+    return problem(told, *details, advice=advice)
+
+
+def routes(case: Case) -> Finding:
+    """Check that triggers tell what leads from a related row to the rows that show it."""
+    silent = {
+        each.title: columns
+        for each in case.registrations
+        if (columns := untold(each, case.tables.get(each.title), case.found))
+    }
+    if not silent:
+        return ok("Changes of related rows tell which rows they belong to.")
+    return warning(
+        "Triggers don't tell columns by which related rows are led back, so at each change all that "
+        "may show such a row is read again.",
+        *(f"{title}: {', '.join(columns)}" for title, columns in silent.items()),
+        advice=f"Run manage.py pgobserve install {' '.join(silent)}.",
+    )
+
+
+def untold(
+    registration: Registration, table: Relation | None, found: Mapping[int, Mapping[str, Found]]
+) -> list[str]:
+    """Return the columns that a table's triggers should tell and don't; the outbox has all."""
+    on_table = found.get(table.oid, {}) if table is not None else {}
+    comments = [each.comment for each in on_table.values() if each.comment is not None]
+    if registration.transport != "notify" or any(e.transport != "notify" for e in comments):
+        return []
+    return [
+        column for column in registration.routes if any(column not in e.routes for e in comments)
+    ]
+
+
+def is_only_untold(
+    registration: Registration, table: Relation | None, found: Mapping[int, Mapping[str, Found]]
+) -> bool:
+    """Tell whether there are such columns, and nothing else is amiss."""
+    missing = untold(registration, table, found)
+    told = tuple(column for column in registration.routes if column not in missing)
+    return (
+        bool(missing) and judge(replace(registration, routes=told), table, found).state is State.OK
+    )
+
+
+def replication(case: Case) -> Finding:
+    """Check that no observed table is filled by logical replication."""
+    names = {
+        part.oid: f"{title} ({part})"
+        for title, table in case.tables.items()
+        for part in (table, *table.parts)
+    }
+    filled = [names[oid] for oid in subscribed(case, names)]
+    if not filled:
+        return ok("No observed table is filled by logical replication.")
+    return problem(
+        "Logical replication writes to observed tables, and fires no triggers for statements: what it "
+        "writes is not told.",
+        *filled,
+        advice="Observe them where they are written, or call pgobserve.mute.announce() now and then.",
+    )
+
+
+def subscribed(case: Case, oids: Iterable[int]) -> list[int]:
+    """Return those of some tables that logical replication writes to."""
+    return [oid for (oid,) in case.query(_SUBSCRIBED, [[*oids]])]
+
+
+def rights(case: Case) -> Finding:
+    """Check that the role may read what is observed, and tell whether it may install."""
+    titles = {table.oid: title for title, table in case.tables.items()}
+    ((role, may_create),) = case.query(_ROLE)
+    rows = case.query(_RIGHTS, [[*titles]])
+    unreadable = [titles[oid] for oid, readable, _, _ in rows if not readable]
+    if unreadable:
+        return problem(
+            f"The role {role} may not read observed tables.",
+            *unreadable,
+            advice=f"GRANT SELECT on them to {role}.",
+        )
+    owners = sorted({owner for _, _, owns, owner in rows if not owns})
+    if owners:
+        return ok(
+            f"The role {role} may read all that is observed.",
+            advice=f"install must be run by who owns the tables: {', '.join(owners)}.",
+        )
+    install = "and install" if may_create else "and not install: it may not create in the database"
+    return ok(f"The role {role} may read all that is observed, {install}.")
