@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from copy import deepcopy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
+from pgobserve.observer.copies import copied
 from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Load:
             if audience not in of_audience:
                 # A serializer may change what it is given, related rows and JSON included; others
                 # are given it too, and permissions judge it.
-                given = deepcopy(instance) if shared else instance
+                given = copied(instance) if shared else instance
                 outcome, serves_all = _render(source, key, given, watch)
                 if serves_all:
                     self._rendered_once[once] = outcome
