@@ -31,7 +31,8 @@ class Snapshot:
         xmin: All transactions before it had ended.
         xmax: It and all after it had not begun.
         in_progress: Those between the two that had not ended.
-        run: When the server was started, in microseconds since the epoch; 0 if not known.
+        run: When the server was started, or came back after a crash, in microseconds since the
+            epoch; 0 if not known.
     """
 
     xmin: int

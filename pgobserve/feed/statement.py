@@ -40,10 +40,19 @@ STALE: Final = (
     psycopg.errors.DuplicatePreparedStatement,
 )
 
+#: When the server was started. When one of its processes is killed it comes back by itself, as after
+#: any crash, and was not started anew; but then its statistics begin anew. Up to PostgreSQL 14 those
+#: came from a file, which takes too long to ask for.
+_RUN: Final = (
+    "greatest(pg_catalog.pg_postmaster_start_time(),"
+    " CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 150000"
+    " THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END)"
+)
+
 #: As `Snapshot.parse` reads it.
 SNAPSHOT: Final = (
     "pg_catalog.pg_current_snapshot()::text || '@' || "
-    "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+    f"(extract(epoch FROM {_RUN}) * 1000000)::bigint"
 )
 _WITH_SNAPSHOT: Final = f"SELECT {SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (

@@ -79,6 +79,8 @@ def newest(
     keys: Sequence[Hashable],
     now: Snapshot,
     connection: BaseDatabaseWrapper,
+    *,
+    refers: bool = False,
 ) -> dict[Hashable, int]:
     """
     Return which transaction was the last to write the rows that belong to others.
@@ -89,10 +91,11 @@ def newest(
         keys: Theirs.
         now: In which all is read.
         connection: Of the database alias.
+        refers: The last hop leads to the one row that is referred to. Where that is not there, it
+            may have been deleted at any time.
 
     Returns:
-        Transaction ids by the root's keys; keys that are not there are left out. Where a row refers
-        to one that is not there, which may have been deleted at any time, the latest there can be.
+        Transaction ids by the root's keys; keys that are not there are left out.
     """
     if not keys:
         return {}
@@ -102,7 +105,7 @@ def newest(
         keys=sql.SQL(", ").join(column_of(each, connection) for each in own),
         xmax=sql.Literal(now.xmax),
         xmin=sql.SQL(f"t{len(hops)}.xmin"),
-        dangling=_dangling(hops, connection),
+        dangling=_dangling(hops, connection) if refers else sql.SQL("false"),
         table=quoted(root._meta.db_table, connection),
         joins=sql.Composed([*joins(hops, connection, outer=True)]),
         among=among,
@@ -119,8 +122,6 @@ def newest(
 
 def _dangling(hops: Sequence[Hop], connection: BaseDatabaseWrapper) -> sql.Composable:
     """Return the condition that the last table lacks a row that the one before refers to."""
-    if not hops:
-        return sql.SQL("false")
     number = len(hops)
     refers = (
         sql.SQL("{} IS NOT NULL").format(column_of((number - 1, source), connection))

@@ -124,25 +124,27 @@ class Changed:
     def _newest(self) -> dict[Hashable, int]:
         """By key the transaction that was the last to write what is shown of a row."""
         found: dict[Hashable, int] = {}
-        for hops in self._ways():
-            for key, xid in newest(
-                self._model, hops, self._keys, self._now, self._connection
-            ).items():
+        for hops, refers in self._ways():
+            versions = newest(
+                self._model, hops, self._keys, self._now, self._connection, refers=refers
+            )
+            for key, xid in versions.items():
                 found[key] = max(xid, found.get(key, 0))
         return found
 
-    def _ways(self) -> Iterator[tuple[Hop, ...]]:
-        yield ()
+    def _ways(self) -> Iterator[tuple[tuple[Hop, ...], bool]]:
+        """Yield the ways to all tables, and whether the rows there must be there."""
+        yield (), False
         for parent in self._model._meta.get_parent_list():
             path = self._model._meta.get_path_to_parent(parent)
-            yield tuple(hop_of(info.join_field) for info in path)
+            yield tuple(hop_of(info.join_field) for info in path), True
         for link in self._links:
-            yield link.hops
+            yield link.hops, link.route is None
 
     @cached_property
     def _newest_definition(self) -> int:
-        tables = {
-            hops[-1].model._meta.db_table if hops else self._model._meta.db_table
-            for hops in self._ways()
-        }
-        return max(newest_definition(each, self._now, self._connection) for each in sorted(tables))
+        models = [hops[-1].model if hops else self._model for hops, _ in self._ways()]
+        return max(
+            newest_definition(table, self._now, self._connection)
+            for table in dict.fromkeys(model._meta.db_table for model in models)
+        )

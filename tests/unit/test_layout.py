@@ -17,9 +17,11 @@ ELSEWHERE = {
     "feed/durable": "integration/outbox/test_worker.py",
     "feed/events": "integration/outbox/test_events.py",
     "feed/images": "integration/outbox/test_events.py",
+    "feed/joining": "integration/feed/test_trace.py",
     "feed/options": "integration/feed/test_runtime.py",
     "feed/pace": "integration/outbox/test_follow.py",
     "feed/reader": "integration/outbox/test_follow.py",
+    "feed/since": "integration/outbox/test_since.py",
 }
 
 
