@@ -41,9 +41,9 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
     ``delete`` when the row goes or leaves what he may see, and ``create`` when it comes (back).
 
     Attributes:
-        observer_many_to_many_relationships: The rows of the model's many-to-many fields are
-            watched as well, whoever writes them. Any change between many and many makes all
-            watched rows of the model be read again, and those that look different be told.
+        observer_many_to_many_relationships: The rows of all of the model's many-to-many fields
+            are watched as well, whoever writes them. Those that the serializer shows are watched
+            in any case.
 
     Example:
         >>> class UserConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
