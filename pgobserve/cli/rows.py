@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import router
-from rest_framework.permissions import AllowAny
 
 from pgobserve.cli.watchers import Kind
 from pgobserve.errors import ConfigurationError
@@ -15,6 +14,7 @@ from pgobserve.feed.keys import key_fields, shown, to_key
 from pgobserve.feed.trace import trace
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.source import alias_of
+from pgobserve.permissions import AllowAny
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -99,9 +99,9 @@ def _in_queryset(consumer: Any, key: Hashable) -> Seen:
     hooks = [*_deciding(consumer)]
     if not hooks:
         return Seen(there, says)
-    decides = f"{says} as it is declared, and for each client {' and '.join(hooks)} decide"
+    depends = f"{says} as it is declared; for a client it depends on {' and '.join(hooks)}"
     # What is overridden may well return rows that the declared queryset lacks.
-    return Seen(None if any("queryset" in each for each in hooks) else there, decides)
+    return Seen(None if any("queryset" in each for each in hooks) else there, depends)
 
 
 def _deciding(consumer: Any) -> Iterator[str]:
@@ -127,5 +127,5 @@ def _through(link: Link, key: Hashable, connection: BaseDatabaseWrapper) -> Seen
     if roots is None:
         return Seen(True, f"it belongs now to more than {SHOWN} rows of {root}")
     if not roots:
-        return Seen(False, "it belongs to none of them now")
+        return Seen(False, f"it belongs now to no row of {root}")
     return Seen(True, f"it belongs now to {root} {', '.join(map(written, roots))}")
