@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 TEMPLATE = """
   {bold}pgobserve demo{plain}   {url}
 
-  {dim}Open the page, then change its table from anywhere:{plain}
+  {dim}Open the page, then change its tables from anywhere:{plain}
 
     {psql}
 
     UPDATE ship SET cargo = cargo + 25 WHERE name = 'Kittiwake';
+    UPDATE line SET name = 'Gannet & Co' WHERE id = 1;
     DELETE FROM ship WHERE state = 'at sea';
     INSERT INTO ship (name) VALUES ('Marigold');
 

@@ -23,7 +23,11 @@ from pgobserve.decorators import action, detached
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import model_observer, observer
 from pgobserve.observer.base_observer import BaseObserver
-from pgobserve.observer.generics import ObserverConsumerMixin, ObserverModelInstanceMixin
+from pgobserve.observer.generics import (
+    ObserverConsumerMixin,
+    ObserverModelInstanceMixin,
+    ObserverModelListMixin,
+)
 from pgobserve.observer.model import Action, ModelObserver
 from pgobserve.observer.signal import Observer
 from pgobserve.pagination import WebsocketLimitOffsetPagination
@@ -75,6 +79,7 @@ class Plain(AsyncAPIConsumer):
 
 
 class Users(
+    ObserverModelListMixin,
     ObserverModelInstanceMixin,
     mixins.CreateModelMixin,
     mixins.PaginatedModelListMixin,
@@ -88,6 +93,8 @@ class Users(
     pagination_class = Pages
     lookup_field = "username"
     observer_many_to_many_relationships = True
+    observe_related = ["groups", "-user_permissions"]
+    max_rows = 100
 
     def get_queryset(self, **kwargs: Any) -> QuerySet[User]:
         return User.objects.filter(is_active=True)
