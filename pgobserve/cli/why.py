@@ -138,6 +138,11 @@ def _remarks(case: Case, answer: Answer) -> Iterator[str]:
 
 def _probe(case: Case, answer: Answer) -> None:
     """Send what a trigger would, and say what that shows."""
+    if not case.listens:
+        raise ConfigurationError(
+            "A probe is a notification, and nobody listens here: all goes by the outbox, which is "
+            "polled. Leave --probe out."
+        )
     if not probe.is_heard(case, answer.tables[0].registration, answer.key):
         answer.obstacles.append(
             "What was notified by this connection is not heard where feeds listen: run manage.py "
@@ -145,9 +150,10 @@ def _probe(case: Case, answer: Answer) -> None:
         )
         return
     processes = connected(case)[1]
+    many = "es" if processes != 1 else ""
     answer.remarks.append(
-        f"A probe was sent, as the trigger sends it, and heard. Feeds of {processes} other processes "
-        "have got it as well, and read the row again if it is watched. If a client shows what it did "
+        f"A probe was sent, as the trigger sends it, and heard. Feeds of {processes} server process"
+        f"{many} have got it as well, and read the row again if it is watched. If a client shows what it did "
         "not show before, that change was not told: look at the triggers. If not, the client shows "
         "what is there, may not see it, or is not subscribed."
     )

@@ -27,26 +27,30 @@ LAGS: Final = 0.25
 
 NONE: Final = "There is no outbox."
 
+#: By object id: a name can't even be looked up in a schema that this role may not use.
 _RIGHTS: Final = """
-SELECT r.name,
-       pg_catalog.has_schema_privilege(r.name, 'pgobserve', 'USAGE'),
-       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox', 'SELECT'),
-       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_state', 'SELECT'),
-       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_gate', 'SELECT'),
-       pg_catalog.has_table_privilege(r.name, 'pgobserve.outbox_lost', 'SELECT'),
-       pg_catalog.has_function_privilege(r.name, 'pgobserve.outbox_rotate(float8)', 'EXECUTE')
-  FROM (SELECT coalesce(%s, current_user)::name) r(name)
+SELECT r.name, pg_catalog.has_schema_privilege(r.name, n.oid, 'USAGE'),
+       ARRAY(SELECT 'SELECT on pgobserve.' || c.relname FROM pg_catalog.pg_class c
+              WHERE c.relnamespace = n.oid AND c.relname = ANY(%s::text[])
+                AND NOT pg_catalog.has_table_privilege(r.name, c.oid, 'SELECT')
+              ORDER BY c.relname)
+       || ARRAY(SELECT 'EXECUTE on pgobserve.' || p.proname FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = n.oid AND p.proname = 'outbox_rotate'
+                   AND NOT pg_catalog.has_function_privilege(r.name, p.oid, 'EXECUTE'))
+  FROM (SELECT coalesce(%s, current_user)::name) r(name), pg_catalog.pg_namespace n
+ WHERE n.nspname = 'pgobserve'
 """
 
-#: What each of these rights is called.
-_NAMES: Final = (
-    "USAGE on schema pgobserve",
-    "SELECT on pgobserve.outbox",
-    "SELECT on pgobserve.outbox_state",
-    "SELECT on pgobserve.outbox_gate",
-    "SELECT on pgobserve.outbox_lost",
-    "EXECUTE on function pgobserve.outbox_rotate(float8)",
-)
+#: What readers read.
+_READ: Final = ["outbox", "outbox_gate", "outbox_lost", "outbox_state"]
+
+#: What this command reads where workers keep their places.
+_PLACES: Final = ["outbox_cursor", "outbox_gate", "outbox_lost", "outbox_state"]
+
+_EXISTS: Final = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve') AND c.relname = %s)
+"""
 
 _CURSORS: Final = """
 SELECT name, seen::text, extract(epoch FROM pg_catalog.clock_timestamp() - moved_at)::float8
@@ -67,7 +71,7 @@ SELECT l.pid, coalesce(a.application_name, ''),
 
 def stored(case: Case) -> Finding:
     """Check that the outbox is there if it is needed, is not full, and is rotated."""
-    if not storage.exists(case.connection):
+    if not _exists(case, "outbox"):
         if not case.by_outbox:
             return ok("No observed table needs an outbox, and there is none.")
         return problem(
@@ -83,6 +87,8 @@ def stored(case: Case) -> Finding:
         )
     facts = outbox.look(case.connection)
     if facts is None:
+        if not case.by_outbox:
+            return ok("There is an outbox, which this role may not read and needs not.")
         return warning(
             "How the outbox stands may not be seen by this role.",
             advice="Run this as its owner, or grant what the check of rights names.",
@@ -102,14 +108,16 @@ def _advice(sentences: list[tuple[str, str, str]]) -> str:
 
 def rights(case: Case) -> Finding:
     """Check that the role that feeds connect as may read the outbox, and rotate it."""
-    if not storage.exists(case.connection) or storage.broken(case.connection):
+    if not _exists(case, "outbox") or storage.broken(case.connection):
         return ok(NONE)
-    ((role, *held),) = case.query(_RIGHTS, [case.feed_parameters.get("user")])
-    lacking = [name for name, has in zip(_NAMES, held, strict=True) if not has]
+    role, lacking = _lacking(case, _READ, case.feed_parameters.get("user"))
     if not lacking:
         return ok(f"The role {role} may read the outbox and rotate it.")
-    made = problem if case.by_outbox else warning
-    return made(
+    if not case.by_outbox:
+        return ok(
+            f"The role {role} may not read the outbox, and needs not: nothing observed goes there."
+        )
+    return problem(
         f"The role {role}, as which feeds connect, lacks rights on the outbox.",
         *lacking,
         advice=f"GRANT them to {role}, as the owner of the outbox.",
@@ -118,8 +126,11 @@ def rights(case: Case) -> Finding:
 
 def cursors(case: Case) -> Finding:
     """Check that workers keep up, as far as their cursors are kept."""
-    if not _has_cursors(case):
+    if not _exists(case, "outbox_cursor") or storage.broken(case.connection):
         return ok("No worker keeps a cursor.")
+    role, lacking = _lacking(case, _PLACES, None)
+    if lacking:
+        return ok(f"Where workers are may not be seen by the role {role}.")
     rows = case.query(_CURSORS)
     facts = feed.facts(case.query(feed.FACTS)[0])
     late = case.settings.OUTBOX_RETENTION * LAGS
@@ -142,14 +153,20 @@ def _described(cursors: list[tuple[str, float, Why | None]]) -> Iterator[str]:
         yield f"{name!r} has not moved for {age:,.0f} s{gone}"
 
 
-def _has_cursors(case: Case) -> bool:
-    ((there,),) = case.query("SELECT pg_catalog.to_regclass('pgobserve.outbox_cursor') IS NOT NULL")
-    return bool(there) and not storage.broken(case.connection)
+def _exists(case: Case, table: str) -> bool:
+    ((there,),) = case.query(_EXISTS, [table])
+    return bool(there)
+
+
+def _lacking(case: Case, tables: list[str], role: str | None) -> tuple[str, list[str]]:
+    """Return the name of a role, by default this one's, and the rights that it lacks."""
+    ((name, may_use, lacking),) = case.query(_RIGHTS, [tables, role])
+    return name, [*([] if may_use else ["USAGE on the schema pgobserve"]), *lacking]
 
 
 def gate(case: Case) -> Finding:
     """Check that nobody holds the gate in front of the wake-up for long."""
-    if not storage.exists(case.connection):
+    if not _exists(case, "outbox"):
         return ok(NONE)
     if case.settings.OUTBOX_WAKE == "poll":
         return ok("Readers of the outbox are not woken: they look again and again.")

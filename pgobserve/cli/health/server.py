@@ -81,6 +81,8 @@ def prepared(case: Case) -> Finding:
         )
     if most == 0:
         return ok("The server takes no prepared transactions.")
+    if not case.listens:
+        return ok("Triggers don't notify, so transactions can be prepared.")
     return ok(
         f"max_prepared_transactions is {most}.",
         advice="A transaction that has notified can't be prepared. If the project does that, mute the "

@@ -410,6 +410,18 @@ def test_probe_that_is_not_heard(why: Why, install: Callable[..., None], setting
     assert told["obstacles"][0].startswith("What was notified by this connection is not heard")
 
 
+def test_probe_that_nobody_would_hear(
+    command: Command, install: Callable[..., None], settings: Any
+) -> None:
+    """Where the outbox is polled there is nothing to send."""
+    install(Item)
+    item = Item.objects.create(name="a")
+    settings.PGOBSERVE = {"TRANSPORT": "outbox", "OUTBOX_WAKE": "poll"}
+    code, _, err = command("why", "project.Item", str(item.pk), "--probe")
+
+    assert (code, err.startswith("A probe is a notification, and nobody listens here")) == (2, True)
+
+
 def test_feeds(why: Why, install: Callable[..., None]) -> None:
     """That nobody is subscribed is said only if it is so."""
     install(Item)
