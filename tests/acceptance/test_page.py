@@ -198,9 +198,9 @@ def test_what_never_happened(page: Page) -> None:
     page.until(lambda: "ROLLBACK" in page.text("#result"))
     page.example("No change")
     page.until(lambda: "UPDATE 12" in page.text("#result"))
-    outside(page, "UPDATE ship SET cargo = 5 WHERE id = 11")
+    outside(page, "UPDATE ship SET cargo = 66 WHERE id = 11")
 
-    page.until(lambda: "5 t" in page.row(11))
+    page.until(lambda: "66 t" in page.row(11))
     assert page.count("#ships tr[data-how]") == 1
 
 
