@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dependencies",
     "check",
+    "declares_of",
     "model_of_consumer",
     "of",
     "of_consumer",
@@ -118,7 +119,7 @@ def _shown_by(
     names = frozenset(queryset.query.annotations) | frozenset(queryset.query.extra)
     lookups = queryset._prefetch_related_lookups
     own = prefetched(lookups) if lookups else ()
-    declares = tuple(entries) if isinstance(entries, list | tuple | set | frozenset) else entries
+    declares: Any = declares_of(consumer_class)
     key = (model, declares, names, own)
     kept = _shown.setdefault(cls, {})
     found = kept.get(key)
@@ -130,6 +131,12 @@ def _shown_by(
         gathered.add(declares.added)
         found = kept[key] = gathered.made()
     return found
+
+
+def declares_of(consumer_class: type) -> Hashable:
+    """Return what a class says of its rows; another class may show the same in the same way."""
+    entries = getattr(consumer_class, "observe_related", ())
+    return tuple(entries) if isinstance(entries, list | tuple | set | frozenset) else entries
 
 
 def _look(

@@ -197,7 +197,7 @@ class Load:
         of_audience: dict[Any, Outcome] = {}
         shared = self._spared or len(watches) > 1
         for watch in watches:
-            audience = watch.context.visibility.consumer  # one socket; two may differ in anything
+            audience = watch.context.visibility.audience
             if audience not in of_audience:
                 # A serializer may change what it is given, related rows and JSON included; others
                 # are given it too, and permissions judge it.

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import Manager, Prefetch
 
+from pgobserve.feed.literals import inline
 from pgobserve.observer.gathering import Dependencies, Gathering
 from pgobserve.observer.of_queryset import of_queryset
 from pgobserve.observer.trial import brief, no_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.feed.keys import Model
+    from pgobserve.feed.links import Link
     from pgobserve.observer.relations import Relation
 
 
@@ -97,3 +102,53 @@ def _of_manager(model: Model, many: bool) -> Prefetched | None:
         )
         return Prefetched("", found.made(), True, frozenset())
     return chosen if chosen.filters or chosen.inner or chosen.known else None
+
+
+def prefetch_identity(lookup: str | Prefetch[Any], connection: BaseDatabaseWrapper) -> Hashable:
+    """
+    Return what tells one prefetch from another.
+
+    Prefetches are not in the compiled SQL, and may well be what differs between two users.
+
+    Args:
+        lookup: One of a queryset's ``_prefetch_related_lookups``.
+        connection: Literals are written as this connection writes them.
+    """
+    if isinstance(lookup, str):
+        return lookup
+    # That of a generic relation has several.
+    inner = getattr(lookup, "querysets", None) or [lookup.queryset]
+    chosen = tuple(_identity(each, connection) for each in inner if each is not None)
+    return (lookup.prefetch_through, lookup.to_attr, chosen)
+
+
+def _identity(queryset: Any, connection: BaseDatabaseWrapper) -> Hashable:
+    text: str | None
+    try:
+        sql, params = queryset.query.get_compiler(connection=connection).as_sql()
+        text = inline(sql, params, connection)
+    except EmptyResultSet:
+        text = None
+    lookups = queryset._prefetch_related_lookups
+    nested = tuple(prefetch_identity(each, connection) for each in lookups)
+    return (queryset.model, queryset._db, text, nested)
+
+
+def without_known(queryset: Any, links: Iterable[Link]) -> Any:
+    """
+    Return a queryset that was asked of a row, as ``user.item_set`` is, without that row.
+
+    Its instances would show that row as it was then, for as long as the queryset is kept, and as one
+    of those has it who share the queryset. Where it is shown it is read together with them.
+
+    Args:
+        queryset: The queryset.
+        links: The ways to what is shown of other tables.
+    """
+    fields, queryset = list(queryset._known_related_objects), queryset.all()
+    queryset._known_related_objects = {}
+    if queryset.query.deferred_loading[0]:
+        return queryset
+    shown = {source for link in links for source, _ in link.hops[0].on}
+    names = [field.name for field in fields if field in shown]
+    return queryset.select_related(*names) if names else queryset

@@ -18,7 +18,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connections, router
 from django.db.models import Expression, QuerySet, TextField
 
@@ -29,6 +28,7 @@ from pgobserve.feed.tables import tables_of
 from pgobserve.feed.whole import Whole
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies
+from pgobserve.observer.prefetched import prefetch_identity, without_known
 from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.rendering import (
     VERSION,
@@ -41,8 +41,6 @@ from pgobserve.observer.rendering import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
-
-    from django.db.models import Prefetch
 
     from pgobserve.feed.keys import Model
     from pgobserve.observer.gathering import Dependencies
@@ -150,7 +148,17 @@ class Visibility:
             row (it looks at the clock): it is built anew for every batch.
     """
 
-    __slots__ = ("_built", "_clock", "_ttl", "_wanted", "consumer", "kwargs", "source", "volatile")
+    __slots__ = (
+        "_audience",
+        "_built",
+        "_clock",
+        "_ttl",
+        "_wanted",
+        "consumer",
+        "kwargs",
+        "source",
+        "volatile",
+    )
 
     def __init__(
         self,
@@ -168,6 +176,7 @@ class Visibility:
         self._wanted = wanted
         self._ttl = ttl
         self._clock = clock
+        self._audience: Hashable = None
         self._built: float | None = None
         self.volatile = False
         self.source: Source = (
@@ -183,6 +192,14 @@ class Visibility:
         if self.volatile or self._clock() - self._built >= self._ttl:
             self._rebuild()
         return self.source
+
+    @property
+    def audience(self) -> Hashable:
+        """Return what tells who may see a row otherwise: two sockets, or messages, may differ."""
+        if self._audience is None:
+            said = {name: value for name, value in self.kwargs.items() if name != "request_id"}
+            self._audience = (self.consumer, repr(sorted(said.items())))
+        return self._audience
 
     def _build_first(self) -> Source:
         if is_plain(self.consumer):
@@ -266,10 +283,15 @@ def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> A
 def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted) -> Source:
     queryset = _queryset(consumer, kwargs)
     serializer_class = consumer.get_serializer_class(**kwargs) if wanted in (None, "rows") else None
+    cls = type(consumer)
+    if queryset._known_related_objects:
+        links = dependencies.shown(cls, queryset, serializer_class).links
+        queryset = without_known(queryset, links)
     alias = alias_of(queryset)
     statement = Statement(queryset, connections[alias])
-    cls = type(consumer)
-    lookups = tuple(map(_lookup_identity, queryset._prefetch_related_lookups))
+    lookups = tuple(
+        prefetch_identity(each, connections[alias]) for each in queryset._prefetch_related_lookups
+    )
     maker = (cls.get_serializer, cls.get_serializer_context)
     whole = None if wanted is None else Whole(queryset, connections[alias])
     identity = (
@@ -281,6 +303,7 @@ def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted:
         maker,
         wanted,
         whole and whole.text,
+        dependencies.declares_of(cls),
     )
     source = _shared.get(identity)
     if source is None:
@@ -355,25 +378,6 @@ def _shape(serializer_class: Any) -> str:
         described = ""
     name = f"{serializer_class.__module__}.{serializer_class.__qualname__}"
     return name + re.sub(r"0x[0-9a-f]+", "", described)
-
-
-def _lookup_identity(lookup: str | Prefetch[Any]) -> Hashable:
-    """
-    Return what tells one prefetch from another.
-
-    Prefetches are not in the compiled SQL, and may well be what differs between two users.
-    """
-    if isinstance(lookup, str):
-        return lookup
-    inner: Any = lookup.queryset
-    if inner is None:
-        return (lookup.prefetch_through, lookup.to_attr)
-    try:
-        sql: Hashable = repr(inner.query.sql_with_params())
-    except EmptyResultSet:
-        sql = None
-    nested = tuple(map(_lookup_identity, inner._prefetch_related_lookups))
-    return (lookup.prefetch_through, lookup.to_attr, inner.model, sql, nested)
 
 
 def _observed_build(
