@@ -19,7 +19,7 @@ class Rows:
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
         return self._load(jobs)
 
-    def load_list(self, job: Any) -> Any:
+    def load_lists(self, jobs: Any) -> Any:
         raise NotImplementedError
 
     def trace(self, trace: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed import stale
 from pgobserve.feed.index import Index
-from pgobserve.feed.roster import ListWatch, Roster
+from pgobserve.feed.roster import BETWEEN, ListWatch, Roster
 from pgobserve.feed.stale import FRESH
 from pgobserve.feed.subject import Kind, Row, Subject, Trace
 
@@ -129,6 +129,7 @@ class Hub:
         _, roster = self._lists[watch]
         watch.has = roster.holdings(watch)
         watch.special = {}
+        watch.told_of = BETWEEN
         self._leave(watch)
         self.add_list(watch, subject, identity, single=roster.single)
 
@@ -202,19 +203,27 @@ class Hub:
         """Return at most ``limit`` rows, and as many of lists, to read now; they are being read."""
         return [*self._take_rows(limit), *self._take_entries(limit)]
 
-    def take_whole(self, batch: int) -> Roster | None:
+    def take_wholes(self, batch: int, *, few: int = 0, limit: int = 1) -> list[Roster]:
         """
-        Return a list to read as a whole, and note it as being read.
+        Return lists to read as a whole, and note them as being read.
 
         Args:
             batch: Rows from which on to read the whole list may be less work.
+            few: Rows that lists may have which are read together.
+            limit: Lists that are read together at most.
         """
+        taken: list[Roster] = []
         for roster in self._stale:
-            if not roster.loading and roster.needs_whole(batch):
-                del self._stale[roster]
-                roster.take_whole()
-                return roster
-        return None
+            alone = roster.alone or len(roster.shown) > few
+            if (alone and taken) or roster.loading or not roster.needs_whole(batch):
+                continue
+            taken.append(roster)
+            if alone or len(taken) >= limit:
+                break
+        for roster in taken:
+            del self._stale[roster]
+            roster.take_whole()
+        return taken
 
     def take_traces(self) -> list[Trace]:
         """Return the changes that are to be led back."""

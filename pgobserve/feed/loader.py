@@ -36,6 +36,10 @@ Result = TypeVar("Result")
 #: Keys read by one query at most.
 BATCH: Final = 500
 
+#: Rows of lists that are read together at most, and how many such lists are.
+FEW: Final = 100
+TOGETHER: Final = 200
+
 #: Frames of lists after which the event loop has its turn.
 BREATH: Final = 1000
 
@@ -62,8 +66,8 @@ class Sources(Protocol):
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
         """Read and render a batch of rows."""
 
-    def load_list(self, job: WholeJob) -> FoundWhole:
-        """Read and render a list, in one snapshot."""
+    def load_lists(self, jobs: Sequence[WholeJob]) -> Sequence[FoundWhole | None]:
+        """Read and render lists, in one snapshot; None for those that must be read alone."""
 
     def trace(self, trace: Trace) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern; None: too many to name."""
@@ -73,7 +77,7 @@ class _NoSources:
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
         raise NotImplementedError
 
-    def load_list(self, job: WholeJob) -> FoundWhole:
+    def load_lists(self, jobs: Sequence[WholeJob]) -> Sequence[FoundWhole | None]:
         raise NotImplementedError
 
     def trace(self, trace: Trace) -> Sequence[Hashable] | None:
@@ -161,13 +165,16 @@ class Loader:
         """Do some work; return whether the database was reached, None if there was nothing."""
         if traces := self._hub.take_traces():
             return await self._trace(traces)
-        if lists_first and (roster := self._hub.take_whole(BATCH)) is not None:
-            return await self._read_whole(roster)
+        if lists_first and (rosters := self._take_wholes()):
+            return await self._read_wholes(rosters)
         if rows := self._hub.take(BATCH):
             return await self._read([Job(row, row.audience) for row in rows])
-        if (roster := self._hub.take_whole(BATCH)) is not None:
-            return await self._read_whole(roster)
+        if rosters := self._take_wholes():
+            return await self._read_wholes(rosters)
         return None
+
+    def _take_wholes(self) -> list[Roster]:
+        return self._hub.take_wholes(BATCH, few=FEW, limit=TOGETHER)
 
     async def _trace(self, traces: list[Trace]) -> bool:
         """Lead changes back to the rows that they concern."""
@@ -290,27 +297,43 @@ class Loader:
             self._repeats.succeeded(row)
         return told
 
-    async def _read_whole(self, roster: Roster) -> bool:
-        """Read a list and deliver it; return False if the database could not be reached."""
-        job = WholeJob(roster, roster.audience, tuple(roster.newcomers))
-        found: FoundWhole | None = None
+    async def _read_wholes(self, rosters: Sequence[Roster]) -> bool:
+        """Read lists and deliver them; return False if the database could not be reached."""
+        waiting = {
+            roster: WholeJob(roster, roster.audience, tuple(roster.newcomers)) for roster in rosters
+        }
         try:
-            found = await self.call(lambda: self._sources.load_list(job))
-            self.state.failures = 0
+            found = await self._load_wholes(list(waiting.values()))
+            for roster, whole in zip(rosters, found, strict=True):
+                if whole is None:
+                    roster.alone = True
+                    continue
+                del waiting[roster]
+                await self._deliver_whole(whole)
         except Unreachable as error:
             self._unreachable(error)
             return False
-        except Exception:
-            logger.exception("A list can't be read; it is tried again if somebody has it.")
-            found = FoundWhole(job, NEVER, (), refusal=FAILED, failed=True)
         finally:
-            if found is None:
+            for roster in waiting:
                 roster.done_whole(None)
                 self._hub.done_list(roster)
-        self.state.batches += 1
-        self.state.rows += len(found.rows)
-        await self._deliver_whole(found)
         return True
+
+    async def _load_wholes(self, jobs: Sequence[WholeJob]) -> Sequence[FoundWhole | None]:
+        try:
+            found = await self.call(lambda: self._sources.load_lists(jobs))
+        except Unreachable:
+            raise
+        except Exception:
+            if len(jobs) > 1:
+                logger.debug("Lists can't be read together.", exc_info=True)
+                return [None] * len(jobs)
+            logger.exception("A list can't be read; it is tried again if somebody has it.")
+            return [FoundWhole(jobs[0], NEVER, (), refusal=FAILED, failed=True)]
+        self.state.failures = 0
+        self.state.batches += 1
+        self.state.rows += sum(len(whole.rows) for whole in found if whole is not None)
+        return found
 
     async def _deliver_whole(self, found: FoundWhole) -> None:
         roster, snapshot = found.job.roster, None

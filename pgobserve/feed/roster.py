@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.feed import stale
 from pgobserve.feed.mailbox import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, step
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pgobserve.feed.stale import Stale
 
     Shown = dict[Hashable, bytes | None]
+
+
+#: In place of a list's identity: some rows as in one list, some as in another.
+BETWEEN: Final = object()
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class ListWatch:
         special: Digests of rows that he sees otherwise than the others.
         refused: Rows that can't be shown to him and could to others: what he has of them is old.
         told: What he has seen once he has read all frames that were sent.
-        told_of: Of which list that is: its identity.
+        told_of: Of which list that is: its identity, or :data:`BETWEEN`.
         active: False once it has ended; nothing is delivered any more.
     """
 
@@ -220,11 +224,14 @@ class Roster:
             others are read: the older of two reads could end last.
         dirty: The rows to read, by what made them so.
         whole: What makes all of it so.
+        alone: It is not read together with others the next time: it has too many rows, or may
+            spoil them.
     """
 
     __slots__ = (
         "_taking",
         "_tuple",
+        "alone",
         "base",
         "confirming",
         "dirty",
@@ -252,6 +259,7 @@ class Roster:
         self.loading = 0
         self.dirty: dict[Hashable, Stale] = {}
         self.whole: Stale = FRESH
+        self.alone = single
         self._taking: Snapshot | None = None
         self._tuple: tuple[ListWatch, ...] | None = None
 
@@ -337,6 +345,7 @@ class Roster:
         else:
             self.snapshot = self.base = snapshot
             self.confirming = None
+            self.alone = self.single
 
     def confirm(self, snapshot: Snapshot, *, pending: bool) -> None:
         """

@@ -7,24 +7,25 @@ prefetched, or that a serializer asks for.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import InterfaceError, OperationalError, transaction
 
 from pgobserve.feed.keys import key_of
-from pgobserve.feed.literals import inline
+from pgobserve.feed.literals import for_each, inline
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.statement import SNAPSHOT, check, instances_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Sequence
 
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import QuerySet
 
-_LIMIT = "SELECT * FROM ({}) AS listed LIMIT {}"
+_LIMIT: Final = "SELECT * FROM ({}) AS listed LIMIT {}"
 
 
 class Whole:
@@ -48,8 +49,8 @@ class Whole:
         self._compiler = self._queryset.query.get_compiler(
             using=connection.alias, elide_empty=False
         )
-        text, params = self._compiler.as_sql()
-        self.text = inline(text, params, connection).replace("%%", "%")
+        self._template, self._params = self._compiler.as_sql()
+        self.text = _executable(inline(self._template, self._params, connection))
 
     def read(
         self, connection: BaseDatabaseWrapper, limit: int | None = None
@@ -65,14 +66,61 @@ class Whole:
             django.db.Error: As the ORM raises it.
         """
         text = self.text if limit is None else _LIMIT.format(self.text, int(limit))
-        found: dict[Hashable, models.Model] = {}
-        for instance in instances_of(self._queryset, self._compiler, _fetch(text, connection)):
-            found.setdefault(key_of(instance), instance)
-        return found
+        return self._by_key(_fetch(text, connection))
 
     def count(self, connection: BaseDatabaseWrapper) -> int:
         """Return how many rows there are, within :func:`one_snapshot`."""
         return int(self._queryset.order_by().values("pk").distinct().count())
+
+    def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[Hashable, models.Model]:
+        found: dict[Hashable, models.Model] = {}
+        for instance in instances_of(self._queryset, self._compiler, rows):
+            found.setdefault(key_of(instance), instance)
+        return found
+
+
+def read_many(
+    wholes: Sequence[Whole], connection: BaseDatabaseWrapper, limit: int
+) -> list[dict[Hashable, models.Model] | None]:
+    """
+    Read several querysets, within :func:`one_snapshot`: those of one shape by one statement.
+
+    Returns:
+        For each the instances by key, in its order; None for one that finds more rows than the
+        limit.
+
+    Raises:
+        django.db.Error: As the ORM raises it, for whichever of them.
+    """
+    parts: list[list[tuple[Any, ...]]] = [[] for _ in wholes]
+    by_shape: dict[str, list[int]] = defaultdict(list)
+    for number, whole in enumerate(wholes):
+        by_shape[whole._template].append(number)
+    for numbers in by_shape.values():
+        text = _for_all([wholes[number] for number in numbers], connection, limit + 1)
+        for row in _fetch(text, connection):
+            parts[numbers[row[0]]].append(row[1:])
+    return [
+        None if len(rows) > limit else whole._by_key(rows)
+        for whole, rows in zip(wholes, parts, strict=True)
+    ]
+
+
+def _for_all(wholes: Sequence[Whole], connection: BaseDatabaseWrapper, limit: int) -> str:
+    """
+    Return a statement for all, whose first column is the number of each.
+
+    The inner query has its order and its limit, and is run for one after the other.
+    """
+    template = _LIMIT.format(wholes[0]._template, limit)
+    nothing: list[Any] = [[] for _ in wholes]
+    text = for_each(template, [whole._params for whole in wholes], nothing, connection)
+    if text is not None:
+        return _executable(text)
+    return " UNION ALL ".join(
+        f"SELECT {number}, r.* FROM ({_LIMIT.format(whole.text, limit)}) r"  # noqa: S608
+        for number, whole in enumerate(wholes)
+    )
 
 
 @contextmanager
@@ -92,9 +140,13 @@ def one_snapshot(connection: BaseDatabaseWrapper) -> Iterator[Snapshot]:
         raise
 
 
+def _executable(text: str) -> str:
+    """Return what was to be formatted: without parameters a per cent sign is one."""
+    return text.replace("%%", "%")
+
+
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        # Without parameters a per cent sign is one.
         cursor.execute(text)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows

@@ -88,9 +88,15 @@ class Changed:
         self._keys = keys
         self._now = now
         self._connection = connection
+        self._since: dict[Snapshot, set[Hashable] | None] = {}
 
     def since(self, seen: Snapshot) -> set[Hashable] | None:
         """Return the keys of the rows that may look different since a snapshot; None: any may."""
+        if seen not in self._since:
+            self._since[seen] = self._looked_up(seen)
+        return self._since[seen]
+
+    def _looked_up(self, seen: Snapshot) -> set[Hashable] | None:
         # A table that was made anew, filled by somebody else, say, and renamed.
         if self._newest_definition >= seen.xmin:
             return None

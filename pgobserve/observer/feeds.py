@@ -11,9 +11,9 @@ from pgobserve import conf
 from pgobserve.feed import runtime
 from pgobserve.feed.options import Options
 from pgobserve.feed.trace import trace
-from pgobserve.observer.listing import load_list
 from pgobserve.observer.loading import load
 from pgobserve.observer.registry import evented_models
+from pgobserve.observer.several import load_lists
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -34,8 +34,8 @@ class _Sources:
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
         return load(self.alias, jobs)
 
-    def load_list(self, job: WholeJob) -> FoundWhole:
-        return load_list(self.alias, job)
+    def load_lists(self, jobs: Sequence[WholeJob]) -> Sequence[FoundWhole | None]:
+        return load_lists(self.alias, jobs)
 
     def trace(self, wanted: Trace) -> Sequence[Hashable] | None:
         return trace(

@@ -19,7 +19,7 @@ from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.checks import check
 from pgobserve.observer.loading import Load
 from pgobserve.observer.rendering import encode
-from pgobserve.observer.resume import Accounts
+from pgobserve.observer.resume import Accounts, changes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.jobs import WholeJob
     from pgobserve.feed.roster import ListWatch, Shown
+    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.changed import Changed
     from pgobserve.observer.source import Listing, Source
 
 logger = logging.getLogger(__name__)
 
 
-class _Aborted(Exception):
+class Aborted(Exception):
     """A query of a serializer failed, and with it the transaction that it was in."""
 
 
@@ -44,6 +46,10 @@ class ListLoad(Load):
     Args:
         alias: The database alias.
         whole: The list, and for whom.
+
+    Attributes:
+        source: Where its rows come from.
+        listing: How it is read as a whole.
     """
 
     def __init__(self, alias: str, whole: WholeJob) -> None:
@@ -51,12 +57,25 @@ class ListLoad(Load):
         self._whole = whole
         source: Source = whole.roster.identity  # type: ignore[assignment]
         assert source.listing is not None  # noqa: S101 (a list's source has one)
-        self._source = source
-        self._listing: Listing = source.listing
+        self.source = source
+        self.listing: Listing = source.listing
+        self._listeners: list[Any] = []
+        self._listed: list[Found] = []
+        self._refusal: Refusal | None = None
         self._has: dict[ListWatch, Shown | None] = {}
 
     def run_whole(self) -> FoundWhole:
         """Read, render and check all rows."""
+        self.prepare()
+        try:
+            self._read_rendered()
+        except Aborted:
+            logger.warning("A serializer's query failed; the list is shown from several snapshots.")
+            self._read_rendered(inside=False)
+        return self.checked()
+
+    def prepare(self) -> None:
+        """Find out for whom it is."""
         job = Job(Entry(self._whole.roster, None), self._whole.watches)
         watches: list[Any] = [watch for group in self._group(job).values() for watch in group]
         watches += self._whole.newcomers
@@ -64,54 +83,57 @@ class ListLoad(Load):
         # at the clock would never be the same.
         self._guarded = self._guarded or any(not w.context.guard.open for w in watches)
         self._spared = self._guarded
-        try:
-            found, refusal = self._read_rendered(watches)
-        except _Aborted:
-            logger.warning("A serializer's query failed; the list is shown from several snapshots.")
-            found, refusal = self._read_rendered(watches, inside=False)
-        if self._guarded and self._listing.only != "count":
+        self._listeners = watches
+
+    def checked(self) -> FoundWhole:
+        """Return what was rendered, after the permissions were asked."""
+        found = self._listed
+        if self._guarded and self.listing.only != "count":
             rows = {
-                (watch, item.job.key): self._rows.get((self._source, item.job.key))
+                (watch, item.job.key): self._rows.get((self.source, item.job.key))
                 for item in found
-                for watch in watches
+                for watch in self._listeners
                 if not watch.context.guard.open
             }
             check(found, rows)
-        assert self._snapshot is not None  # noqa: S101 (_read_rendered sets it)
+        assert self._snapshot is not None  # noqa: S101 (it is rendered)
         return FoundWhole(
             self._whole,
             self._snapshot,
             found,
-            refusal,
+            self._refusal,
             has=self._has,
             moved=self._moved,
             failed=bool(self._failed),
             skipped=self._failed,
         )
 
-    def _read_rendered(
-        self, watches: list[Any], *, inside: bool = True
-    ) -> tuple[list[Found], Refusal | None]:
-        limit = self._limit()
+    def _read_rendered(self, *, inside: bool = True) -> None:
+        watches, whole, limit = self._listeners, self.listing.whole, self._limit()
         rows: Mapping[Hashable, Model] = {}
-        found: list[Found] = []
         with one_snapshot(self._connection) as snapshot:
-            self._snapshot = snapshot
             if self._counts_by_query(watches):
-                number = self._listing.whole.count(self._connection)
-                return [self._counted(watches, lambda _: number)], None
-            rows = self._listing.whole.read(self._connection, None if limit is None else limit + 1)
-            if limit is not None and len(rows) > limit:
-                return [], too_many(limit)
+                self._snapshot = snapshot
+                number = whole.count(self._connection)
+                self._listed = [self._counted(watches, lambda _: number)]
+                return
+            rows = whole.read(self._connection, None if limit is None else limit + 1)
             if inside:
-                found = self._render_all(rows, watches)
-                self._has = self._accounts(found)
-                self._raise_if_aborted()
+                self.render(snapshot, rows)
+                self.account()
+                self.raise_if_aborted()
         if not inside:
-            found = self._render_all(rows, watches)
+            self.render(snapshot, rows)
             with one_snapshot(self._connection):
-                self._has = self._accounts(found)
-        return found, None
+                self.account()
+
+    def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
+        """Render all rows, unless there are too many."""
+        limit, self._snapshot = self._limit(), snapshot
+        if limit is not None and len(rows) > limit:
+            self._refusal = too_many(limit)
+        else:
+            self._listed = self._render_all(rows, self._listeners)
 
     def _limit(self) -> int | None:
         """Return how many rows there may be for who asks; who has the list keeps it."""
@@ -121,7 +143,7 @@ class ListLoad(Load):
         return conf.get().MAX_LIST_ROWS
 
     def _counts_by_query(self, watches: list[Any]) -> bool:
-        return self._listing.only == "count" and not any(w.context.guard.judges for w in watches)
+        return self.listing.only == "count" and not any(w.context.guard.judges for w in watches)
 
     def _counted(self, watches: list[Any], count: Any) -> Found:
         job = Job(Entry(self._whole.roster, None), tuple(watches))
@@ -132,13 +154,13 @@ class ListLoad(Load):
         return Found(job, self._snapshot, outcome, special, moved=self._moved)
 
     def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
-        if self._listing.only == "count":
+        if self.listing.only == "count":
             return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
         audience = tuple(watches)
-        groups: Any = {self._source: watches}
+        groups: Any = {self.source: watches}
         found = []
         for key, instance in rows.items():
-            self._rows[self._source, key] = instance
+            self._rows[self.source, key] = instance
             job = Job(Entry(self._whole.roster, key), audience)
             found.append(self._found(job, groups, set()))
         return found
@@ -150,37 +172,54 @@ class ListLoad(Load):
             for key, row in rows.items()
         )
 
-    def _accounts(self, found: list[Found]) -> dict[ListWatch, Shown | None]:
-        """Return what those have who come back."""
-        returning = [
+    @property
+    def returning(self) -> list[ListWatch]:
+        """Those who come back, and say what they have."""
+        return [
             watch
             for watch in self._whole.newcomers
             if watch.begun is not None and watch.context.back is not None
         ]
-        if not returning:
-            return {}
-        assert self._snapshot is not None  # noqa: S101 (_read_rendered sets it)
-        shared = {item.job.key: item.outcome for item in found}
-        special = [item for item in found if item.special]
-        accounts = Accounts(self._source, list(shared), self._snapshot)
-        has: dict[ListWatch, Shown | None] = {}
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """The keys of the rows that were found."""
+        return [item.job.key for item in self._listed]
+
+    def account(self, changed: Changed | None = None) -> None:
+        """
+        Find out what those have who come back, within :func:`one_snapshot`.
+
+        Args:
+            changed: What of the rows is new, if that was looked up already.
+        """
+        returning = self.returning
+        if not returning or self._refusal is not None:
+            return
+        assert self._snapshot is not None  # noqa: S101 (it is rendered)
+        shared = {item.job.key: item.outcome for item in self._listed}
+        special = [item for item in self._listed if item.special]
+        changed = changed or changes(self.source, list(shared), self._snapshot)
+        accounts = Accounts(self.source, changed, self._snapshot)
         for watch in returning:
             own = {i.job.key: i.special[watch] for i in special if watch in i.special}
             # Rows that are shown to him otherwise than to others, were shown to him as the one
             # that he was then.
-            has[watch] = (
+            self._has[watch] = (
                 None
                 if any(isinstance(outcome, View) for outcome in own.values())
                 else accounts.of(
-                    watch.context.back, {**shared, **own}, judged=watch.context.guard.judges
+                    watch.context.back,
+                    {**shared, **own} if own else shared,
+                    judged=watch.context.guard.judges,
                 )
             )
-        return has
 
-    def _raise_if_aborted(self) -> None:
+    def raise_if_aborted(self) -> None:
+        """Raise if the transaction can't go on; what was read after that is not what it seems."""
         raw: Any = self._connection.connection
         if raw.info.transaction_status == TransactionStatus.INERROR:
-            raise _Aborted
+            raise Aborted
 
 
 def too_many(limit: int) -> Refusal:
@@ -190,8 +229,3 @@ def too_many(limit: int) -> Refusal:
         'allows. Filter it by "query", or ask for "only": "count".'
     )
     return Refusal(413, (sentence,))
-
-
-def load_list(alias: str, job: WholeJob) -> FoundWhole:
-    """Read and render a list; the feed's loader calls this in a thread."""
-    return ListLoad(alias, job).run_whole()

@@ -55,25 +55,32 @@ def _is_from_here(token: Snapshot, now: Snapshot) -> bool:
     return token.run == now.run and now.covers(token)
 
 
+def changes(source: Source, keys: Sequence[Hashable], now: Snapshot) -> Changed:
+    """Return what of a list's rows is new, to be looked up in the transaction that read them."""
+    assert source.listing is not None  # noqa: S101 (a list's source has one)
+    shown = source.listing.shown
+    wide = [model._meta.db_table for model in shown.wide]
+    connection = connections[source.alias]
+    return Changed(source.statement.model, shown.links, wide, keys, now, connection)
+
+
 class Accounts:
     """
     What clients have who come back to a list, as far as it can be told; looked up for one load.
 
     Args:
         source: Where the rows come from; a list's.
-        keys: Of all rows that the load found.
+        changed: What of the rows that the load found is new.
         now: In which they were read; the transaction is still the same.
     """
 
-    def __init__(self, source: Source, keys: Sequence[Hashable], now: Snapshot) -> None:
+    def __init__(self, source: Source, changed: Changed, now: Snapshot) -> None:
         assert source.listing is not None  # noqa: S101 (a list's source has one)
         self._listing = source.listing
         self._connection = connections[source.alias]
         self._model = source.statement.model
         self._now = now
-        shown = self._listing.shown
-        wide = [model._meta.db_table for model in shown.wide]
-        self._changed = Changed(self._model, shown.links, wide, keys, now, self._connection)
+        self._changed = changed
 
     def of(
         self, back: Back, outcomes: Mapping[Hashable, Outcome], *, judged: bool

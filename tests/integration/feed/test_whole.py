@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from django.test.utils import CaptureQueriesContext
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.feed.whole import Whole, one_snapshot
+from pgobserve.feed.whole import Whole, one_snapshot, read_many
 from tests.project.models import Item, Membership
 
 if TYPE_CHECKING:
@@ -80,6 +80,45 @@ def test_finds_what_django_finds(items: list[Item], queryset: Any) -> None:
     assert sorted(read(wanted)) == sorted(item.pk for item in wanted)
     with one_snapshot(connection):
         assert Whole(wanted, connection).count(connection) == len(wanted)
+
+
+def read_together(*querysets: Any, limit: int = 10) -> list[list[Any] | None]:
+    """Return the keys of the rows of several querysets, read together."""
+    wholes = [Whole(queryset, connection) for queryset in querysets]
+    with one_snapshot(connection):
+        found = read_many(wholes, connection, limit)
+    return [None if rows is None else list(rows) for rows in found]
+
+
+@pytest.mark.parametrize("column", ["rank", "name"])
+def test_many_by_one_query(items: list[Item], column: str) -> None:
+    """Querysets that differ in a number or a text are read by one query, each in its own order."""
+    more = [Item.objects.create(name=name, rank=rank) for rank, name in enumerate("abc")]
+    values: dict[str, list[Any]] = {"rank": [2, 0, 7], "name": ["c", "a", "100%"]}
+    wanted = [Item.objects.filter(**{column: v}).order_by("-id") for v in values[column]]
+    with CaptureQueriesContext(connection) as queries:
+        found = read_together(*wanted)
+
+    assert found == [[more[2].pk, items[2].pk], [more[0].pk, items[0].pk], []]
+    assert len([q for q in queries if "project_item" in q["sql"]]) == 1
+
+
+def test_many_of_several_shapes(items: list[Item]) -> None:
+    """Querysets that have nothing in common are read one after the other."""
+    ranked = Item.objects.filter(rank__gte=1).order_by("-rank")
+
+    assert read_together(ranked, Item.objects.filter(name="a"), ranked) == [
+        [items[2].pk, items[1].pk],
+        [items[0].pk],
+        [items[2].pk, items[1].pk],
+    ]
+
+
+def test_too_many_among_many(items: list[Item]) -> None:
+    """A queryset that finds more rows than it may is left out, as if it had not been read."""
+    few, many = Item.objects.filter(rank__gte=2), Item.objects.filter(rank__gte=0)
+
+    assert read_together(few, many, limit=2) == [[items[2].pk], None]
 
 
 def test_one_snapshot(items: list[Item]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pgobserve.feed.hub import Hub, Subject
 from pgobserve.feed.mailbox import ABSENT, Mailbox, View, Watch
+from pgobserve.feed.roster import ListWatch, Roster
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.stale import MAX_XIDS
 
@@ -267,3 +268,42 @@ def test_discard_during_load_and_again(hub: Hub) -> None:
     hub.done(row, SNAPSHOT)
 
     assert load(hub) == [1]
+
+
+def lists(hub: Hub, *sizes: int) -> list[Roster]:
+    """Have lists of some rows each, all of which must be read again."""
+    rosters = []
+    for number, size in enumerate(sizes):
+        watch = ListWatch(Mailbox(lambda: None), 1, None, lambda *_: None)
+        hub.add_list(watch, ITEM, number)
+        (roster,) = hub.take_wholes(10)
+        roster.shown = dict.fromkeys(range(size), b"shown")
+        roster.join(watch)
+        roster.done_whole(SNAPSHOT)
+        hub.done_list(roster)
+        rosters.append(roster)
+    hub.publish_gap()
+    return rosters
+
+
+def test_small_lists_are_read_together(hub: Hub) -> None:
+    """Lists of few rows are read together, so many at a time; one of many rows is read alone."""
+    a, large, b, c, d = lists(hub, 1, 9, 2, 0, 1)
+
+    taken = [hub.take_wholes(10, few=2, limit=3) for _ in range(4)]
+
+    assert taken == [[a, b, c], [large], [d], []]
+    assert all(roster.loading for roster in (a, large, b, c, d))
+
+
+def test_list_that_must_be_read_alone(hub: Hub) -> None:
+    """A list that could not be read together with others is read alone, once."""
+    a, b = lists(hub, 1, 1)
+    a.alone = True
+    assert [hub.take_wholes(10, few=2, limit=3) for _ in range(2)] == [[a], [b]]
+    for roster in (a, b):
+        roster.done_whole(SNAPSHOT)
+        hub.done_list(roster)
+    hub.publish_gap()
+
+    assert hub.take_wholes(10, few=2, limit=3) == [a, b]

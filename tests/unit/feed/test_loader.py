@@ -12,17 +12,18 @@ from django.db import OperationalError
 
 from pgobserve.feed import loader as loader_module
 from pgobserve.feed.hub import Hub, Subject
-from pgobserve.feed.jobs import FAILED, NEVER, Found
+from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.mailbox import Mailbox, View, Watch
+from pgobserve.feed.roster import ListWatch
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
 from tests.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 
-    from pgobserve.feed.jobs import Job
+    from pgobserve.feed.jobs import Job, WholeJob
     from pgobserve.feed.mailbox import Outcome
 
 ITEM = Subject(("item",))
@@ -298,3 +299,78 @@ async def test_no_loader_thread_is_left(bench: Any) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(10)
     assert set(threading.enumerate()) <= before
+
+
+class Lists(Rows):
+    """Finds no rows on any list, and says which lists were read together."""
+
+    def __init__(self, answer: Callable[[Sequence[WholeJob]], Any]) -> None:
+        super().__init__(found)
+        self.read: list[set[Hashable]] = []
+        self._answer = answer
+
+    def load_lists(self, jobs: Sequence[WholeJob]) -> Any:
+        self.read.append({job.roster.identity for job in jobs})
+        return self._answer(jobs)
+
+
+async def begin_lists(lists: Lists, count: int) -> list[Any]:
+    """Subscribe to some lists at once; return how that begins."""
+    hub = Hub()
+    loader = Loader("default", hub, lists, 1)
+    firsts = [asyncio.get_running_loop().create_future() for _ in range(count)]
+    for number, first in enumerate(firsts):
+
+        def begun(listed: Any, _: Snapshot, first: asyncio.Future[Any] = first) -> None:
+            first.set_result(listed)
+
+        watch = ListWatch(Mailbox(lambda: None), 1, None, begun)
+        hub.add_list(watch, ITEM, number)
+    task = asyncio.create_task(loader.run())
+    loader.kick()
+    try:
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*firsts)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def nothing(job: WholeJob) -> FoundWhole:
+    """Find no rows."""
+    return FoundWhole(job, SNAPSHOT, ())
+
+
+async def test_lists_are_read_together() -> None:
+    """Lists that wait at the same time are read by one load."""
+    lists = Lists(lambda jobs: [nothing(job) for job in jobs])
+
+    assert [listed.bodies for listed in await begin_lists(lists, 3)] == [[], [], []]
+    assert lists.read == [{0, 1, 2}]
+
+
+async def test_list_that_has_to_be_read_alone() -> None:
+    """A list that a load leaves out is read by one of its own; the others are told at once."""
+    lists = Lists(
+        lambda jobs: [
+            None if len(jobs) > 1 and job.roster.identity == 1 else nothing(job) for job in jobs
+        ]
+    )
+
+    await begin_lists(lists, 3)
+
+    assert lists.read == [{0, 1, 2}, {1}]
+
+
+async def test_lists_that_can_not_be_read_together() -> None:
+    """Where a load of several lists raises, each is read by one of its own."""
+
+    def answer(jobs: Sequence[WholeJob]) -> list[FoundWhole]:
+        if len(jobs) > 1:
+            raise ValueError("one of them")
+        return [nothing(jobs[0])]
+
+    lists = Lists(answer)
+    await begin_lists(lists, 3)
+
+    assert sorted(lists.read, key=len) == [{0}, {1}, {2}, {0, 1, 2}]

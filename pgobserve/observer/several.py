@@ -1,0 +1,70 @@
+"""
+Several lists read at once: a thousand users who come back must not cost a thousand reads.
+
+Runs in a thread of the feed's loader. Lists that differ in their values only, each user's own say,
+are read by one statement; all of them in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError, connections
+
+from pgobserve.feed.loader import FEW
+from pgobserve.feed.whole import one_snapshot, read_many
+from pgobserve.observer.listing import Aborted, ListLoad
+from pgobserve.observer.resume import changes
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from pgobserve.feed.jobs import FoundWhole, WholeJob
+    from pgobserve.feed.snapshot import Snapshot
+
+
+def load_lists(alias: str, jobs: Sequence[WholeJob]) -> list[FoundWhole | None]:
+    """
+    Read and render lists; the feed's loader calls this in a thread.
+
+    Returns:
+        What was found of each; None for one that must be read alone: it has many rows, or nobody
+        can tell which of them it is that can't be read.
+    """
+    loads = [ListLoad(alias, job) for job in jobs]
+    if len(loads) == 1:
+        return [loads[0].run_whole()]
+    connection = connections[alias]
+    try:
+        with one_snapshot(connection) as snapshot:
+            read = _read(loads, snapshot, connection)
+    except Aborted:
+        return [None] * len(loads)
+    except DatabaseError:
+        if connection.connection is None or connection.connection.closed:
+            raise
+        return [None] * len(loads)
+    return [load.checked() if load in read else None for load in loads]
+
+
+def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set[ListLoad]:
+    """Read and render; return those that could be."""
+    for load in loads:
+        load.prepare()
+    found = read_many([load.listing.whole for load in loads], connection, FEW)
+    read = {load: rows for load, rows in zip(loads, found, strict=True) if rows is not None}
+    for load, rows in read.items():
+        load.render(snapshot, rows)
+        load.raise_if_aborted()
+    returning: dict[Hashable, list[ListLoad]] = defaultdict(list)
+    for load in read:
+        if load.returning:
+            shown = load.listing.shown
+            returning[load.source.statement.model, shown.links, shown.wide].append(load)
+    for some in returning.values():
+        keys = dict.fromkeys(key for load in some for key in load.keys)
+        changed = changes(some[0].source, list(keys), snapshot)
+        for load in some:
+            load.account(changed)
+    return set(read)
