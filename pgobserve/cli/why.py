@@ -77,7 +77,7 @@ def run(
     answer = Answer(model, key, told.look(case, label))
     if key is not None:
         answer.exists = rows.exists(model, key, database)
-        answer.seen = dict(_seen(case, answer, key))
+        answer.seen = dict(_seen(case, answer, key)) if answer.exists else {}
     answer.obstacles = [*_obstacles(case, answer, imported=imported)]
     answer.remarks = [*_remarks(case, answer)]
     if sends and answer.exists:

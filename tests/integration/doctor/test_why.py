@@ -270,6 +270,7 @@ def test_row_that_is_gone(why: Why, install: Callable[..., None]) -> None:
 
     assert (told["code"], told["exists"]) == (1, False)
     assert told["obstacles"] == ["There is no project.Item 999 in the database 'default'."]
+    assert _row(told, "Items") == (None, "")
 
 
 def test_events(why: Why, install: Callable[..., None], settings: Any) -> None:
