@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, transaction
-from django.db.models import Transform
+from django.db.models import Func, Subquery, Transform
 from django.db.models.functions import Now, Random
+from django.db.models.sql.query import Query
 
 from pgobserve.feed.events import changes_in
 from pgobserve.feed.fold import TableChange
@@ -49,7 +50,8 @@ _SHADOWED: Final = (
 _PLAIN: Final = """
 SELECT count(*) FROM pg_catalog.pg_class c
  WHERE c.oid = pg_catalog.to_regclass(%s) AND c.relkind = 'r'
-   AND NOT (c.relrowsecurity OR c.relhassubclass OR c.relispartition)
+   AND NOT (c.relrowsecurity OR c.relispartition)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
 """
 
 
@@ -168,7 +170,9 @@ def _nodes(query: Any) -> Iterator[Any]:
 
 
 def _is_lasting(node: Any) -> bool:
-    """Tell whether a part of a query says the same of a row at any time."""
+    """Tell whether a part of a query says the same of a row at any time, as far as is known."""
+    if isinstance(node, Query | Subquery):
+        return False
     cls = node if isinstance(node, type) else type(node)
     if not (hasattr(node, "as_sql") or (isinstance(node, type) and issubclass(node, Transform))):
         return True  # a value
@@ -176,4 +180,7 @@ def _is_lasting(node: Any) -> bool:
         cls.__module__.startswith(_OURS)
         and not issubclass(cls, _FICKLE)
         and cls.__name__ not in _FICKLE_NAMES
+        # Some function of the server's, by its name.
+        and cls is not Func
+        and not {"function", "template"} & getattr(node, "extra", {}).keys()
     )
