@@ -13,7 +13,7 @@ from pgobserve.observer.registry import observe
 from pgobserve.observer.subscription import Subscriptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from django.db.models import Model
 
@@ -28,7 +28,14 @@ class ObserverConsumerMixin(_Base):
     """
     A consumer with subscriptions: what they have to tell waits while a message is answered, so
     that a reply goes before the events that it caused, and they end with the socket.
+
+    Attributes:
+        observe_related: What is watched besides what the serializer shows: paths to related rows
+            (``"author.publisher"``), models of which any change matters; with ``-`` before it, a
+            path that is not watched. None: nothing of what the serializer shows is.
     """
+
+    observe_related: Sequence[Any] | None = ()
 
     _subscribed: Subscriptions | None = None
 
