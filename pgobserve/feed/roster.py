@@ -482,7 +482,7 @@ class Roster:
         has, watch.has = watch.has, None
         watch.refused.clear()
         remaining = {} if has is None else has
-        bodies = []
+        bodies, has_it_all = [], True
         for key, outcome in found:
             had = remaining.pop(key, NOTHING)
             now, kind = step(had, outcome)
@@ -493,10 +493,12 @@ class Roster:
                 if outcome.body is not None:
                     bodies.append(outcome.body)
             elif kind is not None or had == UNTOLD:
+                has_it_all = False
                 watch.put(key, had, outcome, snapshot, kind)
         for key, had in remaining.items():
+            has_it_all = False
             watch.put(key, had, ABSENT, snapshot)
-        if has is None:
+        if has is None or has_it_all:
             watch.told, watch.told_of = snapshot, self.identity
         self.join(watch)
         return bodies
