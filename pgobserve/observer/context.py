@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework.exceptions import APIException
 
+from pgobserve.feed.roster import BETWEEN
 from pgobserve.observer.tokens import FINGERPRINT
+
+#: The fingerprint of no list: who comes back with it gets his list anew.
+OF_NONE: Final = "0" * 12
 
 if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Refusal
@@ -49,9 +53,11 @@ class Subscription:
     back: Back | None = None
 
 
-def fingerprint(source: Source | None) -> str:
+def fingerprint(source: Source | object | None) -> str:
     """Return what the tokens of a list have after the snapshot."""
-    listing = None if source is None else source.listing
+    if source is BETWEEN:
+        return f"{FINGERPRINT}{OF_NONE}"
+    listing = getattr(source, "listing", None)
     return "" if listing is None else f"{FINGERPRINT}{listing.fingerprint}"
 
 
