@@ -10,15 +10,12 @@ from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.decorators import action
-from pgobserve.feed.keys import to_key
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.observer.context import encode_name
 from pgobserve.observer.rendering import encode
 from pgobserve.observer.tokens import Back, parse_list_token
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from django.db.models import Model
 
     from pgobserve.feed.roster import Listed
@@ -122,23 +119,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             raise ValidationError(
                 ['"token" is not a token of a list that a server gave.']
             ) from None
-        return Back(seen, fingerprint, None if keys is None else self._keys(keys))
-
-    def _keys(self, keys: Any) -> frozenset[Hashable]:
-        model = declared_model(type(self))
-        if not isinstance(keys, list) or model is None:
-            raise ValidationError(['"keys" must be a list of primary keys.'])
-        limit = conf.get().MAX_LIST_ROWS
-        if len(keys) > limit:
-            sentence = (
-                f'"keys" has {len(keys)} keys; a list can have {limit}. Leave out "keys", or '
-                "subscribe without a token."
-            )
-            raise ValidationError([sentence])
-        try:
-            return frozenset(to_key(model, key) for key in keys)
-        except ValueError:
-            raise ValidationError(['"keys" has one that no row can have.']) from None
+        return Back(seen, fingerprint, None if keys is None else _keys(keys))
 
     async def _send_list(
         self,
@@ -177,3 +158,17 @@ class _Asked:
     wanted: Wanted
     size: int
     back: Back | None
+
+
+def _keys(keys: Any) -> list[Any]:
+    """Return what a client says are keys; no more of them than a list can have rows."""
+    if not isinstance(keys, list):
+        raise ValidationError(['"keys" must be a list of primary keys.'])
+    limit = conf.get().MAX_LIST_ROWS
+    if len(keys) > limit:
+        sentence = (
+            f'"keys" has {len(keys)} keys; a list can have {limit}. Leave out "keys", or subscribe '
+            "without a token."
+        )
+        raise ValidationError([sentence])
+    return keys

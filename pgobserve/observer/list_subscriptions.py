@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, router
+from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.errors import FeedUnavailable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.roster import Listed
     from pgobserve.feed.snapshot import Snapshot
-    from pgobserve.observer.source import Wanted
+    from pgobserve.observer.source import Source, Wanted
     from pgobserve.observer.subscription import Subscriptions
     from pgobserve.observer.tokens import Back
 
@@ -103,6 +104,8 @@ class ListSubscriptions:
         ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
         visibility = await feed.call(lambda: Visibility(consumer, kwargs, ttl, wanted=wanted))
         source = visibility.source
+        if back is not None:
+            back = _read(back, source)
         feed = feed_of(source.alias)
         subject = await self._of.subject(source, feed)
         context = Subscription(
@@ -157,3 +160,11 @@ class ListSubscriptions:
         if self._watches.get(name) is watch:
             del self._watches[name]
         feed_of(watch.context.alias).end(watch)
+
+
+def _read(back: Back, source: Source) -> Back:
+    """Return what a client says that he has, in terms of the list's rows."""
+    try:
+        return back.of(source.statement.model)
+    except ValueError:
+        raise ValidationError(['"keys" has one that no row can have.']) from None

@@ -120,12 +120,12 @@ class ListLoad(Load):
             rows = whole.read(self._connection, None if limit is None else limit + 1)
             if inside:
                 self.render(snapshot, rows)
-                self.account()
                 self.raise_if_aborted()
+                self.account()
         if not inside:
             self.render(snapshot, rows)
-            with one_snapshot(self._connection):
-                self.account()
+            # What is shown is of several snapshots, none of which tells what of it is new.
+            self._has = dict.fromkeys(self.returning)
 
     def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
         """Render all rows, unless there are too many."""

@@ -104,7 +104,7 @@ class Accounts:
         ):
             return None
         if back.keys is not None:
-            return self._digests(back, back.keys, outcomes)
+            return self._digests(back, frozenset(back.keys), outcomes)
         return None if judged else self._reconstructed(back, outcomes)
 
     def _reconstructed(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pgobserve.feed.keys import to_key
 from pgobserve.feed.snapshot import MAX_TEXT, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Collection
+
+    from pgobserve.feed.keys import Model
 
 #: Between the snapshot and the fingerprint in a list's tokens.
 FINGERPRINT: Final = "~"
@@ -25,17 +28,28 @@ class Back:
     Attributes:
         seen: All that is visible in it he has seen, and maybe more.
         fingerprint: Which list it was, and how its rows looked.
-        keys: Of the rows that he has; None if he does not say.
+        keys: Of the rows that he has, as JSON has them until :meth:`of`; None if he does not say.
     """
 
     seen: Snapshot
     fingerprint: str
-    keys: frozenset[Hashable] | None
+    keys: Collection[Any] | None
 
     @property
     def token(self) -> str:
         """The token that he came with."""
         return f"{self.seen}{FINGERPRINT}{self.fingerprint}"
+
+    def of(self, model: Model) -> Back:
+        """
+        Return the same with keys as rows of a model have them.
+
+        Raises:
+            ValueError: No row can have one of them.
+        """
+        if self.keys is None:
+            return self
+        return replace(self, keys=frozenset(to_key(model, key) for key in self.keys))
 
 
 def parse_list_token(value: Any) -> tuple[Snapshot, str]:

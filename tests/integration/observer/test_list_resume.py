@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 from rest_framework.filters import SearchFilter
@@ -15,7 +16,8 @@ from rest_framework.permissions import BasePermission
 
 from pgobserve.feed import runtime
 from pgobserve.feed.snapshot import Snapshot
-from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.replica import Replica
 from tests.integration.observer.test_list import ItemListConsumer, ItemSerializer, RankedConsumer
@@ -689,3 +691,51 @@ async def test_another_process(
     if keys or transport == "outbox":
         assert sorted(replica.told) == [("delete", 1), ("update", 2)]
     assert replica.rows == await in_table()
+
+
+# A serializer whose query fails
+
+
+class QueryFails(ItemSerializer):
+    """Asks what can't be answered, of one row."""
+
+    def to_representation(self, instance: Any) -> Any:
+        if instance.name == "fails":
+            with suppress(DatabaseError):
+                Item.objects.raw("SELECT 1/0 AS id")[0]
+        return super().to_representation(instance)
+
+
+class FailingConsumer(ItemListConsumer):
+    serializer_class = QueryFails
+
+
+async def test_failed_query(connect: Connect, items: list[Item]) -> None:
+    """Where a list could not be read in one snapshot, it is given anew."""
+    replica = await Replica(connect, FailingConsumer).come()
+    await replica.leave()
+    await run_sql(UPDATE, "fails", 1)
+
+    assert await resets(replica)
+    assert replica.rows == await in_table()
+
+
+class NowhereConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Does not say before it is asked which rows it is about."""
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        return Item.objects.order_by("id")
+
+    def get_serializer_class(self, **kwargs: Any) -> Any:
+        return ItemSerializer
+
+
+async def test_undeclared_model(connect: Connect, items: list[Item]) -> None:
+    """Keys are understood by the rows of the queryset, whatever the class declares."""
+    replica = await Replica(connect, NowhereConsumer).come()
+    await replica.leave()
+    await run_sql(UPDATE, "x", 1)
+    await replica.come_back()
+    await replica.settle()
+
+    assert replica.told == [("update", 1)]
