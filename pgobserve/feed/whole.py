@@ -58,6 +58,10 @@ class Whole:
         """
         Read the rows, within :func:`one_snapshot`.
 
+        Args:
+            connection: Where.
+            limit: How many are enough. There may be fewer only if there are no more, and some more.
+
         Returns:
             The instances by key, in the queryset's order. A row that a join finds several times is
             there once.
@@ -65,8 +69,15 @@ class Whole:
         Raises:
             django.db.Error: As the ORM raises it.
         """
-        text = self.text if limit is None else _LIMIT.format(self.text, int(limit))
-        return self._by_key(_fetch(text, connection))
+        if limit is None:
+            return self._by_key(_fetch(self.text, connection))
+        size = int(limit)
+        while True:
+            rows = _fetch(_LIMIT.format(self.text, size), connection)
+            found = self._by_key(rows)
+            if len(found) >= limit or len(rows) < size:
+                return found
+            size *= 4
 
     def count(self, connection: BaseDatabaseWrapper) -> int:
         """Return how many rows there are, within :func:`one_snapshot`."""

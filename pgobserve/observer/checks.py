@@ -149,7 +149,8 @@ class _Case:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        return {"pk": shown(self.found.job.key)}
+        key = self.found.job.key
+        return {} if key is None else {"pk": shown(key)}  # a list's number has none
 
     def settle(self, outcome: Outcome) -> None:
         special: Any = self.found.special

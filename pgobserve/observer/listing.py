@@ -88,10 +88,12 @@ class ListLoad(Load):
     def checked(self) -> FoundWhole:
         """Return what was rendered, after the permissions were asked."""
         found = self._listed
-        if self._guarded and self.listing.only != "count":
+        if self._guarded:
+            # A number is of rows that were judged already.
+            judged = found if self.listing.only != "count" else ()
             rows = {
                 (watch, item.job.key): self._rows.get((self.source, item.job.key))
-                for item in found
+                for item in judged
                 for watch in self._listeners
                 if not watch.context.guard.open
             }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve._socket import is_gone
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
-from pgobserve.feed.mailbox import Mailbox, Refusal
+from pgobserve.feed.mailbox import NOTHING, UNTOLD, Mailbox, Refusal
 from pgobserve.feed.roster import Member
 from pgobserve.observer.context import fingerprint
 from pgobserve.observer.rendering import encode
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pgobserve.generics import GenericAsyncAPIConsumer
 
 logger = logging.getLogger(__name__)
+
+#: What permissions answer to who may not see something.
+_HIDING: Final = frozenset({401, 403, 404})
 
 
 class Outlet:
@@ -154,7 +157,7 @@ def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
     context = watch.context
     if isinstance(outcome, Refusal):
         # On a list it must be said which row.
-        body = encode({"pk": shown(watch.key)}) if isinstance(watch, Member) else "null"
+        body = encode({"pk": _named(watch, outcome)}) if isinstance(watch, Member) else "null"
         head = _head(encode(list(outcome.errors)), body, "update", outcome.status)
     elif outcome.body is None:
         head = _head("[]", encode({"pk": shown(watch.key)}), kind, 204)
@@ -164,6 +167,13 @@ def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
         return f"{head}{context.request_id_text}}}"
     tail = _same.tail(watch.token(snapshot), watch.told_of)
     return f"{head}{context.request_id_text}{tail}"
+
+
+def _named(member: Member, refusal: Refusal) -> Any:
+    """Return the key as an error shows it; who may not see a row that he lacks does not get it."""
+    lacks = member.shown == NOTHING or member.shown == UNTOLD
+    hidden = lacks and refusal.status in _HIDING
+    return None if member.key is None or hidden else shown(member.key)
 
 
 def _head(errors: str, body: str | None, action: str, status: int) -> str:

@@ -181,11 +181,11 @@ class ClosedConsumer(ItemListConsumer):
     permission_classes = [Open]
 
 
-@pytest.mark.parametrize("only", ["keys", None])
+@pytest.mark.parametrize("only", ["count", "keys", None])
 async def test_permission_that_is_taken_away(
     connect: Any, items: list[Item], only: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may do nothing any more is told nothing of the list, not even how long it is."""
+    """Who may do nothing any more is told nothing of the list: no key, and not how long it is."""
     socket = await connect(ClosedConsumer)
     await subscribe(socket, only=only)
     monkeypatch.setattr(Open, "closed", True)
@@ -194,4 +194,25 @@ async def test_permission_that_is_taken_away(
     frame = await socket.receive()
 
     assert frame["response_status"] == 403
-    assert "count" not in (frame["data"] or {})
+    assert frame["data"] == {"pk": None}
+
+
+# Nothing is left out
+
+
+class JoinedConsumer(ItemListConsumer):
+    queryset = Item.objects.filter(membership__isnull=False).order_by("id")
+
+
+async def test_limit_with_doubles(connect: Any, items: list[Item], settings: Any) -> None:
+    """Rows that a join finds several times count once, and none is left out for it."""
+    settings.PGOBSERVE = {"MAX_LIST_ROWS": 3}
+    await run_sql(
+        'INSERT INTO project_membership ("user", item_id) '
+        "SELECT 'u' || n, i FROM generate_series(1, 5) n, generate_series(1, 3) i"
+    )
+    socket = await connect(JoinedConsumer)
+
+    frame = await subscribe(socket)
+
+    assert [row["id"] for row in frame["data"]["results"]] == [1, 2, 3]
