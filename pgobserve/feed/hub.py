@@ -193,9 +193,12 @@ class Hub:
     def confirm(self, snapshot: Snapshot) -> None:
         """Note that all that is visible in a snapshot has been heard of."""
         for kind in self._kinds.values():
-            pending = bool(kind.traces or kind.tracing)
+            if kind.traces or kind.tracing:
+                # Which rows all of it concerns is not known yet: they may be read after others.
+                self.unconfirmed = True
+                continue
             for roster in kind.rosters.values():
-                roster.confirm(snapshot, pending=pending)
+                roster.confirm(snapshot)
 
     # What to read
 

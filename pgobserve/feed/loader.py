@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, connections
 
 from pgobserve.feed.backoff import backoff
-from pgobserve.feed.hub import Row
+from pgobserve.feed.delivery import Delivery
 from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole, Job, WholeJob
-from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.repeats import Repeats
-from pgobserve.feed.roster import Entry, Listed
+from pgobserve.feed.roster import Entry
 from pgobserve.feed.threads import Threads
 from pgobserve.feed.upkeep import Unreachable, Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from pgobserve.feed.hub import Hub, Trace
-    from pgobserve.feed.mailbox import Refusal
-    from pgobserve.feed.roster import ListWatch, Roster
+    from pgobserve.feed.hub import Hub, Row, Trace
+    from pgobserve.feed.roster import Roster
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -39,9 +37,6 @@ BATCH: Final = 500
 #: Rows of lists that are read together at most, and how many such lists are.
 FEW: Final = 100
 TOGETHER: Final = 200
-
-#: Frames of lists after which the event loop has its turn.
-BREATH: Final = 1000
 
 
 @dataclass(slots=True)
@@ -109,6 +104,7 @@ class Loader:
         self._work = asyncio.Event()
         self._count = threads
         self._repeats = Repeats(self._repeat)
+        self._delivery = Delivery(hub, self._repeats)
         self._upkeep = Upkeep(alias)
         self._threads = Threads(threads, connections.close_all, self._upkeep.tidy)
 
@@ -181,8 +177,7 @@ class Loader:
         waiting = list(traces)
         try:
             while waiting:
-                trace = waiting[0]
-                keys = await self.call(lambda trace=trace: self._follow(trace))  # type: ignore[misc]
+                keys = await self._keys_of(waiting[0])
                 self._hub.traced(waiting.pop(0), keys)
         except Unreachable as error:
             self._unreachable(error)
@@ -192,10 +187,11 @@ class Loader:
                 self._hub.give_back(trace)
         return True
 
-    def _follow(self, trace: Trace) -> Sequence[Hashable] | None:
+    async def _keys_of(self, trace: Trace) -> Sequence[Hashable] | None:
+        """Return the keys of the rows that changes concern; None: any may be one."""
         try:
-            return self._sources.trace(trace)
-        except (OperationalError, InterfaceError):
+            return await self.call(lambda: self._sources.trace(trace))
+        except Unreachable:
             raise
         except Exception:
             logger.exception(
@@ -223,7 +219,7 @@ class Loader:
             if len(jobs) == 1:
                 logger.exception("Row %r can't be read; its watchers are told.", jobs[0].key)
                 failed = isinstance(error, DatabaseError)
-                await self._deliver([Found(jobs[0], NEVER, FAILED, failed=failed)])
+                await self._delivery.rows([Found(jobs[0], NEVER, FAILED, failed=failed)])
                 return True
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half])
@@ -231,71 +227,13 @@ class Loader:
         self.state.batches += 1
         self.state.rows += len(found)
         self.state.failures = 0
-        await self._deliver(found)
+        await self._delivery.rows(found)
         return True
 
     def _unreachable(self, error: Unreachable) -> None:
         self.state.failures += 1
         if self.state.failures == 1:
             logger.warning("Watched rows can't be read: %s. It is tried again.", error)
-
-    async def _deliver(self, found: Sequence[Found]) -> None:
-        waiting = []
-        for item in found:
-            if isinstance(item.job.row, Row):
-                self._deliver_row(item, item.job.row)
-            else:
-                waiting.append((item, item.job.row))
-        # Those who watch a row go first: nobody must wait for a list's many readers.
-        if waiting:
-            await self._deliver_entries(waiting)
-
-    def _deliver_row(self, item: Found, row: Row) -> None:
-        self._hub.done(row, item.snapshot)
-        told = self._note_repeats(row, item)
-        special, outcome, snapshot = item.special, item.outcome, item.snapshot
-        for watch in item.job.watches:
-            mine = special.get(watch, outcome) if special else outcome
-            # Who waits for the answer to his request gets one.
-            if not (told and mine is FAILED and watch.begun is None):
-                watch.offer(mine, snapshot)
-
-    async def _deliver_entries(self, found: Sequence[tuple[Found, Entry]]) -> None:
-        """Let those have rows who have them on a list; gives the event loop its turns."""
-        frames = 0
-        undone = dict.fromkeys(entry for _, entry in found)
-        try:
-            for item, entry in found:
-                told = self._note_repeats(entry, item)
-                self._tell(entry, item, again=told)
-                del undone[entry]
-                self._done_entry(entry, failed=False)
-                frames += len(item.job.watches)
-                if frames >= BREATH:
-                    frames = 0
-                    await asyncio.sleep(0)
-        finally:
-            for entry in undone:
-                self._done_entry(entry, failed=True)
-
-    def _tell(self, entry: Entry, item: Found, *, again: bool = False) -> None:
-        self._hub.move_all(item.moved)
-        entry.roster.tell(
-            entry.key, item.outcome, item.special, item.snapshot, item.job.watches, again=again
-        )
-
-    def _done_entry(self, entry: Entry, *, failed: bool) -> None:
-        entry.roster.done(entry.key, failed=failed)
-        self._hub.done_list(entry.roster)
-
-    def _note_repeats(self, row: Row | Entry | Roster, item: Found | FoundWhole) -> bool:
-        """See to a row whose query failed; return whether it had failed before."""
-        told = row in self._repeats
-        if item.failed:
-            self._repeats.failed(row)
-        elif told:
-            self._repeats.succeeded(row)
-        return told
 
     async def _read_wholes(self, rosters: Sequence[Roster]) -> bool:
         """Read lists and deliver them; return False if the database could not be reached."""
@@ -309,7 +247,7 @@ class Loader:
                     roster.alone = True
                     continue
                 del waiting[roster]
-                await self._deliver_whole(whole)
+                await self._delivery.whole(whole)
         except Unreachable as error:
             self._unreachable(error)
             return False
@@ -335,84 +273,6 @@ class Loader:
         self.state.rows += sum(len(whole.rows) for whole in found if whole is not None)
         return found
 
-    async def _deliver_whole(self, found: FoundWhole) -> None:
-        roster, snapshot = found.job.roster, None
-        self._note_repeats(roster, found)
-        try:
-            if found.refusal is None:
-                self._hub.move_all(found.moved)
-                await self._tell_whole(found)
-                self._admit(found)
-                snapshot = found.snapshot
-            else:
-                for watch in found.job.newcomers:
-                    self._refuse(watch, found.refusal)
-        finally:
-            roster.done_whole(snapshot)
-            if not found.failed:
-                # Otherwise it is repeated, but not at once.
-                self._hub.done_list(roster)
-
-    async def _tell_whole(self, found: FoundWhole) -> None:
-        job, roster = found.job, found.job.roster
-        if not job.watches:
-            roster.shown.clear()
-        frames = 0
-        for item in found.rows:
-            roster.tell(
-                item.job.key,
-                item.outcome,
-                item.special,
-                found.snapshot,
-                job.watches,
-                again=True,
-                skipped=found.skipped,
-            )
-            frames += len(job.watches)
-            if frames >= BREATH:
-                frames = 0
-                await asyncio.sleep(0)
-        for key in roster.rest(item.job.key for item in found.rows):
-            roster.tell(key, ABSENT, {}, found.snapshot, job.watches, skipped=found.skipped)
-        for watch in job.watches:
-            if watch in found.skipped:
-                roster.skip(watch, found.skipped[watch], found.snapshot)
-            elif watch.refused:
-                watch.refused.discard(None)
-
-    def _admit(self, found: FoundWhole) -> None:
-        """Let those have the list who wait for it."""
-        shared: Listed | None = None
-        plain = all(not item.special and isinstance(item.outcome, View) for item in found.rows)
-        for watch in found.job.newcomers:
-            if not watch.active or watch not in found.job.roster.newcomers:
-                continue
-            reset = False
-            if watch in found.has:
-                watch.has = found.has[watch]
-                reset = watch.has is None
-            as_it_is = plain and watch.has is None
-            if as_it_is and shared is not None:
-                found.job.roster.admit_as_others(watch, found.snapshot)
-                listed = shared
-            else:
-                back = watch.has is not None
-                rows = [
-                    (item.job.key, item.special.get(watch, item.outcome)) for item in found.rows
-                ]
-                bodies = found.job.roster.admit(watch, rows, found.snapshot)
-                listed = Listed(bodies, unchanged=back)
-                shared = listed if as_it_is else shared
-            if watch.begun is not None:
-                begun, watch.begun = watch.begun, None
-                begun(replace(listed, reset=True) if reset else listed, found.snapshot)
-
-    def _refuse(self, watch: ListWatch, refusal: Refusal) -> None:
-        if watch.begun is not None and watch.active:
-            begun, watch.begun = watch.begun, None
-            self._hub.discard(watch)
-            begun(refusal, NEVER)
-
     def _repeat(self, row: Row | Entry | Roster) -> None:
         self._hub.mark(row)
         self.kick()
@@ -422,6 +282,6 @@ class Loader:
             row = job.row
             if isinstance(row, Entry):
                 if row.roster.loading:
-                    self._done_entry(row, failed=True)
+                    self._delivery.done(row, failed=True)
             elif row.loading:
                 self._hub.done(row, None)

@@ -9,7 +9,7 @@ mailbox, together with what he has of it, so that one who does not read costs th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.feed import stale
@@ -17,9 +17,17 @@ from pgobserve.feed.mailbox import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, st
 from pgobserve.feed.stale import FRESH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
-    from pgobserve.feed.mailbox import Kind, Mailbox, Outcome
+    from pgobserve.feed.mailbox import Kind, Mailbox, Outcome, View
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.feed.stale import Stale
 
@@ -343,21 +351,19 @@ class Roster:
         if snapshot is None:
             self.whole = None
         else:
-            self.snapshot = self.base = snapshot
-            self.confirming = None
+            self.snapshot = snapshot
+            self.told_all(snapshot)
             self.alone = self.single
 
-    def confirm(self, snapshot: Snapshot, *, pending: bool) -> None:
-        """
-        Note that all that is visible in a snapshot has been heard of.
+    def told_all(self, snapshot: Snapshot) -> None:
+        """Note that all that is visible in a snapshot has been told to those who have it."""
+        self.base, self.confirming = snapshot, None
 
-        Args:
-            snapshot: The snapshot.
-            pending: Which rows it concerns is not known of all of it yet.
-        """
+    def confirm(self, snapshot: Snapshot) -> None:
+        """Note that all that is visible in a snapshot has been heard of, and which rows it concerns."""
         if self.base is None:
             return
-        if pending or self.loading or self.needs_reading:
+        if self.loading or self.needs_reading:
             self.confirming = snapshot
         else:
             self.base, self.confirming = snapshot, None
@@ -416,8 +422,28 @@ class Roster:
         again: bool = False,
         skipped: Collection[ListWatch] = (),
     ) -> None:
+        """Let all who watched have what was found of a row; see :meth:`telling`."""
+        told = self.telling(key, outcome, special, snapshot, watches, again=again, skipped=skipped)
+        for _ in told:
+            pass
+
+    def telling(
+        self,
+        key: Hashable,
+        outcome: Outcome,
+        special: Mapping[ListWatch, Outcome],
+        snapshot: Snapshot,
+        watches: Iterable[ListWatch],
+        *,
+        again: bool = False,
+        skipped: Collection[ListWatch] = (),
+        breath: int = 1000,
+    ) -> Iterator[None]:
         """
-        Let all who watched have what was found of a row.
+        Let all who watched have what was found of a row, some at a time.
+
+        Others have their turn at each ``yield``; it must be gone on with in any case, for the
+        roster counts on all being told.
 
         Args:
             key: The row's.
@@ -428,29 +454,34 @@ class Roster:
             again: It was not asked because it had changed: who was told that it can't be shown
                 need not be told so again.
             skipped: Who is told nothing: what he may see could not be found out.
+            breath: So many are told at a time.
         """
         before = self.shown.get(key, NOTHING)
         after, kind = step(before, outcome)
         self._note(key, after, outcome)
         alike = not special and not skipped
         silent = _is_silent(before, kind, again)
-        for watch in watches:
-            if watch.roster is not self:
-                continue  # it has ended, or goes on with another list
-            if alike and not watch.special and not watch.refused:
-                if not silent:
-                    watch.put(key, before, outcome, snapshot, kind)
-                continue
-            mine = special.get(watch, outcome)
-            had = watch.special.pop(key, before)
-            now, its_kind = (had, None) if watch in skipped else step(had, mine)
-            if now != after:
-                watch.special[key] = now
-            if watch in skipped:
-                continue
-            _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
-            if not _is_silent(had, its_kind, again):
-                watch.put(key, had, mine, snapshot, its_kind)
+        waiting = iter(watches)
+        while some := list(islice(waiting, breath)):
+            for watch in some:
+                if watch.roster is not self:
+                    continue  # it has ended, or goes on with another list
+                if alike and not watch.special and not watch.refused:
+                    if not silent:
+                        watch.put(key, before, outcome, snapshot, kind)
+                    continue
+                mine = special.get(watch, outcome)
+                had = watch.special.pop(key, before)
+                now, its_kind = (had, None) if watch in skipped else step(had, mine)
+                if now != after:
+                    watch.special[key] = now
+                if watch in skipped:
+                    continue
+                _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
+                if not _is_silent(had, its_kind, again):
+                    watch.put(key, had, mine, snapshot, its_kind)
+            if len(some) == breath:
+                yield
 
     def skip(self, watch: ListWatch, refusal: Refusal, snapshot: Snapshot) -> None:
         """Tell one, once, that what he may see could not be found out; it will be tried again."""
@@ -502,6 +533,31 @@ class Roster:
             watch.told, watch.told_of = snapshot, self.identity
         self.join(watch)
         return bodies
+
+    def admit_returning(
+        self, watch: ListWatch, views: Mapping[Hashable, View], snapshot: Snapshot
+    ) -> None:
+        """
+        Let one have the list who has some of it already, and sees what all see.
+
+        Args:
+            watch: The subscription; it has what it has.
+            views: All rows; the roster knows them already.
+            snapshot: In which they were read.
+        """
+        has, watch.has = watch.has or {}, None
+        watch.refused.clear()
+        gone, has_it_all = has.keys() - views.keys(), True
+        for key, view in views.items():
+            had = has.get(key, NOTHING)
+            if had != view.digest:
+                has_it_all = False
+                watch.put(key, had, view, snapshot)
+        for key in gone:
+            watch.put(key, has[key], ABSENT, snapshot)
+        if has_it_all and not gone:
+            watch.told, watch.told_of = snapshot, self.identity
+        self.join(watch)
 
     def admit_as_others(self, watch: ListWatch, snapshot: Snapshot) -> None:
         """Let one have the list who waited for it and sees what all see."""

@@ -1,0 +1,219 @@
+"""
+From what a load found to those who watch: rows, and lists with all who subscribed to them.
+
+A row of a list may have thousands of readers, so others have their turn in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pgobserve.feed.hub import Row
+from pgobserve.feed.jobs import FAILED, NEVER
+from pgobserve.feed.mailbox import ABSENT, View
+from pgobserve.feed.roster import Listed
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from pgobserve.feed.hub import Hub
+    from pgobserve.feed.jobs import Found, FoundWhole
+    from pgobserve.feed.mailbox import Refusal
+    from pgobserve.feed.repeats import Repeats
+    from pgobserve.feed.roster import Entry, ListWatch, Roster
+
+#: Frames of lists after which the event loop has its turn.
+BREATH: Final = 100
+
+
+class Pause:
+    """
+    Gives the event loop its turns.
+
+    Args:
+        breath: After so many steps.
+    """
+
+    def __init__(self, breath: int) -> None:
+        self._breath = breath
+        self._steps = 0
+
+    async def after(self, steps: int) -> None:
+        """Note that some steps were taken."""
+        self._steps += steps
+        if self._steps >= self._breath:
+            self._steps = 0
+            await asyncio.sleep(0)
+
+    async def through(self, work: Iterator[None], steps: int) -> None:
+        """Do work that has breaks of its own, to its end whatever happens."""
+        try:
+            for _ in work:
+                await asyncio.sleep(0)
+        finally:
+            # Some were told and the others must be, even if this is cancelled.
+            for _ in work:
+                pass
+        await self.after(steps % self._breath)
+
+
+class Delivery:
+    """
+    Lets those who watch have what was found.
+
+    Args:
+        hub: Who watches what.
+        repeats: What failed, and will be read again.
+    """
+
+    def __init__(self, hub: Hub, repeats: Repeats) -> None:
+        self._hub = hub
+        self._repeats = repeats
+
+    async def rows(self, found: Sequence[Found]) -> None:
+        """Let those have rows who watch them, by themselves or on lists."""
+        waiting = []
+        for item in found:
+            if isinstance(item.job.row, Row):
+                self._row(item, item.job.row)
+            else:
+                waiting.append((item, item.job.row))
+        # Those who watch a row go first: nobody must wait for a list's many readers.
+        if waiting:
+            await self._entries(waiting)
+
+    def _row(self, item: Found, row: Row) -> None:
+        self._hub.done(row, item.snapshot)
+        told = self._note_repeats(row, item)
+        special, outcome, snapshot = item.special, item.outcome, item.snapshot
+        for watch in item.job.watches:
+            mine = special.get(watch, outcome) if special else outcome
+            # Who waits for the answer to his request gets one.
+            if not (told and mine is FAILED and watch.begun is None):
+                watch.offer(mine, snapshot)
+
+    async def _entries(self, found: Sequence[tuple[Found, Entry]]) -> None:
+        """Let those have rows who have them on a list; gives the event loop its turns."""
+        pause = Pause(BREATH)
+        undone = dict.fromkeys(entry for _, entry in found)
+        try:
+            for item, entry in found:
+                told = self._note_repeats(entry, item)
+                self._hub.move_all(item.moved)
+                news = entry.roster.telling(
+                    *(entry.key, item.outcome, item.special, item.snapshot, item.job.watches),
+                    again=told,
+                    breath=BREATH,
+                )
+                await pause.through(news, len(item.job.watches))
+                del undone[entry]
+                self.done(entry, failed=False)
+        finally:
+            for entry in undone:
+                self.done(entry, failed=True)
+
+    def done(self, entry: Entry, *, failed: bool) -> None:
+        """Note that a load of a list's row has ended; if it failed it is repeated."""
+        entry.roster.done(entry.key, failed=failed)
+        self._hub.done_list(entry.roster)
+
+    def _note_repeats(self, row: Row | Entry | Roster, item: Found | FoundWhole) -> bool:
+        """See to a row whose query failed; return whether it had failed before."""
+        told = row in self._repeats
+        if item.failed:
+            self._repeats.failed(row)
+        elif told:
+            self._repeats.succeeded(row)
+        return told
+
+    async def whole(self, found: FoundWhole) -> None:
+        """Let those have a list who have it already, and those who wait for it."""
+        roster, snapshot = found.job.roster, None
+        self._note_repeats(roster, found)
+        try:
+            if found.refusal is None:
+                self._hub.move_all(found.moved)
+                await self._tell_whole(found)
+                roster.base = found.snapshot
+                await self._admit(found)
+                snapshot = found.snapshot
+            else:
+                for watch in found.job.newcomers:
+                    self._refuse(watch, found.refusal)
+        finally:
+            roster.done_whole(snapshot)
+            if not found.failed:
+                # Otherwise it is repeated, but not at once.
+                self._hub.done_list(roster)
+
+    async def _tell_whole(self, found: FoundWhole) -> None:
+        job, roster, pause = found.job, found.job.roster, Pause(BREATH)
+        if not job.watches:
+            roster.shown.clear()
+        options: Any = {"skipped": found.skipped, "breath": BREATH}
+        for item in found.rows:
+            what = (item.job.key, item.outcome, item.special, found.snapshot, job.watches)
+            await pause.through(roster.telling(*what, again=True, **options), len(job.watches))
+        for key in roster.rest(item.job.key for item in found.rows):
+            news = roster.telling(key, ABSENT, {}, found.snapshot, job.watches, **options)
+            await pause.through(news, len(job.watches))
+        for watch in job.watches:
+            if watch in found.skipped:
+                roster.skip(watch, found.skipped[watch], found.snapshot)
+            elif watch.refused:
+                watch.refused.discard(None)
+        roster.told_all(found.snapshot)
+
+    async def _admit(self, found: FoundWhole) -> None:
+        """Let those have the list who wait for it."""
+        pause, views = Pause(BREATH), _same_for_all(found)
+        bodies = [view.body for view in (views or {}).values() if view.body is not None]
+        shared = Listed(bodies)
+        for watch in found.job.newcomers:
+            if watch.active and watch in found.job.roster.newcomers:
+                listed = self._admit_one(watch, found, views, shared)
+                if watch.begun is not None:
+                    begun, watch.begun = watch.begun, None
+                    begun(listed, found.snapshot)
+                # It takes long where rows are gone through for each of them.
+                await pause.after(1 if listed is shared else len(found.rows))
+
+    def _admit_one(
+        self,
+        watch: ListWatch,
+        found: FoundWhole,
+        views: Mapping[Hashable, View] | None,
+        shared: Listed,
+    ) -> Listed:
+        """Return the list as one has it; ``shared`` is that of all who see the ``views``."""
+        roster, reset = found.job.roster, False
+        if watch in found.has:
+            watch.has = found.has[watch]
+            reset = watch.has is None
+        if views is not None:
+            if watch.has is not None:
+                roster.admit_returning(watch, views, found.snapshot)
+                return Listed(unchanged=True)
+            roster.admit_as_others(watch, found.snapshot)
+            return replace(shared, reset=True) if reset else shared
+        back = watch.has is not None
+        rows = [(item.job.key, item.special.get(watch, item.outcome)) for item in found.rows]
+        return Listed(roster.admit(watch, rows, found.snapshot), unchanged=back, reset=reset)
+
+    def _refuse(self, watch: ListWatch, refusal: Refusal) -> None:
+        if watch.begun is not None and watch.active:
+            begun, watch.begun = watch.begun, None
+            self._hub.discard(watch)
+            begun(refusal, NEVER)
+
+
+def _same_for_all(found: FoundWhole) -> dict[Hashable, View] | None:
+    """Return the rows of a list by key if all see the same, and none is refused."""
+    views: dict[Hashable, View] = {}
+    for item in found.rows:
+        if item.special or not isinstance(item.outcome, View):
+            return None
+        views[item.job.key] = item.outcome
+    return views
