@@ -104,7 +104,6 @@ def _end_transaction(case: Case) -> None:
 
 def _replace_broken(case: Case) -> None:
     """Let the next check have a connection that works."""
-    _end_transaction(case)
     if not case.connection.in_atomic_block and not case.connection.is_usable():
         case.connection.close()
 

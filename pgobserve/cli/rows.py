@@ -120,8 +120,7 @@ def _through(link: Link, key: Hashable, connection: BaseDatabaseWrapper) -> Seen
     values: list[Any] = [key]
     if link.route is not None:
         rows = link.hops[-1].model._base_manager.using(connection.alias).filter(pk=key)
-        told = rows.values_list(link.route.attname, flat=True)
-        values = [value for value in told if value is not None]
+        values = list(rows.values_list(link.route.attname, flat=True))
     root = link.root._meta.label
     roots = trace(link, values, connection, limit=SHOWN)
     if roots is None:

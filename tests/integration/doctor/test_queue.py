@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -95,6 +96,29 @@ def test_old_transaction(
 
     assert len(found.details) == told
     assert all("idle in transaction for " in detail for detail in found.details)
+
+
+def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has just begun, or is at work, is not accused."""
+    monkeypatch.setattr(queue, "QUEUE_WARNING", 0.0)
+    with (
+        closing(psycopg.connect(**parameters())) as young,
+        closing(psycopg.connect(**parameters())) as busy,
+    ):
+        young.execute("SELECT 1")
+        assert look("queue").details == ()
+        young.rollback()
+        monkeypatch.setattr(queue, "OLD", 0.0)
+        busy.pgconn.send_query(b"SELECT pg_sleep(600)")
+        busy.pgconn.flush()
+        active = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+        deadline = time.monotonic() + 30
+        while young.execute(active, [busy.info.backend_pid]).fetchone() != ("active",):
+            assert time.monotonic() < deadline, "it does not begin"
+            young.rollback()
+        young.rollback()
+        assert look("queue").details == ()
+        busy.cancel_safe()
 
 
 def test_blind(look: Look, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

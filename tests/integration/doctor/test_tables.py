@@ -93,6 +93,16 @@ def test_routes(look: Look, command: Command) -> None:
 
 
 @pytest.mark.usefixtures("related")
+def test_routes_by_outbox(look: Look, settings: Any) -> None:
+    """The outbox has all columns, whatever its triggers were told."""
+    settings.PGOBSERVE = {"TRANSPORT": "outbox"}
+    for each in registry.build([*observed_models()], transport="outbox"):
+        installer.install(each, using="default")
+
+    assert look("routes").level == "ok"
+
+
+@pytest.mark.usefixtures("related")
 def test_routes_and_more(look: Look, run: Run) -> None:
     """If something else is amiss there as well, it is a problem."""
     run("ALTER TABLE library_loan DISABLE TRIGGER pgobserve_d")

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connection, connections
 
 from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
-from tests.integration.doctor.watching import Books, Ebooks, Items, Loans, Mine, Notes, Unseen
+from tests.integration.doctor.watching import (
+    Books,
+    Ebooks,
+    Items,
+    Kiosks,
+    Loans,
+    Mine,
+    Notes,
+    Restaurants,
+    Unseen,
+)
 from tests.integration.feed.conftest import free_port, parameters
 from tests.library.models import Author, Book, Ebook, Loan, Publisher, Tag
 from tests.library.tables import library
-from tests.project import asgi
+from tests.project import asgi, shapes
 from tests.project.models import Item, Note
 
 if TYPE_CHECKING:
@@ -213,6 +223,31 @@ def test_tables_of_a_child(why: Why, books: Book) -> None:
     assert _row(told, "Books", 1) == (False, "the row is not in its queryset")
 
 
+def test_tables_of_a_second_parent(
+    why: Why, install: Callable[..., None], make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a second parent's table the row has another key, which is not asked for."""
+    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Kiosks, Restaurants})
+    make(shapes.Tag, shapes.Place, shapes.Restaurant, shapes.Kiosk)
+    install(shapes.Kiosk)
+    shapes.Restaurant.objects.create(place_ptr_id=1)
+    parents = {"place_ptr_id": 2, "of_restaurant_id": 2, "id_tag_id": 1}
+    shapes.Restaurant.objects.create(place_ptr_id=2)
+    shapes.Tag.objects.create(pk=1)
+    shapes.Kiosk(**parents).save_base(raw=True)
+    told = why("project.Kiosk", "1")
+
+    assert told["code"] == 0
+    assert [
+        (t["label"], [(w["kind"], w["watched"]) for w in t["watchers"]]) for t in told["tables"]
+    ] == [
+        ("project.Kiosk", [("own", True)]),
+        ("project.Tag", [("part", True)]),
+        ("project.Restaurant", [("wide", None), ("own", None)]),
+        ("project.Place", [("wide", None), ("part", None)]),
+    ]
+
+
 def test_row_outside_the_queryset(why: Why, install: Callable[..., None]) -> None:
     """A row that is in no consumer's queryset reaches nobody."""
     install(Item)
@@ -399,6 +434,22 @@ def test_probe(why: Why, ear: psycopg.Connection[Any], books: Book, run: Run) ->
     _, real = _heard(ear)
     assert int(probe.pop("x")) < int(real.pop("x"))
     assert probe == real
+
+
+def test_probe_without_autocommit(
+    why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Django is not in autocommit mode, the probe is committed all the same."""
+    install(Item)
+    item = Item.objects.create(name="a")
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    connection.close()
+    try:
+        told = why("project.Item", str(item.pk), "--probe")
+    finally:
+        connection.close()
+
+    assert told["code"] == 0
 
 
 def test_probe_that_is_not_heard(why: Why, install: Callable[..., None], settings: Any) -> None:

@@ -15,6 +15,7 @@ from pgobserve.permissions import IsAuthenticated
 from tests.library.models import Author, Book, Ebook, Loan, Tag
 from tests.library.serializers import shows
 from tests.project.models import Item, Note
+from tests.project.shapes import Kiosk, Restaurant
 
 
 class Items(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
@@ -60,6 +61,16 @@ class Ebooks(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
 class Loans(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
     queryset = Loan.objects.all()
     serializer_class = shows(Loan, "card", "number")
+
+
+class Restaurants(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Restaurant.objects.all()
+    serializer_class = shows(Restaurant, "name")
+
+
+class Kiosks(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Kiosk.objects.all()
+    serializer_class = shows(Kiosk, "name")
 
 
 class Notes(AsyncAPIConsumer):

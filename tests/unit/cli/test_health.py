@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.cli.health import limits, server
+from pgobserve.cli.health.case import own
 from pgobserve.conf import Settings
 from pgobserve.errors import ConfigurationError
 
@@ -116,3 +117,10 @@ def test_settings_of_the_outbox(settings: Any) -> None:
 
     with pytest.raises(ConfigurationError, match="OUTBOX_RETENTION"):
         limits.settings(_case())
+
+
+def test_own_connections() -> None:
+    """Connections of this command get what psycopg knows, and are not taken for a feed's."""
+    given = {"host": "h", "cursor_factory": object, "pool": True, "application_name": "pgobserve:1"}
+
+    assert own(given) == {"host": "h", "application_name": "pgobserve-doctor"}
