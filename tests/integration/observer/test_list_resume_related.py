@@ -9,14 +9,26 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Prefetch
-from rest_framework.serializers import CharField, IntegerField
+from rest_framework.serializers import CharField, IntegerField, ListField
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.dependencies import shown
 from pgobserve.observer.generics import ObserverModelListMixin
 from tests.integration.observer.conftest import execute
 from tests.integration.observer.replica import Replica
-from tests.library.models import Author, Book, Comment, Contribution, Ebook, Publisher, Tag
+from tests.library.models import (
+    Author,
+    Book,
+    Comment,
+    Contribution,
+    Cover,
+    Ebook,
+    Fine,
+    Label,
+    Loan,
+    Publisher,
+    Tag,
+)
 from tests.library.serializers import shows
 from tests.library.tables import ALL, library
 
@@ -50,6 +62,17 @@ Contributed = consumer(BOOKS, shows(Book, "id", contributors=shows(Author, "name
 Counted = consumer(
     BOOKS.annotate(number=Count("comments")), shows(Book, "id", number=IntegerField())
 )
+Labelled = consumer(BOOKS, shows(Book, "id", labels=shows(Label, "text")(many=True)))
+Discussed = consumer(
+    BOOKS,
+    shows(Book, "id", comments=shows(Comment, author=shows(Author, "name")())(many=True)),
+)
+Akin = consumer(BOOKS, shows(Book, "id", related=shows(Book, "title")(many=True)))
+Covered = consumer(BOOKS, shows(Book, "id", cover=shows(Cover, "artist")(required=False)))
+Fined = consumer(
+    Loan.objects.order_by("pk"),
+    shows(Loan, "pk", pk=ListField(), fines=shows(Fine, "amount")(many=True)),
+)
 Plain = shows(Book, "id", "title")
 OfActive = consumer(BOOKS.filter(author__active=True), Plain)
 WithComments = consumer(BOOKS.filter(Exists(Comment.objects.filter(book=OuterRef("pk")))), Plain)
@@ -78,10 +101,13 @@ def shelf(transactional_db: None, transport: str) -> Iterator[list[Book]]:
         authors = [Author.objects.create(name=name, publisher=house) for name in "AB"]
         books = [Book.objects.create(title=t, author=authors[t > "a"]) for t in "abc"]
         for book in books[:2]:
-            book.comments.create(text="first")
+            book.comments.create(text="first", author=book.author)
+            book.labels.create(text="l")
+            Cover.objects.create(book=book, artist="a")
             book.comments.create(text="second")
             book.tags.add(Tag.objects.create(name="t"))
             Contribution.objects.create(book=book, author=authors[0])
+        books[0].related.add(books[1])
         yield books
     if transport == "outbox":
         execute("DROP SCHEMA pgobserve CASCADE")
@@ -232,6 +258,43 @@ WRITES: dict[str, tuple[Any, Callable[[], Any], list[tuple[str, int]]]] = {
         lambda: Author.objects.filter(name="A").update(name="x"),
         [("update", 1), ("update", 2)],
     ),
+    "label stuck on": (Labelled, lambda: Book.objects.get(pk=3).labels.create(), [("update", 3)]),
+    "label torn off": (
+        Labelled,
+        lambda: Label.objects.filter(object_id="1").delete(),
+        [("update", 1)],
+    ),
+    "commentator renamed": (
+        Discussed,
+        lambda: Author.objects.filter(name="B").update(name="x"),
+        [("update", 2)],
+    ),
+    "commentator deleted": (
+        Discussed,
+        lambda: execute(
+            "UPDATE library_comment SET author_id = NULL;"
+            "DELETE FROM library_contribution; UPDATE library_book SET author_id = NULL;"
+            "DELETE FROM library_author"
+        ),
+        [("update", 1), ("update", 2), ("update", 3)],
+    ),
+    "akin": (
+        Akin,
+        lambda: Book.objects.get(pk=1).related.add(Book.objects.get(pk=3)),
+        [("update", 1), ("update", 3)],
+    ),
+    "akin no more": (
+        Akin,
+        lambda: Book.objects.get(pk=2).related.clear(),
+        [("update", 1), ("update", 2)],
+    ),
+    "akin renamed": (
+        Akin,
+        lambda: Book.objects.filter(pk=1).update(title="x"),
+        [("update", 1), ("update", 2)],
+    ),
+    "cover made": (Covered, lambda: Cover.objects.create(book_id=3), [("update", 3)]),
+    "cover lost": (Covered, lambda: Cover.objects.filter(book_id=1).delete(), [("update", 1)]),
     "counted": (
         Counted,
         lambda: Comment.objects.filter(book_id=1, text="first").delete(),
@@ -344,6 +407,18 @@ async def test_triggers_since(connect: Connect, shelf: list[Book]) -> None:
 async def test_truncated_set(connect: Connect, shelf: list[Book]) -> None:
     """What a set lost by TRUNCATE can't be told row by row."""
     assert await missed(connect, Commented, lambda: execute("TRUNCATE library_comment")) == "reset"
+
+
+@outbox_only
+async def test_any_row_concerns_all(connect: Connect, shelf: list[Book]) -> None:
+    """Where changes can't be led back to rows, none at all is known of, and any is a reset."""
+    await run(lambda: [Loan.objects.create(card="c", number=n) for n in range(2)])
+
+    assert await missed(connect, Fined, lambda: None) == []
+    assert (
+        await missed(connect, Fined, lambda: Fine.objects.create(card="c", number=1, amount=5))
+        == "reset"
+    )
 
 
 def test_shape_of_annotations() -> None:
