@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER
+from pgobserve.feed.listwatch import Listed
 from pgobserve.feed.mailbox import ABSENT, View
-from pgobserve.feed.roster import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.feed.hub import Hub
     from pgobserve.feed.jobs import Found, FoundWhole
+    from pgobserve.feed.listwatch import ListWatch
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.feed.repeats import Repeats
-    from pgobserve.feed.roster import Entry, ListWatch, Roster
+    from pgobserve.feed.roster import Entry, Roster
 
 #: Frames of lists after which the event loop has its turn.
 BREATH: Final = 100
@@ -99,9 +100,11 @@ class Delivery:
         pause = Pause(BREATH)
         undone = dict.fromkeys(entry for _, entry in found)
         try:
+            # Once: they may have been let in there, and have gone on, when others had their turn.
+            for item, _ in found:
+                self._hub.move_all(item.moved)
             for item, entry in found:
                 told = self._note_repeats(entry, item)
-                self._hub.move_all(item.moved)
                 news = entry.roster.telling(
                     *(entry.key, item.outcome, item.special, item.snapshot, item.job.watches),
                     again=told,
@@ -152,6 +155,7 @@ class Delivery:
         job, roster, pause = found.job, found.job.roster, Pause(BREATH)
         if not job.watches:
             roster.shown.clear()
+            roster.refused.clear()
         options: Any = {"skipped": found.skipped, "breath": BREATH}
         for item in found.rows:
             what = (item.job.key, item.outcome, item.special, found.snapshot, job.watches)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed import stale
 from pgobserve.feed.index import Index
-from pgobserve.feed.roster import BETWEEN, ListWatch, Roster
+from pgobserve.feed.listwatch import BETWEEN, ListWatch
+from pgobserve.feed.roster import Roster
 from pgobserve.feed.stale import FRESH
 from pgobserve.feed.subject import Kind, Row, Subject, Trace
 
@@ -234,7 +235,9 @@ class Hub:
         for subject in self._traces:
             kind = self._kinds[subject]
             among = None if kind.rosters else list(kind.rows)
-            traces += [Trace(subject, link, list(v), among) for link, v in kind.traces.items()]
+            traces += [
+                Trace(subject, link, list(v), among, kind) for link, v in kind.traces.items()
+            ]
             kind.tracing += len(kind.traces)
             kind.traces = {}
         self._traces.clear()
@@ -242,10 +245,9 @@ class Hub:
 
     def traced(self, trace: Trace, keys: Sequence[Hashable] | None) -> None:
         """Mark the rows that changes were led back to; None: all rows, there are too many."""
-        kind = self._kinds.get(trace.subject)
-        if kind is None:
-            return
-        kind.tracing = max(0, kind.tracing - 1)
+        trace.kind.tracing -= 1
+        if self._kinds.get(trace.subject) is not trace.kind:
+            return  # nobody watches them any more; who does since has read them since
         # Made stale by what is not their own: their snapshots tell nothing of it.
         if keys is None:
             self._mark_all(trace.subject, None)
@@ -254,9 +256,9 @@ class Hub:
 
     def give_back(self, trace: Trace) -> None:
         """Have changes led back again."""
-        kind = self._kinds.get(trace.subject)
-        if kind is not None:
-            kind.tracing = max(0, kind.tracing - 1)
+        kind = trace.kind
+        kind.tracing -= 1
+        if self._kinds.get(trace.subject) is kind:
             kind.traces.setdefault(trace.link, {}).update(dict.fromkeys(trace.values))
             self._traces[trace.subject] = None
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from pgobserve.feed.hub import Row, Subject
+    from pgobserve.feed.listwatch import ListWatch, Shown
     from pgobserve.feed.mailbox import Outcome
-    from pgobserve.feed.roster import Entry, ListWatch, Roster, Shown
+    from pgobserve.feed.roster import Entry, Roster
 
 #: The snapshot that has seen nothing.
 NEVER: Final = Snapshot(1, 1, frozenset())

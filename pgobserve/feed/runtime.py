@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
+    from pgobserve.feed.listwatch import ListWatch
     from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
-    from pgobserve.feed.roster import ListWatch
     from pgobserve.feed.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

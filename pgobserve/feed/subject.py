@@ -74,24 +74,6 @@ class Row:
 
 
 @dataclass(slots=True)
-class Trace:
-    """
-    Changes that are to be led back to the rows that they concern.
-
-    Attributes:
-        subject: What kind of rows.
-        link: The way.
-        values: Keys or values of the link's route, whichever the link takes.
-        among: The only rows that somebody watches; None if any may be.
-    """
-
-    subject: Subject
-    link: Link
-    values: Sequence[Any]
-    among: Sequence[Hashable] | None
-
-
-@dataclass(slots=True)
 class Kind:
     """
     What is watched of one subject.
@@ -107,3 +89,23 @@ class Kind:
     rosters: dict[Hashable, Roster] = field(default_factory=dict)
     traces: dict[Link, dict[Any, None]] = field(default_factory=dict)
     tracing: int = 0
+
+
+@dataclass(slots=True)
+class Trace:
+    """
+    Changes that are to be led back to the rows that they concern.
+
+    Attributes:
+        subject: What kind of rows.
+        link: The way.
+        values: Keys or values of the link's route, whichever the link takes.
+        among: The only rows that somebody watches; None if any may be.
+        kind: What was watched of them then.
+    """
+
+    subject: Subject
+    link: Link
+    values: Sequence[Any]
+    among: Sequence[Hashable] | None
+    kind: Kind

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework.exceptions import APIException
 
-from pgobserve.feed.roster import BETWEEN
+from pgobserve.exceptions import QueryTooLong
+from pgobserve.feed.listwatch import BETWEEN
 from pgobserve.observer.tokens import FINGERPRINT
 
 #: The fingerprint of no list: who comes back with it gets his list anew.
 OF_NONE: Final = "0" * 12
 
+#: Characters that a client's query may have as JSON.
+MAX_QUERY: Final = 8192
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgobserve.feed.hub import Subject
+    from pgobserve.feed.links import Link
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.observer.checks import Guard
     from pgobserve.observer.source import Source, Visibility
@@ -38,6 +46,7 @@ class Subscription:
         asked: The action by which it was asked for.
         lists: It is a subscription to a list.
         back: What a client says that he has, who comes back to a list.
+        links: The ways to other tables that the consumer wants watched, besides what its rows show.
     """
 
     visibility: Visibility
@@ -51,6 +60,14 @@ class Subscription:
     asked: str = "subscribe_instance"
     lists: bool = False
     back: Back | None = None
+    links: tuple[Link, ...] = ()
+
+    def subject(self, source: Source) -> Subject:
+        """Return which changes concern its rows, when they come from a source."""
+        if not self.links:
+            return source.subject
+        links = dict.fromkeys((*source.subject.links, *self.links))
+        return replace(source.subject, links=tuple(links))
 
 
 def fingerprint(source: Source | object | None) -> str:
@@ -64,6 +81,20 @@ def fingerprint(source: Source | object | None) -> str:
 def encode_name(value: Any) -> str:
     """Return JSON that is the same for the same value; a client may name things by any value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def check_query(kwargs: Mapping[str, Any]) -> None:
+    """
+    Refuse a query that is too long.
+
+    What it makes is read together with others' rows at each change, and delays them: a search for
+    twenty thousand words by seconds. No URL may be as long, either.
+
+    Raises:
+        QueryTooLong: It is.
+    """
+    if len(encode_name(kwargs.get("query"))) > MAX_QUERY:
+        raise QueryTooLong(MAX_QUERY)
 
 
 def refused(outcome: Refusal) -> Exception:

@@ -18,7 +18,7 @@ from pgobserve.observer.tokens import Back, parse_list_token
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from pgobserve.feed.roster import Listed
+    from pgobserve.feed.listwatch import Listed
     from pgobserve.observer.source import Wanted
 
 #: What a client may ask for in place of the rows.
@@ -81,6 +81,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         listed, new_token = await self.subscriptions.lists.begin(
             declared_model(type(self)), hooks, wanted=asked.wanted, back=asked.back
         )
+        await self.subscriptions.settle()  # of a list that this one replaces, say
         if asked.back is not None and not listed.unchanged:
             await self._send_list(asked, None, asked.back.token)
             await self._send_list(asked, listed, new_token, action="reset", code=205)
@@ -93,6 +94,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         self.subscriptions.lists.end(request_id)
+        await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
     def _asked(self, request_id: Any, only: Any, max_rows: Any, token: Any, keys: Any) -> _Asked:

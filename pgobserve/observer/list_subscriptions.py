@@ -13,9 +13,15 @@ from pgobserve import conf
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown
 from pgobserve.feed import runtime
+from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import Refusal
-from pgobserve.feed.roster import ListWatch
-from pgobserve.observer.context import Subscription, encode_name, fingerprint, refused
+from pgobserve.observer.context import (
+    Subscription,
+    check_query,
+    encode_name,
+    fingerprint,
+    refused,
+)
 from pgobserve.observer.feeds import feed_of
 from pgobserve.observer.source import Visibility
 
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.feed.roster import Listed
+    from pgobserve.feed.listwatch import Listed
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.source import Source, Wanted
     from pgobserve.observer.subscription import Subscriptions
@@ -71,6 +77,7 @@ class ListSubscriptions:
         Raises:
             APIException: Too many subscriptions or rows; not observed; the feed is down; refused.
         """
+        check_query(kwargs)
         name = encode_name(kwargs["request_id"])
         if name not in self._watches:
             self._of.check_limit()
@@ -118,6 +125,7 @@ class ListSubscriptions:
             asked="subscribe_list",
             lists=True,
             back=back,
+            links=tuple(link for link in subject.links if link not in source.subject.links),
         )
         first: asyncio.Future[tuple[Listed | Refusal, Snapshot]] = (
             asyncio.get_running_loop().create_future()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.feed.jobs import WholeJob
-    from pgobserve.feed.roster import ListWatch, Shown
+    from pgobserve.feed.listwatch import ListWatch, Shown
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.changed import Changed
     from pgobserve.observer.source import Listing, Source

@@ -107,7 +107,7 @@ class Load:
             if source is None:
                 continue
             if listed is not None and source is not listed:
-                self._moved[watch] = (source.subject, source)
+                self._moved[watch] = (context.subject(source), source)
                 continue
             if not context.guard.open:
                 self._guarded = True

@@ -11,8 +11,8 @@ from pgobserve._socket import is_gone
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed import eager
 from pgobserve.feed.keys import shown
+from pgobserve.feed.listwatch import Member
 from pgobserve.feed.mailbox import NOTHING, UNTOLD, Mailbox, Refusal
-from pgobserve.feed.roster import Member
 from pgobserve.observer.context import fingerprint
 from pgobserve.observer.rendering import encode
 
@@ -56,6 +56,17 @@ class Outlet:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """
+        Wait until the frame that is being sent, if one is, has been.
+
+        A consumer that sends in a way of its own may take its time; a reply that ends what the frame
+        is about must not overtake it.
+        """
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            await asyncio.wait([task])
 
     def _wake(self) -> None:
         self._write(self.mailbox.take())

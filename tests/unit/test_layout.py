@@ -12,6 +12,8 @@ PACKAGES = ["feed", "triggers"]
 #: Modules that are shown by what they do together, on a real outbox.
 ELSEWHERE = {
     "feed/intake": "integration/feed/test_runtime.py",
+    "feed/listwatch": "unit/feed/test_list_convergence.py",
+    "feed/roster": "unit/feed/test_list_convergence.py",
     "feed/jobs": "unit/feed/test_loader.py",
     "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",

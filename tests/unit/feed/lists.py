@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.feed.delivery import Delivery
 from pgobserve.feed.hub import Hub, Subject, Trace
 from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole, Job, WholeJob
+from pgobserve.feed.listwatch import Listed, ListWatch
 from pgobserve.feed.loader import Loader, LoaderState
 from pgobserve.feed.mailbox import ABSENT, UNKNOWN, Mailbox, Outcome, Refusal, View
-from pgobserve.feed.roster import Entry, Listed, ListWatch
+from pgobserve.feed.roster import Entry
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from pgobserve.feed import delivery as delivery_module
 from pgobserve.feed.delivery import Delivery, Pause
 from pgobserve.feed.hub import Hub, Subject
 from pgobserve.feed.jobs import Found, FoundWhole, Job, WholeJob
+from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import UNKNOWN, Mailbox, View
 from pgobserve.feed.repeats import Repeats
-from pgobserve.feed.roster import Entry, ListWatch
+from pgobserve.feed.roster import Entry
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgobserve.feed.hub import Hub, Subject
+from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import ABSENT, Mailbox, View, Watch
-from pgobserve.feed.roster import ListWatch, Roster
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.stale import MAX_XIDS
 
 if TYPE_CHECKING:
+    from pgobserve.feed.roster import Roster
     from collections.abc import Hashable
 
 ITEM = Subject(("item",))

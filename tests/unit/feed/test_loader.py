@@ -13,9 +13,9 @@ from django.db import OperationalError
 from pgobserve.feed import loader as loader_module
 from pgobserve.feed.hub import Hub, Subject
 from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole
+from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.mailbox import Mailbox, View, Watch
-from pgobserve.feed.roster import ListWatch
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
 from tests.rows import Rows
