@@ -15,7 +15,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import connections
+from django.db import Error, connections
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed.snapshot import Snapshot
@@ -69,7 +69,7 @@ class Confirmer:
     def heard(self, keys: tuple[Any, ...] | None) -> None:
         """Note that a mark has come; it may be another process's."""
         for name in keys or ():
-            if name in self._marks:
+            if isinstance(name, str) and name in self._marks:
                 self._marks[name].set()
 
     async def run(self, loader: Loader) -> None:
@@ -79,7 +79,7 @@ class Confirmer:
             if self._hub.unconfirmed:
                 try:
                     await self.confirm(loader)
-                except (Unreachable, FeedUnavailable, TimeoutError) as error:
+                except (Unreachable, FeedUnavailable, TimeoutError, Error) as error:
                     logger.debug("Nothing is confirmed for now: %s", error)
 
     async def confirm(self, loader: Loader) -> None:

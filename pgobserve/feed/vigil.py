@@ -12,6 +12,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from django.db import Error
+
 from pgobserve.feed.upkeep import Unreachable
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ class Vigil:
             await asyncio.sleep(self._period)
             try:
                 await self.look()
-            except Unreachable:
-                logger.debug("The triggers can't be looked at: the database is away.")
+            except (Unreachable, Error) as error:
+                logger.debug("The triggers can't be looked at for now: %s", error)
 
     async def look(self) -> None:
         """
