@@ -24,6 +24,7 @@ __all__ = [
     "NotObserved",
     "PayloadInvalid",
     "PgObserveError",
+    "QueryTooLong",
     "TemplatesMissing",
     "TooManySubscriptions",
     "TriggerError",
@@ -84,3 +85,13 @@ class TooManySubscriptions(APIException):
             f"A socket may have {limit} subscriptions: end some, or raise the setting "
             "PGOBSERVE['MAX_SUBSCRIPTIONS']."
         )
+
+
+class QueryTooLong(APIException):
+    """A subscription by a query that would burden all others."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "query_too_long"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f'"query" may have {limit} characters. Filter by less.')

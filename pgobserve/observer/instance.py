@@ -119,6 +119,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         """End a subscription to a row, without ``request_id`` all of them; also when it is gone."""
         name = self.lookup_url_kwarg or self.lookup_field
         self.subscriptions.end(self._normal(_required(kwargs, name)), request_id)
+        await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
     # A class that overrides how a row is read or shown is not understood. It is called for each

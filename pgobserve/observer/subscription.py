@@ -20,7 +20,7 @@ from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
 from pgobserve.feed.tables import title_of
 from pgobserve.observer.checks import Guard
-from pgobserve.observer.context import Subscription, encode_name, refused
+from pgobserve.observer.context import Subscription, check_query, encode_name, refused
 from pgobserve.observer.feeds import feed_of
 from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
@@ -107,6 +107,10 @@ class Subscriptions:
             self._guard = make(self._consumer)
         return self._guard
 
+    async def settle(self) -> None:
+        """Wait for a frame that is being sent: what is sent next comes after it."""
+        await self._outlet.settle()
+
     def hold(self) -> None:
         """Send nothing of the feed for now."""
         self._outlet.mailbox.hold()
@@ -143,6 +147,7 @@ class Subscriptions:
             Http404: There is no such row, or it may not be seen.
             APIException: Too many subscriptions; not observed; the feed is down; refused.
         """
+        check_query(kwargs)
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
         if name not in self._watches:
             self.check_limit()

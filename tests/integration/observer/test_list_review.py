@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.core.management import call_command
+from django.db import transaction
 from rest_framework import serializers
+from rest_framework.filters import SearchFilter
 from rest_framework.permissions import BasePermission
 
+from pgobserve.feed import runtime
+from pgobserve.feed import trace as tracing
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.generics import ObserverModelListMixin
+from pgobserve.observer import feeds
+from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_list import (
     UPDATE,
     ItemListConsumer,
     ItemSerializer,
+    RankedConsumer,
     subscribe,
 )
 from tests.integration.observer.test_related import run
-from tests.library.models import Author, Book, Label, Publisher
+from tests.library.models import Author, Book, Label, Publisher, Tag
 from tests.library.serializers import shows
 from tests.library.tables import ALL, library
 from tests.project.models import Item, Membership
@@ -44,7 +51,7 @@ def shelf(transactional_db: None, transport: str) -> Iterator[list[Book]]:
     """Two books of two authors of one house."""
     with library():
         labels = [model._meta.label for model in ALL]
-        call_command("pgobserve", "install", *labels, verbosity=0)
+        call_command("pgobserve", "install", *labels, "library.Book_tags", verbosity=0)
         house = Publisher.objects.create(name="house", slug="h")
         yield [
             Book.objects.create(
@@ -197,6 +204,38 @@ async def test_permission_that_is_taken_away(
     assert frame["data"] == {"pk": None}
 
 
+# One that fails does not end the others' feed
+
+
+async def test_way_back_that_takes_too_long(
+    connect: Any, shelf: list[Book], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it can't be told in time which rows a change concerns, all are read, and nothing ends."""
+    calls: list[str] = []
+    told = tracing.trace
+
+    def trace(link: Any, values: Any, connection: Any, **kwargs: Any) -> Any:
+        calls.append(link.table)
+        if len(calls) == 1:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL statement_timeout = 1")
+                cursor.execute("SELECT pg_sleep(10)")
+        return told(link, values, connection, **kwargs)
+
+    monkeypatch.setattr(feeds, "trace", trace)
+    socket = await connect(WholeConsumer)
+    await subscribe(socket)
+    task = runtime.current().feeds["default"]._task
+
+    await run(lambda: Publisher.objects.update(name="new"))
+    assert [(await socket.receive())["data"]["house"] for _ in shelf] == ["new", "new"]
+    await run(lambda: Publisher.objects.update(name="newer"))
+    assert [(await socket.receive())["data"]["house"] for _ in shelf] == ["newer", "newer"]
+
+    assert runtime.current().feeds["default"]._task is task
+    assert len(calls) == 2
+
+
 # Nothing is left out
 
 
@@ -216,3 +255,93 @@ async def test_limit_with_doubles(connect: Any, items: list[Item], settings: Any
     frame = await subscribe(socket)
 
     assert [row["id"] for row in frame["data"]["results"]] == [1, 2, 3]
+
+
+class SearchedConsumer(ItemListConsumer):
+    filter_backends = [SearchFilter]
+    search_fields = ["name"]
+
+
+async def test_endless_query(connect: Any, items: list[Item]) -> None:
+    """A query that would burden all others is refused, and the socket lives."""
+    socket = await connect(SearchedConsumer)
+    words = " ".join(f"a{number}" for number in range(20_000))
+    frame = await socket.ask("subscribe_list", request_id=1, query={"search": words})
+
+    assert frame["response_status"] == 413
+    assert frame["errors"] == ['"query" may have 8192 characters. Filter by less.']
+    assert (await subscribe(socket, query={"search": "a"}))["data"]["results"]
+
+
+class TaggedConsumer(ObserverModelInstanceMixin, ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Shows of tags what can't be seen."""
+
+    class Serializer(serializers.ModelSerializer[Book]):
+        number = serializers.SerializerMethodField()
+
+        class Meta:
+            model = Book
+            fields = ["id", "number"]
+
+        def get_number(self, book: Book) -> int:
+            tags: Any = getattr(book, "_".join(["tags"]))
+            return int(tags.count())
+
+    serializer_class = Serializer
+    observer_many_to_many_relationships = True
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        scope: Any = self.scope
+        return Book.objects.filter(rank__gte=scope["least"][0])
+
+
+async def test_tables_that_are_wanted(connect: Any, shelf: list[Book], settings: Any) -> None:
+    """Tables that a consumer wants watched are, also when its queryset has become another one."""
+    settings.PGOBSERVE = {"QUERYSET_TTL": 0}
+    least = [0]
+    socket = await connect(TaggedConsumer, least=least)
+    assert len((await subscribe(socket))["data"]["results"]) == 2
+    least[0] = -1
+    await run(lambda: Book.objects.create(rank=-1))
+    assert (await socket.receive())["action"] == "create"
+
+    await run(lambda: shelf[0].tags.add(Tag.objects.create(name="red")))
+
+    assert (await socket.receive())["data"] == {"id": shelf[0].pk, "number": 1}
+
+
+# What has ended has ended
+
+
+class SlowConsumer(RankedConsumer):
+    """Takes its time for updates."""
+
+    slow: asyncio.Event
+    began: asyncio.Event
+
+    async def send_json(self, content: Any, close: bool = False) -> None:
+        if content["action"] == "update":
+            self.began.set()
+            await self.slow.wait()
+        await super().send_json(content, close)
+
+
+@pytest.mark.parametrize("ends", ["unsubscribe_list", "subscribe_list"])
+async def test_frame_on_its_way(
+    connect: Any, items: list[Item], monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """A frame of a list that is being sent comes before the reply that ends or replaces it."""
+    monkeypatch.setattr(SlowConsumer, "slow", asyncio.Event(), raising=False)
+    monkeypatch.setattr(SlowConsumer, "began", asyncio.Event(), raising=False)
+    socket = await connect(SlowConsumer)
+    await subscribe(socket)
+    await run_sql(UPDATE, "x", 1)
+    await SlowConsumer.began.wait()
+
+    await socket.send(action=ends, request_id=1, rank=99)
+    overtaken = not await socket.communicator.receive_nothing(timeout=0.2)
+    SlowConsumer.slow.set()
+
+    assert not overtaken
+    assert [(await socket.receive())["action"] for _ in range(2)] == ["update", ends]
+    assert await socket.has_nothing()
