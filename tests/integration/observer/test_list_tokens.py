@@ -17,8 +17,8 @@ from pgobserve.feed.confirm import Confirmer
 from tests.integration.feed.conftest import parameters
 from tests.integration.observer.conftest import run_sql, settled
 from tests.integration.observer.replica import Replica
+from tests.integration.observer.resuming import in_table
 from tests.integration.observer.test_list import RankedConsumer
-from tests.integration.observer.test_list_resume import in_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
