@@ -20,7 +20,7 @@ from django.db import models
 from django.utils import timezone
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Collection, Hashable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -50,6 +50,24 @@ def to_key(model: Model, value: Any) -> Hashable:
     if not isinstance(value, list | tuple) or len(value) != len(fields):
         raise ValueError(f"not {len(fields)} values")
     return tuple(to_value(field, part) for field, part in zip(fields, value, strict=True))
+
+
+def to_keys(model: Model, raw: Collection[Any]) -> frozenset[Hashable]:
+    """
+    Convert many JSON values to keys, as :func:`to_key` does one.
+
+    Raises:
+        ValueError: The model can't have a key like one of them.
+    """
+    fields = key_fields(model)
+    if len(fields) == 1 and raw and set(map(type, raw)) == {int}:
+        target = _target(fields[0])
+        if isinstance(target, models.IntegerField):
+            # What thousands of keys mostly are.
+            for extreme in (min(raw), max(raw)):
+                _to_integer(target, extreme)
+            return frozenset(raw)
+    return frozenset(to_key(model, key) for key in raw)
 
 
 def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:

@@ -349,7 +349,7 @@ class Roster:
         """
         has, watch.has = watch.has, None
         watch.refused.clear()
-        remaining = {} if has is None else has
+        remaining = {} if has is None else dict(has)
         bodies, has_it_all = [], True
         for key, outcome in found:
             had = remaining.pop(key, NOTHING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
@@ -81,6 +81,9 @@ class Accounts:
         self._model = source.statement.model
         self._now = now
         self._changed = changed
+        # Those who see the same rows mostly have the same as well.
+        self._outcomes: object = None
+        self._known: dict[tuple[Snapshot, frozenset[Hashable]], Any] = {}
 
     def of(
         self, back: Back, outcomes: Mapping[Hashable, Outcome], *, judged: bool
@@ -94,7 +97,8 @@ class Accounts:
             judged: Whether permissions decide of each row if he may see it.
 
         Returns:
-            By key what he has: the digest of today's view, or "not known". None if it can't be told.
+            By key what he has: the digest of today's view, or "not known"; may be shared. None if
+            it can't be told.
         """
         listing = self._listing
         if (
@@ -104,8 +108,19 @@ class Accounts:
         ):
             return None
         if back.keys is not None:
-            return self._digests(back, frozenset(back.keys), outcomes)
+            return self._remembered(back, frozenset(back.keys), outcomes)
         return None if judged else self._reconstructed(back, outcomes)
+
+    def _remembered(
+        self, back: Back, keys: frozenset[Hashable], outcomes: Mapping[Hashable, Outcome]
+    ) -> dict[Hashable, bytes | None] | None:
+        if outcomes is not self._outcomes:
+            self._outcomes, self._known = outcomes, {}
+        known = (back.seen, keys)
+        if known not in self._known:
+            self._known[known] = self._digests(back, keys, outcomes)
+        found: dict[Hashable, bytes | None] | None = self._known[known]
+        return found
 
     def _reconstructed(
         self, back: Back, outcomes: Mapping[Hashable, Outcome]

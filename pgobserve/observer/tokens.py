@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve.feed.keys import to_key
+from pgobserve.feed.keys import to_keys
 from pgobserve.feed.snapshot import MAX_TEXT, Snapshot
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Back:
         """
         if self.keys is None:
             return self
-        return replace(self, keys=frozenset(to_key(model, key) for key in self.keys))
+        return replace(self, keys=to_keys(model, self.keys))
 
 
 def parse_list_token(value: Any) -> tuple[Snapshot, str]:

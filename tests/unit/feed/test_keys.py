@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgobserve.feed.keys import key_fields, key_of, shown, to_key
+from pgobserve.feed.keys import key_fields, key_of, shown, to_key, to_keys
 from tests.project import keys as more
 from tests.project import shapes
 from tests.project.models import Item
@@ -81,6 +81,21 @@ def test_one_moment_in_two_zones() -> None:
     keys = {to_key(shapes.MomentKey, text) for text in told}
 
     assert keys == {datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)}
+
+
+@pytest.mark.parametrize(
+    "given", [[1, 2, 2], ["1", 2.0, 2], [], [2**63 - 1, -(2**63)], [1, 2**63], [1, True], [1, "x"]]
+)
+def test_many_keys(given: list[Any]) -> None:
+    """Many values are converted as each of them would be."""
+    try:
+        expected = frozenset(to_key(Item, value) for value in given)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            to_keys(Item, given)
+    else:
+        assert to_keys(Item, given) == expected
+        assert {type(key) for key in to_keys(Item, given)} <= {int}
 
 
 @pytest.mark.parametrize(
