@@ -111,6 +111,12 @@ def item(observed: None) -> Item:
 
 
 @pytest.fixture
+def items(observed: None) -> list[Item]:
+    """Three rows."""
+    return [Item.objects.create(name=name, rank=rank) for rank, name in enumerate("abc")]
+
+
+@pytest.fixture
 async def connect(transactional_db: None) -> AsyncIterator[Callable[..., Any]]:
     """Return a function that opens a socket on a consumer class; all are closed at the end."""
     async with contextlib.AsyncExitStack() as stack:

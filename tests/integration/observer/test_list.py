@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from rest_framework import serializers
 from rest_framework.filters import OrderingFilter, SearchFilter
 
@@ -51,12 +50,6 @@ def brief(frame: Any) -> tuple[str, Any]:
     """Return what happened, and the key."""
     data = frame["data"]
     return frame["action"], data.get("id", data.get("pk"))
-
-
-@pytest.fixture
-def items(observed: None) -> list[Item]:
-    """Three rows."""
-    return [Item.objects.create(name=name, rank=rank) for rank, name in enumerate("abc")]
 
 
 async def test_snapshot(connect: Any, items: list[Item]) -> None:

@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.observer.feeds import feed_of
-from tests.integration.observer.conftest import (  # noqa: F401 (fixtures)
-    connect,
-    observed,
-    run_sql,
-    transport,
-)
-from tests.integration.observer.test_list import ItemListConsumer, items, subscribe  # noqa: F401
+from tests.integration.observer.conftest import run_sql
+from tests.integration.observer.test_list import ItemListConsumer, subscribe
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.project.models import Item
 
 UPDATE = "UPDATE project_item SET name = 'x' WHERE id = %s"
@@ -36,7 +31,7 @@ async def confirm() -> None:
     await feed.confirmer.confirm(feed.loader)
 
 
-async def test_token_is_not_the_load(connect: Any, items: list[Item]) -> None:  # noqa: F811
+async def test_token_is_not_the_load(connect: Any, items: list[Item]) -> None:
     """A row's frame claims nothing of other rows: its token is older than what it shows."""
     socket = await connect(ItemListConsumer)
     begun = await subscribe(socket)
@@ -45,7 +40,7 @@ async def test_token_is_not_the_load(connect: Any, items: list[Item]) -> None:  
     assert seen(await socket.receive()) == seen(begun)
 
 
-async def test_token_advances(connect: Any, items: list[Item]) -> None:  # noqa: F811
+async def test_token_advances(connect: Any, items: list[Item]) -> None:
     """Once it is known that everything was heard, tokens say so."""
     socket = await connect(ItemListConsumer)
     begun = await subscribe(socket)
@@ -62,7 +57,7 @@ async def test_token_advances(connect: Any, items: list[Item]) -> None:  # noqa:
 async def test_waits_for_loads(
     connect: Any,
     items: list[Item],
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was heard and not yet told is not claimed."""
     socket = await connect(ItemListConsumer)
@@ -80,7 +75,7 @@ async def test_waits_for_loads(
     assert seen(await socket.receive()) == seen(begun)
 
 
-async def test_confirms_by_itself(connect: Any, items: list[Item]) -> None:  # noqa: F811
+async def test_confirms_by_itself(connect: Any, items: list[Item]) -> None:
     """While a list changes it is confirmed from time to time, and then no more."""
     socket = await connect(ItemListConsumer)
     await subscribe(socket)
