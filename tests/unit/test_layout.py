@@ -14,8 +14,6 @@ ELSEWHERE = {
     "feed/confirm": "integration/observer/test_confirm.py",
     "feed/intake": "integration/feed/test_runtime.py",
     "feed/listwatch": "unit/feed/test_list_convergence.py",
-    "feed/roster": "unit/feed/test_list_convergence.py",
-    "feed/jobs": "unit/feed/test_loader.py",
     "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",
     "feed/events": "integration/outbox/test_events.py",
