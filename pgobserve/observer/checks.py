@@ -135,12 +135,18 @@ def _attempt(function: Any) -> Refusal | None:
 
 @dataclass(slots=True)
 class _Case:
-    """A frame that would be sent."""
+    """
+    A row that somebody has, or would be told of.
+
+    Attributes:
+        news: There is a frame that would be sent.
+    """
 
     found: Found
     watch: Watch
     action: str
     instance: Model | None
+    news: bool
 
     @property
     def guard(self) -> Guard:
@@ -166,12 +172,14 @@ def check(found: Sequence[Found], rows: Mapping[tuple[Any, Hashable], Model | No
         rows: What each subscription's queryset has of a row, by subscription and key.
     """
     cases = [case for item in found for case in _cases(item, rows)]
-    _ask_in_loop([case for case in cases if case.guard.in_loop and not _begins(case)])
-    for case in cases:
-        if not case.guard.in_loop and not _begins(case):
+    told = [case for case in cases if case.news and not _begins(case)]
+    _ask_in_loop([case for case in told if case.guard.in_loop])
+    for case in told:
+        if not case.guard.in_loop:
             refused = _attempt_ask(case)
             if refused is not None:
                 case.settle(refused)
+    for case in cases:
         _judge_object(case)
 
 
@@ -183,9 +191,13 @@ def _cases(item: Found, rows: Mapping[tuple[Any, Hashable], Model | None]) -> li
             continue
         outcome = item.special.get(watch, item.outcome)
         shown = item.job.shown(watch)
-        if isinstance(outcome, View) and outcome.digest != shown:
+        if not isinstance(outcome, View):
+            continue
+        # It may be what is not shown of a row that decides whether it may be seen.
+        news = outcome.digest != shown
+        if news or (guard.judges and outcome.body is not None):
             instance = rows.get((watch, item.job.key))
-            cases.append(_Case(item, watch, _action(shown, outcome), instance))
+            cases.append(_Case(item, watch, _action(shown, outcome), instance, news))
     return cases
 
 
