@@ -55,12 +55,13 @@ def for_each(
     filled: list[str] = []
     arrays = iter(zip(*keys, strict=True))
     for values in zip(*params, strict=True):
-        if isinstance(values[0], Keys):
-            values = next(arrays)
-        elif all(value == values[0] and type(value) is type(values[0]) for value in values):
+        are_keys = isinstance(values[0], Keys)
+        if are_keys:
+            values = next(arrays)  # mostly one key that changed, looked for in many lists
+        if all(value == values[0] and type(value) is type(values[0]) for value in values):
             filled.append(literal(values[0], connection))
             continue
-        elif not all(isinstance(value, TYPED) for value in values):
+        if not are_keys and not all(isinstance(value, TYPED) for value in values):
             return None
         filled.append(f"pgobserve_each.c{len(columns)}")
         columns.append([literal(value, connection) for value in values])
@@ -75,6 +76,8 @@ def for_each(
 
 def literal(value: Any, connection: BaseDatabaseWrapper) -> str:
     """Return a value as SQL that is still to be formatted: with each per cent sign doubled."""
+    if type(value) is int and value >= 0:
+        return str(value)  # as below, in no time: there may be thousands
     connection.ensure_connection()
     return sql.Literal(value).as_string(connection.connection).replace("%", "%%")
 

@@ -254,10 +254,11 @@ def _read(
         query = for_each(
             statements[0]._template, [s._params for s in statements], params, connection
         )
-        # Some type may be unlike what its literal is in a list; then it is asked in the long way.
+        # Most of them may well not have the row: the snapshot comes with the first answer. Some type
+        # may be unlike what its literal is in a list; then it is asked in the long way.
         with suppress(ProgrammingError, DataError):
             if query is not None:
-                return _with_snapshot(query, [], connection, prepare=False)
+                return _execute(_WITH_SNAPSHOT_ALWAYS.format(query), [], connection, False)
     branches = " UNION ALL ".join(
         f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
         for number, statement in enumerate(statements)

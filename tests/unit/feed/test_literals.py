@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgobserve.feed.literals import Keys, for_each, inline
+from psycopg import sql
+
+from pgobserve.feed.literals import Keys, for_each, inline, literal
 
 
 class Raw:
@@ -37,11 +39,26 @@ def test_only_the_keys_differ() -> None:
 
 
 def test_values_differ() -> None:
-    """A value of each user becomes a column of the list."""
-    text = for_each("a = %s AND pk = ANY(%s)", [[1, KEYS], [2, KEYS]], [[[7]], [[7]]], RAW)
+    """A value of each user becomes a column of the list, and so do keys that differ."""
+    text = for_each("a = %s AND pk = ANY(%s)", [[1, KEYS], [2, KEYS]], [[[7]], [[8]]], RAW)
 
     assert text is not None
     assert "a = pgobserve_each.c0 AND pk = ANY(pgobserve_each.c1)" in text
+
+
+def test_all_ask_for_the_same_key() -> None:
+    """A key that is looked for in many lists is written once."""
+    text = for_each("a = %s AND pk = ANY(%s)", [[1, KEYS], [2, KEYS]], [[[7]], [[7]]], RAW)
+
+    assert text is not None
+    assert "pgobserve_each(n, c0)" in text
+    assert text.count("{7}") == 1
+
+
+def test_numbers_are_written_as_psycopg_does() -> None:
+    """The short way to a number's literal leads to the same."""
+    for number in (0, 7, -7, 2**40, True, 2.5):
+        assert literal(number, RAW) == sql.Literal(number).as_string(None)
 
 
 def test_strings_have_no_type_of_their_own() -> None:
