@@ -13,17 +13,20 @@ from pgobserve.observer.declared import declared
 from pgobserve.observer.gathering import Dependencies, Gathering
 from pgobserve.observer.lookups import filtered
 from pgobserve.observer.of_queryset import of_queryset
+from pgobserve.observer.of_serializer import makes_fields, outline
 from pgobserve.observer.of_serializer import of_serializer as _of_serializer
 from pgobserve.observer.prefetched import prefetched
 from pgobserve.observer.relations import concrete
+from pgobserve.observer.rendering import is_bespoke
 from pgobserve.observer.trial import brief, no_queries, samples
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Mapping
 
     from django.db.models import Model, Prefetch, QuerySet
     from rest_framework.serializers import BaseSerializer
 
+    from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.observer.relations import Need
 
     #: An instance, or a class that is made an instance of if need be.
@@ -33,11 +36,14 @@ __all__ = [
     "Dependencies",
     "check",
     "declares_of",
+    "makes_serializers",
     "model_of_consumer",
     "of",
     "of_consumer",
     "of_queryset",
     "of_serializer",
+    "outline",
+    "serializer_of",
     "shown",
 ]
 
@@ -120,7 +126,7 @@ def _shown_by(
     lookups = queryset._prefetch_related_lookups
     own = prefetched(lookups) if lookups else ()
     declares: Any = declares_of(consumer_class)
-    key = (model, declares, names, own)
+    key = (model, declares, names, own, outline(serializer))
     kept = _shown.setdefault(cls, {})
     found = kept.get(key)
     if found is None:
@@ -131,6 +137,33 @@ def _shown_by(
         gathered.add(declares.added)
         found = kept[key] = gathered.made()
     return found
+
+
+def makes_serializers(consumer: GenericAsyncAPIConsumer) -> bool:
+    """Tell whether what is shown to a consumer's client may differ from what its class tells."""
+    return is_bespoke(type(consumer)) or makes_fields(consumer.serializer_class)
+
+
+def serializer_of(
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
+) -> tuple[Any, AnySerializer]:
+    """
+    Return the class of a consumer's serializer, and what tells what it shows.
+
+    That is an instance, as this client has it, where the class alone does not tell: the consumer makes
+    serializers by itself, or they make their fields by themselves.
+    """
+    cls: Any = None
+    if not is_bespoke(type(consumer)):
+        cls = consumer.get_serializer_class(**kwargs)
+        if not makes_fields(cls):
+            return cls, cls
+    try:
+        made = consumer.get_serializer(dict(kwargs))
+    except Exception:  # noqa: BLE001 (the project's code, which may want a row)
+        cls = cls or consumer.get_serializer_class(**kwargs)
+        return cls, cls
+    return cls or type(made), made
 
 
 def declares_of(consumer_class: type) -> Hashable:

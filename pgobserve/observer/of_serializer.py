@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from rest_framework.fields import Field
 from rest_framework.relations import (
     HyperlinkedRelatedField,
     ManyRelatedField,
@@ -15,8 +16,10 @@ from rest_framework.relations import (
 )
 from rest_framework.serializers import (
     BaseSerializer,
+    HyperlinkedModelSerializer,
     ListField,
     ListSerializer,
+    ModelSerializer,
     Serializer,
     SerializerMethodField,
 )
@@ -29,7 +32,7 @@ from pgobserve.observer.relations import Spot, relations_of
 from pgobserve.observer.trial import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.feed.keys import Model
     from pgobserve.feed.links import Hop
@@ -43,6 +46,11 @@ if TYPE_CHECKING:
 ITSELF: Final = frozenset({"all"})
 ONE_OF_IT: Final = frozenset({"first", "last", "earliest", "latest"})
 NUMBER_OF_IT: Final = frozenset({"count", "exists"})
+
+#: The classes of DRF whose fields are those that are declared.
+_PLAIN: Final = frozenset(
+    {Field, BaseSerializer, Serializer, ModelSerializer, HyperlinkedModelSerializer}
+)
 
 #: Serializers in each other; DRF's own limit for `Meta.depth` is 10.
 MOST_LEVELS: Final = 16
@@ -261,3 +269,30 @@ class _Shown:
 
 def _begins(hops: tuple[Hop, ...], start: tuple[Hop, ...]) -> bool:
     return hops[: len(start)] == start
+
+
+def makes_fields(cls: Any) -> bool:
+    """Tell whether instances of a serializer's class may have other fields than others of it."""
+    if not (isinstance(cls, type) and issubclass(cls, Serializer)):
+        return False
+    for name in ("__init__", "get_fields", "fields"):
+        owner = next(each for each in cls.__mro__ if name in vars(each))
+        if owner not in _PLAIN:
+            return True
+    inner = (getattr(field, "child", field) for field in cls._declared_fields.values())
+    return any(makes_fields(type(field)) for field in inner)
+
+
+def outline(serializer: Any, levels: int = MOST_LEVELS) -> Hashable:
+    """Return what tells an instance of a serializer's class from others; None if the class does."""
+    serializer = getattr(serializer, "child", serializer)
+    if not makes_fields(type(serializer)) or not levels:
+        return None
+    try:
+        fields = serializer.fields
+    except Exception:  # noqa: BLE001 (the project's code)
+        return None
+    return tuple(
+        (name, type(field), field.source, field.write_only, outline(field, levels - 1))
+        for name, field in fields.items()
+    )

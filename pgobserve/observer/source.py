@@ -123,6 +123,7 @@ def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
         cls.get_queryset is base.get_queryset
         and cls.filter_queryset is base.filter_queryset
         and cls.get_serializer_class is base.get_serializer_class
+        and not dependencies.makes_serializers(consumer)
         and not consumer.filter_backends
         and not {"queryset", "serializer_class"} & vars(consumer).keys()
     )
@@ -282,43 +283,48 @@ def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> A
 
 def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted) -> Source:
     queryset = _queryset(consumer, kwargs)
-    serializer_class = consumer.get_serializer_class(**kwargs) if wanted in (None, "rows") else None
+    serializer_class, shows = (
+        dependencies.serializer_of(consumer, kwargs) if wanted in (None, "rows") else (None, None)
+    )
     cls = type(consumer)
     if queryset._known_related_objects:
-        links = dependencies.shown(cls, queryset, serializer_class).links
+        links = dependencies.shown(cls, queryset, shows).links
         queryset = without_known(queryset, links)
     alias = alias_of(queryset)
-    statement = Statement(queryset, connections[alias])
+    # One of the two tells the queryset from others; the other is compiled once it is not known yet.
+    compiled = (Statement if wanted is None else Whole)(queryset, connections[alias])
     lookups = tuple(
         prefetch_identity(each, connections[alias]) for each in queryset._prefetch_related_lookups
     )
     maker = (cls.get_serializer, cls.get_serializer_context)
-    whole = None if wanted is None else Whole(queryset, connections[alias])
     identity = (
         alias,
-        statement.text,
+        compiled.text,
         queryset.model,
         lookups,
         serializer_class,
         maker,
         wanted,
-        whole and whole.text,
         dependencies.declares_of(cls),
+        dependencies.outline(shows),
     )
     source = _shared.get(identity)
     if source is None:
         renderer = _renderer(cls, serializer_class)
-        subject = _subject(cls, queryset, serializer_class)
+        subject = _subject_of(queryset.model, dependencies.of(cls, queryset, shows))
         listing = None
-        if whole is not None:
+        if isinstance(compiled, Whole):
             only = None if wanted == "rows" else wanted
             listing = Listing(
-                whole,
+                compiled,
                 only,
-                _fingerprint(alias, whole, only, lookups, serializer_class, maker),
-                dependencies.shown(cls, queryset, serializer_class),
+                _fingerprint(alias, compiled, only, lookups, serializer_class, maker),
+                dependencies.shown(cls, queryset, shows),
                 OldRows(queryset),
             )
+        statement = (
+            Statement(queryset, connections[alias]) if isinstance(compiled, Whole) else compiled
+        )
         made = Source(alias, statement, renderer, subject, listing)
         source = _shared.setdefault(identity, made)
     return source
@@ -341,12 +347,8 @@ def _renderer(cls: type[GenericAsyncAPIConsumer], serializer_class: Any) -> Rend
     return renderer
 
 
-def _subject(cls: type[GenericAsyncAPIConsumer], queryset: Any, serializer_class: Any) -> Subject:
-    """Return which changes concern the rows of a queryset, as a serializer shows them."""
-    return _subject_of(queryset.model, dependencies.of(cls, queryset, serializer_class))
-
-
 def _subject_of(model: Model, found: Dependencies) -> Subject:
+    """Return which changes concern the rows of a model that depend on that."""
     keyed, wide = tables_of(model)
     more = (each._meta.db_table for each in found.wide)
     return Subject(keyed, tuple(dict.fromkeys((*wide, *more))), found.links)

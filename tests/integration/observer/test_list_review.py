@@ -172,6 +172,46 @@ async def test_two_ways_to_see_a_list(connect: Any, items: list[Item]) -> None:
     assert {f["request_id"]: f["data"]["in"] for f in told} == {1: "EUR", 2: "USD"}
 
 
+class BespokeConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Makes serializers in a way of its own, of another class than it declares."""
+
+    queryset = Book.objects.all()
+    serializer_class = shows(Book, "id")
+
+    def get_serializer(self, action_kwargs: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return shows(Book, "id", name=serializers.CharField(source="author.name"))(*args, **kwargs)
+
+
+class StaffConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Shows some clients more than others."""
+
+    class Serializer(serializers.ModelSerializer[Book]):
+        class Meta:
+            model = Book
+            fields = ["id"]
+
+        def get_fields(self) -> Any:
+            found = super().get_fields()
+            if self.context and self.context["scope"]["user"] == "staff":
+                found["name"] = serializers.CharField(source="author.name")
+            return found
+
+    queryset = Book.objects.all()
+    serializer_class = Serializer
+
+
+@pytest.mark.parametrize("consumer", [BespokeConsumer, StaffConsumer])
+async def test_fields_of_some(connect: Any, shelf: list[Book], consumer: Any) -> None:
+    """What only some clients are shown of other tables is watched for them."""
+    for user in ("guest", "staff"):
+        socket = await connect(consumer, user=user)
+        await subscribe(socket)
+
+    await run(lambda: Author.objects.filter(name="A").update(name="new"))
+
+    assert (await socket.receive())["data"] == {"id": shelf[0].pk, "name": "new"}
+
+
 # Permissions
 
 

@@ -16,6 +16,7 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies, registry
 from pgobserve.observer.dependencies import of, of_consumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.observer.of_serializer import makes_fields
 from tests.library.models import (
     Author,
     Book,
@@ -276,7 +277,7 @@ def test_kept() -> None:
 
     serializer = shows(Book, get_fields=get_fields)
     cls = consumer(serializer_class=serializer)
-    first = of(cls, Book.objects.filter(tags__name="x"), serializer())
+    first = of(cls, Book.objects.filter(tags__name="x"), serializer)
     second = of(cls, Book.objects.filter(tags__name="y"), serializer)
 
     assert first is second
@@ -342,3 +343,35 @@ def test_annotated() -> None:
     assert told(found) == ["comments Comment by book_id"]
     assert found.unseen == ()
     assert of(Books, Book.objects.all(), serializer).unseen != ()
+
+
+def test_fields_of_an_instance() -> None:
+    """Where instances of a serializer's class differ in their fields, each is looked at."""
+
+    def get_fields(self: Any) -> Any:
+        return {name: STRING() for name in self.context.get("names", ())}
+
+    serializer = shows(Book, get_fields=get_fields)
+    cls = consumer(serializer_class=serializer)
+    books = Book.objects.all()
+    made = [serializer(context={"names": names}) for names in ((), ("author",), ("category",))]
+
+    assert [told(of(cls, books, each)) for each in made] == [
+        [],
+        ["author Author"],
+        ["category Category"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("serializer", "expected"),
+    [
+        (shows(Book, "title", author=STRING()), False),
+        (shows(Book, "title", get_fields=dict), True),
+        (shows(Author, books=shows(Book, get_fields=dict)(many=True)), True),
+        (None, False),
+    ],
+)
+def test_makes_fields(serializer: Any, expected: bool) -> None:
+    """A serializer that makes its fields by itself, or has one in it that does, is not its class."""
+    assert makes_fields(serializer) is expected
