@@ -19,6 +19,8 @@ application = ProtocolTypeRouter(
                 path("items/", consumers.ItemConsumer.as_asgi()),
                 path("fragile/", consumers.FragileConsumer.as_asgi()),
                 path("picky/", consumers.PickyConsumer.as_asgi()),
+                path("lists/items/", consumers.ItemListConsumer.as_asgi()),
+                path("lists/fragile/", consumers.FragileListConsumer.as_asgi()),
                 path("state/", consumers.StateConsumer.as_asgi()),
             ]
         ),

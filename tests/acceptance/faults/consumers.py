@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from django.db.models import F
 from rest_framework.serializers import ModelSerializer
 
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.feed import runtime
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from tests.project.models import Item, Membership
 
 
@@ -48,6 +49,20 @@ class PickyConsumer(ItemConsumer):
         return super().get_queryset(**kwargs)
 
 
+class ItemListConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
+    """Lists those of the tests' own rows, and of these those of an odd rank, if that is asked."""
+
+    serializer_class = ItemSerializer
+
+    def get_queryset(self, odd: bool = False, **kwargs: Any) -> Any:
+        found = Item.objects.filter(pk__lt=500)
+        return found.annotate(odd=F("rank") % 2).filter(odd=1) if odd else found
+
+
+class FragileListConsumer(ItemListConsumer):
+    serializer_class = FragileSerializer
+
+
 class StateConsumer(AsyncAPIConsumer):
     """Tells what the feed of this process has and does."""
 
@@ -56,10 +71,9 @@ class StateConsumer(AsyncAPIConsumer):
         feed = runtime.current().feeds.get("default")
         if feed is None:
             return None, 200
-        watches = [len(row.watches) for rows in feed.hub._rows.values() for row in rows.values()]
         return {
-            "subscriptions": sum(watches),
-            "rows": len(watches),
+            "subscriptions": len(feed.hub),
+            "rows": sum(len(kind.rows) for kind in feed.hub._kinds.values()),
             "busy": feed.hub.busy,
             "running": feed._task is not None,
             "listener": asdict(feed.listener.state) if feed.listener else None,

@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -45,6 +46,15 @@ class Replica:
         self.told: Counter[int] = Counter()
         self._asked: dict[Any, asyncio.Future[Any]] = {}
         self._news = asyncio.Event()
+
+    @property
+    def subscriptions(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def sees(self, row: dict[str, Any]) -> bool:
+        """Tell whether a row is watched."""
+        return row["id"] in self.rows
 
     async def follow(self) -> None:
         """Read frames until the connection ends."""
@@ -105,6 +115,10 @@ class Replica:
             answer = await self.ask("subscribe_instance", key, pk=key, token=token)
             assert answer["response_status"] == 201, answer
 
+    async def sync(self) -> None:
+        """Ask for something: what was sent before the answer has come when the answer comes."""
+        await self.ask("unsubscribe_instance", -1, pk=-1)
+
     def vanish(self) -> None:
         """End the connection by a reset: neither a close frame nor a FIN."""
         transport = self.connection.transport
@@ -114,11 +128,15 @@ class Replica:
 
     def leave(self) -> None:
         """Ask for something and say good-bye at once, without waiting for the answer."""
-        for key in self.rows:
-            content = {"action": "subscribe_instance", "pk": key, "request_id": -key}
+        for content in self._last_requests():
             self.connection.protocol.send_text(json.dumps(content).encode())
         self.connection.protocol.send_close(1000)
         self.connection.send_data()
+
+    def _last_requests(self) -> list[dict[str, Any]]:
+        return [
+            {"action": "subscribe_instance", "pk": key, "request_id": -key} for key in self.rows
+        ]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until frames have made a condition true."""
@@ -136,12 +154,103 @@ class Replica:
         }
 
 
+class ListReplica(Replica):
+    """
+    A socket, and the rows of a list as its frames tell them.
+
+    Each frame must fit what it is about: nothing is created twice, or changed or deleted that is
+    not there.
+
+    Attributes:
+        odd: The list has the rows of an odd rank only.
+        resets: How often the whole list came anew.
+    """
+
+    def __init__(self, connection: ClientConnection, *, odd: bool) -> None:
+        super().__init__(connection)
+        self.odd = odd
+        self.resets = 0
+        self._token: str | None = None
+        self._unsure: set[int] = set()
+
+    @property
+    def subscriptions(self) -> int:
+        """One."""
+        return 1
+
+    def sees(self, row: dict[str, Any]) -> bool:
+        """Tell whether a row is on the list."""
+        return not self.odd or row["rank"] % 2 == 1
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        self._token = frame.get("token", self._token)
+        if frame["action"] == "reset":
+            self.resets += 1
+            self.rows = {row["id"]: row for row in frame["data"]["results"]}
+        elif frame["request_id"] == "list" and frame["action"] != "subscribe_list":
+            self._change(frame)
+        else:
+            super()._take(frame)
+
+    def _change(self, frame: dict[str, Any]) -> None:
+        action, data = frame["action"], frame["data"]
+        key = data["pk"] if frame["errors"] or action == "delete" else data["id"]
+        self.told[key] += 1
+        self.failed.pop(key, None)
+        if frame["errors"]:
+            self.failed[key] = frame
+            self.refused.append(frame)
+            return
+        # To one who has come back it is told what may have changed.
+        silent = self.rows.get(key) == data and key not in self._unsure
+        if (key in self.rows) == (action == "create") or silent:
+            self.strange.append(frame)
+        self._unsure.discard(key)
+        if action == "delete":
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = data
+
+    async def subscribe(self, keys: Iterable[int] = (), **arguments: Any) -> None:
+        """Subscribe to the list, whatever its keys are."""
+        self.rows = await self._subscribe(**arguments)
+
+    async def _subscribe(self, **arguments: Any) -> dict[int, dict[str, Any] | None]:
+        answer = await self.ask("subscribe_list", "list", odd=self.odd, **arguments)
+        assert answer["response_status"] == 201, answer
+        return {row["id"]: row for row in answer["data"]["results"]}
+
+    async def resume(self, before: Replica) -> None:
+        """Go on where another socket ended."""
+        assert isinstance(before, ListReplica)
+        self.odd, self.rows, self._unsure = before.odd, dict(before.rows), {*before.rows}
+        assert not await self._subscribe(token=before._token, keys=list(self.rows))
+
+    async def sync(self) -> None:
+        """Ask for something."""
+        await self.ask("unsubscribe_list", -1)
+
+    def _last_requests(self) -> list[dict[str, Any]]:
+        return [{"action": "subscribe_list", "request_id": number} for number in range(5)]
+
+    def stale(self, table: Table) -> dict[int, Any]:
+        """Return what differs from the table."""
+        truth = {key: row for key, row in table.items() if key < 500 and self.sees(row)}
+        return {
+            key: (self.rows.get(key), truth.get(key))
+            for key in {*self.rows, *truth}
+            if self.rows.get(key) != truth.get(key) or key in self.failed
+        }
+
+
 @contextlib.asynccontextmanager
-async def replica(url: str, **options: Any) -> AsyncIterator[Replica]:
+async def replica(
+    url: str, kind: Callable[[ClientConnection], Replica] = Replica, **options: Any
+) -> AsyncIterator[Replica]:
     """Open a socket that is read all the time."""
     options = {"open_timeout": PATIENCE, "proxy": None, "ping_interval": None, **options}
     async with connect(url, **options) as connection:
-        made = Replica(connection)
+        made = kind(connection)
         task = asyncio.create_task(made.follow())
         try:
             yield made
@@ -200,10 +309,7 @@ class Fleet:
         return state["listener"]["live"] and not state["busy"]
 
     async def _sync(self) -> None:
-        # What was sent before an answer has come when the answer comes.
-        await asyncio.gather(
-            *(each.ask("unsubscribe_instance", -1, pk=-1) for each in self.replicas)
-        )
+        await asyncio.gather(*(each.sync() for each in self.replicas))
 
     async def has_frames(self) -> None:
         """Wait until everyone has been told of some changes."""
@@ -220,16 +326,26 @@ class Fleet:
 async def fleet(
     world: World, server: Server, sockets: int = 24, path: str = "items/"
 ) -> AsyncIterator[Fleet]:
-    """Open sockets, each watching half of the rows, another half each."""
+    """
+    Open sockets.
+
+    Every other one watches half of the rows, another half each; those between have lists, of all
+    rows or of some.
+    """
     async with contextlib.AsyncExitStack() as stack:
         watcher = await stack.enter_async_context(replica(server.url("state/")))
         replicas = [
-            await stack.enter_async_context(replica(server.url(path))) for _ in range(sockets)
+            await stack.enter_async_context(
+                replica(server.url(f"lists/{path}"), partial(ListReplica, odd=number % 4 == 3))
+                if number % 2 and path != "picky/"
+                else replica(server.url(path))
+            )
+            for number in range(sockets)
         ]
         made = Fleet(world, server, replicas, watcher)
         await asyncio.gather(
             *(
-                each.subscribe([key for key in range(1, ROWS + 1) if (key + number) % 2])
+                each.subscribe([key for key in range(1, ROWS + 1) if (key + number // 2) % 2])
                 for number, each in enumerate(replicas)
             )
         )

@@ -139,8 +139,9 @@ async def test_row_that_can_not_be_shown(world: World, faulty_server: Server) ->
             await clients.has_frames()
         await clients.change_all()
         await world.execute("UPDATE project_item SET name = 'bad' WHERE id = 12")
+        row = (await world.table())[12]
         for each in clients.replicas:
-            watches = 12 in each.rows
+            watches = each.sees(row)
             await each.until(lambda: (12 in each.failed) == watches)  # noqa: B023 (awaited here)
             for frame in each.failed.values():
                 assert frame["response_status"] == 500

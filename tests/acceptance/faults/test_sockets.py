@@ -140,7 +140,7 @@ async def test_churn(world: World, clients: Fleet) -> None:
             each.strange.clear()
         await clients.change_all()
         await clients.equals_the_table()
-        watched = sum(len(each.rows) for each in clients.replicas)
+        watched = sum(each.subscriptions for each in clients.replicas)
         state = await clients.state()
         assert (state["subscriptions"], state["rows"]) == (watched, ROWS)
         clients.replicas += restless
@@ -174,7 +174,7 @@ async def test_vanished(world: World, kind: str, tmp_path: Path) -> None:
                     each.vanish()
                 for each in gone[5:]:
                     each.leave()
-                watched = sum(len(each.rows) for each in clients.replicas)
+                watched = sum(each.subscriptions for each in clients.replicas)
                 await eventually(lambda: has_subscriptions(clients, watched))
                 await clients.has_frames()
             await clients.change_all()
