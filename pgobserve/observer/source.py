@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from django.db import connections, router
 from django.db.models import Expression, QuerySet, TextField
 
+from pgobserve._arguments import refuse_reserved
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.hub import Subject
 from pgobserve.feed.statement import Statement
@@ -272,6 +273,7 @@ def _presence_source(cls: type, model: Model, throughs: Sequence[Through]) -> So
 
 
 def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Any:
+    refuse_reserved(kwargs, "queryset")
     queryset = consumer.filter_queryset(queryset=consumer.get_queryset(**kwargs), **kwargs)
     if not isinstance(queryset, QuerySet):
         raise ConfigurationError(
