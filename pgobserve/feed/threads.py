@@ -97,6 +97,7 @@ class Threads:
         try:
             while (job := self._next()) is not None:
                 job()
+                job = None  # it knows what was read, and for whom
         finally:
             with contextlib.suppress(Exception):
                 self._farewell()

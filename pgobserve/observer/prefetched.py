@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -116,10 +117,14 @@ def prefetch_identity(lookup: str | Prefetch[Any], connection: BaseDatabaseWrapp
     """
     if isinstance(lookup, str):
         return lookup
-    # That of a generic relation has several.
-    inner = getattr(lookup, "querysets", None) or [lookup.queryset]
-    chosen = tuple(_identity(each, connection) for each in inner if each is not None)
+    chosen = tuple(_identity(each, connection) for each in _inner(lookup))
     return (lookup.prefetch_through, lookup.to_attr, chosen)
+
+
+def _inner(lookup: Any) -> list[Any]:
+    """Return the querysets of a prefetch; that of a generic relation has several."""
+    found = getattr(lookup, "querysets", None) or [getattr(lookup, "queryset", None)]
+    return [each for each in found if each is not None]
 
 
 def _identity(queryset: Any, connection: BaseDatabaseWrapper) -> Hashable:
@@ -134,6 +139,12 @@ def _identity(queryset: Any, connection: BaseDatabaseWrapper) -> Hashable:
     return (queryset.model, queryset._db, text, nested)
 
 
+def knows_related(queryset: Any) -> bool:
+    """Tell whether a queryset, or one that it prefetches, was asked of a row, as `user.item_set` is."""
+    inner = (each for lookup in queryset._prefetch_related_lookups for each in _inner(lookup))
+    return bool(queryset._known_related_objects) or any(map(knows_related, inner))
+
+
 def without_known(queryset: Any, links: Iterable[Link]) -> Any:
     """
     Return a queryset that was asked of a row, as ``user.item_set`` is, without that row.
@@ -145,10 +156,29 @@ def without_known(queryset: Any, links: Iterable[Link]) -> Any:
         queryset: The queryset.
         links: The ways to what is shown of other tables.
     """
-    fields, queryset = list(queryset._known_related_objects), queryset.all()
-    queryset._known_related_objects = {}
+    fields, queryset = list(queryset._known_related_objects), _forgetting(queryset)
     if queryset.query.deferred_loading[0]:
         return queryset
     shown = {source for link in links for source, _ in link.hops[0].on}
     names = [field.name for field in fields if field in shown]
     return queryset.select_related(*names) if names else queryset
+
+
+def _forgetting(queryset: Any) -> Any:
+    queryset = queryset.all()
+    queryset._known_related_objects = {}
+    queryset._prefetch_related_lookups = tuple(
+        _forgetting_lookup(lookup) for lookup in queryset._prefetch_related_lookups
+    )
+    return queryset
+
+
+def _forgetting_lookup(lookup: Any) -> Any:
+    if not any(map(knows_related, _inner(lookup))):
+        return lookup
+    lookup = copy(lookup)
+    if getattr(lookup, "querysets", None):
+        lookup.querysets = [_forgetting(each) for each in lookup.querysets]
+    else:
+        lookup.queryset = _forgetting(lookup.queryset)
+    return lookup

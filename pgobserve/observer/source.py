@@ -29,7 +29,7 @@ from pgobserve.feed.tables import tables_of
 from pgobserve.feed.whole import Whole
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies
-from pgobserve.observer.prefetched import prefetch_identity, without_known
+from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.rendering import (
     VERSION,
@@ -289,7 +289,7 @@ def _build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted:
         dependencies.serializer_of(consumer, kwargs) if wanted in (None, "rows") else (None, None)
     )
     cls = type(consumer)
-    if queryset._known_related_objects:
+    if knows_related(queryset):
         links = dependencies.shown(cls, queryset, shows).links
         queryset = without_known(queryset, links)
     alias = alias_of(queryset)

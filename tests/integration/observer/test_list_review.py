@@ -10,6 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.core.management import call_command
 from django.db import transaction
+from django.db.models import Prefetch
 from rest_framework import serializers
 from rest_framework.filters import SearchFilter
 from rest_framework.permissions import BasePermission
@@ -82,6 +83,36 @@ async def test_rows_of_a_related_manager(connect: Any, items: list[Item]) -> Non
     await run_sql(UPDATE, "new", 1)
 
     assert (await socket.receive())["data"]["name"] == "new"
+
+
+class PrefetchedConsumer(ItemListConsumer):
+    class Serializer(serializers.ModelSerializer[Item]):
+        names = serializers.SerializerMethodField()
+
+        class Meta:
+            model = Item
+            fields = ["id", "names"]
+
+        def get_names(self, item: Item) -> list[str]:
+            return [each.item.name for each in item.membership_set.all()]
+
+    serializer_class = Serializer
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        scope: Any = self.scope
+        of_it = scope["item"].membership_set.all()
+        return Item.objects.prefetch_related(Prefetch("membership_set", of_it))
+
+
+async def test_prefetch_of_a_related_manager(connect: Any, items: list[Item]) -> None:
+    """So do rows that are prefetched."""
+    await run_sql("INSERT INTO project_membership (\"user\", item_id) VALUES ('u', 1)")
+    socket = await connect(PrefetchedConsumer, item=items[0])
+    await subscribe(socket)
+
+    await run_sql(UPDATE, "new", 1)
+
+    assert (await socket.receive())["data"] == {"id": 1, "names": ["new"]}
 
 
 class LabelConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,3 +194,22 @@ def test_exit_is_not_held() -> None:
     done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
 
     assert done.returncode == 0
+
+
+@pytest.mark.usefixtures("calls")
+async def test_forgets_what_it_did() -> None:
+    """A thread that waits for work holds nothing of what it did last."""
+
+    class Thing:
+        """What a function knows."""
+
+    each = Threads(1, nothing, nothing)
+    thing = Thing()
+    gone = weakref.ref(thing)
+    await each.run(lambda thing=thing: type(thing))  # type: ignore[misc]
+    del thing
+    async with asyncio.timeout(10):
+        while gone() is not None:
+            await asyncio.sleep(0.001)
+            gc.collect()
+    await each.close()
