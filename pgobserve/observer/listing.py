@@ -7,7 +7,8 @@ Runs in a thread of the feed's loader.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.pq import TransactionStatus
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pgobserve.observer.source import Listing, Source
 
 logger = logging.getLogger(__name__)
+
+#: Nobody sees the row otherwise than others.
+NOBODY: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 class Aborted(Exception):
@@ -158,13 +162,22 @@ class ListLoad(Load):
     def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
         if self.listing.only == "count":
             return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
-        audience = tuple(watches)
-        groups: Any = {self.source: watches}
-        found = []
+        assert self._snapshot is not None  # noqa: S101 (render sets it)
+        audience, roster, found = tuple(watches), self._whole.roster, []
+        # Whatever is kept of each of ten thousand rows is looked at by the garbage collector.
+        self._rows = {(self.source, key): row for key, row in rows.items()} if self._guarded else {}
         for key, instance in rows.items():
-            self._rows[self.source, key] = instance
-            job = Job(Entry(self._whole.roster, key), audience)
-            found.append(self._found(job, groups, set()))
+            shared, special, _ = self._render(self.source, key, instance, watches)
+            job = Job(Entry(roster, key), audience)
+            found.append(
+                Found(
+                    job,
+                    self._snapshot,
+                    shared,
+                    special if special or self._guarded else NOBODY,
+                    moved=self._moved,
+                )
+            )
         return found
 
     def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:

@@ -193,6 +193,15 @@ class Load:
         once = (source.renderer, id(instance))  # the instance lives as long as this load
         if once in self._rendered_once:
             return self._rendered_once[once], {}
+        shared, special, serves_all = self._render(source, key, instance, watches)
+        if serves_all:
+            self._rendered_once[once] = shared
+        return shared, special
+
+    def _render(
+        self, source: Source, key: Hashable, instance: Model, watches: Sequence[Any]
+    ) -> tuple[Outcome, dict[Any, Outcome], bool]:
+        """Return what all share, what some see otherwise, and whether it serves others, too."""
         special: dict[Watch, Outcome] = {}
         of_audience: dict[Any, Outcome] = {}
         shared = self._spared or len(watches) > 1
@@ -204,11 +213,10 @@ class Load:
                 given = copied(instance) if shared else instance
                 outcome, serves_all = _render(source, key, given, watch)
                 if serves_all:
-                    self._rendered_once[once] = outcome
-                    return outcome, special
+                    return outcome, special, True
                 of_audience[audience] = outcome
             special[watch] = of_audience[audience]
-        return ABSENT, special
+        return ABSENT, special, False
 
     def _rows_of_watches(self) -> dict[tuple[Any, Hashable], Model | None]:
         return {
