@@ -71,9 +71,12 @@ class StateConsumer(AsyncAPIConsumer):
         feed = runtime.current().feeds.get("default")
         if feed is None:
             return None, 200
+        kinds = feed.hub._kinds.values()
+        watches = [len(row.watches) for kind in kinds for row in kind.rows.values()]
+        lists = [len(roster) for kind in kinds for roster in kind.rosters.values()]
         return {
-            "subscriptions": len(feed.hub),
-            "rows": sum(len(kind.rows) for kind in feed.hub._kinds.values()),
+            "subscriptions": sum(watches) + sum(lists),
+            "rows": len(watches),
             "busy": feed.hub.busy,
             "running": feed._task is not None,
             "listener": asdict(feed.listener.state) if feed.listener else None,

@@ -538,7 +538,7 @@ class World:
         if client.held > len(client.waiting):
             client.held -= 1
             client.mailbox.release()
-        elif which < 2:
+        elif which == 0:
             client.held += 1
             client.mailbox.hold()
 
@@ -553,6 +553,10 @@ class World:
         """A row waits in a mailbox only if the client has it, or is to have it."""
         assert len(self.hub) == len(self.watched)
         for client in self.everyone:
+            if any(
+                w.roster and w.roster.loading for w in self.watched if w.mailbox is client.mailbox
+            ):
+                continue  # some may have been told of a row and others not yet
             most = 0
             for watch, mine in self.watched.items():
                 if mine.client is client:

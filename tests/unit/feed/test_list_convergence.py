@@ -84,12 +84,12 @@ class Draw:
             "load": {
                 "whole": self.any(True, False),
                 "limit": self.any(1, 2, 3),
-                "at_once": self.any(0, 1, 2, 2),
+                "at_once": self.any(0, 1, 2, 2, 2, 2, 2),
             },
             "go_on": {
                 "which": which,
-                "steps": self.numbers.randrange(5),
-                "refuses": self.numbers.randrange(12),
+                "steps": self.any(0, 1, 2, 5, 50),
+                "refuses": self.numbers.randrange(20),
             },
             "fail": {"which": which},
             "trace": {"too_many": which, "fails": self.numbers.randrange(6)},
