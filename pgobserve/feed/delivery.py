@@ -108,6 +108,7 @@ class Delivery:
                 news = entry.roster.telling(
                     *(entry.key, item.outcome, item.special, item.snapshot, item.job.watches),
                     again=told,
+                    unread=item.failed,
                     breath=BREATH,
                 )
                 await pause.through(news, len(item.job.watches))

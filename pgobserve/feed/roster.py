@@ -273,6 +273,7 @@ class Roster:
         watches: Iterable[ListWatch],
         *,
         again: bool = False,
+        unread: bool = False,
         skipped: Collection[ListWatch] = (),
         breath: int = 1000,
     ) -> Iterator[None]:
@@ -290,11 +291,13 @@ class Roster:
             watches: Who watched when the load began.
             again: It was not asked because it had changed: who was told that it can't be shown
                 need not be told so again.
+            unread: Its query failed: who has not got it must not hear of it, for it may be none of
+                his.
             skipped: Who is told nothing: what he may see could not be found out.
             breath: So many are told at a time.
         """
         before = self.shown.get(key, NOTHING)
-        after, kind = step(before, outcome)
+        after, kind = _step(before, outcome, unread)
         self._note(key, after, outcome)
         alike = not special and not skipped
         silent = _is_silent(before, kind, again)
@@ -309,7 +312,7 @@ class Roster:
                     continue
                 mine = special.get(watch, outcome)
                 had = watch.special.pop(key, before)
-                now, its_kind = (had, None) if watch in skipped else step(had, mine)
+                now, its_kind = (had, None) if watch in skipped else _step(had, mine, unread)
                 if now != after:
                     watch.special[key] = now
                 if watch in skipped:
@@ -407,6 +410,12 @@ class Roster:
             self.shown.pop(key, None)
         else:
             self.shown[key] = digest
+
+
+def _step(shown: bytes | None, outcome: Outcome, unread: bool) -> tuple[bytes | None, Kind | None]:
+    if unread and shown == NOTHING and isinstance(outcome, Refusal):
+        return shown, None
+    return step(shown, outcome)
 
 
 def _is_silent(had: bytes | None, kind: Kind | None, again: bool) -> bool:

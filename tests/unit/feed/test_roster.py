@@ -354,3 +354,21 @@ def test_confirmed_and_failed(roster: Roster) -> None:
     roster.done(entry.key, failed=False)
 
     assert roster.base in (at(10), at(15))
+
+
+def test_unread(client: Client, roster: Roster) -> None:
+    """Of a row whose query failed they hear who have it: it may be none of the others'."""
+    other = Client(roster, (1, A))
+    tell(client, 2, A, special={other.watch: ABSENT})
+    client.frames()
+    for key in (2, 3):
+        for _ in roster.telling(key, FAILED, {}, at(20), roster.audience, unread=True):
+            pass
+    assert (client.frames(), other.frames()) == ([("error", 2)], [])
+    roster.confirm(at(15))
+    assert client.token() == at(10)
+    tell(client, 2, A)
+    tell(client, 3, A)
+
+    assert client.frames() == [("update", 2), ("create", 3)]
+    assert other.frames() == [("create", 2), ("create", 3)]
