@@ -22,6 +22,7 @@ __all__ = [
     "FeedDown",
     "FeedUnavailable",
     "NotObserved",
+    "NotWatchable",
     "PayloadInvalid",
     "PgObserveError",
     "QueryTooLong",
@@ -72,6 +73,16 @@ class FeedDown(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "Changes can't be followed now; try again later."
     default_code = "feed_down"
+
+
+class NotWatchable(APIException):
+    """A subscription to a list whose queryset can't be watched: the consumer must have another."""
+
+    status_code = status.HTTP_500_INTERNAL_SERVER_ERROR
+    default_detail = (
+        "This list can't be watched; the server's log says why, and what to use instead."
+    )
+    default_code = "not_watchable"
 
 
 class TooManySubscriptions(APIException):

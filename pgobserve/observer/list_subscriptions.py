@@ -10,8 +10,8 @@ from django.db import DEFAULT_DB_ALIAS, router
 from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
-from pgobserve.errors import FeedUnavailable
-from pgobserve.exceptions import FeedDown
+from pgobserve.errors import ConfigurationError, FeedUnavailable
+from pgobserve.exceptions import FeedDown, NotWatchable
 from pgobserve.feed import runtime
 from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import Refusal
@@ -87,6 +87,9 @@ class ListSubscriptions:
             # Where the database is, and as whom we go there, is for the log alone.
             logger.warning("A subscription could not begin: %s", error)
             raise FeedDown from error
+        except ConfigurationError as error:
+            logger.warning("A list can't be watched: %s", error)
+            raise NotWatchable from error
 
     def end(self, request_id: Any) -> None:
         """End the subscription that a client made by a request id; none is no error."""

@@ -232,8 +232,10 @@ async def test_none(connect: Any, items: list[Item]) -> None:
     ],
     ids=["sliced", "values", "values_list", "union", "distinct", "list", "nothing"],
 )
-async def test_refused(connect: Any, items: list[Item], queryset: Any) -> None:
-    """A queryset that can't be watched is the server's fault; the socket lives."""
+async def test_refused(
+    connect: Any, items: list[Item], queryset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A queryset that can't be watched is the server's fault: its log says why; the socket lives."""
 
     class Consumer(ItemListConsumer):
         def get_queryset(self, **kwargs: Any) -> Any:
@@ -245,7 +247,11 @@ async def test_refused(connect: Any, items: list[Item], queryset: Any) -> None:
 
     assert (frame["action"], frame["response_status"]) == ("subscribe_list", 500)
     assert frame["data"] is None
+    assert "can't be watched" in frame["errors"][0]
     assert again["response_status"] == 204
+    (said,) = [each for each in caplog.records if "A list can't be watched" in each.message]
+    assert "queryset" in said.message
+    assert said.exc_info is None
 
 
 # Time
