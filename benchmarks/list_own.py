@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.reading.client import allow_descriptors, sockets
 from benchmarks.reading.databases import BOOKS_EACH, COMMON, USERS, databases
 from benchmarks.reading.lists import change_at, counted
@@ -12,14 +14,24 @@ RATE = 10  # changes a second
 
 
 def run(*, quick: bool) -> list[Row]:
-    """Measure changes of a row that is on one list, and of a row that is on all."""
+    """Measure with Python's own thresholds of the garbage collector, and with higher ones."""
     allow_descriptors()
+    with databases(1) as (database,):
+        return [
+            *_measured(database, "", quick=quick),
+            *_measured(
+                database, ", collecting garbage less often", quick=quick, BENCHMARK_GC="yes"
+            ),
+        ]
+
+
+def _measured(database: dict[str, Any], how: str, *, quick: bool, **env: str) -> list[Row]:
+    """Measure changes of a row that is on one list, and of a row that is on all."""
     users, seconds = (200, 2) if quick else (USERS, 10)
     on_one = [number * 389 % users * BOOKS_EACH + 1 for number in range(RATE * seconds)]
     on_all = [COMMON + 1 + number for number in range(BOOKS_EACH)]
     with (
-        databases(1) as (database,),
-        serving(OURS, database, BENCHMARK_COUNT="yes") as server,
+        serving(OURS, database, BENCHMARK_COUNT="yes", **env) as server,
         sockets(server.port, users, "/books/own/") as watching,
         sockets(server.port, 1, "/write/") as asking,
     ):
@@ -33,7 +45,7 @@ def run(*, quick: bool) -> list[Row]:
             p95 = percentile(seen.ages, 95)
             changes = RATE * seconds
             queries = (after["queries"] - before["queries"]) / changes * 100 / users
-            work = f"{users:,} lists of their own, {RATE} changes/s of rows {what}"
+            work = f"{users:,} lists of their own, {RATE} changes/s of rows {what}{how}"
             rows += [
                 Row(
                     f"{work}, p95",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from django.core.asgi import get_asgi_application
@@ -16,6 +17,10 @@ from benchmarks.reading import consumers, counting  # noqa: E402
 
 if "BENCHMARK_COUNT" in os.environ:
     counting.count_queries()
+
+if "BENCHMARK_GC" in os.environ:
+    # As a deployment may do that keeps very many objects: look through all of them less often.
+    gc.set_threshold(50_000, 20, 100)
 
 routes = [
     path("feed/", consumers.ItemConsumer.as_asgi()),
