@@ -93,7 +93,8 @@ def environment(parameters: dict[str, Any], **more: str) -> dict[str, str]:
 def _prepare(parameters: dict[str, Any]) -> None:
     django = [sys.executable, "-m", "django"]
     env = environment(parameters, DJANGO_SETTINGS_MODULE="benchmarks.reading.settings")
-    for command in (["migrate", "--run-syncdb", "-v0"], ["pgobserve", "install"]):
+    models = [f"reading.{name}" for name in ("Item", "Membership", "Author", "Book")]
+    for command in (["migrate", "--run-syncdb", "-v0"], ["pgobserve", "install", *models]):
         subprocess.run([*django, *command], env=env, check=True, stdout=subprocess.DEVNULL)
     _execute(parameters, _FILL)
 
