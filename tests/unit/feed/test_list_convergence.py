@@ -152,3 +152,22 @@ def test_short(numbers: random.Random) -> None:
 def test_long(seed: int) -> None:
     """Whatever happens, in many steps."""
     happens(drawn(random.Random(seed), 500))
+
+
+@pytest.mark.parametrize("how", ["all", "keys", "nothing"])
+@pytest.mark.parametrize("table", ["b", "c"])
+@pytest.mark.parametrize("too_many", [0, 1])
+def test_led_back(how: str, table: str, too_many: int) -> None:
+    """A change elsewhere reaches its rows, whatever was told of it, and if they are too many."""
+    lists = [Selection(LINKED, "all")]
+    written = {"which": 0, "table": table, "key": 1, "value": 1}
+    steps: list[tuple[str, Arguments]] = [
+        ("begin", {"selections": lists, "own": False}),
+        ("write_more", written),
+        ("end_transaction", {"which": 0, "how": how}),
+        ("hear", {"count": 5}),
+        ("take_traces", {}),
+        ("trace", {"too_many": too_many, "fails": 1}),
+    ]
+
+    happens(iter(steps))
