@@ -137,15 +137,15 @@ class Delivery:
         roster, snapshot = found.job.roster, None
         self._note_repeats(roster, found)
         try:
-            if found.refusal is None:
+            if found.refusal is not None:
+                for watch in found.job.newcomers:
+                    self._refuse(watch, found.refusal)
+            if found.refusal is None or found.rows:
                 self._hub.move_all(found.moved)
                 await self._tell_whole(found)
                 roster.base = found.snapshot
                 await self._admit(found)
                 snapshot = found.snapshot
-            else:
-                for watch in found.job.newcomers:
-                    self._refuse(watch, found.refusal)
         finally:
             roster.done_whole(snapshot)
             if not found.failed:

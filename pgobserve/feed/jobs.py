@@ -98,7 +98,8 @@ class FoundWhole:
         job: What was asked.
         snapshot: In which it was read.
         rows: What was found of each row, in the list's order.
-        refusal: Newcomers can't have it, for this reason.
+        refusal: Who asked for it can't have it, for this reason. Those who have it, or something of
+            it, keep it if there are rows.
         has: Of newcomers who come back what they have of it by their own account; None for one
             whose account is of no use.
         moved: Those who see another list by now, and which.

@@ -135,14 +135,14 @@ class ListLoad(Load):
 
     def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
         """Render all rows, unless there are too many."""
-        limit, self._snapshot = self._limit(), snapshot
-        if limit is not None and len(rows) > limit:
-            self._refusal = too_many(limit)
-        else:
+        self._snapshot, most = snapshot, conf.get().MAX_LIST_ROWS
+        if len(rows) > most:
+            self._refusal = too_many(most)
+        if len(rows) <= most or self._limit() is None:
             self._listed = self._render_all(rows, self._listeners)
 
     def _limit(self) -> int | None:
-        """Return how many rows there may be for who asks; who has the list keeps it."""
+        """Return how many rows are of use; who has the list already keeps it, however long it is."""
         whole = self._whole
         if whole.watches or any(watch.begun is None for watch in whole.newcomers):
             return None

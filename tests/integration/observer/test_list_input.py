@@ -141,6 +141,22 @@ async def test_too_many_rows(connect: Any, items: list[Item], settings: Any) -> 
     assert (await subscribe(socket, request_id=3, only="count"))["data"] == {"count": 4}
 
 
+async def test_too_many_rows_for_one_more(connect: Any, items: list[Item], settings: Any) -> None:
+    """Who asks for a list that has grown too long is refused; who has it hears of it as before."""
+    settings.PGOBSERVE = {"MAX_LIST_ROWS": 3}
+    has = await connect(ItemListConsumer)
+    await subscribe(has)
+    await run_sql("INSERT INTO project_item (name, rank) VALUES ('d', 4)")
+    await has.receive()
+    asks = await connect(ItemListConsumer)
+    frame = await asks.ask("subscribe_list", request_id=1)
+    await run_sql(UPDATE, "x", items[0].pk)
+
+    assert frame["response_status"] == 413
+    assert brief(await has.receive()) == ("update", items[0].pk)
+    assert await asks.has_nothing()
+
+
 async def test_too_many_lists(connect: Any, items: list[Item], settings: Any) -> None:
     """Lists count as subscriptions; one that is replaced counts once."""
     settings.PGOBSERVE = {"MAX_SUBSCRIPTIONS": 2}
