@@ -13,8 +13,9 @@ from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.stale import MAX_XIDS
 
 if TYPE_CHECKING:
-    from pgobserve.feed.roster import Roster
     from collections.abc import Hashable
+
+    from pgobserve.feed.roster import Roster
 
 ITEM = Subject(("item",))
 CHILD = Subject(("child", "item"))
