@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pgobserve.feed.admission import admit, admit_as_others, admit_returning
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER
 from pgobserve.feed.listwatch import Listed
@@ -199,13 +200,13 @@ class Delivery:
             reset = watch.has is None
         if views is not None:
             if watch.has is not None:
-                roster.admit_returning(watch, views, found.snapshot)
+                admit_returning(roster, watch, views, found.snapshot)
                 return Listed(unchanged=True)
-            roster.admit_as_others(watch, found.snapshot)
+            admit_as_others(roster, watch, found.snapshot)
             return replace(shared, reset=True) if reset else shared
         back = watch.has is not None
         rows = [(item.job.key, item.special.get(watch, item.outcome)) for item in found.rows]
-        return Listed(roster.admit(watch, rows, found.snapshot), unchanged=back, reset=reset)
+        return Listed(admit(roster, watch, rows, found.snapshot), unchanged=back, reset=reset)
 
     def _refuse(self, watch: ListWatch, refusal: Refusal) -> None:
         if watch.begun is not None and watch.active:

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pgobserve.feed import stale
-from pgobserve.feed.mailbox import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, step
+from pgobserve.feed.mailbox import NOTHING, UNKNOWN, UNTOLD, Refusal, step
 from pgobserve.feed.stale import FRESH
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
 
     from pgobserve.feed.listwatch import ListWatch, Shown
-    from pgobserve.feed.mailbox import Kind, Outcome, View
+    from pgobserve.feed.mailbox import Kind, Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.feed.stale import Stale
 
@@ -317,7 +317,7 @@ class Roster:
                     watch.special[key] = now
                 if watch in skipped:
                     continue
-                _mark(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
+                mark_key(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
                 if not _is_silent(had, its_kind, again):
                     watch.put(key, had, mine, snapshot, its_kind)
             if len(some) == breath:
@@ -333,79 +333,8 @@ class Roster:
         """Return the keys that somebody has and that are not among those found."""
         return set(self.shown).union(*(watch.special for watch in self.watches)).difference(found)
 
-    def admit(
-        self,
-        watch: ListWatch,
-        found: Iterable[tuple[Hashable, Outcome]],
-        snapshot: Snapshot,
-    ) -> list[str]:
-        """
-        Let one have the list who waited for it.
-
-        Args:
-            watch: The subscription.
-            found: All rows, as he may see them; the roster knows them already.
-            snapshot: In which they were read.
-
-        Returns:
-            JSON of the rows, in their order.
-        """
-        has, watch.has = watch.has, None
-        watch.refused.clear()
-        remaining = {} if has is None else dict(has)
-        bodies, has_it_all = [], True
-        for key, outcome in found:
-            had = remaining.pop(key, NOTHING)
-            now, kind = step(had, outcome)
-            if now != self.shown.get(key, NOTHING):
-                watch.special[key] = now
-            _mark(watch.refused, key, isinstance(outcome, Refusal) and key not in self.refused)
-            if has is None and not isinstance(outcome, Refusal):
-                if outcome.body is not None:
-                    bodies.append(outcome.body)
-            elif kind is not None or had == UNTOLD:
-                has_it_all = False
-                watch.put(key, had, outcome, snapshot, kind)
-        for key, had in remaining.items():
-            has_it_all = False
-            watch.put(key, had, ABSENT, snapshot)
-        if has is None or has_it_all:
-            watch.told, watch.told_of = snapshot, self.identity
-        self.join(watch)
-        return bodies
-
-    def admit_returning(
-        self, watch: ListWatch, views: Mapping[Hashable, View], snapshot: Snapshot
-    ) -> None:
-        """
-        Let one have the list who has some of it already, and sees what all see.
-
-        Args:
-            watch: The subscription; it has what it has.
-            views: All rows; the roster knows them already.
-            snapshot: In which they were read.
-        """
-        has, watch.has = watch.has or {}, None
-        watch.refused.clear()
-        gone, has_it_all = has.keys() - views.keys(), True
-        for key, view in views.items():
-            had = has.get(key, NOTHING)
-            if had != view.digest:
-                has_it_all = False
-                watch.put(key, had, view, snapshot)
-        for key in gone:
-            watch.put(key, has[key], ABSENT, snapshot)
-        if has_it_all and not gone:
-            watch.told, watch.told_of = snapshot, self.identity
-        self.join(watch)
-
-    def admit_as_others(self, watch: ListWatch, snapshot: Snapshot) -> None:
-        """Let one have the list who waited for it and sees what all see."""
-        watch.told, watch.told_of = snapshot, self.identity
-        self.join(watch)
-
     def _note(self, key: Hashable, digest: bytes | None, outcome: Outcome) -> None:
-        _mark(self.refused, key, isinstance(outcome, Refusal))
+        mark_key(self.refused, key, isinstance(outcome, Refusal))
         if digest == NOTHING:
             self.shown.pop(key, None)
         else:
@@ -430,7 +359,8 @@ def _is_silent(had: bytes | None, kind: Kind | None, again: bool) -> bool:
     return again and kind == "error" and had in (UNKNOWN, UNTOLD)
 
 
-def _mark(keys: set[Hashable], key: Hashable, marked: bool) -> None:
+def mark_key(keys: set[Hashable], key: Hashable, marked: bool) -> None:
+    """Have a key among those that are marked, or not."""
     if marked:
         keys.add(key)
     elif keys:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from pgobserve.feed.links import Link
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.observer.checks import Guard
-    from pgobserve.observer.source import Source, Visibility
+    from pgobserve.observer.source import Source
     from pgobserve.observer.tokens import Back
+    from pgobserve.observer.visibility import Visibility
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from pgobserve.observer.context import (
     refused,
 )
 from pgobserve.observer.feeds import feed_of
-from pgobserve.observer.source import Visibility
+from pgobserve.observer.visibility import Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,7 +26,7 @@ from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
 from pgobserve.observer.related import throughs_of
 from pgobserve.observer.resume import changed_since
-from pgobserve.observer.source import Visibility
+from pgobserve.observer.visibility import Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

@@ -11,6 +11,7 @@ PACKAGES = ["feed", "triggers"]
 
 #: Modules that are shown by what they do together, on a real outbox.
 ELSEWHERE = {
+    "feed/admission": "unit/feed/test_roster.py",
     "feed/confirm": "integration/observer/test_confirm.py",
     "feed/intake": "integration/feed/test_runtime.py",
     "feed/listwatch": "unit/feed/test_list_convergence.py",

@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError
 
 from pgobserve.feed import loader as loader_module
+from pgobserve.feed.admission import admit
 from pgobserve.feed.confirm import Confirmer
 from pgobserve.feed.delivery import BREATH, Delivery
 from pgobserve.feed.hub import Hub, Subject, Trace
@@ -180,7 +181,7 @@ def test_confirmed_while_changes_are_led_back() -> None:
     watch = ListWatch(Mailbox(lambda: None), 1, None, lambda *_: None)
     hub.add_list(watch, SUBJECT, "list")
     (roster,) = hub.take_wholes(500)
-    roster.admit(watch, [(1, View.of("1")), (2, View.of("2"))], SNAPSHOT)
+    admit(roster, watch, [(1, View.of("1")), (2, View.of("2"))], SNAPSHOT)
     roster.done_whole(SNAPSHOT)
 
     hub.publish("b", 150, [1])
@@ -276,7 +277,7 @@ async def test_moved_once() -> None:
         hub.add_list(each, SUBJECT, "one")
     (roster,) = hub.take_wholes(500)
     for each in (watch, *crowd):
-        roster.admit(each, [], SNAPSHOT)
+        admit(roster, each, [], SNAPSHOT)
     roster.done_whole(SNAPSHOT)
     hub.publish("a", 150, [1, 2])
     entries = [entry for entry in hub.take(500) if isinstance(entry, Entry)]
@@ -288,7 +289,7 @@ async def test_moved_once() -> None:
     task = asyncio.create_task(Delivery(hub, Repeats(hub.mark)).rows(found))
     await asyncio.sleep(0)
     (other,) = hub.take_wholes(500)
-    other.admit(watch, [], LATER)
+    admit(other, watch, [], LATER)
     other.done_whole(LATER)
     await task
 

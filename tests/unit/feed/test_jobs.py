@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgobserve.feed.admission import admit
 from pgobserve.feed.hub import Row, Subject
 from pgobserve.feed.jobs import Job
 from pgobserve.feed.listwatch import ListWatch
@@ -29,8 +30,8 @@ def test_shown_of_a_list() -> None:
     plain, other, waiting = (
         ListWatch(Mailbox(lambda: None), n, None, lambda listed, snapshot: None) for n in range(3)
     )
-    roster.admit(plain, [], SNAPSHOT)
-    roster.admit(other, [], SNAPSHOT)
+    admit(roster, plain, [], SNAPSHOT)
+    admit(roster, other, [], SNAPSHOT)
     job = Job(Entry(roster, 1), roster.audience)
     assert job.shown(plain) == NOTHING
     roster.tell(1, A, {other: B}, SNAPSHOT, roster.audience)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pgobserve.feed.admission import admit
 from pgobserve.feed.listwatch import Listed, ListWatch, Member
 from pgobserve.feed.mailbox import ABSENT, Kind, Mailbox, Outcome, Refusal, View
 from pgobserve.feed.roster import Entry, Roster
@@ -27,7 +28,7 @@ class Client:
         self.mailbox = Mailbox(lambda: None)
         self.watch = ListWatch(self.mailbox, 1, None, lambda listed, snapshot: None)
         self.roster = roster
-        self.bodies = roster.admit(self.watch, rows, at(10))
+        self.bodies = admit(roster, self.watch, rows, at(10))
 
     def frames(self) -> list[tuple[Kind, Any]]:
         """Read all frames: what happened, and to which row."""
@@ -154,7 +155,7 @@ def test_failed_on_the_way_to_another_list(client: Client, roster: Roster) -> No
     assert client.frames() == [("error", 2)]
     other = Roster("other")
     other.tell(2, B, {}, at(30), [])
-    other.admit(client.watch, [(2, B)], at(30))
+    admit(other, client.watch, [(2, B)], at(30))
 
     assert sorted(client.frames()) == [("create", 2), ("delete", 1)]
 
@@ -176,7 +177,7 @@ def test_refused_no_more(client: Client, roster: Roster) -> None:
     client.watch.has, client.watch.special = roster.holdings(client.watch), {}
     roster.leave(client.watch)
     other = Roster("other")
-    other.admit(client.watch, [], at(30))
+    admit(other, client.watch, [], at(30))
 
     assert client.watch.refused == set()
 
@@ -185,7 +186,7 @@ def test_comes_back(roster: Roster) -> None:
     """Who has some of it already is told what differs, and gets no list."""
     watch = ListWatch(Mailbox(lambda: None), 1, None, lambda listed, snapshot: None)
     watch.has = {1: A.digest, 2: B.digest, 3: None}
-    bodies = roster.admit(watch, [(1, A), (2, A)], at(10))
+    bodies = admit(roster, watch, [(1, A), (2, A)], at(10))
 
     told = []
     while (item := watch.mailbox.take()) is not None:

@@ -1,0 +1,143 @@
+"""
+What one subscription may see, and for how long that is believed: stale visibility is a leak.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer import dependencies
+from pgobserve.observer.presence import presence_source
+from pgobserve.observer.source import build, source_of_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from pgobserve.feed.keys import Model
+    from pgobserve.observer.related import Through
+    from pgobserve.observer.source import Source, Wanted
+
+
+def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
+    """Tell whether all sockets of the consumer's class see the same rows in the same way."""
+    cls, base = type(consumer), GenericAsyncAPIConsumer
+    return (
+        cls.get_queryset is base.get_queryset
+        and cls.filter_queryset is base.filter_queryset
+        and cls.get_serializer_class is base.get_serializer_class
+        and not dependencies.makes_serializers(consumer)
+        and not consumer.filter_backends
+        and not {"queryset", "serializer_class"} & vars(consumer).keys()
+    )
+
+
+class Visibility:
+    """
+    What one subscription may see, rebuilt when it must be.
+
+    Args:
+        consumer: The socket's consumer.
+        kwargs: What its ``get_queryset`` and other hooks are called with.
+        ttl: Seconds for which a compiled queryset is kept.
+        clock: Monotonic seconds.
+        presence_of: Only find out whether rows of this model are there: the consumer reads and
+            shows them by itself.
+        throughs: What counts as a part of such a row: its rows in these tables.
+        wanted: What is wanted of the whole queryset, if that is watched.
+
+    Attributes:
+        source: What it was at the last look.
+        volatile: It asked the database while it was built, or it compiled differently twice in a
+            row (it looks at the clock): it is built anew for every batch.
+    """
+
+    __slots__ = (
+        "_audience",
+        "_built",
+        "_clock",
+        "_ttl",
+        "_wanted",
+        "consumer",
+        "kwargs",
+        "source",
+        "volatile",
+    )
+
+    def __init__(
+        self,
+        consumer: GenericAsyncAPIConsumer,
+        kwargs: Mapping[str, Any],
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        presence_of: Model | None = None,
+        throughs: Sequence[Through] = (),
+        wanted: Wanted = None,
+    ) -> None:
+        self.consumer = consumer
+        self.kwargs = kwargs
+        self._wanted = wanted
+        self._ttl = ttl
+        self._clock = clock
+        self._audience: Hashable = None
+        self._built: float | None = None
+        self.volatile = False
+        self.source: Source = (
+            self._build_first()
+            if presence_of is None
+            else presence_source(type(consumer), presence_of, throughs)
+        )
+
+    def now(self) -> Source:
+        """Return the source as it is now; runs user code, so in a thread."""
+        if self._built is None:  # plain: it can't change
+            return self.source
+        if self.volatile or self._clock() - self._built >= self._ttl:
+            self._rebuild()
+        return self.source
+
+    @property
+    def audience(self) -> Hashable:
+        """Return what tells who may see a row otherwise: two sockets, or messages, may differ."""
+        if self._audience is None:
+            said = {name: value for name, value in self.kwargs.items() if name != "request_id"}
+            self._audience = (self.consumer, repr(sorted(said.items())))
+        return self._audience
+
+    def _build_first(self) -> Source:
+        if is_plain(self.consumer):
+            return source_of_class(self.consumer, self.kwargs, self._wanted)
+        self._built = self._clock()
+        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
+        again, asked_again = _observed_build(self.consumer, self.kwargs, self._wanted)
+        self.volatile = asked or asked_again or again is not source
+        return again
+
+    def _rebuild(self) -> None:
+        built = self._clock()
+        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
+        self.volatile = self.volatile or asked
+        self.source, self._built = source, built
+
+
+def _observed_build(
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
+) -> tuple[Source, bool]:
+    """Build, and tell whether a query was run meanwhile, on any alias."""
+    queries = 0
+
+    def count(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+        nonlocal queries
+        queries += 1
+        return execute(sql, params, many, context)
+
+    with ExitStack() as stack:
+        for alias in connections:
+            stack.enter_context(connections[alias].execute_wrapper(count))
+        source = build(consumer, kwargs, wanted)
+    return source, queries > 0
