@@ -99,13 +99,14 @@ class Watch:
         key: The row's key.
         request_id: The client's name for the subscription; any JSON value.
         context: What the surface needs to decide and render; opaque here.
-        since: The snapshot that the subscription begins at; None until its first load.
+        told: What the client has seen once he has read all frames that were sent; None until the
+            first load.
         shown: Digest of what the client last got: :data:`NOTHING`, or :data:`UNKNOWN`.
         active: False once it has ended; nothing is delivered any more.
         begun: Called once with the first outcome and its snapshot, in place of a frame.
     """
 
-    __slots__ = ("active", "begun", "context", "key", "mailbox", "request_id", "shown", "since")
+    __slots__ = ("active", "begun", "context", "key", "mailbox", "request_id", "shown", "told")
 
     def __init__(
         self, mailbox: Mailbox, key: Hashable, request_id: Any, context: Any, begun: Begun
@@ -114,7 +115,7 @@ class Watch:
         self.key = key
         self.request_id = request_id
         self.context = context
-        self.since: Snapshot | None = None
+        self.told: Snapshot | None = None
         self.shown: bytes | None = UNKNOWN
         self.active = True
         self.begun: Begun | None = begun
@@ -127,7 +128,7 @@ class Watch:
             self.mailbox.put(self, outcome, snapshot)
             return
         begun, self.begun = self.begun, None
-        self.since = snapshot
+        self.told = snapshot
         if isinstance(outcome, View):
             self.shown = outcome.digest
         begun(outcome, snapshot)
@@ -143,8 +144,15 @@ class Watch:
         return None
 
     def token(self, snapshot: Snapshot) -> Snapshot | None:
-        """Return what the client has seen once he has a frame that was read in this snapshot."""
-        return snapshot
+        """
+        Return what the client has seen once he has a frame that was read in this snapshot.
+
+        Nothing new by one that says that the row can't be shown: it may be shown later, without
+        having changed, and who came back then would not hear of it.
+        """
+        if self.shown is not UNKNOWN and self.shown != UNTOLD:
+            self.told = snapshot
+        return self.told
 
 
 class Mailbox:

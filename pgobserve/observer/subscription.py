@@ -289,7 +289,7 @@ class Subscriptions:
             lambda: changed_since(source, watch.key, token)
         ):
             return begun
-        watch.shown = UNKNOWN
+        watch.shown, watch.told = UNKNOWN, token
         if watch.active:
             self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
         return Begun(begun.view, token)

@@ -133,8 +133,20 @@ def test_first_outcome_answers_the_request(socket: Socket) -> None:
     watch.offer(ONE, SECOND)
 
     assert told == [(ONE, FIRST)]
-    assert watch.since == FIRST
+    assert watch.told == FIRST
     assert socket.frames() == []
+
+
+def test_token_of_an_error(socket: Socket) -> None:
+    """That a row can't be shown moves the token not; once it can be, it moves again."""
+    watch = socket.watch(ONE)
+    watch.offer(DENIED, SECOND)
+    assert socket.frames() == [("error", DENIED)]
+    assert watch.token(SECOND) == FIRST
+
+    watch.offer(TWO, SECOND)
+    assert socket.frames() == [("update", TWO)]
+    assert watch.token(SECOND) == SECOND
 
 
 def test_refused_request(socket: Socket) -> None:
