@@ -88,10 +88,12 @@ class Threads:
     async def close(self, patience: float = 2.0) -> None:
         """End the threads; one that is stuck in the database is left behind, being a daemon."""
         self.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                for ended in self._ended:
-                    await ended.wait()
+        # Not asyncio.timeout(): it is mostly a cancelled task that cleans up here, and there Python
+        # 3.11's would take its own cancellation for that one.
+        waits = [asyncio.ensure_future(ended.wait()) for ended in self._ended]
+        _, late = await asyncio.wait(waits, timeout=patience)
+        for each in late:
+            each.cancel()
 
     def _work(self, ended: asyncio.Event) -> None:
         try:

@@ -97,6 +97,28 @@ async def test_given_up() -> None:
     await pool.close()
 
 
+async def test_close_by_who_is_cancelled(calls: list[str]) -> None:
+    """A task that was cancelled can end the threads, and goes on with what it has to tidy up."""
+    pool, release, tidied = Threads(1, nothing, nothing), threading.Event(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await pool.close(patience=0.01)
+            tidied.append(True)
+
+    stuck = asyncio.create_task(pool.run(release.wait))
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    release.set()
+    await stuck
+
+    assert tidied == [True]
+
+
 async def test_close(calls: list[str]) -> None:
     """Closing lets the threads do what was asked before, and then say farewell in each."""
     pool = Threads(3, lambda: calls.append(threading.current_thread().name), nothing)
