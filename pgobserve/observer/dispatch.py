@@ -25,7 +25,7 @@ from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.events import Event
 from pgobserve.feed.snapshot import Snapshot
-from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.member import Beginning, Member
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Dispatcher:
         tables = [model._meta.db_table for model in sources.models]
         try:
             if not await self._feed.is_observed(tables, outbox=True):
-                raise EventsNotObserved(observer.model_cls._meta.label)
+                raise tell_not_observed(EventsNotObserved(observer.model_cls._meta.label))
             if sources.labels not in self._follows:
                 follow = await self._feed.follow(
                     sources.labels, partial(self._take, sources.labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,11 @@ from pgobserve.observer.several import load_lists
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
+    from pgobserve.exceptions import NotObserved
     from pgobserve.feed.hub import Trace
     from pgobserve.feed.jobs import Found, FoundWhole, Job, WholeJob
+
+logger = logging.getLogger(__name__)
 
 #: Rows that changes elsewhere may concern and that are named one by one; beyond it all are read.
 TRACED: int = 10_000
@@ -63,3 +67,15 @@ def _options(alias: str) -> Options:
         listens="notify" in transports or settings.OUTBOX_WAKE != "poll",
         retention=settings.OUTBOX_RETENTION,
     )
+
+
+_told: set[str] = set()
+
+
+def tell_not_observed(error: NotObserved) -> NotObserved:
+    """Log, once, what a client is told: it is for who runs the server to mend."""
+    sentence = str(error.detail)
+    if sentence not in _told:
+        _told.add(sentence)
+        logger.warning("A subscription was refused. %s", sentence)
+    return error

@@ -21,7 +21,7 @@ from pgobserve.feed.mailbox import UNKNOWN, View, Watch
 from pgobserve.feed.tables import title_of
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.context import Subscription, check_query, encode_name, refused
-from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
 from pgobserve.observer.related import throughs_of
@@ -252,7 +252,7 @@ class Subscriptions:
         linked = (link.table for link in subject.links)
         for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
             if not await feed.is_observed((table,)):
-                raise NotObserved(title_of(table))
+                raise tell_not_observed(NotObserved(title_of(table)))
         links = [*subject.links]
         for through in self._throughs(model):
             link = through.link(model)

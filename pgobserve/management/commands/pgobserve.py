@@ -92,6 +92,9 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=EXIT_FAILED) from error
         except DatabaseError as error:
             raise CommandError(refusal(error), returncode=EXIT_FAILED) from error
+        finally:
+            # In a file or a pipe, too, what was found comes before what is wrong with it.
+            self.stdout.flush()
 
 
 OBSERVED = "default: what the consumers and PGOBSERVE['MODELS'] name"

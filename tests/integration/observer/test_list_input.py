@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group
 from rest_framework.filters import SearchFilter
 
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer import feeds
 from pgobserve.observer.generics import ObserverModelListMixin
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_list import UPDATE, ItemListConsumer, brief, subscribe
@@ -171,10 +172,19 @@ async def test_too_many_lists(connect: Any, items: list[Item], settings: Any) ->
     await subscribe(socket, request_id=3)
 
 
-async def test_not_installed(connect: Any, transactional_db: None, transport: str) -> None:
-    """A list of a table without triggers is refused with what to do."""
+async def test_not_installed(
+    connect: Any,
+    transactional_db: None,
+    transport: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A list of a table without triggers is refused with what to do; the log says it once."""
+    monkeypatch.setattr(feeds, "_told", set())
     socket = await connect(NotObservedConsumer)
-    frame = await socket.ask("subscribe_list", request_id=1)
+    frames = [await socket.ask("subscribe_list", request_id=1) for _ in range(2)]
 
-    assert frame["response_status"] == 503
-    assert "pgobserve install auth.Group" in frame["errors"][0]
+    assert [frame["response_status"] for frame in frames] == [503, 503]
+    assert "pgobserve install auth.Group" in frames[0]["errors"][0]
+    (said,) = [each for each in caplog.messages if "was refused" in each]
+    assert "pgobserve install auth.Group" in said
