@@ -17,7 +17,7 @@ class Stream(io.StringIO):
         self.flushed = True
 
 
-def test_output_before_error() -> None:
+def test_output_before_error(transactional_db: None) -> None:
     """What was found is written out before the error that follows it, be it to a file or a pipe."""
     out = Stream()
     with pytest.raises(CommandError):
