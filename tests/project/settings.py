@@ -29,7 +29,7 @@ INSTALLED_APPS = [
     "channels",
     "pgobserve",
     "tests.project",
-    "tests.library",
+    "tests.bookshelf",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -8,9 +8,9 @@ import pytest
 
 from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
+from tests.bookshelf.models import Author, Publisher
+from tests.bookshelf.tables import library
 from tests.integration.doctor.watching import Books, Items
-from tests.library.models import Author, Publisher
-from tests.library.tables import library
 from tests.project import asgi
 from tests.project.models import Item
 

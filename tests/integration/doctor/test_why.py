@@ -12,6 +12,8 @@ from django.db import connection, connections
 
 from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
+from tests.bookshelf.models import Author, Book, Ebook, Loan, Publisher, Tag
+from tests.bookshelf.tables import library
 from tests.integration.doctor.watching import (
     Books,
     Ebooks,
@@ -24,8 +26,6 @@ from tests.integration.doctor.watching import (
     Unseen,
 )
 from tests.integration.feed.conftest import free_port, parameters
-from tests.library.models import Author, Book, Ebook, Loan, Publisher, Tag
-from tests.library.tables import library
 from tests.project import asgi, shapes
 from tests.project.models import Item, Note
 
@@ -135,7 +135,7 @@ def test_json(why: Why, books: Book) -> None:
         "tables": [
             {
                 "label": "library.Loan",
-                "table": "public.library_loan",
+                "table": f"public.{Loan._meta.db_table}",
                 "state": "ok",
                 "transport": "notify",
                 "channel": "pgobserve",

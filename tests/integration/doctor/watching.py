@@ -12,8 +12,8 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import model_observer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from pgobserve.permissions import IsAuthenticated
-from tests.library.models import Author, Book, Ebook, Loan, Tag
-from tests.library.serializers import shows
+from tests.bookshelf.models import Author, Book, Ebook, Loan, Tag
+from tests.bookshelf.serializers import shows
 from tests.project.models import Item, Note
 from tests.project.shapes import Kiosk, Restaurant
 

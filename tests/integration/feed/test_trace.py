@@ -19,7 +19,7 @@ from pgobserve.feed.keys import key_fields, key_of, to_key
 from pgobserve.feed.links import Hop, Link
 from pgobserve.feed.trace import direct, trace
 from pgobserve.observer.dependencies import of_queryset, of_serializer
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,
@@ -36,8 +36,8 @@ from tests.library.models import (
     Shop,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.tables import library
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import library
 from tests.project import keys, shapes
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.versions import newest, newest_definition, widened
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.relations import hop_of
-from tests.integration.observer.conftest import execute
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,
@@ -24,7 +23,8 @@ from tests.library.models import (
     Publisher,
     Shop,
 )
-from tests.library.tables import library
+from tests.bookshelf.tables import library
+from tests.integration.observer.conftest import execute
 from tests.project.models import Item
 
 if TYPE_CHECKING:

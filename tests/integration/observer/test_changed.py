@@ -11,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.changed import Changed
 from pgobserve.observer.dependencies import of_serializer
+from tests.bookshelf.models import Author, Book, Comment
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import library
 from tests.integration.outbox.conftest import execute, install
-from tests.library.models import Author, Book, Comment
-from tests.library.serializers import shows
-from tests.library.tables import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

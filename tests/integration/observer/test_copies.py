@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from pgobserve.observer import copies
 from pgobserve.observer.copies import copied
-from tests.library.models import Author, Book, Comment, Tag
-from tests.library.tables import library
+from tests.bookshelf.models import Author, Book, Comment, Tag
+from tests.bookshelf.tables import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

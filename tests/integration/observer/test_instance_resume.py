@@ -9,10 +9,10 @@ from django.core.management import call_command
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
+from tests.bookshelf.models import Author, Book, Comment, Ebook
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import ALL, library
 from tests.integration.observer.conftest import execute, run_sql
-from tests.library.models import Author, Book, Comment, Ebook
-from tests.library.serializers import shows
-from tests.library.tables import ALL, library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,9 @@ from rest_framework.filters import SearchFilter
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import feeds
 from pgobserve.observer.generics import ObserverModelListMixin
+from tests.bookshelf.serializers import shows
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_list import UPDATE, ItemListConsumer, brief, subscribe
-from tests.library.serializers import shows
 from tests.project.models import Item
 
 pytestmark = pytest.mark.parametrize("transport", ["notify"], indirect=True)

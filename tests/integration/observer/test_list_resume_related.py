@@ -14,9 +14,7 @@ from rest_framework.serializers import CharField, IntegerField, ListField
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.dependencies import shown
 from pgobserve.observer.generics import ObserverModelListMixin
-from tests.integration.observer.conftest import execute
-from tests.integration.observer.replica import Replica
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Comment,
@@ -29,8 +27,10 @@ from tests.library.models import (
     Publisher,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.tables import ALL, library
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import ALL, library
+from tests.integration.observer.conftest import execute
+from tests.integration.observer.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

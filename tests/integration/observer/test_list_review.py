@@ -20,6 +20,9 @@ from pgobserve.feed import trace as tracing
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import feeds
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
+from tests.bookshelf.models import Author, Book, Label, Publisher, Tag
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import ALL, library
 from tests.integration.observer.conftest import run_sql
 from tests.integration.observer.test_list import (
     UPDATE,
@@ -29,9 +32,6 @@ from tests.integration.observer.test_list import (
     subscribe,
 )
 from tests.integration.observer.test_related import run
-from tests.library.models import Author, Book, Label, Publisher, Tag
-from tests.library.serializers import shows
-from tests.library.tables import ALL, library
 from tests.project.models import Item, Membership
 
 if TYPE_CHECKING:

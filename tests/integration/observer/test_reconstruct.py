@@ -19,8 +19,8 @@ from pgobserve.feed.since import entries_since
 from pgobserve.feed.tables import labels_of
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.reconstruct import OldRows, Past
+from tests.bookshelf.models import Book, Ebook
 from tests.integration.outbox.conftest import execute, install
-from tests.library.models import Book, Ebook
 from tests.project import shapes
 from tests.project.models import Item
 

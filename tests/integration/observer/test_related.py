@@ -13,10 +13,10 @@ from rest_framework.serializers import IntegerField
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
+from tests.bookshelf.models import Author, Book, Comment, Contribution, Publisher, Tag
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import ALL, library
 from tests.integration.observer.conftest import execute
-from tests.library.models import Author, Book, Comment, Contribution, Publisher, Tag
-from tests.library.serializers import shows
-from tests.library.tables import ALL, library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
-from tests.library.models import Author, Book, Loan, Tag
-from tests.library.serializers import shows
-from tests.library.tables import library
+from tests.bookshelf.models import Author, Book, Loan, Tag
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.tables import library
 from tests.project import asgi
 
 if TYPE_CHECKING:
@@ -118,10 +118,14 @@ def test_install(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("pgobserve.cli.targets.observed_models", observed_models)
 
     assert (
-        command("install", "library.Loan")[1] == "library.Loan: installed on public.library_loan\n"
+        command("install", "library.Loan")[1]
+        == f"library.Loan: installed on public.{Loan._meta.db_table}\n"
     )
     told = command("install")[1]
-    assert "library.Book_tags: updated on public.library_book_tags (was outdated)" in told
+    assert (
+        f"library.Book_tags: updated on public.{Book.tags.through._meta.db_table} (was outdated)"
+        in told
+    )
     assert "library.Loan: unchanged" in told
     (books,) = json.loads(command("deps", "Books", "--json")[1])
     tables = [*books["models"], *books["links"], *books["wide"]]

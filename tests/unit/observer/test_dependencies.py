@@ -17,7 +17,7 @@ from pgobserve.observer import dependencies, registry
 from pgobserve.observer.dependencies import of, of_consumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from pgobserve.observer.of_serializer import makes_fields
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,
@@ -28,8 +28,8 @@ from tests.library.models import (
     Shop,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.words import told
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.words import told
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

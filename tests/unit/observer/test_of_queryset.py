@@ -17,7 +17,7 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 
 from pgobserve.observer.dependencies import of_queryset, of_serializer
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,
@@ -31,8 +31,8 @@ from tests.library.models import (
     Publisher,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.words import told
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.words import told
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

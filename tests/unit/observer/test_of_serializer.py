@@ -8,7 +8,7 @@ import pytest
 from rest_framework import serializers
 
 from pgobserve.observer.dependencies import of_serializer
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,
@@ -26,8 +26,8 @@ from tests.library.models import (
     Shop,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.words import told
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.words import told
 
 PK = serializers.PrimaryKeyRelatedField
 STRING = serializers.StringRelatedField

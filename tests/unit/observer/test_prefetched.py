@@ -14,14 +14,14 @@ from rest_framework import serializers
 
 from pgobserve.observer.dependencies import of_serializer
 from pgobserve.observer.prefetched import _of_manager
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Comment,
     Tag,
 )
-from tests.library.serializers import shows
-from tests.library.words import told
+from tests.bookshelf.serializers import shows
+from tests.bookshelf.words import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

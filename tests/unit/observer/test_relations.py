@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pgobserve.observer.relations import Spot, query_names, relations_of
-from tests.library.models import Book, Category, Comment, Ebook
+from tests.bookshelf.models import Book, Category, Comment, Ebook
 
 
 def test_names() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from django.db import connection
 
-from tests.library.models import (
+from tests.bookshelf.models import (
     Author,
     Book,
     Category,

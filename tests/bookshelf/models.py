@@ -1,7 +1,7 @@
 """
 A library: rows that refer to each other in every way that Django has.
 
-None is managed: the tests that need the tables make them, see :mod:`tests.library.tables`.
+None is managed: the tests that need the tables make them, see :mod:`tests.bookshelf.tables`.
 """
 
 from __future__ import annotations

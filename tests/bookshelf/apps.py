@@ -4,5 +4,5 @@ from django.apps import AppConfig
 
 
 class LibraryConfig(AppConfig):
-    name = "tests.library"
+    name = "tests.bookshelf"
     label = "library"
