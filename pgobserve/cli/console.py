@@ -41,6 +41,11 @@ class Console:
         """Return the text in the colours of a style, or as it is if no terminal reads it."""
         return getattr(self.style, style)(text) if style and self.out.isatty() else text
 
+    def warn(self, text: str | None) -> None:
+        """Write a warning beside what was asked; None is none."""
+        if text is not None:
+            self.err.write(text, self.style.WARNING if self.err.isatty() else None)
+
     def json(self, facts: Any) -> None:
         """Write facts for a machine."""
         self.out.write(json.dumps(facts, indent=2))

@@ -27,6 +27,7 @@ def run(
     """Install the triggers of the labelled models, or of all that the project observes."""
     connection = targets.connect(database)
     wanted = targets.registrations(labels, using=database, always=always)
+    console.warn(None if labels else targets.only_settings())
     install = partial(installer.install, using=database, lock_timeout=lock_timeout)
     work.through(
         console, [(each.title, partial(install, each)) for each in wanted], as_json=as_json

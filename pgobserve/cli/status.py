@@ -24,6 +24,7 @@ def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool
     """Print how each table stands; fail unless all is well."""
     connection = targets.connect(database)
     seen = [status for _, status in survey.take(connection, labels)]
+    console.warn(None if labels else targets.only_settings())
     facts = outbox.look(connection)
     if as_json:
         console.json([_facts(status) for status in seen])

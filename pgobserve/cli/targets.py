@@ -184,6 +184,13 @@ def import_consumers() -> bool:
     return True
 
 
+def only_settings() -> str | None:
+    """Return the sentence that only settings say what is observed, if that is so."""
+    if import_consumers():
+        return None
+    return "ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed."
+
+
 def _not_imported(reason: BaseException) -> ConfigurationError:
     return ConfigurationError(
         "The consumers that say what to observe can't be imported: ASGI_APPLICATION fails with "

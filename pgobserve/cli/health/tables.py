@@ -39,16 +39,15 @@ SELECT current_user::text,
 
 def consumers(case: Case) -> Finding:
     """Check that the consumers can be imported, and declare what is there."""
-    known = targets.import_consumers()
+    only_settings = targets.only_settings()
     classes = registry.consumers()
     for each in classes:
         dependencies.check(each)
     tables = len(case.registrations)
     named = [each for each in classes if each.observed_models()]  # type: ignore[attr-defined]
-    if not known:
+    if only_settings is not None:
         return warning(
-            f"ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed "
-            f"({tables} tables).",
+            only_settings,
             advice="Set ASGI_APPLICATION, that what consumers watch be observed as well.",
         )
     if not tables:

@@ -104,6 +104,17 @@ def test_bad_input(command: Command, arguments: list[str], message: str) -> None
         assert cursor.fetchone() == (None,)
 
 
+@pytest.mark.parametrize("subcommand", ["install", "status"])
+def test_only_settings(command: Command, settings: Any, subcommand: str) -> None:
+    """Without consumers it is said that only settings say what is observed; not where labels do."""
+    settings.PGOBSERVE = {"MODELS": ["project.Item"]}
+    command("install", "project.Item")
+    sentence = "ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed."
+
+    assert sentence in command(subcommand)[2]
+    assert sentence not in command(subcommand, "project.Item")[2]
+
+
 @pytest.mark.parametrize(
     "options", [["--lock-timeout", "soon"], ["--lock-timeout", "0"], ["--nope"]]
 )
