@@ -8,10 +8,14 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+#: Python 3.11 has filters only since 3.11.4.
+SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 PROBE = """
 from pgobserve.triggers import templates
@@ -40,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("dist")
     sdist = _build(ROOT, "sdist", top / "sdist")
     with tarfile.open(sdist) as archive:
-        archive.extractall(top / "source", filter="data")
+        archive.extractall(top / "source", **SAFELY)
     (source,) = (top / "source").iterdir()
     return _build(source, "wheel", top / "wheel")
 
