@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 export PYTHONDEVMODE ?= 1
+# Each worker has a PostgreSQL of its own. With `auto` a few tests have none: see tests/plugin.py.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format types docs bench wheel check clean
@@ -24,7 +26,7 @@ demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
 	@PYTHONDEVMODE= $(BIN)/python -m pgobserve demo
 
 test: $(STAMP) ## Run the unit, integration and acceptance tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-all: $(STAMP) ## Run the slow ones, and those of other Pythons and PostgreSQLs that are found, too
 	$(BIN)/python -m pytest -m slow $(ARGS)
