@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 from channels.exceptions import InvalidChannelLayerError, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from pgobserve import _json
+from pgobserve import _json, conf
 from pgobserve._inbox import Inbox
-from pgobserve.exceptions import ClientDisconnected
+from pgobserve.exceptions import ClientDisconnected, FrameTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -153,13 +153,28 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
         Raises:
             ClientDisconnected: The socket is gone.
+            FrameTooLarge: It is longer than a frame may be.
         """
+        if not is_sendable(text, conf.get().MAX_FRAME_BYTES):
+            self._log_too_large(len(text))
+            raise FrameTooLarge
         try:
             await self.send(text_data=text)
         except Exception as error:
             if is_gone(error):
                 raise ClientDisconnected(*error.args) from error
+            if is_too_large(error):
+                self._log_too_large(len(text))
+                raise FrameTooLarge from error
             raise
+
+    def _log_too_large(self, length: int) -> None:
+        logger.warning(
+            "A frame of %s with %d characters is too large and was not sent. Serialize less, or raise "
+            "PGOBSERVE['MAX_FRAME_BYTES'] as far as the server can send.",
+            type(self).__name__,
+            length,
+        )
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
@@ -236,6 +251,22 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, OSError) or (
         autobahn is not None and isinstance(error, autobahn.Disconnected)
     )
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Tell whether a send failed because the server sends no frame of that size."""
+    autobahn = sys.modules.get("autobahn.exception")
+    return isinstance(error, FrameTooLarge) or (
+        autobahn is not None and isinstance(error, autobahn.PayloadExceededError)
+    )
+
+
+def is_sendable(text: str, limit: int) -> bool:
+    """Tell whether a frame has at most ``limit`` bytes."""
+    if text.isascii() or len(text) > limit:
+        return len(text) <= limit
+    # A character has at most four. A lone surrogate can't be sent; to say so is not for here.
+    return len(text) * 4 <= limit or len(text.encode(errors="surrogatepass")) <= limit
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.wire import CHANNEL
+
+#: Bytes of a frame besides its data: the request id, the token.
+FRAME_HEAD: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Settings:
             ``"poll"`` sends nothing, and they look again and again.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
+        MAX_FRAME_BYTES: Bytes of one frame to a client. A row that takes more is answered with a 413
+            frame.
         LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
     """
 
@@ -55,6 +60,7 @@ class Settings:
     OUTBOX_WAKE: str = "gated"
     MAX_SUBSCRIPTIONS: int = 1000
     MAX_LIST_ROWS: int = 10_000
+    MAX_FRAME_BYTES: int = 1_000_000
     LOADER_THREADS: int = 2
 
 
@@ -80,6 +86,12 @@ def get() -> Settings:
             f"PGOBSERVE has no setting {', '.join(unknown)}. It knows: {', '.join(KNOWN)}."
         )
     return Settings(**given)
+
+
+def longest_row() -> int:
+    """Return how many bytes a row may have as JSON to fit into a frame, whatever else is in it."""
+    limit = get().MAX_FRAME_BYTES
+    return max(limit - FRAME_HEAD, limit // 2)
 
 
 def transports() -> frozenset[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "EventsNotObserved",
     "FeedDown",
     "FeedUnavailable",
+    "FrameTooLarge",
     "NotObserved",
     "NotWatchable",
     "PayloadInvalid",
@@ -106,3 +107,11 @@ class QueryTooLong(APIException):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f'"query" may have {limit} characters. Filter by less.')
+
+
+class FrameTooLarge(APIException):
+    """A frame that was not sent because no server sends, or no client takes, one of its size."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The answer is longer than a frame may be. Request less of it: fewer rows, or a smaller page."
+    default_code = "frame_too_large"

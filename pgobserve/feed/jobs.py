@@ -22,6 +22,11 @@ NEVER: Final = Snapshot(1, 1, frozenset())
 #: The answer when reading or serializing failed; the log says why, the client must not know.
 FAILED: Final = Refusal(500, ("The row can't be shown: an error occurred on the server.",))
 
+#: The answer for a row that no frame can hold.
+TOO_LARGE: Final = Refusal(
+    413, ("The row is longer than a frame may be. It is sent when it has become shorter.",)
+)
+
 
 @dataclass(slots=True)
 class Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve.feed.mailbox import Refusal, step
+from pgobserve.feed.mailbox import NOTHING_SEEN, Refusal, step, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -36,14 +36,27 @@ class Listed:
     bodies: Sequence[str] = ()
     unchanged: bool = False
     reset: bool = False
-    pages: dict[int, list[str]] = field(default_factory=dict)
+    pages: dict[tuple[int, int], list[str]] = field(default_factory=dict)
 
-    def cut(self, size: int) -> list[str]:
-        """Return the rows as JSON arrays without brackets, of so many rows each; at least one."""
-        if size not in self.pages:
-            starts = range(0, max(len(self.bodies), 1), size)
-            self.pages[size] = [",".join(self.bodies[i : i + size]) for i in starts]
-        return self.pages[size]
+    def cut(self, rows: int, length: int) -> list[str]:
+        """
+        Return the rows as JSON arrays without brackets; at least one.
+
+        Args:
+            rows: How many an array has at most.
+            length: Characters that it has at most; a longer row has an array of its own.
+        """
+        if (rows, length) not in self.pages:
+            pages: list[list[str]] = [[]]
+            room = length
+            for body in self.bodies:
+                room -= len(body) + 1
+                if pages[-1] and (room < 0 or len(pages[-1]) >= rows):
+                    pages.append([])
+                    room = length - len(body) - 1
+                pages[-1].append(body)
+            self.pages[rows, length] = [",".join(page) for page in pages]
+        return self.pages[rows, length]
 
 
 class ListWatch:
@@ -163,6 +176,14 @@ class Member:
         if isinstance(outcome, Refusal) and self.key is not None:
             self.watch.note_refused(self.key, self.shown)
         return kind
+
+    def unsent(self, kind: Kind) -> None:
+        """Note that no frame can hold the row: the client has an old state of it, or none."""
+        watch = self.watch
+        self.shown = without(kind)
+        watch.refused.add(self.key)
+        watch.note_refused(self.key, self.shown)
+        watch.told = None if watch.told is None else NOTHING_SEEN
 
     def token(self, snapshot: Snapshot) -> Snapshot | None:
         """

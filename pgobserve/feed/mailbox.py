@@ -13,10 +13,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from pgobserve.feed.snapshot import Snapshot
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-
-    from pgobserve.feed.snapshot import Snapshot
 
 Kind = Literal["create", "update", "delete", "error"]
 
@@ -28,6 +28,9 @@ UNKNOWN: Final = None
 
 #: He has nothing of the row, and was told that it can't be shown.
 UNTOLD: Final = b"?"
+
+#: The snapshot of a client that must receive everything when it resumes.
+NOTHING_SEEN: Final = Snapshot(1, 1, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ def step(shown: bytes | None, outcome: Outcome) -> tuple[bytes | None, Kind | No
     return outcome.digest, ("update" if had else "create")
 
 
+def without(kind: Kind) -> bytes | None:
+    """Return what the client has when a frame of this kind could not be sent."""
+    return UNTOLD if kind == "create" else UNKNOWN
+
+
 class Watch:
     """
     One subscription of one socket to one row.
@@ -137,6 +145,11 @@ class Watch:
         """Return the frame that leads from what was shown to the outcome, and note it as shown."""
         self.shown, kind = step(self.shown, outcome)
         return kind
+
+    def unsent(self, kind: Kind) -> None:
+        """Note that no frame can hold the row: the client has an old state of it, or none."""
+        self.shown = without(kind)
+        self.told = None if self.told is None else NOTHING_SEEN
 
     @property
     def told_of(self) -> Hashable:
@@ -291,6 +304,9 @@ if TYPE_CHECKING:
 
         def turn(self, outcome: Outcome) -> Kind | None:
             """Return the frame that leads to the outcome, and note that as shown."""
+
+        def unsent(self, kind: Kind) -> None:
+            """Note that the frame could not be sent."""
 
         def token(self, snapshot: Snapshot) -> Snapshot | None:
             """Return what the client has seen once he has the frame."""

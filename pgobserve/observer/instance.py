@@ -109,9 +109,14 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if not tokens:
             return None, status.HTTP_201_CREATED
         data = None
-        if snapshot is True:
-            data = await self._data(begun, {**kwargs, "request_id": request_id})
-        await self._reply_with_token(request_id, begun, data)
+        try:
+            if snapshot is True:
+                data = await self._data(begun, {**kwargs, "request_id": request_id})
+            await self._reply_with_token(request_id, begun, data)
+        except Exception:
+            # The client receives an error, and must not have a subscription with it.
+            self.subscriptions.end(lookup, request_id)
+            raise
         return None
 
     @action()

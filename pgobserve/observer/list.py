@@ -35,7 +35,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
 
     Attributes:
         max_rows: Rows in one frame; a list of more comes in several, the last of which has the
-            token. A client may ask for fewer by ``"max_rows"``.
+            token. A frame has fewer if they are long. A client may ask for fewer by ``"max_rows"``.
 
     Example:
         >>> class BookConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
@@ -82,11 +82,12 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             declared_model(type(self)), hooks, wanted=asked.wanted, back=asked.back
         )
         await self.subscriptions.settle()  # of a list that this one replaces, say
-        if asked.back is not None and not listed.unchanged:
-            await self._send_list(asked, None, asked.back.token)
-            await self._send_list(asked, listed, new_token, action="reset", code=205)
-        else:
-            await self._send_list(asked, listed, new_token)
+        try:
+            await self._answer_list(asked, listed, new_token)
+        except Exception:
+            # The client receives an error, and must not have a subscription with it.
+            self.subscriptions.lists.end(request_id)
+            raise
 
     @action()
     async def unsubscribe_list(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
@@ -123,6 +124,13 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             ) from None
         return Back(seen, fingerprint, None if keys is None else _keys(keys))
 
+    async def _answer_list(self, asked: _Asked, listed: Listed, token: str) -> None:
+        if asked.back is not None and not listed.unchanged:
+            await self._send_list(asked, None, asked.back.token)
+            await self._send_list(asked, listed, token, action="reset", code=205)
+        else:
+            await self._send_list(asked, listed, token)
+
     async def _send_list(
         self,
         asked: _Asked,
@@ -133,7 +141,9 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         code: int = status.HTTP_201_CREATED,
     ) -> None:
         """Send a list in as many frames as it takes, or an empty one."""
-        pages = [""] if listed is None or listed.unchanged else listed.cut(asked.size)
+        # Half of it: with many rows a client has the first ones earlier, and a row may be longer.
+        length = conf.get().MAX_FRAME_BYTES // 2
+        pages = [""] if listed is None or listed.unchanged else listed.cut(asked.size, length)
         for number, rows in enumerate(pages, start=1):
             counted = asked.wanted == "count" and rows
             data = rows if counted else f'{{"results":[{rows}]}}'

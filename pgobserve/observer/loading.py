@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
+from pgobserve import conf
 from pgobserve.feed.hub import Row
-from pgobserve.feed.jobs import FAILED, NEVER, Found
+from pgobserve.feed.jobs import FAILED, NEVER, TOO_LARGE, Found
 from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.statement import fetch_many
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 UNION: Final = 200
 
 _NOT_SHOWN: Final = "Serializing %s %r failed."
+_TOO_LARGE: Final = (
+    "%s %r takes %d bytes as JSON, too many for a frame; subscribers of %s receive an error instead. "
+    "Serialize less of it, or raise PGOBSERVE['MAX_FRAME_BYTES'] as far as the server can send."
+)
 
 #: Row and source, where the source has it.
 Rows = dict[tuple["Source", "Hashable"], "Model"]
@@ -239,7 +244,7 @@ def _in_version(view: View, job: Job) -> View:
 def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
     visibility, model = watch.context.visibility, source.statement.model._meta.label
     try:
-        return source.renderer.render(instance, visibility.consumer, visibility.kwargs)
+        view, serves_all = source.renderer.render(instance, visibility.consumer, visibility.kwargs)
     except (OperationalError, InterfaceError):
         raise
     except RenderingFailed as failure:
@@ -248,6 +253,10 @@ def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tup
     except Exception:
         logger.exception(_NOT_SHOWN, model, key)
         return FAILED, False
+    if view.body is not None and len(view.body) > conf.longest_row():
+        logger.warning(_TOO_LARGE, model, key, len(view.body), type(visibility.consumer).__name__)
+        return TOO_LARGE, serves_all
+    return view, serves_all
 
 
 def _chunks(items: Iterable[Source], size: int) -> Iterator[list[Source]]:

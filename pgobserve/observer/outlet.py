@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve._socket import is_gone
+from pgobserve import conf
+from pgobserve._socket import is_gone, is_too_large
 from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.exceptions import FrameTooLarge
 from pgobserve.feed import eager
+from pgobserve.feed.jobs import TOO_LARGE
 from pgobserve.feed.keys import shown
 from pgobserve.feed.listwatch import Member
 from pgobserve.feed.mailbox import NOTHING, UNTOLD, Mailbox, Refusal
@@ -40,7 +44,7 @@ class Outlet:
         mailbox: What the socket still has to be told.
     """
 
-    __slots__ = ("_base_send", "_consumer", "_raw", "_task", "mailbox")
+    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_task", "mailbox")
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
         self.mailbox = Mailbox(self._wake, self._write)
@@ -48,6 +52,7 @@ class Outlet:
         self._task: asyncio.Task[None] | None = None
         self._raw = _sends_as_we_do(type(consumer))
         self._base_send = consumer.base_send
+        self._limit = conf.get().MAX_FRAME_BYTES
 
     async def aclose(self) -> None:
         """Stop writing; returns when nothing is being written any more."""
@@ -77,29 +82,41 @@ class Outlet:
             try:
                 task = eager.start(self._send(*item), "pgobserve-outlet")
             except Exception as error:  # noqa: BLE001 (it is handled there)
-                self._failed(error)
+                item = self._failed(error, item)
             else:
                 if task is not None:
                     self._task = task
-                    task.add_done_callback(self._go_on)
+                    task.add_done_callback(partial(self._go_on, item))
                     return
-            item = self.mailbox.take()
+                item = None
+            item = item or self.mailbox.take()
 
-    def _go_on(self, task: asyncio.Task[None]) -> None:
+    def _go_on(self, item: Item, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:
-            self._failed(error)
-        self._wake()
+        instead = None if error is None else self._failed(error, item)
+        self._write(instead or self.mailbox.take())
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, item: Item) -> Item | None:
+        """Return what is sent instead of a frame that could not be."""
+        watch, outcome, snapshot, kind = item
+        name = type(self._consumer).__name__
         if is_gone(error):
             self.mailbox.close()
+        elif is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
+            logger.warning(
+                "The server sends no frame as large as that of %s with %r; the subscriber receives "
+                "an error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
+                name,
+                watch.key,
+            )
+            watch.unsent(kind)
+            return watch, TOO_LARGE, snapshot, "error"
         else:
             # A frame that can't be sent must not end the feed of this socket.
-            name = type(self._consumer).__name__
             logger.error("A frame of %s could not be sent.", name, exc_info=error)
+        return None
 
     def _send(
         self, watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind
@@ -107,13 +124,22 @@ class Outlet:
         if watch.context.by_itself:
             return self._consumer.deliver(watch, kind)  # type: ignore[attr-defined,no-any-return]
         text = _text(watch, outcome, snapshot, kind)
+        if len(text) > self._limit:  # it is ASCII
+            raise FrameTooLarge
         if self._raw:
             # What the consumer's own methods come down to, called five times less deep.
             return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         return self._reply(watch, text)
 
     async def send(self, text: str) -> None:
-        """Send a frame that is JSON already, of the consumer's own reply to a request."""
+        """
+        Send a frame that is JSON already, of the consumer's own reply to a request.
+
+        Raises:
+            FrameTooLarge: It is longer than a frame may be.
+        """
+        if len(text) > self._limit:
+            raise FrameTooLarge
         if self._raw:
             await self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         else:

@@ -16,7 +16,7 @@ from pgobserve import conf
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
 from pgobserve.feed import runtime
-from pgobserve.feed.jobs import FAILED
+from pgobserve.feed.jobs import FAILED, TOO_LARGE
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
 from pgobserve.feed.tables import title_of
 from pgobserve.observer.checks import Guard
@@ -230,7 +230,7 @@ class Subscriptions:
             raise
         if isinstance(outcome, View):
             return watch, Begun(outcome, snapshot)
-        if outcome is FAILED and not wants_token:
+        if outcome in (FAILED, TOO_LARGE) and not wants_token:
             # It can't be shown, but nobody asked to see it; it may well be shown after a change.
             return watch, Begun(UNSHOWN, snapshot)
         self._drop(name, watch)

@@ -21,6 +21,7 @@ application = ProtocolTypeRouter(
                 path("picky/", consumers.PickyConsumer.as_asgi()),
                 path("lists/items/", consumers.ItemListConsumer.as_asgi()),
                 path("lists/fragile/", consumers.FragileListConsumer.as_asgi()),
+                path("long/", consumers.LongConsumer.as_asgi()),
                 path("state/", consumers.StateConsumer.as_asgi()),
             ]
         ),

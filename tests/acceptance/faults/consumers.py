@@ -63,6 +63,18 @@ class FragileListConsumer(ItemListConsumer):
     serializer_class = FragileSerializer
 
 
+class LongSerializer(ItemSerializer):
+    """Shows a text as long as the rank."""
+
+    def to_representation(self, instance: Item) -> Any:
+        return super().to_representation(instance) | {"text": "x" * instance.rank}
+
+
+class LongConsumer(ObserverModelListMixin, ItemConsumer):
+    queryset = Item.objects.filter(pk__lt=500).order_by("pk")
+    serializer_class = LongSerializer
+
+
 class StateConsumer(AsyncAPIConsumer):
     """Tells what the feed of this process has and does."""
 

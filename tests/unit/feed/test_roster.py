@@ -66,8 +66,15 @@ def tell(client: Client, key: Any, outcome: Outcome, **options: Any) -> None:
 
 def test_pages() -> None:
     """A list is cut into pages, an empty one into one that is empty."""
-    assert Listed(["1", "2", "3"]).cut(2) == ["1,2", "3"]
-    assert Listed().cut(2) == [""]
+    assert Listed(["1", "2", "3"]).cut(2, 100) == ["1,2", "3"]
+    assert Listed().cut(2, 100) == [""]
+
+
+def test_pages_of_long_rows() -> None:
+    """No page is longer than it may be but with a single row."""
+    assert Listed(["aa", "bb", "cc"]).cut(9, 6) == ["aa,bb", "cc"]
+    assert Listed(["a", "b" * 9, "c"]).cut(9, 6) == ["a", "b" * 9, "c"]
+    assert Listed(["a" * 9]).cut(9, 6) == ["a" * 9]
 
 
 def test_admitted(client: Client, roster: Roster) -> None:
