@@ -70,6 +70,10 @@ class Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def aim(self, host: str, port: int) -> None:
+        """Forward new connections to another server; those that exist stay where they are."""
+        self._target = (host, port)
+
     async def stop(self) -> None:
         """Cut all connections, and refuse new ones."""
         if self._server is not None:

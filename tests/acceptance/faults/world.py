@@ -18,7 +18,7 @@ from pgobserve.demo import postgres
 from tests.acceptance import server as processes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
 ROWS = 40
@@ -135,13 +135,18 @@ class World:
 
 
 @contextlib.contextmanager
-def world() -> Iterator[World]:
-    """Start a PostgreSQL with the project's table and its triggers."""
+def world(options: Sequence[str] = ()) -> Iterator[World]:
+    """
+    Start a PostgreSQL with the project's table and its triggers.
+
+    Args:
+        options: Further settings of the server, each ``name=value``.
+    """
     # Commits are real ones: what was committed before a crash must be there after it.
     programs = os.environ.get("PGOBSERVE_TEST_PG_BIN")
     directory = processes.Path(programs) if programs else None
     with postgres.embedded(
-        ("fsync=off", "full_page_writes=off"), bin_directory=directory
+        ("fsync=off", "full_page_writes=off", *options), bin_directory=directory
     ) as server:
         made = World(server)
         made.manage("migrate", "--run-syncdb", "--verbosity", "0")
