@@ -20,7 +20,7 @@ import pytest
 from tests.acceptance.faults.lasting import lasting
 from tests.acceptance.faults.replica import ListReplica, Replica
 from tests.acceptance.faults.standby import STREAMING, Cluster
-from tests.acceptance.faults.world import CHANGE_ALL, RESET, ROWS, eventually, serving
+from tests.acceptance.faults.world import CHANGE_ALL, RESET, ROWS, serving
 from tests.acceptance.faults.world import world as make_world
 from tests.acceptance.faults.writers import writing
 from tests.proxy import Proxy
