@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
 
 from pgobserve.exceptions import ClientDisconnected
@@ -27,11 +28,13 @@ class Inbox:
     Attributes:
         turn: Held by whatever happens on the socket.
         closed: Nothing is taken any more.
+        context: That of the socket, in copies of which calls are made.
     """
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.closed = False
+        self.context = copy_context()
         self._calls: deque[tuple[str, Call]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._farewells: list[Callable[[], object]] = []
@@ -52,7 +55,9 @@ class Inbox:
         self._calls.append((name, call))
         if self._task is None:
             # A task of its own: what is called may want to know its task, for a time-out say.
-            self._task = asyncio.create_task(self._work(), name="pgobserve-inbox")
+            self._task = asyncio.create_task(
+                self._work(), name="pgobserve-inbox", context=self.context.copy()
+            )
 
     def at_end(self, farewell: Callable[[], object]) -> None:
         """Let ``farewell`` be called when the socket closes."""

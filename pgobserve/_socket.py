@@ -11,6 +11,7 @@ import logging
 import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
 
 from channels.exceptions import InvalidChannelLayerError, StopConsumer
@@ -97,6 +98,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Hand a message to its handler; what a handler raises is logged and the socket lives."""
+        self.inbox.context = copy_context()
         try:
             if message.get("type") == "websocket.disconnect":
                 await super().dispatch(message)
@@ -111,6 +113,9 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             if message.get("type") in _LIFE_CYCLE or is_being_cancelled():
                 raise
             logger.exception("A handler of %s failed.", message.get("type"))
+        finally:
+            # It may have activated a language for the socket.
+            self.inbox.context = copy_context()
 
     async def websocket_receive(self, message: Any) -> None:
         """Take one frame of the client."""

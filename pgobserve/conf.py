@@ -46,6 +46,8 @@ class Settings:
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
         MAX_FRAME_BYTES: Bytes of one frame to a client. A row that takes more is answered with a 413
             frame.
+        IGNORED_CONTEXT_VARIABLES: Names of context variables that no hook, serializer or permission
+            reads, such as a tracing library's; the others keep sockets apart whose values differ.
         LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     MAX_SUBSCRIPTIONS: int = 1000
     MAX_LIST_ROWS: int = 10_000
     MAX_FRAME_BYTES: int = 1_000_000
+    IGNORED_CONTEXT_VARIABLES: Sequence[str] = ()
     LOADER_THREADS: int = 2
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
 
-def start(work: Awaitable[None], name: str) -> asyncio.Task[None] | None:
+def start(
+    work: Awaitable[None], name: str, context: Context | None = None
+) -> asyncio.Task[None] | None:
     """
     Run a coroutine up to where it waits.
 
     Args:
         work: The coroutine; something else that can be awaited is awaited in one.
         name: Of the task, if it needs one.
+        context: In which it runs, for itself alone; a copy of the present one by default.
 
     Returns:
         The task in which the rest goes on, or None if there is no rest.
@@ -35,13 +38,13 @@ def start(work: Awaitable[None], name: str) -> asyncio.Task[None] | None:
         work = _awaited(work)
     if sys.version_info >= (3, 12):
         loop = asyncio.get_running_loop()
-        task = asyncio.Task(work, loop=loop, name=name, eager_start=True)
+        task = asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
         if not task.done():
             return task
         task.result()
         return None
     # One context for both parts: what the first sets, the second must find, and reset.
-    context = copy_context()
+    context = copy_context() if context is None else context
     try:
         waits_for = context.run(work.send, None)
     except StopIteration:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -222,6 +223,8 @@ class Feed:
         self._task = asyncio.create_task(
             self._run(self.listener, self.reader, self.confirmer, loader),
             name=f"pgobserve-feed-{options.alias}",
+            # Not that of the socket whose request started it.
+            context=Context(),
         )
         self._task.add_done_callback(lambda task: self._ended(task, loader))
         return loader

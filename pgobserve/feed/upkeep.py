@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 import time
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -84,7 +85,8 @@ class Upkeep:
         thread = threading.get_ident()
         self._working[thread] = _Work(connection, time.monotonic())
         try:
-            return function()
+            # What hooks activate ends with the work.
+            return Context().run(function)
         except (OperationalError, InterfaceError) as error:
             # A statement that timed out is an error of that statement; a connection that is gone,
             # or could not be made, is nobody's.

@@ -214,7 +214,8 @@ def _begins(case: _Case) -> bool:
 
 def _attempt_ask(case: _Case) -> Refusal | None:
     try:
-        return case.guard.ask(case.action, case.kwargs)
+        origin = case.watch.context.visibility.origin
+        return origin.run(case.guard.ask, case.action, case.kwargs)  # type: ignore[no-any-return]
     except Exception as error:  # noqa: BLE001 (it becomes the answer)
         return refusal(error)
 
@@ -224,7 +225,16 @@ def _ask_in_loop(cases: Sequence[_Case]) -> None:
         return
 
     async def ask_all() -> list[Refusal | None]:
-        return await asyncio.gather(*(c.guard.ask_in_loop(c.action, c.kwargs) for c in cases))
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(
+            *(
+                loop.create_task(
+                    case.guard.ask_in_loop(case.action, case.kwargs),
+                    context=case.watch.context.visibility.origin.here(),
+                )
+                for case in cases
+            )
+        )
 
     future = asyncio.run_coroutine_threadsafe(ask_all(), cases[0].guard.loop)
     try:
@@ -245,7 +255,9 @@ def _judge_object(case: _Case) -> None:
         return
     context = case.watch.context
     action = context.asked if _begins(case) else case.action
-    refused = case.guard.ask_object(case.instance, action, case.kwargs)
+    refused = context.visibility.context.run(
+        case.guard.ask_object, case.instance, action, case.kwargs
+    )
     if refused is not None:
         # A row of a list is left out; who asked for one row is told.
         asked_for_it = _begins(case) and not context.lists

@@ -20,12 +20,13 @@ def fingerprint(
     lookups: Sequence[Hashable],
     serializer_class: Any,
     maker: Sequence[Any],
+    locale: Sequence[Any],
 ) -> str:
     """Return what changes when a list has other rows by definition, or shows them otherwise."""
     shape = ""
     if serializer_class is not None:
         by = [f"{each.__module__}.{each.__qualname__}" for each in maker]
-        shape = f"{_shape(serializer_class)}\0{lookups}\0{by}"
+        shape = f"{_shape(serializer_class)}\0{lookups}\0{by}\0{locale}"
     text = f"{alias}\0{whole.text}\0{only}\0{shape}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 

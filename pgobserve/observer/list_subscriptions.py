@@ -23,6 +23,7 @@ from pgobserve.observer.context import (
     refused,
 )
 from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.visibility import Visibility
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ class ListSubscriptions:
     ) -> tuple[Listed, str]:
         feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
         ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
-        visibility = await feed.call(lambda: Visibility(consumer, kwargs, ttl, wanted=wanted))
+        origin = HookContext.current()
+        visibility = await feed.call(
+            lambda: Visibility(consumer, kwargs, ttl, wanted=wanted, origin=origin)
+        )
         source = visibility.source
         if back is not None:
             back = _read(back, source)

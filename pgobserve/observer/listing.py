@@ -120,10 +120,11 @@ class ListLoad(Load):
         with one_snapshot(self._connection) as snapshot:
             if self._counts_by_query(watches):
                 self._snapshot = snapshot
-                number = whole.count(self._connection)
+                number = self.source.context.run(whole.count, self._connection)
                 self._listed = [self._counted(watches, lambda _: number)]
                 return
-            rows = whole.read(self._connection, None if limit is None else limit + 1)
+            most = None if limit is None else limit + 1
+            rows = self.source.context.run(whole.read, self._connection, most)
             if inside:
                 self.render(snapshot, rows)
                 self.raise_if_aborted()
@@ -181,9 +182,9 @@ class ListLoad(Load):
         return found
 
     def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:
-        guard = watch.context.guard
+        guard, here = watch.context.guard, self._here(watch.context.visibility.context)
         return sum(
-            guard.ask_object(row, watch.context.asked, {"pk": key}) is None
+            here.copy().run(guard.ask_object, row, watch.context.asked, {"pk": key}) is None
             for key, row in rows.items()
         )
 

@@ -26,6 +26,7 @@ from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from contextvars import Context
 
     from django.db.models import Model
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.jobs import Job
     from pgobserve.feed.mailbox import Outcome, Refusal, Watch
     from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.observer.hook_context import HookContext
     from pgobserve.observer.source import Source
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class Load:
         # What is made of an instance serves all sources that share both it and the renderer.
         self._rendered_once: dict[tuple[Any, int], Outcome] = {}
         self._snapshot: Snapshot | None = None
+        # Contexts that were entered in this thread, by what they are copies of.
+        self._contexts: dict[HookContext, Context] = {}
 
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
@@ -138,10 +142,13 @@ class Load:
         broken: set[Source] = set()
         by_shape: dict[Any, list[Source]] = defaultdict(list)
         for source in wanted:
-            by_shape[source.statement.shape].append(source)
+            by_shape[source.statement.shape, source.context.key].append(source)
         for sources in by_shape.values():
             for part in _chunks(sources, UNION):
-                broken |= self._read_part([(source, wanted[source]) for source in part])
+                # Prefetches are made by managers, and values for the active time zone.
+                broken |= part[0].context.run(
+                    self._read_part, [(source, wanted[source]) for source in part]
+                )
         if self._snapshot is None:
             # Nobody could be read for, but the answers to them need a snapshot as well.
             self._snapshot = NEVER
@@ -216,12 +223,20 @@ class Load:
                 # A serializer may change what it is given, related rows and JSON included; others
                 # are given it too, and permissions judge it.
                 given = copied(instance) if shared else instance
-                outcome, serves_all = _render(source, key, given, watch)
+                here = self._here(watch.context.visibility.context)
+                outcome, serves_all = here.run(_render, source, key, given, watch)
                 if serves_all:
                     return outcome, special, True
                 of_audience[audience] = outcome
             special[watch] = of_audience[audience]
         return ABSENT, special, False
+
+    def _here(self, context: HookContext) -> Context:
+        """Return a copy of a context to call a hook in: what it activates ends with the call."""
+        found = self._contexts.get(context)
+        if found is None:
+            found = self._contexts[context] = context.here()
+        return found.copy()
 
     def _rows_of_watches(self) -> dict[tuple[Any, Hashable], Model | None]:
         return {

@@ -22,10 +22,12 @@ from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from contextvars import Context
 
     from pgobserve.feed.mailbox import Item, Kind, Outcome, Told, View
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.observer.hook_context import HookContext
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Outlet:
         """Send until there is nothing left, or until a send has to wait; most do not."""
         while item is not None:
             try:
-                task = eager.start(self._send(*item), "pgobserve-outlet")
+                task = eager.start(self._send(*item), "pgobserve-outlet", self._context_of(item[0]))
             except Exception as error:  # noqa: BLE001 (it is handled there)
                 item = self._failed(error, item)
             else:
@@ -130,6 +132,13 @@ class Outlet:
             # What the consumer's own methods come down to, called five times less deep.
             return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         return self._reply(watch, text)
+
+    def _context_of(self, watch: Told) -> Context | None:
+        """Return the context of the subscription, if methods of the consumer's own are called."""
+        if self._raw and not watch.context.by_itself:
+            return None
+        origin: HookContext = watch.context.visibility.origin
+        return origin.here()
 
     async def send(self, text: str) -> None:
         """

@@ -52,8 +52,14 @@ def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set
     """Read and render; return those that could be."""
     for load in loads:
         load.prepare()
-    found = read_many([load.listing.whole for load in loads], connection, FEW)
-    read = {load: rows for load, rows in zip(loads, found, strict=True) if rows is not None}
+    read: dict[ListLoad, Any] = {}
+    alike: dict[Hashable, list[ListLoad]] = defaultdict(list)
+    for load in loads:
+        alike[load.source.context.key].append(load)
+    for some in alike.values():
+        wholes = [load.listing.whole for load in some]
+        found = some[0].source.context.run(read_many, wholes, connection, FEW)
+        read |= {load: rows for load, rows in zip(some, found, strict=True) if rows is not None}
     for load, rows in read.items():
         load.render(snapshot, rows)
         load.raise_if_aborted()

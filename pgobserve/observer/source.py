@@ -22,6 +22,7 @@ from pgobserve.feed.tables import tables_of
 from pgobserve.feed.whole import Whole
 from pgobserve.observer import dependencies
 from pgobserve.observer.fingerprint import fingerprint
+from pgobserve.observer.hook_context import BLANK, HookContext
 from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.rendering import (
@@ -50,9 +51,11 @@ class Source:
         renderer: Of its serializer class.
         subject: Which changes concern its rows.
         listing: How it is read as a whole, if it is watched as a list.
+        context: The Python context in which it is read and rendered; all who share it have an equal
+            one.
     """
 
-    __slots__ = ("__weakref__", "alias", "listing", "renderer", "statement", "subject")
+    __slots__ = ("__weakref__", "alias", "context", "listing", "renderer", "statement", "subject")
 
     def __init__(
         self,
@@ -61,12 +64,14 @@ class Source:
         renderer: Renderer | PresenceRenderer | KeyRenderer,
         subject: Subject,
         listing: Listing | None = None,
+        context: HookContext = BLANK,
     ) -> None:
         self.alias = alias
         self.statement = statement
         self.renderer = renderer
         self.subject = subject
         self.listing = listing
+        self.context = context
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +115,26 @@ def alias_of(queryset: Any) -> str:
 
 
 def source_of_class(
-    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
+    consumer: GenericAsyncAPIConsumer,
+    kwargs: Mapping[str, Any],
+    wanted: Wanted,
+    context: HookContext,
 ) -> Source:
     """Return the source of all sockets of a consumer's class, which see the same."""
+    if not context.common:
+        # Each socket may have another context: those are not kept for good.
+        return build(consumer, kwargs, wanted, context)[0]
     cls = type(consumer)
     of_class = _of_class.setdefault(cls, {})
-    queryset, serializer_class, source = of_class.get(wanted, (None, None, None))
+    key = wanted, context.key
+    queryset, serializer_class, source = of_class.get(key, (None, None, None))
     if (
         source is None
         or queryset is not cls.queryset
         or serializer_class is not cls.serializer_class
     ):
-        source = build(consumer, kwargs, wanted)
-        of_class[wanted] = (cls.queryset, cls.serializer_class, source)
+        source, _ = build(consumer, kwargs, wanted, context)
+        of_class[key] = (cls.queryset, cls.serializer_class, source)
     return source
 
 
@@ -137,17 +149,54 @@ def _queryset(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> A
     return queryset
 
 
-def build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted) -> Source:
+def build(
+    consumer: GenericAsyncAPIConsumer,
+    kwargs: Mapping[str, Any],
+    wanted: Wanted,
+    context: HookContext,
+) -> tuple[Source, HookContext]:
     """
     Return where the rows come from that a consumer's hooks choose; runs them.
+
+    Args:
+        consumer: The socket's consumer.
+        kwargs: What its hooks are called with.
+        wanted: What is wanted of a list.
+        context: In which they are called.
+
+    Returns:
+        The source, and the context as the hooks left it: a language that they activate is the
+        serializer's, too.
 
     Raises:
         ConfigurationError: The queryset can't be watched.
     """
+    here = context.here()
+    before = here.copy()
+    chosen = here.run(_choose, consumer, kwargs, wanted)
+    left = context.left_by(here, before)
+    # Some lookups are compiled for the active time zone.
+    return here.run(_compile, consumer, wanted, *chosen, left), left
+
+
+def _choose(
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
+) -> tuple[Any, Any, Any]:
+    """Return the queryset, the class of the serializer, and what tells what it shows."""
     queryset = _queryset(consumer, kwargs)
-    serializer_class, shows = (
-        dependencies.serializer_of(consumer, kwargs) if wanted in (None, "rows") else (None, None)
-    )
+    if wanted not in (None, "rows"):
+        return queryset, None, None
+    return queryset, *dependencies.serializer_of(consumer, kwargs)
+
+
+def _compile(
+    consumer: GenericAsyncAPIConsumer,
+    wanted: Wanted,
+    queryset: Any,
+    serializer_class: Any,
+    shows: Any,
+    context: HookContext,
+) -> Source:
     cls = type(consumer)
     if knows_related(queryset):
         links = dependencies.shown(cls, queryset, shows).links
@@ -169,10 +218,11 @@ def build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: 
         wanted,
         dependencies.declares_of(cls),
         dependencies.outline(shows),
+        context.key,
     )
     source = _shared.get(identity)
     if source is None:
-        renderer = _renderer(cls, serializer_class)
+        renderer = _renderer(cls, serializer_class, context)
         subject = subject_of(queryset.model, dependencies.of(cls, queryset, shows))
         listing = None
         if isinstance(compiled, Whole):
@@ -180,32 +230,37 @@ def build(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: 
             listing = Listing(
                 compiled,
                 only,
-                fingerprint(alias, compiled, only, lookups, serializer_class, maker),
+                fingerprint(
+                    alias, compiled, only, lookups, serializer_class, maker, context.locale
+                ),
                 dependencies.shown(cls, queryset, shows),
                 OldRows(queryset),
             )
         statement = (
             Statement(queryset, connections[alias]) if isinstance(compiled, Whole) else compiled
         )
-        made = Source(alias, statement, renderer, subject, listing)
+        made = Source(alias, statement, renderer, subject, listing, context)
         source = _shared.setdefault(identity, made)
     return source
 
 
-def _renderer(cls: type[GenericAsyncAPIConsumer], serializer_class: Any) -> Renderer | KeyRenderer:
+def _renderer(
+    cls: type[GenericAsyncAPIConsumer], serializer_class: Any, context: HookContext
+) -> Renderer | KeyRenderer:
     """
     Return how a class of consumers shows rows.
 
     Those who see other rows in the same way share it, and with it what it makes of a row that both
-    see.
+    see. It keeps serializers, whose fields may be made in the language of the context.
     """
     if serializer_class is None:
         return _KEYS
     maker = (cls.get_serializer, cls.get_serializer_context)
-    renderer = _renderers.get((serializer_class, maker))
+    identity = serializer_class, maker, context.key
+    renderer = _renderers.get(identity)
     if renderer is None:
         made = Renderer(serializer_class, bespoke=is_bespoke(cls), keys=context_keys(cls))
-        renderer = _renderers.setdefault((serializer_class, maker), made)
+        renderer = _renderers.setdefault(identity, made)
     return renderer
 
 

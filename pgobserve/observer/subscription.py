@@ -22,6 +22,7 @@ from pgobserve.feed.tables import title_of
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.context import Subscription, check_query, encode_name, refused
 from pgobserve.observer.feeds import feed_of, tell_not_observed
+from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.list_subscriptions import ListSubscriptions
 from pgobserve.observer.outlet import Outlet
 from pgobserve.observer.related import throughs_of
@@ -271,6 +272,7 @@ class Subscriptions:
         feed = feed_of(router.db_for_write(model))
         ttl = conf.get().QUERYSET_TTL
         presence_of = model if by_itself else None
+        origin = HookContext.current()
         return await feed.call(
             lambda: Visibility(
                 self._consumer,
@@ -278,6 +280,7 @@ class Subscriptions:
                 ttl,
                 presence_of=presence_of,
                 throughs=self._throughs(model),
+                origin=origin,
             )
         )
 

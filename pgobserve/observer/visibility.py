@@ -12,6 +12,7 @@ from django.db import connections
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies
+from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.presence import presence_source
 from pgobserve.observer.source import build, source_of_class
 
@@ -44,6 +45,7 @@ class Visibility:
         consumer: The socket's consumer.
         kwargs: What its ``get_queryset`` and other hooks are called with.
         ttl: Seconds for which a compiled queryset is kept.
+        origin: The context of the request, in which the hooks are called.
         clock: Monotonic seconds.
         presence_of: Only find out whether rows of this model are there: the consumer reads and
             shows them by itself.
@@ -52,6 +54,7 @@ class Visibility:
 
     Attributes:
         source: What it was at the last look.
+        context: As the hooks left it then; serializers and object permissions are called in it.
         volatile: It asked the database while it was built, or it compiled differently twice in a
             row (it looks at the clock): it is built anew for every batch.
     """
@@ -63,7 +66,9 @@ class Visibility:
         "_ttl",
         "_wanted",
         "consumer",
+        "context",
         "kwargs",
+        "origin",
         "source",
         "volatile",
     )
@@ -78,7 +83,9 @@ class Visibility:
         presence_of: Model | None = None,
         throughs: Sequence[Through] = (),
         wanted: Wanted = None,
+        origin: HookContext | None = None,
     ) -> None:
+        self.origin = self.context = origin or HookContext.current()
         self.consumer = consumer
         self.kwargs = kwargs
         self._wanted = wanted
@@ -111,33 +118,30 @@ class Visibility:
 
     def _build_first(self) -> Source:
         if is_plain(self.consumer):
-            return source_of_class(self.consumer, self.kwargs, self._wanted)
+            return source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
         self._built = self._clock()
-        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
-        again, asked_again = _observed_build(self.consumer, self.kwargs, self._wanted)
+        source, asked = self._build()
+        again, asked_again = self._build()
         self.volatile = asked or asked_again or again is not source
         return again
 
     def _rebuild(self) -> None:
         built = self._clock()
-        source, asked = _observed_build(self.consumer, self.kwargs, self._wanted)
+        source, asked = self._build()
         self.volatile = self.volatile or asked
         self.source, self._built = source, built
 
+    def _build(self) -> tuple[Source, bool]:
+        """Build, and tell whether a query was run meanwhile, on any alias."""
+        queries = 0
 
-def _observed_build(
-    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
-) -> tuple[Source, bool]:
-    """Build, and tell whether a query was run meanwhile, on any alias."""
-    queries = 0
+        def count(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+            nonlocal queries
+            queries += 1
+            return execute(sql, params, many, context)
 
-    def count(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
-        nonlocal queries
-        queries += 1
-        return execute(sql, params, many, context)
-
-    with ExitStack() as stack:
-        for alias in connections:
-            stack.enter_context(connections[alias].execute_wrapper(count))
-        source = build(consumer, kwargs, wanted)
-    return source, queries > 0
+        with ExitStack() as stack:
+            for alias in connections:
+                stack.enter_context(connections[alias].execute_wrapper(count))
+            source, self.context = build(self.consumer, self.kwargs, self._wanted, self.origin)
+        return source, queries > 0
