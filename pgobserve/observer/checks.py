@@ -18,11 +18,10 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve._asking import needs_thread
-from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import shown
 from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
-from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.hooks import has_own
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.jobs import Found
     from pgobserve.feed.mailbox import Outcome, Watch
+    from pgobserve.generics import GenericAsyncAPIConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -41,45 +41,52 @@ PATIENCE: Final = 30.0
 
 class Guard:
     """
-    The permissions of one socket, and where they must be asked.
+    The permissions of one subscription, and where they run.
 
-    Made in the socket's event loop.
+    Made in the socket's event loop. Permission objects live for one decision: they may keep what they
+    have found.
+
+    Args:
+        consumer: The socket's consumer.
+        by_itself: The consumer checks when it delivers; there is nothing to check here.
 
     Attributes:
-        open: Nothing is to be asked: everyone may do everything.
+        open: There is nothing to check: everyone may do everything.
+        in_loop: The action's permissions run in the event loop.
+        judges: The row decides, too, whether it may be seen.
+        loop: The socket's.
     """
 
-    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        cls = type(consumer)
+    __slots__ = ("_by_itself", "_consumer", "in_loop", "judges", "loop", "open")
+
+    def __init__(self, consumer: GenericAsyncAPIConsumer, *, by_itself: bool = False) -> None:
         self._consumer = consumer
+        self._by_itself = by_itself
         self.loop = asyncio.get_running_loop()
-        self._permissions = instances(consumer.permission_classes)
-        asked = [p for p in self._permissions if type(p) is not AllowAny]
-        overridden = (
-            cls.check_permissions is not AsyncAPIConsumer.check_permissions
-            or cls.get_permissions is not AsyncAPIConsumer.get_permissions
-        )
+        self.examine()
+
+    def examine(self) -> None:
+        """Look at what the consumer has for permissions now: on its class, or by itself."""
+        consumer = self._consumer
+        asked = self._permissions()
+        overridden = has_own(consumer, "check_permissions", "get_permissions")
         self.in_loop = overridden or not all(needs_thread(p, "has_permission") for p in asked)
-        self._objects = (
+        judges = (
             overridden
             or any(map(judges_objects, asked))
-            or cls.check_object_permissions is not GenericAsyncAPIConsumer.check_object_permissions
+            or has_own(consumer, "check_object_permissions")
         )
-        self.open = not asked and not overridden and not self._objects
+        self.judges = judges and not self._by_itself
+        self.open = self._by_itself or not (asked or judges)
 
-    @classmethod
-    def none(cls, consumer: GenericAsyncAPIConsumer) -> Guard:
-        """Return the guard of a consumer that checks by itself when it delivers."""
-        guard = cls(consumer)
-        guard.open = True
-        return guard
+    def _permissions(self) -> list[Any]:
+        made = instances(self._consumer.permission_classes)
+        return [permission for permission in made if type(permission) is not AllowAny]
 
     def ask(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Ask the synchronous permissions, in this thread; return the refusal, if it is one."""
         consumer = self._consumer
-        for permission in self._permissions:
-            if type(permission) is AllowAny:
-                continue
+        for permission in self._permissions():
             given = decide(permission, consumer.scope, consumer, action, kwargs)
             # A composition may be of both kinds, and a plain function may return a coroutine.
             if not (self._wait_for(given) if isawaitable(given) else given):
@@ -100,14 +107,9 @@ class Guard:
             return refusal(error)
         return None
 
-    @property
-    def judges(self) -> bool:
-        """Whether it depends on the row whether it may be seen."""
-        return self._objects and not self.open
-
     def ask_object(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Ask whether this row may be seen, in this thread."""
-        if not self._objects:
+        if not self.judges:
             return None
         return _attempt(
             lambda: self._consumer.check_object_permissions(instance, action=action, **kwargs)

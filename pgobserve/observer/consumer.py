@@ -96,12 +96,7 @@ class ObserverConsumerMixin(_Base):
 
 def declared_model(cls: type) -> type[Model] | None:
     """Return the model of a consumer class's queryset, or else of its serializer."""
-    queryset = getattr(cls, "queryset", None)
-    if queryset is not None:
-        model: type[Model] = queryset.model
-        return model
-    meta = getattr(getattr(cls, "serializer_class", None), "Meta", None)
-    return getattr(meta, "model", None)
+    return dependencies.model_of_consumer(cls)
 
 
 def _hashable(value: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework.exceptions import APIException
 
 from pgobserve.exceptions import QueryTooLong
 from pgobserve.feed.listwatch import BETWEEN
+from pgobserve.observer.checks import Guard
 from pgobserve.observer.tokens import FINGERPRINT
 
 #: The fingerprint of no list: who comes back with it gets his list anew.
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pgobserve.feed.hub import Subject
     from pgobserve.feed.links import Link
     from pgobserve.feed.mailbox import Refusal
-    from pgobserve.observer.checks import Guard
     from pgobserve.observer.source import Source
     from pgobserve.observer.tokens import Back
     from pgobserve.observer.visibility import Visibility
@@ -37,7 +37,6 @@ class Subscription:
 
     Attributes:
         visibility: What the subscriber may see.
-        guard: His permissions.
         request_id_text: His request id, as JSON.
         wants_token: Each frame gets a token.
         lookup: By which value he named the row.
@@ -48,10 +47,10 @@ class Subscription:
         lists: It is a subscription to a list.
         back: What a client says that he has, who comes back to a list.
         links: The ways to other tables that the consumer wants watched, besides what its rows show.
+        guard: The subscription's own permissions; made here, so that it can't be another's.
     """
 
     visibility: Visibility
-    guard: Guard
     request_id_text: str
     wants_token: bool
     lookup: str
@@ -62,6 +61,11 @@ class Subscription:
     lists: bool = False
     back: Back | None = None
     links: tuple[Link, ...] = ()
+    guard: Guard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.visibility.consumer, by_itself=self.by_itself)
+        self.visibility.on_rebuild = self.guard.examine
 
     def subject(self, source: Source) -> Subject:
         """Return which changes concern its rows, when they come from a source."""

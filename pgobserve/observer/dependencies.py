@@ -141,7 +141,7 @@ def _shown_by(
 
 def makes_serializers(consumer: GenericAsyncAPIConsumer) -> bool:
     """Tell whether what is shown to a consumer's client may differ from what its class tells."""
-    return is_bespoke(type(consumer)) or makes_fields(consumer.serializer_class)
+    return is_bespoke(consumer) or makes_fields(consumer.serializer_class)
 
 
 def serializer_of(
@@ -154,7 +154,7 @@ def serializer_of(
     serializers by itself, or they make their fields by themselves.
     """
     cls: Any = None
-    if not is_bespoke(type(consumer)):
+    if not is_bespoke(consumer):
         cls = consumer.get_serializer_class(**kwargs)
         if not makes_fields(cls):
             return cls, cls
@@ -224,12 +224,14 @@ def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Need
 
 def model_of_consumer(consumer_class: Any) -> type[Model] | None:
     """Return the model of a consumer's rows, as far as it is declared."""
+    # Either may be a property, which tells nothing before there is a client.
     queryset = getattr(consumer_class, "queryset", None)
-    if queryset is not None:
-        model: type[Model] = queryset.model
-        return model
     meta = getattr(getattr(consumer_class, "serializer_class", None), "Meta", None)
-    return getattr(meta, "model", None)
+    for each in (queryset, meta):
+        model: Any = getattr(each, "model", None)
+        if isinstance(model, type):
+            return model
+    return None
 
 
 def check(consumer_class: type) -> None:

@@ -25,10 +25,16 @@ def fingerprint(
     """Return what changes when a list has other rows by definition, or shows them otherwise."""
     shape = ""
     if serializer_class is not None:
-        by = [f"{each.__module__}.{each.__qualname__}" for each in maker]
+        by = [_name(each) for each in maker]
         shape = f"{_shape(serializer_class)}\0{lookups}\0{by}\0{locale}"
     text = f"{alias}\0{whole.text}\0{only}\0{shape}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _name(each: Any) -> str:
+    # A descriptor, or a partial method, has no name of its own.
+    named = each if hasattr(each, "__qualname__") else type(each)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @lru_cache(maxsize=1024)

@@ -124,7 +124,6 @@ class ListSubscriptions:
         subject = await self._of.subject(source, feed)
         context = Subscription(
             visibility,
-            self._of.guard(),
             name,
             wants_token=True,
             lookup="",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError
@@ -11,13 +12,17 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from pgobserve.feed.keys import key_of, shown
 from pgobserve.feed.mailbox import View
-from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.observer.hooks import has_own
 from pgobserve.observer.recording import RecordingContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from django.db.models import Model
+
+    from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.observer.hooks import Consumer
 
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -40,6 +45,7 @@ class Renderer:
         serializer_class: The class.
         bespoke: The consumer overrides how serializers are made, so each is made by the consumer.
         keys: Keys of the context, None if the consumer overrides ``get_serializer_context``.
+        turns: Only one thread at a time may make a serializer and use it.
     """
 
     def __init__(
@@ -48,7 +54,9 @@ class Renderer:
         *,
         bespoke: bool,
         keys: frozenset[str] | None,
+        turns: bool = False,
     ) -> None:
+        self._turns: AbstractContextManager[Any] = threading.RLock() if turns else nullcontext()
         self._class = serializer_class
         self._bespoke = bespoke
         self._keys = keys
@@ -75,8 +83,9 @@ class Renderer:
             Exception: What it raised for this audience.
         """
         if self._bespoke:
-            made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
-            return View.of(_encode(made.data)), False
+            with self._turns:
+                made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
+                return View.of(_encode(made.data)), False
         serializer, context = self._serializer(
             instance, lambda: consumer.get_serializer_context(**kwargs)
         )
@@ -146,12 +155,11 @@ def encode(value: Any) -> str:
     return _encode(value)
 
 
-def is_bespoke(consumer_class: type[GenericAsyncAPIConsumer]) -> bool:
-    """Tell whether the class overrides how serializers are made."""
-    return consumer_class.get_serializer is not GenericAsyncAPIConsumer.get_serializer
+def is_bespoke(consumer: Consumer) -> bool:
+    """Tell whether a consumer, or a class, has a way of its own to make serializers."""
+    return has_own(consumer, "get_serializer")
 
 
-def context_keys(consumer_class: type[GenericAsyncAPIConsumer]) -> frozenset[str] | None:
-    """Return the keys of the class's serializer contexts, None if it overrides them."""
-    own = consumer_class.get_serializer_context
-    return DEFAULT_KEYS if own is GenericAsyncAPIConsumer.get_serializer_context else None
+def context_keys(consumer: Consumer) -> frozenset[str] | None:
+    """Return the keys of a consumer's serializer contexts, None if it has a hook for them."""
+    return None if has_own(consumer, "get_serializer_context") else DEFAULT_KEYS

@@ -8,7 +8,7 @@ one serialization; that is found out here, nobody declares it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.db import connections, router
@@ -23,15 +23,10 @@ from pgobserve.feed.whole import Whole
 from pgobserve.observer import dependencies
 from pgobserve.observer.fingerprint import fingerprint
 from pgobserve.observer.hook_context import BLANK, HookContext
+from pgobserve.observer.hooks import Same, maker, meta_of
 from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.observer.reconstruct import OldRows
-from pgobserve.observer.rendering import (
-    KeyRenderer,
-    PresenceRenderer,
-    Renderer,
-    context_keys,
-    is_bespoke,
-)
+from pgobserve.observer.renderers import made_by, renderer_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.keys import Model
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.observer.gathering import Dependencies
+    from pgobserve.observer.rendering import KeyRenderer, PresenceRenderer, Renderer
 
 
 class Source:
@@ -95,9 +91,7 @@ class Listing:
 
 
 _shared: WeakValueDictionary[Hashable, Source] = WeakValueDictionary()
-_KEYS: Final = KeyRenderer()
-_renderers: WeakValueDictionary[Hashable, Renderer] = WeakValueDictionary()
-_of_class: WeakKeyDictionary[type, dict[Hashable, tuple[Any, Any, Source]]] = WeakKeyDictionary()
+_of_class: WeakKeyDictionary[type, dict[Hashable, tuple[Any, Source]]] = WeakKeyDictionary()
 
 #: What is wanted of a list: its rows, or only their keys, or their number. None: it is no list.
 Wanted = Literal["rows", "keys", "count"] | None
@@ -124,17 +118,15 @@ def source_of_class(
     if not context.common:
         # Each socket may have another context: those are not kept for good.
         return build(consumer, kwargs, wanted, context)[0]
-    cls = type(consumer)
-    of_class = _of_class.setdefault(cls, {})
+    of_class = _of_class.setdefault(type(consumer), {})
     key = wanted, context.key
-    queryset, serializer_class, source = of_class.get(key, (None, None, None))
-    if (
-        source is None
-        or queryset is not cls.queryset
-        or serializer_class is not cls.serializer_class
-    ):
+    # A class may be given others while it lives, and their Meta may be changed.
+    cls = consumer.serializer_class
+    now = (Same(consumer.queryset), cls, meta_of(cls), maker(consumer))
+    before, source = of_class.get(key, (None, None))
+    if source is None or before != now:
         source, _ = build(consumer, kwargs, wanted, context)
-        of_class[key] = (cls.queryset, cls.serializer_class, source)
+        of_class[key] = now, source
     return source
 
 
@@ -207,14 +199,14 @@ def _compile(
     lookups = tuple(
         prefetch_identity(each, connections[alias]) for each in queryset._prefetch_related_lookups
     )
-    maker = (cls.get_serializer, cls.get_serializer_context)
+    how = made_by(consumer, serializer_class)
     identity = (
         alias,
         compiled.text,
         queryset.model,
         lookups,
         serializer_class,
-        maker,
+        how,
         wanted,
         dependencies.declares_of(cls),
         dependencies.outline(shows),
@@ -222,7 +214,7 @@ def _compile(
     )
     source = _shared.get(identity)
     if source is None:
-        renderer = _renderer(cls, serializer_class, context)
+        renderer = renderer_of(serializer_class, how, context.key)
         subject = subject_of(queryset.model, dependencies.of(cls, queryset, shows))
         listing = None
         if isinstance(compiled, Whole):
@@ -231,7 +223,7 @@ def _compile(
                 compiled,
                 only,
                 fingerprint(
-                    alias, compiled, only, lookups, serializer_class, maker, context.locale
+                    alias, compiled, only, lookups, serializer_class, how.maker, context.locale
                 ),
                 dependencies.shown(cls, queryset, shows),
                 OldRows(queryset),
@@ -242,26 +234,6 @@ def _compile(
         made = Source(alias, statement, renderer, subject, listing, context)
         source = _shared.setdefault(identity, made)
     return source
-
-
-def _renderer(
-    cls: type[GenericAsyncAPIConsumer], serializer_class: Any, context: HookContext
-) -> Renderer | KeyRenderer:
-    """
-    Return how a class of consumers shows rows.
-
-    Those who see other rows in the same way share it, and with it what it makes of a row that both
-    see. It keeps serializers, whose fields may be made in the language of the context.
-    """
-    if serializer_class is None:
-        return _KEYS
-    maker = (cls.get_serializer, cls.get_serializer_context)
-    identity = serializer_class, maker, context.key
-    renderer = _renderers.get(identity)
-    if renderer is None:
-        made = Renderer(serializer_class, bespoke=is_bespoke(cls), keys=context_keys(cls))
-        renderer = _renderers.setdefault(identity, made)
-    return renderer
 
 
 def subject_of(model: Model, found: Dependencies) -> Subject:

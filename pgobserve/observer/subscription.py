@@ -19,7 +19,6 @@ from pgobserve.feed import runtime
 from pgobserve.feed.jobs import FAILED, TOO_LARGE
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
 from pgobserve.feed.tables import title_of
-from pgobserve.observer.checks import Guard
 from pgobserve.observer.context import Subscription, check_query, encode_name, refused
 from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.hook_context import HookContext
@@ -74,7 +73,6 @@ class Subscriptions:
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
         self._consumer = consumer
         self._outlet = Outlet(consumer)
-        self._guard: Guard | None = None
         self._watches: dict[tuple[str, str], Watch] = {}
         self._closed = False
         self.lists = ListSubscriptions(self)
@@ -100,13 +98,6 @@ class Subscriptions:
     def closed(self) -> bool:
         """Whether the socket is gone."""
         return self._closed
-
-    def guard(self, *, by_itself: bool = False) -> Guard:
-        """Return the socket's permissions."""
-        if self._guard is None:
-            make = Guard.none if by_itself else Guard
-            self._guard = make(self._consumer)
-        return self._guard
 
     async def settle(self) -> None:
         """Wait for a frame that is being sent: what is sent next comes after it."""
@@ -210,8 +201,7 @@ class Subscriptions:
         alias = visibility.source.alias
         feed = feed_of(alias)
         subject = await self.subject(visibility.source, feed)
-        guard = self.guard(by_itself=by_itself)
-        context = Subscription(visibility, guard, name[1], wants_token, name[0], alias, by_itself)
+        context = Subscription(visibility, name[1], wants_token, name[0], alias, by_itself)
         first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
 
         def begun(outcome: Outcome, snapshot: Snapshot) -> None:

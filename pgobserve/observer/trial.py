@@ -101,6 +101,8 @@ def _is_declared(cls: Any) -> bool:
         return True
     if cls.get_queryset is base.get_queryset and cls.queryset is None:
         return True
+    if not hasattr(cls.queryset, "all") or isinstance(cls.serializer_class, property):
+        return False
     hooks = ("get_queryset", "filter_queryset", "get_serializer_class", "get_serializer")
     return not cls.filter_backends and all(
         getattr(cls, name) is getattr(base, name) for name in hooks
@@ -125,7 +127,7 @@ class _Trials:
         consumer.scope = _scope(user)
         queryset = self._try("get_queryset", consumer.get_queryset, **kwargs)
         if queryset is None:
-            if cls.queryset is None:
+            if not hasattr(cls.queryset, "all"):
                 return
             queryset = cls.queryset.all()
         filtered = self._try("filter_queryset", consumer.filter_queryset, queryset, **kwargs)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import dependencies
 from pgobserve.observer.hook_context import HookContext
+from pgobserve.observer.hooks import has_own, is_fixed
 from pgobserve.observer.presence import presence_source
 from pgobserve.observer.source import build, source_of_class
 
@@ -20,20 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from pgobserve.feed.keys import Model
+    from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.observer.related import Through
     from pgobserve.observer.source import Source, Wanted
 
 
 def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
     """Tell whether all sockets of the consumer's class see the same rows in the same way."""
-    cls, base = type(consumer), GenericAsyncAPIConsumer
     return (
-        cls.get_queryset is base.get_queryset
-        and cls.filter_queryset is base.filter_queryset
-        and cls.get_serializer_class is base.get_serializer_class
+        not has_own(consumer, "get_queryset", "filter_queryset", "get_serializer_class")
+        and is_fixed(consumer)
+        and "get_serializer_context" not in vars(consumer)
         and not dependencies.makes_serializers(consumer)
         and not consumer.filter_backends
-        and not {"queryset", "serializer_class"} & vars(consumer).keys()
     )
 
 
@@ -54,6 +53,8 @@ class Visibility:
 
     Attributes:
         source: What it was at the last look.
+        on_rebuild: Called with each later build: what else was found out about the consumer may have
+            changed, too.
         context: As the hooks left it then; serializers and object permissions are called in it.
         volatile: It asked the database while it was built, or it compiled differently twice in a
             row (it looks at the clock): it is built anew for every batch.
@@ -68,6 +69,7 @@ class Visibility:
         "consumer",
         "context",
         "kwargs",
+        "on_rebuild",
         "origin",
         "source",
         "volatile",
@@ -92,6 +94,7 @@ class Visibility:
         self._ttl = ttl
         self._clock = clock
         self._audience: Hashable = None
+        self.on_rebuild: Callable[[], None] | None = None
         self._built: float | None = None
         self.volatile = False
         self.source: Source = (
@@ -102,7 +105,7 @@ class Visibility:
 
     def now(self) -> Source:
         """Return the source as it is now; runs user code, so in a thread."""
-        if self._built is None:  # plain: it can't change
+        if self._built is None:  # nothing that is built by hooks
             return self.source
         if self.volatile or self._clock() - self._built >= self._ttl:
             self._rebuild()
@@ -117,9 +120,9 @@ class Visibility:
         return self._audience
 
     def _build_first(self) -> Source:
+        self._built = self._clock()
         if is_plain(self.consumer):
             return source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
-        self._built = self._clock()
         source, asked = self._build()
         again, asked_again = self._build()
         self.volatile = asked or asked_again or again is not source
@@ -127,7 +130,13 @@ class Visibility:
 
     def _rebuild(self) -> None:
         built = self._clock()
-        source, asked = self._build()
+        if is_plain(self.consumer):
+            source = source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
+            asked = False
+        else:
+            source, asked = self._build()
+        if self.on_rebuild is not None:
+            self.on_rebuild()
         self.volatile = self.volatile or asked
         self.source, self._built = source, built
 
