@@ -107,7 +107,6 @@ async def allowed(make: Any, question: Any = "has_permission", **case: Any) -> b
         (SyncNo | (DrfYes & AsyncYes & SyncYes), True),
         ((DrfNo | AsyncNo) | (SyncNo | ~SyncYes), False),
     ],
-    ids=str,
 )
 async def test_composition(expression: Any, expected: bool) -> None:
     """Permissions of every kind compose on either side of an operator."""
