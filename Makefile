@@ -28,7 +28,7 @@ demo: $(STAMP) ## Serve the demo page on http://127.0.0.1:8000
 test: $(STAMP) ## Run the unit, integration and acceptance tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-all: $(STAMP) ## Run the slow ones, and those of other Pythons and PostgreSQLs that are found, too
+test-all: $(STAMP) ## Run the slow ones, and those of other Pythons and of PostgreSQL 14 to 17, too
 	$(BIN)/python -m pytest -m slow $(ARGS)
 	PYTHON=$(PYTHON) tests/matrix.sh
 

