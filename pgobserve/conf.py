@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.wire import CHANNEL
+from pgobserve.wire import Namespace
 
 #: Bytes of a frame besides its data: the request id, the token.
 FRAME_HEAD: Final = 16_384
@@ -32,7 +32,9 @@ class Settings:
             or a mapping of label to options, ``{"shop.Order": {"columns": ["state"]}}``.
         TRANSPORT: How changes travel: ``"notify"``, or ``"outbox"`` for those that may not be
             missed. ``MODELS`` may say it for a model alone.
-        CHANNEL: The NOTIFY channel; lower case.
+        NAMESPACE: Names everything that this project has in a database beside its tables: schema,
+            triggers, outbox, channel. Projects that share a database have different ones.
+        CHANNEL: The NOTIFY channel; lower case. By default the namespace's.
         CONNECTION: Overrides for the LISTEN connection, as psycopg keywords, by database alias:
             ``{"default": {"port": 5432}}`` goes around a transaction-pooling proxy.
         INSTALL_ON_MIGRATE: Install the triggers after ``migrate``, test databases included.
@@ -53,7 +55,8 @@ class Settings:
 
     MODELS: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()
     TRANSPORT: str = "notify"
-    CHANNEL: str = CHANNEL
+    NAMESPACE: str = ""
+    CHANNEL: str | None = None
     CONNECTION: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     INSTALL_ON_MIGRATE: bool = False
     QUERYSET_TTL: float = 60.0
@@ -95,6 +98,28 @@ def longest_row() -> int:
     """Return how many bytes a row may have as JSON to fit into a frame, whatever else is in it."""
     limit = get().MAX_FRAME_BYTES
     return max(limit - FRAME_HEAD, limit // 2)
+
+
+def namespace(alias: str) -> Namespace:
+    """
+    Return the namespace of this project in a database.
+
+    Args:
+        alias: Of the database.
+
+    Raises:
+        ConfigurationError: ``NAMESPACE`` can't be one.
+    """
+    try:
+        return Namespace(get().NAMESPACE)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"PGOBSERVE['NAMESPACE']: {error}.") from None
+
+
+def channel(alias: str) -> str:
+    """Return the NOTIFY channel of this project in a database."""
+    given = get().CHANNEL
+    return namespace(alias).channel if given is None else given
 
 
 def transports() -> frozenset[str]:

@@ -6,11 +6,11 @@ Nothing here may depend on anything else of this package.
 
 from __future__ import annotations
 
+import re
+import zlib
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final
 
 
 class Operation(StrEnum):
@@ -25,29 +25,15 @@ class Operation(StrEnum):
 #: Version of the payload; ``v`` in it. A reader ignores versions that it does not know.
 PAYLOAD_VERSION: Final = 1
 
-#: The one channel. Lower case, because ``LISTEN`` folds case and ``pg_notify`` does not.
-CHANNEL: Final = "pgobserve"
-
 #: Bytes that PostgreSQL takes in one payload (``async.c``: BLCKSZ - NAMEDATALEN - 128, less the NUL).
 MAX_PAYLOAD_BYTES: Final = 7999
 
 #: Keys of one statement that are named one by one; above, "read this table again" is cheaper for all.
 MAX_KEYS: Final = 10_000
 
-#: ``SET LOCAL pgobserve.mute = 'on'`` keeps a transaction's triggers silent.
-MUTE_SETTING: Final = "pgobserve.mute"
-
-#: With this value of it, a statement that changes no row makes a trigger write to the outbox that its
-#: table is to be read again.
+#: With this value of the mute setting, a statement that changes no row makes a trigger write to the
+#: outbox that its table is to be read again.
 MUTE_MARK: Final = "mark"
-
-#: Name of the trigger for each operation, the same on every table.
-TRIGGER_NAMES: Final[Mapping[Operation, str]] = {
-    Operation.INSERT: "pgobserve_i",
-    Operation.UPDATE: "pgobserve_u",
-    Operation.DELETE: "pgobserve_d",
-    Operation.TRUNCATE: "pgobserve_t",
-}
 
 #: How changes may travel.
 TRANSPORTS: Final = ("notify", "outbox")
@@ -55,9 +41,6 @@ TRANSPORTS: Final = ("notify", "outbox")
 #: How a reader of the outbox learns that there is something: by a NOTIFY that two writers at a time
 #: send, or by looking again and again.
 WAKES: Final = ("gated", "poll")
-
-#: First key of the advisory locks that are about the outbox.
-OUTBOX_NAMESPACE: Final = 1885826914
 
 #: The second keys: below this many, the slots of the gate in front of the wake-up. With a flush of
 #: 1 ms, eight writers kept 0.89 of their commits with one or two, and 0.66 with four: whoever has a
@@ -73,3 +56,75 @@ OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}
 
 #: What a reader's mark says that it is about; its key is a name that the reader made up.
 MARK: Final = "pgobserve.mark"
+
+
+#: What a namespace's name may be. Its longest derived name, that of a trigger, has 63 bytes at most.
+NAMESPACES: Final = re.compile(r"[a-z0-9_]{0,51}")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """
+    The names of everything that one project has in a database beside its own tables.
+
+    Two projects with different namespaces share nothing there, even where both observe one table.
+    Each derived name needs no quotes: it may stand inside a literal of a template.
+
+    Attributes:
+        name: Lower-case letters, digits and underscores; empty for the project that needs none.
+
+    Raises:
+        ValueError: The name has other characters, or is too long.
+    """
+
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not NAMESPACES.fullmatch(self.name):
+            raise ValueError(
+                "a namespace has lower-case letters, digits and underscores, at most 51 of them, "
+                f"not {self.name!r}"
+            )
+
+    @property
+    def schema(self) -> str:
+        """The schema that holds the trigger functions and the outbox, and nothing else."""
+        return f"pgobserve_{self.name}" if self.name else "pgobserve"
+
+    @property
+    def channel(self) -> str:
+        """The NOTIFY channel. Lower case: ``LISTEN`` folds case and ``pg_notify`` does not."""
+        return self.schema
+
+    @property
+    def mute_setting(self) -> str:
+        """``SET LOCAL pgobserve.mute = 'on'`` keeps a transaction's triggers silent."""
+        return f"{self.schema}.mute"
+
+    def trigger(self, operation: Operation) -> str:
+        """Return the name of the trigger for an operation, the same on every table."""
+        return f"{self.schema}_{operation.lower()}"
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The names of all triggers of a table."""
+        return tuple(self.trigger(operation) for operation in Operation)
+
+    @property
+    def outbox_lock(self) -> int:
+        """First key of the advisory locks that are about the outbox."""
+        return self._lock(1885826914, "outbox")
+
+    @property
+    def install_lock(self) -> int:
+        """First key of the advisory lock that an installation holds."""
+        return self._lock(1885825890, "install")
+
+    def _lock(self, default: int, purpose: str) -> int:
+        if not self.name:
+            return default
+        return zlib.crc32(f"{self.schema} {purpose}".encode()) & 0x7FFFFFFF
+
+
+#: The namespace of a project that is alone in its database.
+ALONE: Final = Namespace()

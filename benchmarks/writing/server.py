@@ -16,6 +16,7 @@ from django.conf import settings
 
 from pgobserve.demo.postgres import embedded
 from pgobserve.triggers.values import Relation
+from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,4 +161,4 @@ def _uninstall() -> list[str]:
 
     wanted = compiler.wanted(_registration(), RELATION, always=False)
     functions = [trigger.function for trigger in wanted.values()]
-    return list(compiler.uninstall_statements([RELATION], functions))
+    return list(compiler.uninstall_statements([RELATION], functions, ALONE))

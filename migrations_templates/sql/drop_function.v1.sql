@@ -1,1 +1,1 @@
-DROP FUNCTION IF EXISTS pgobserve.{function}() CASCADE
+DROP FUNCTION IF EXISTS {schema}.{function}() CASCADE

@@ -13,22 +13,22 @@ BEGIN
     RETURN NULL;
   END IF;
   BEGIN
-    gate := pg_catalog.pg_sequence_last_value('pgobserve.outbox_gate'::pg_catalog.regclass);
+    gate := pg_catalog.pg_sequence_last_value('{schema}.outbox_gate'::pg_catalog.regclass);
     SELECT pg_catalog.count(*), pg_catalog.sum({size}), pg_catalog.json_agg(r.k), {old}, {new}
       INTO rows, bytes, keys, old, new
       FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
     IF mute OPERATOR(pg_catalog.=) 'mark' THEN
-      PERFORM pgobserve.outbox_mark({label}, {operation});
+      PERFORM {schema}.outbox_mark({label}, {operation});
     ELSIF rows OPERATOR(pg_catalog.=) 0 THEN
       RETURN NULL;  -- no row changed
     ELSIF gate OPERATOR(pg_catalog.>) 2 THEN
-      PERFORM pgobserve.outbox_lose();  -- full
+      PERFORM {schema}.outbox_lose();  -- full
     ELSIF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
-      IF NOT pgobserve.outbox_fits(gate, (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows) THEN
-        PERFORM pgobserve.outbox_lose();
+      IF NOT {schema}.outbox_fits(gate, (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows) THEN
+        PERFORM {schema}.outbox_lose();
       ELSE
         -- Cut the running size into chunks, and count a small row as {row_bytes} bytes.
-        INSERT INTO pgobserve.outbox (slot, xid, label, op, keys, old, new, at)
+        INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
           SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, pg_catalog.json_agg(r.k), {old}, {new}, at
             FROM (SELECT r.*,
                          pg_catalog.sum(GREATEST({size}, {row_bytes}))
@@ -50,7 +50,7 @@ BEGIN
     END IF;
     IF gate OPERATOR(pg_catalog.<) 3
         AND pg_catalog.date_part('microseconds', at)::pg_catalog.int8 OPERATOR(pg_catalog.%) {one_in} OPERATOR(pg_catalog.=) 0 THEN
-      PERFORM pgobserve.outbox_measure(gate);
+      PERFORM {schema}.outbox_measure(gate);
     END IF;
   EXCEPTION WHEN OTHERS THEN
     -- A write never fails because somebody watches. OTHERS leaves cancellation alone.
@@ -60,7 +60,7 @@ BEGIN
     PERFORM pg_catalog.pg_notify(
       {channel}, pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow}, 'null}}'));
     BEGIN
-      PERFORM pgobserve.outbox_lose();
+      PERFORM {schema}.outbox_lose();
     EXCEPTION WHEN OTHERS THEN
       NULL;  -- The storage is gone, and every reader's place in it, too.
     END;

@@ -1,11 +1,11 @@
 DO $pgobserve$
 BEGIN
-  IF pg_catalog.to_regclass('pgobserve.outbox_cursor') IS NOT NULL THEN
+  IF pg_catalog.to_regclass('{schema}.outbox_cursor') IS NOT NULL THEN
     RETURN;
   END IF;
   -- Where readers are that go on after a restart: all that is visible in "seen", and of what became
   -- visible until "until" the transactions that wrote last before one of them.
-  CREATE TABLE pgobserve.outbox_cursor (
+  CREATE TABLE {schema}.outbox_cursor (
     name pg_catalog.text PRIMARY KEY,
     seen pg_catalog.pg_snapshot NOT NULL,
     until pg_catalog.pg_snapshot,
@@ -13,6 +13,6 @@ BEGIN
     after_xid pg_catalog.int8,
     moved_at pg_catalog.timestamptz NOT NULL
   ) WITH (fillfactor = 50);
-  REVOKE ALL ON pgobserve.outbox_cursor FROM PUBLIC;
+  REVOKE ALL ON {schema}.outbox_cursor FROM PUBLIC;
 END
 $pgobserve$

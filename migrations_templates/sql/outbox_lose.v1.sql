@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION pgobserve.outbox_lose() RETURNS pg_catalog.void
+CREATE OR REPLACE FUNCTION {schema}.outbox_lose() RETURNS pg_catalog.void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgobserve$
 BEGIN
   -- Remember that something of this transaction was not written: readers that have not seen the
@@ -6,9 +6,9 @@ BEGIN
   -- the block back gives the lock back at once, and what a sequence was set to stays.
   PERFORM pg_advisory_xact_lock({namespace}, {lock});
   PERFORM setval(
-    'pgobserve.outbox_lost',
+    '{schema}.outbox_lost',
     GREATEST(s.last_value, pg_current_xact_id()::text::int8))
-    FROM pgobserve.outbox_lost AS s;
+    FROM {schema}.outbox_lost AS s;
   RAISE EXCEPTION 'pgobserve: roll back to give the lock back';
 EXCEPTION WHEN raise_exception THEN
   NULL;

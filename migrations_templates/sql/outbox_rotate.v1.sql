@@ -1,10 +1,10 @@
-CREATE OR REPLACE FUNCTION pgobserve.outbox_rotate(retention pg_catalog.float8) RETURNS pg_catalog.text
+CREATE OR REPLACE FUNCTION {schema}.outbox_rotate(retention pg_catalog.float8) RETURNS pg_catalog.text
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgobserve$
 -- One step, and never a wait: who writes takes no notice, who reads waits for a TRUNCATE at most.
 -- Each slot is written for half the retention, rests for as long, and is emptied when it is wanted
 -- again. Rows are older than the retention then, counted from when they could be seen.
 DECLARE
-  state pgobserve.outbox_state%ROWTYPE;
+  state {schema}.outbox_state%ROWTYPE;
   moment timestamptz := clock_timestamp();
   span interval := make_interval(secs => retention);
   current int4;
@@ -15,20 +15,20 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock({namespace}, {rotation}) THEN
     RETURN 'elsewhere';
   END IF;
-  SELECT * INTO state FROM pgobserve.outbox_state;
-  SELECT g.last_value % 3 INTO current FROM pgobserve.outbox_gate AS g;
+  SELECT * INTO state FROM {schema}.outbox_state;
+  SELECT g.last_value % 3 INTO current FROM {schema}.outbox_gate AS g;
   next := (current + 1) % 3;
   -- Whose writers have all ended? From then on its rows can be seen.
   FOR slot IN SELECT s FROM generate_series(0, 2) AS s WHERE s <> current AND state.quiet_at[s + 1] IS NULL LOOP
     BEGIN
-      EXECUTE format('LOCK TABLE pgobserve.outbox_%s IN SHARE MODE NOWAIT', slot);
+      EXECUTE format('LOCK TABLE {schema}.outbox_%s IN SHARE MODE NOWAIT', slot);
       seen := pg_current_snapshot();
       RAISE EXCEPTION 'pgobserve: roll back to give the lock back';
     EXCEPTION
       WHEN lock_not_available THEN
         CONTINUE;
       WHEN raise_exception THEN
-        UPDATE pgobserve.outbox_state
+        UPDATE {schema}.outbox_state
            SET quiet_at[slot + 1] = clock_timestamp(), quiet[slot + 1] = seen;
         RETURN 'quiet';
     END;
@@ -40,20 +40,20 @@ BEGIN
     -- Not in the transaction that emptied it: the next writers must find no lock on it.
     IF EXISTS (SELECT FROM pg_locks AS l
                 WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock'
-                  AND l.relation = format('pgobserve.outbox_%s', next)::regclass) THEN
+                  AND l.relation = format('{schema}.outbox_%s', next)::regclass) THEN
       RETURN 'early';
     END IF;
-    UPDATE pgobserve.outbox_state
+    UPDATE {schema}.outbox_state
        SET rotated_at = moment, empty_slot = NULL,
            quiet_at[next + 1] = NULL, quiet[next + 1] = NULL,
            quiet_at[current + 1] = NULL, quiet[current + 1] = NULL;
-    PERFORM pgobserve.outbox_turn(next);
+    PERFORM {schema}.outbox_turn(next);
     RETURN 'advanced';
   ELSIF state.quiet_at[next + 1] IS NULL THEN
     RETURN 'busy';
   ELSIF moment < state.quiet_at[next + 1] + span THEN
     RETURN 'early';
   END IF;
-  RETURN pgobserve.outbox_empty(next, state.quiet[next + 1]);
+  RETURN {schema}.outbox_empty(next, state.quiet[next + 1]);
 END
 $pgobserve$

@@ -3,7 +3,7 @@ BEGIN
     RETURN NULL;
   END IF;
   BEGIN
-    PERFORM pgobserve.outbox_mark({label}, {operation});
+    PERFORM {schema}.outbox_mark({label}, {operation});
   EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
@@ -11,7 +11,7 @@ BEGIN
     PERFORM pg_catalog.pg_notify(
       {channel}, pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow}, 'null}}'));
     BEGIN
-      PERFORM pgobserve.outbox_lose();
+      PERFORM {schema}.outbox_lose();
     EXCEPTION WHEN OTHERS THEN
       NULL;  -- The storage is gone, and every reader's place in it, too.
     END;

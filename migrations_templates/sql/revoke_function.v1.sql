@@ -1,1 +1,1 @@
-REVOKE ALL ON FUNCTION pgobserve.{function}() FROM PUBLIC
+REVOKE ALL ON FUNCTION {schema}.{function}() FROM PUBLIC

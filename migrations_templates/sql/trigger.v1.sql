@@ -1,2 +1,2 @@
 CREATE OR REPLACE TRIGGER {trigger} AFTER {event} ON {table}{transition_tables}
-  FOR EACH STATEMENT EXECUTE FUNCTION pgobserve.{function}()
+  FOR EACH STATEMENT EXECUTE FUNCTION {schema}.{function}()

@@ -32,6 +32,6 @@ def run(
     work.through(
         console, [(each.title, partial(install, each)) for each in wanted], as_json=as_json
     )
-    storage.limit(connection, conf.get().OUTBOX_MAX_BYTES)
+    storage.limit(connection, conf.namespace(database), conf.get().OUTBOX_MAX_BYTES)
     if not wanted and not as_json:
         console.write("Nothing to install: no consumer and no setting names a model.")

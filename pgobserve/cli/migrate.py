@@ -38,7 +38,7 @@ def install_app(app_label: str, *, using: str, verbosity: int) -> None:
             if registration.table in tables:
                 done = installer.install(registration, using=using)
                 if registration.transport == "outbox":
-                    storage.limit(connections[using], conf.get().OUTBOX_MAX_BYTES)
+                    storage.limit(connection, registration.namespace, conf.get().OUTBOX_MAX_BYTES)
                 if done.action is not Action.UNCHANGED:
                     _tell(verbosity, f"{done.title}: {done.action} on {done.table}")
             else:

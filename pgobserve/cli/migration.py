@@ -42,7 +42,7 @@ def run(
     for registration in wanted:
         with explained(registration.title, installer.LOCK_TIMEOUT):
             table = installer.target(connection, registration)
-            found = catalog.triggers(connection, [table])
+            found = catalog.triggers(connection, registration.namespace, [table])
         fires = state.is_always(registration, found.get(table.oid, {}))
         tables.append((registration, table, fires))
     loader = MigrationLoader(connection)

@@ -49,9 +49,10 @@ def check_settings() -> None:
 
 def look(connection: BaseDatabaseWrapper) -> Facts | None:
     """Return how the outbox stands; None if there is none, it is damaged, or not ours to see."""
-    if storage.broken(connection) or not storage.is_readable(connection):
+    namespace = conf.namespace(connection.alias)
+    if storage.broken(connection, namespace) or not storage.is_readable(connection, namespace):
         return None
-    return storage.facts(connection)
+    return storage.facts(connection, namespace)
 
 
 def described(facts: Facts) -> dict[str, object]:

@@ -49,7 +49,7 @@ def is_heard(case: Case, registration: Registration, key: Hashable) -> bool:
     """
     try:
         with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as ear:
-            ear.execute(sql.SQL("LISTEN {}").format(sql.Identifier(case.settings.CHANNEL)))
+            ear.execute(sql.SQL("LISTEN {}").format(sql.Identifier(case.channel)))
             return _arrives(ear, _send(case, registration, key))
     except psycopg.Error as error:
         raise TriggerError(

@@ -23,17 +23,17 @@ REASONS = {
 
 def run(console: Console, *, database: str, as_json: bool) -> None:
     """Rotate the outbox as far as it is due, and tell how it stands then."""
-    connection = targets.connect(database)
-    if not storage.exists(connection):
+    connection, namespace = targets.connect(database), conf.namespace(database)
+    if not storage.exists(connection, namespace):
         if as_json:
             console.json({"database": database, "exists": False, "steps": []})
         else:
             console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
         return
     with explained("the outbox", installer.LOCK_TIMEOUT):
-        storage.limit(connection, conf.get().OUTBOX_MAX_BYTES)
-        steps = storage.rotate(connection, conf.get().OUTBOX_RETENTION)
-        facts = storage.facts(connection)
+        storage.limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
+        steps = storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)
+        facts = storage.facts(connection, namespace)
     if as_json:
         console.json({"database": database, "exists": True, "steps": steps, **described(facts)})
         return

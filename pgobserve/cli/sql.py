@@ -34,7 +34,9 @@ def run(
         if reverse:
             wanted = compiler.wanted(registration, plan.table, always=False)
             functions = [each.function for each in wanted.values()]
-            statements = tuple(compiler.uninstall_statements([plan.table], functions))
+            statements = tuple(
+                compiler.uninstall_statements([plan.table], functions, registration.namespace)
+            )
         elif plan.before.state is State.OK and not everything:
             console.write("-- has its triggers: nothing to do")
             console.write("")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.apps import apps
 from django.db import router
 
+from pgobserve import conf
 from pgobserve.cli import targets
 from pgobserve.triggers import catalog, names, state, storage
 
@@ -32,7 +33,7 @@ def take(
             project that have our triggers, and the orphans.
     """
     wanted = targets.registrations(labels, using=connection.alias)
-    found = catalog.triggers(connection)
+    found = catalog.triggers(connection, conf.namespace(connection.alias))
     if labels:
         return _judged(connection, wanted, found)
     wanted = [*wanted, *_others(connection, wanted, found)]
@@ -41,7 +42,7 @@ def take(
 
 def installed(connection: BaseDatabaseWrapper) -> list[tuple[Relation | None, Status]]:
     """Return every table of this project that has triggers of ours, whoever observes it now."""
-    found = catalog.triggers(connection)
+    found = catalog.triggers(connection, conf.namespace(connection.alias))
     return [
         *_judged(connection, _others(connection, (), found), found),
         *_orphans(connection, found),
@@ -55,7 +56,7 @@ def _judged(
 ) -> list[tuple[Relation | None, Status]]:
     tables = catalog.relations(connection, {each.table for each in wanted})
     in_outbox = any(each.transport == "outbox" for each in wanted)
-    problem = storage.problem(connection) if in_outbox else ""
+    problem = storage.problem(connection, conf.namespace(connection.alias)) if in_outbox else ""
     judged = []
     for each in wanted:
         table = tables.get(each.table)
@@ -75,7 +76,7 @@ def _others(
     for on_table in found.values():
         for trigger in on_table.values():
             if trigger.comment is not None and trigger.comment.label not in labels:
-                registration = targets.recorded(trigger.comment)
+                registration = targets.recorded(trigger.comment, connection.alias)
                 if registration is not None:
                     others.setdefault(registration.label, registration)
     # Another project in this database may have models of the same labels.

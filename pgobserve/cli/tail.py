@@ -21,6 +21,7 @@ from pgobserve.feed.events import Action, changes_in
 from pgobserve.feed.fold import RowChange
 from pgobserve.feed.pace import Pace
 from pgobserve.feed.payload import parse
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.tables import model_of
 from pgobserve.triggers.registry import canonical, find
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pgobserve.cli.console import Console
     from pgobserve.feed.images import Image
     from pgobserve.feed.outbox import Entry, Page
+    from pgobserve.wire import Namespace
 
 STYLES = {"create": "SUCCESS", "update": "WARNING", "delete": "ERROR", "reset": "NOTICE"}
 
@@ -65,7 +67,8 @@ def run(
     printer = Printer(console, wanted, rows=rows, as_json=as_json)
     try:
         with _connect(database) as connection:
-            tail = Tail(connection, wanted, printer)
+            names = (conf.namespace(database), conf.channel(database))
+            tail = Tail(connection, *names, wanted, printer)
             if since is not None:
                 tail.print_since(since, console)
             if since is None or follow:
@@ -205,14 +208,23 @@ class Tail:
 
     Args:
         connection: In autocommit mode.
+        namespace: Whose outbox.
+        channel: The NOTIFY channel.
         labels: What is wanted; none means all.
         printer: Where it goes.
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], labels: Collection[str], printer: Printer
+        self,
+        connection: psycopg.Connection[Any],
+        namespace: Namespace,
+        channel: str,
+        labels: Collection[str],
+        printer: Printer,
     ) -> None:
         self._connection = connection
+        self._namespace = namespace
+        self._channel = channel
         self._labels = labels
         self._printer = printer
         self._cursor: Cursor | None = None
@@ -225,7 +237,9 @@ class Tail:
                 "when they have been heard. Set a transport of 'outbox' and run install, or leave "
                 "--since out."
             )
-        ((first,),) = self._connection.execute("SELECT min(at) FROM pgobserve.outbox").fetchall()
+        ((first,),) = self._connection.execute(
+            sql.SQL("SELECT min(at) FROM {}.outbox").format(sql.Identifier(self._namespace.schema))
+        ).fetchall()
         if first is not None and since < first:
             begins = timezone.localtime(first).isoformat(sep=" ", timespec="seconds")
             console.err.write(f"The outbox begins at {begins}.")
@@ -235,7 +249,7 @@ class Tail:
 
     def follow(self) -> None:
         """Print what comes, for ever."""
-        channel = conf.get().CHANNEL
+        channel = self._channel
         self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         pace = Pace(poll=conf.get().OUTBOX_WAKE == "poll")
         while True:
@@ -252,7 +266,7 @@ class Tail:
 
     def _facts(self) -> Facts | None:
         try:
-            row = self._connection.execute(outbox.FACTS).fetchone()
+            row = self._connection.execute(qualified(outbox.FACTS, self._namespace)).fetchone()
         except psycopg.errors.UndefinedTable:
             return None
         return None if row is None else outbox.facts(row)
@@ -261,7 +275,7 @@ class Tail:
         cursor = self._cursor
         assert cursor is not None  # noqa: S101 (whoever reads has set it)
         wanted = outbox.parameters(cursor, images=None, labels=self._labels or None, since=since)
-        rows = self._connection.execute(outbox.QUERY, wanted).fetchall()
+        rows = self._connection.execute(qualified(outbox.QUERY, self._namespace), wanted).fetchall()
         page = outbox.page(rows, cursor, whole=whole)
         if page.why is not None:
             self._printer.print(Line(timezone.now(), None, None, "reset", why=page.why))

@@ -75,7 +75,7 @@ def registrations(
         # Of a labelled model, too, they say what must be told. It may be they that are broken.
         with suppress(ConfigurationError):
             import_consumers()
-    built = _build(models, observed_routes())
+    built = _build(models, observed_routes(), using)
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
         strangers = ", ".join(each.title for each in built if each not in kept)
@@ -86,14 +86,21 @@ def registrations(
     return kept if always is None else [replace(each, always=always) for each in kept]
 
 
-def recorded(comment: Comment) -> Registration | None:
-    """Return the registration that a comment on a trigger records; None if its model is gone."""
+def recorded(comment: Comment, using: str) -> Registration | None:
+    """
+    Return the registration that a comment on a trigger records; None if its model is gone.
+
+    Args:
+        comment: Of a trigger in this project's namespace.
+        using: Alias of the database.
+    """
     try:
         model = apps.get_model(comment.label)
     except (LookupError, ValueError):
         return None
     return registry.Registration(
         model=model,
+        namespace=conf.namespace(using),
         columns=comment.columns,
         transport=comment.transport,
         channel=comment.channel,
@@ -102,25 +109,28 @@ def recorded(comment: Comment) -> Registration | None:
     )
 
 
-def named() -> list[Registration]:
+def named(using: str = DEFAULT_DB_ALIAS) -> list[Registration]:
     """
     Return what ``PGOBSERVE["MODELS"]`` alone asks for.
 
     Raises:
         ConfigurationError: A label or an option there is wrong.
     """
-    return _build(_listed(), {})
+    return _build(_listed(), {}, using)
 
 
 def _build(
-    models: Iterable[type[Model]], routes: Mapping[type[Model], Collection[str]]
+    models: Iterable[type[Model]],
+    routes: Mapping[type[Model], Collection[str]],
+    using: str,
 ) -> list[Registration]:
     """Return registrations; what model observers observe goes to the outbox, unless it is said."""
     settings, options = conf.get(), _options()
     built = registry.build(
         models,
         options,
-        channel=settings.CHANNEL,
+        namespace=conf.namespace(using),
+        channel=conf.channel(using),
         transport=settings.TRANSPORT,
         wake=settings.OUTBOX_WAKE,
         routes=routes,

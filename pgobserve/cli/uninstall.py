@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pgobserve import conf
 from pgobserve.cli import survey, targets, work
 from pgobserve.triggers import installer, registry
 from pgobserve.triggers.state import State
@@ -29,7 +30,12 @@ def run(
     seen = survey.take(connection, labels) if labels else survey.installed(connection)
     # Not the parents of a child: others may watch those.
     named = {registry.canonical(registry.find(label))._meta.label for label in labels}
-    uninstall = partial(installer.uninstall, using=database, lock_timeout=lock_timeout)
+    uninstall = partial(
+        installer.uninstall,
+        namespace=conf.namespace(database),
+        using=database,
+        lock_timeout=lock_timeout,
+    )
     jobs = [
         (status.title, partial(uninstall, table, status.title))
         for table, status in seen

@@ -29,14 +29,16 @@ from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.pace import Pace, Rotation
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
-from pgobserve.wire import OUTBOX_WAKE_UP
+from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from pgobserve.feed.outbox import Page
+    from pgobserve.wire import Namespace
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +53,15 @@ LOCK_EVERY: Final = 1.0
 KEEP_EVERY: Final = 1.0
 KEEP_IDLE: Final = 30.0
 
-LOCK: Final = """
+LOCK: Final = sql.SQL("""
 SELECT pg_catalog.pg_try_advisory_lock(
-  pg_catalog.hashtextextended('pgobserve.outbox_cursor ' || %s, 0))
-"""
+  pg_catalog.hashtextextended({cursors} || ' ' || %s, 0))
+""")
 LOAD: Final = """
-SELECT seen::text, until::text, after_at, after_xid FROM pgobserve.outbox_cursor WHERE name = %s
+SELECT seen::text, until::text, after_at, after_xid FROM {schema}.outbox_cursor WHERE name = %s
 """
 KEEP: Final = """
-INSERT INTO pgobserve.outbox_cursor AS c (name, seen, until, after_at, after_xid, moved_at)
+INSERT INTO {schema}.outbox_cursor AS c (name, seen, until, after_at, after_xid, moved_at)
 VALUES (%s, %s::pg_snapshot, %s::pg_snapshot, %s, %s, pg_catalog.clock_timestamp())
 ON CONFLICT (name) DO UPDATE
    SET seen = excluded.seen, until = excluded.until, after_at = excluded.after_at,
@@ -80,6 +82,7 @@ class StreamOptions:
         name: Of the cursor; None for one that begins now and is not kept.
         poll: Nobody notifies: look again and again.
         retention: Seconds that rows are kept at least.
+        namespace: Whose outbox.
     """
 
     alias: str
@@ -89,6 +92,7 @@ class StreamOptions:
     name: str | None = None
     poll: bool = False
     retention: float = 3600.0
+    namespace: Namespace = ALONE
 
 
 async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
@@ -119,11 +123,13 @@ async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
 
 
 async def _check(options: StreamOptions, loader: Loader) -> None:
-    connection = options.alias
+    alias, namespace = options.alias, options.namespace
     for label, table in options.tables.items():
         try:
             observed = await loader.call(
-                lambda table=table: is_observed(table, connections[connection], outbox=True)  # type: ignore[misc]
+                lambda table=table: is_observed(  # type: ignore[misc]
+                    table, connections[alias], namespace=namespace, outbox=True
+                )
             )
         except Unreachable as error:
             # It may be there in a moment; the stream waits for it.
@@ -131,7 +137,8 @@ async def _check(options: StreamOptions, loader: Loader) -> None:
             return
         if not observed:
             raise TriggerError(
-                f"Changes of {label} are not written to the outbox. Set its transport in "
+                f"Changes of {label} are not written to the outbox of the namespace "
+                f"{namespace.schema!r}. Set its transport in "
                 f"PGOBSERVE['MODELS'], {{'{label}': {{'transport': 'outbox'}}}}, and run manage.py "
                 f"pgobserve install {label}"
             )
@@ -143,7 +150,7 @@ class _Stream:
     def __init__(self, options: StreamOptions, loader: Loader) -> None:
         self._options = options
         self._loader = loader
-        self._rotation = Rotation(options.retention)
+        self._rotation = Rotation(options.retention, options.namespace)
         self._cursor: Cursor | None = None
         self._durable = Durable()
         self._kept = 0.0
@@ -175,12 +182,16 @@ class _Stream:
             await ask(connection, statement, patience=PATIENCE)
         name = self._options.name
         if name is not None:
-            await _lock(connection, name)
-            self._cursor = await _load(connection, name)
+            await _lock(connection, name, self._options.namespace)
+            self._cursor = await _load(connection, name, self._options.namespace)
         elif self._cursor is not None:
             self._cursor = self._durable.go_back()
         if self._cursor is None:
-            row = await (await ask(connection, outbox.FACTS, patience=PATIENCE)).fetchone()
+            row = await (
+                await ask(
+                    connection, qualified(outbox.FACTS, self._options.namespace), patience=PATIENCE
+                )
+            ).fetchone()
             assert row is not None  # noqa: S101 (sequences and the state have one row)
             await ask(connection, outbox.FLUSH, patience=PATIENCE)
             begin = Cursor(outbox.facts(row).now)
@@ -193,7 +204,9 @@ class _Stream:
         cursor, labels = self._cursor, self._options.tables
         assert cursor is not None  # noqa: S101 (_prepare sets it)
         wanted = outbox.parameters(cursor, images=labels, labels=labels)
-        answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
+        answer = await ask(
+            connection, qualified(outbox.QUERY, self._options.namespace), wanted, patience=PATIENCE
+        )
         return outbox.page(await answer.fetchall(), cursor)
 
     async def _handle(
@@ -250,9 +263,9 @@ class _Stream:
             return
         place = cursor.place
         after = (str(place.until), place.at, place.xid) if place else (None, None, None)
-        await ask(
-            connection, KEEP, [self._options.name, str(cursor.seen), *after], patience=PATIENCE
-        )
+        query = qualified(KEEP, self._options.namespace)
+        wanted = [self._options.name, str(cursor.seen), *after]
+        await ask(connection, query, wanted, patience=PATIENCE)
 
     async def _rest(self, connection: Connection, delay: float) -> None:
         if self._options.poll:
@@ -266,10 +279,11 @@ class _Stream:
                 woken = woken or notification.payload == OUTBOX_WAKE_UP
 
 
-async def _lock(connection: Connection, name: str) -> None:
+async def _lock(connection: Connection, name: str, namespace: Namespace) -> None:
+    query = LOCK.format(cursors=sql.Literal(f"{namespace.schema}.outbox_cursor"))
     waiting = False
     while True:
-        row = await (await ask(connection, LOCK, [name], patience=PATIENCE)).fetchone()
+        row = await (await ask(connection, query, [name], patience=PATIENCE)).fetchone()
         if row is not None and row[0]:
             return
         if not waiting:
@@ -278,8 +292,9 @@ async def _lock(connection: Connection, name: str) -> None:
         await asyncio.sleep(LOCK_EVERY)
 
 
-async def _load(connection: Connection, name: str) -> Cursor | None:
-    row = await (await ask(connection, LOAD, [name], patience=PATIENCE)).fetchone()
+async def _load(connection: Connection, name: str, namespace: Namespace) -> Cursor | None:
+    query = qualified(LOAD, namespace)
+    row = await (await ask(connection, query, [name], patience=PATIENCE)).fetchone()
     if row is None:
         return None
     place = None if row[1] is None else Place(Snapshot.parse(row[1]), row[2], row[3])

@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from pgobserve.feed.tables import model_of
-from pgobserve.wire import TRIGGER_NAMES
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.wire import Namespace
 
 _QUERY = """
 SELECT pg_catalog.obj_description(t.oid, 'pg_trigger')
@@ -22,7 +23,12 @@ SELECT pg_catalog.obj_description(t.oid, 'pg_trigger')
 
 
 def is_observed(
-    table: str, connection: BaseDatabaseWrapper, *, outbox: bool = False, channel: str | None = None
+    table: str,
+    connection: BaseDatabaseWrapper,
+    *,
+    namespace: Namespace,
+    outbox: bool = False,
+    channel: str | None = None,
 ) -> bool:
     """
     Tell whether all triggers are on the table, enabled, and heard by this process.
@@ -30,10 +36,11 @@ def is_observed(
     Args:
         table: A model's ``db_table``; names are quoted as Django quotes them.
         connection: Of the database alias.
+        namespace: Triggers of other namespaces don't count.
         outbox: Whether they must write to the outbox, too.
         channel: The channel that is listened to; None for any.
     """
-    names = list(TRIGGER_NAMES.values())
+    names = list(namespace.triggers)
     with connection.cursor() as cursor:
         cursor.execute(_QUERY, [connection.ops.quote_name(table), names, outbox])
         comments = [row[0] for row in cursor.fetchall()]

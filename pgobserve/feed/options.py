@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pgobserve.wire import ALONE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgobserve.feed.loader import Sources
+    from pgobserve.wire import Namespace
 
 #: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
 LINGER: Final = 1.0
@@ -26,6 +29,7 @@ class Options:
         sources: Reads and renders rows and lists; runs in threads.
         threads: How many loads run at a time.
         linger: Seconds to go on without subscriptions.
+        namespace: Of this project in the database.
         outbox: Changes travel by the outbox, too; without it one is read all the same from the
             first wake-up on.
         listens: Changes, or wake-ups, travel by NOTIFY.
@@ -38,6 +42,7 @@ class Options:
     sources: Sources
     threads: int
     linger: float = LINGER
+    namespace: Namespace = ALONE
     outbox: bool = False
     listens: bool = True
     retention: float = 3600.0

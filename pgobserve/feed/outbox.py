@@ -40,9 +40,9 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
        (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
        (pg_catalog.pg_current_wal_flush_lsn() - '0/0')::bigint,
        r.xid::text::bigint, r.label, r.op, r.at, r.last, r.keys, r.old, r.new, r.found
-  FROM pgobserve.outbox_state s
- CROSS JOIN pgobserve.outbox_lost l
- CROSS JOIN pgobserve.outbox_gate g
+  FROM {schema}.outbox_state s
+ CROSS JOIN {schema}.outbox_lost l
+ CROSS JOIN {schema}.outbox_gate g
   LEFT JOIN (
     SELECT p.xid, p.label, p.op, p.at, p.last, p.command, p.found, p.keys::text AS keys,
            CASE WHEN p.wanted THEN p.old::text END AS old,
@@ -58,7 +58,7 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
                    CASE WHEN w.wanted THEN coalesce(pg_catalog.pg_column_size(o.old), 0)
                                          + coalesce(pg_catalog.pg_column_size(o.new), 0)
                         ELSE 0 END AS size
-              FROM pgobserve.outbox o
+              FROM {schema}.outbox o
              CROSS JOIN LATERAL (
                SELECT %(images)s::text[] IS NULL OR o.label = ANY (%(images)s::text[])) w(wanted)
              WHERE o.xid >= pg_catalog.pg_snapshot_xmin(%(seen)s::pg_snapshot)
@@ -85,9 +85,9 @@ FACTS: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
        (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
        (pg_catalog.pg_current_wal_flush_lsn() - '0/0')::bigint
-  FROM pgobserve.outbox_state s
- CROSS JOIN pgobserve.outbox_lost l
- CROSS JOIN pgobserve.outbox_gate g
+  FROM {schema}.outbox_state s
+ CROSS JOIN {schema}.outbox_lost l
+ CROSS JOIN {schema}.outbox_gate g
 """
 
 #: Returns when all WAL up to now is on disk.

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from pgobserve.feed.connection import ask
+from pgobserve.feed.qualified import qualified
+from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgobserve.feed.connection import Connection
+    from pgobserve.wire import Namespace
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +70,17 @@ class Rotation:
 
     Args:
         retention: Seconds that rows are kept at least.
+        namespace: Whose outbox.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, retention: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        retention: float,
+        namespace: Namespace = ALONE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._query = qualified("SELECT {schema}.outbox_rotate(%s)", namespace)
         self._retention = retention
         self._every = max(1.0, retention / 8)
         self._clock = clock
@@ -80,9 +90,10 @@ class Rotation:
         """Do what is due."""
         if self._due is None or self._clock() < self._due:
             return
-        query = "SELECT pgobserve.outbox_rotate(%s)"
         try:
-            answer = await ask(connection, query, [self._retention], patience=self._every + 30)
+            answer = await ask(
+                connection, self._query, [self._retention], patience=self._every + 30
+            )
             row = await answer.fetchone()
         except psycopg.errors.InsufficientPrivilege:
             # Another role has it run: by a command, or in a process of its own.

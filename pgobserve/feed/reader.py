@@ -26,8 +26,9 @@ from pgobserve.feed.connection import Connection, abort, ask, connect
 from pgobserve.feed.cursor import Cursor, Durable, Why
 from pgobserve.feed.events import Reset, events_of
 from pgobserve.feed.pace import Pace, Rotation
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.upkeep import Unreachable
-from pgobserve.wire import MAX_KEYS
+from pgobserve.wire import ALONE, MAX_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.loader import Loader
     from pgobserve.feed.outbox import Entry, Page
     from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.wire import Namespace
 
     Callback = Callable[[Sequence[Event | Reset]], Awaitable[object] | None]
     Routes = Mapping[str, Collection[str]]
@@ -179,6 +181,7 @@ class ReaderOptions:
     poll: bool = False
     retention: float = 3600.0
     routes: Callable[[], Routes] = dict
+    namespace: Namespace = ALONE
 
 
 class Reader:
@@ -201,7 +204,7 @@ class Reader:
         self._woken = asyncio.Event()
         self._turned = asyncio.Event()
         self._pace = Pace(poll=options.poll)
-        self._rotation = Rotation(options.retention)
+        self._rotation = Rotation(options.retention, options.namespace)
 
     def wake(self) -> None:
         """Say that there may be something to read."""
@@ -277,7 +280,9 @@ class Reader:
             return False
 
     async def _begin(self, connection: Connection) -> None:
-        answer = await ask(connection, outbox.FACTS, patience=PATIENCE)
+        answer = await ask(
+            connection, qualified(outbox.FACTS, self._options.namespace), patience=PATIENCE
+        )
         row = await answer.fetchone()
         assert row is not None  # noqa: S101 (sequences and the state have one row)
         await ask(connection, outbox.FLUSH, patience=PATIENCE)
@@ -292,7 +297,9 @@ class Reader:
         labels = frozenset().union(*(each.labels for each in follows))
         routes = self._options.routes()
         wanted = outbox.parameters(cursor, images=labels.union(routes))
-        answer = await ask(connection, outbox.QUERY, wanted, patience=PATIENCE)
+        answer = await ask(
+            connection, qualified(outbox.QUERY, self._options.namespace), wanted, patience=PATIENCE
+        )
         page = outbox.page(await answer.fetchall(), cursor)
         self.state.reads += 1
         self.state.entries += len(page.entries)

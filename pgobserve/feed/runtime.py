@@ -239,6 +239,7 @@ class Feed:
             poll=not options.listens,
             retention=options.retention,
             routes=lambda: routes(self.hub),
+            namespace=options.namespace,
         )
         return Reader(wanted, self._followers)
 
@@ -315,7 +316,11 @@ class Feed:
     def _ask(self, table: str, outbox: bool) -> bool:
         options = self.options
         return is_observed(
-            table, connections[options.alias], outbox=outbox, channel=options.channel
+            table,
+            connections[options.alias],
+            namespace=options.namespace,
+            outbox=outbox,
+            channel=options.channel,
         )
 
     def _on_change(self, change: Change) -> None:

@@ -14,6 +14,7 @@ from django.db import DatabaseError, transaction
 
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.feed.outbox import Entry
+    from pgobserve.wire import Namespace
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +37,15 @@ BYTES: Final = 8_000_000
 _EMPTIED: Final = """
 SELECT count(*) FILTER (WHERE pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode)
   FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'pgobserve.outbox'::regclass
+ WHERE i.inhparent = '{schema}.outbox'::regclass
 """
 
 
 def entries_since(
-    seen: Snapshot, labels: Collection[str], connection: BaseDatabaseWrapper
+    seen: Snapshot,
+    labels: Collection[str],
+    connection: BaseDatabaseWrapper,
+    namespace: Namespace,
 ) -> Sequence[Entry] | None:
     """
     Return what was done since a snapshot, with row images; within a transaction of one snapshot.
@@ -49,6 +54,7 @@ def entries_since(
         seen: What is visible in it is left out.
         labels: Of the models whose tables matter.
         connection: Of the database alias.
+        namespace: Whose outbox.
 
     Returns:
         Entries in commit order for each row. None if some may be missing, or there are too many, or
@@ -60,9 +66,9 @@ def entries_since(
     )
     try:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute(outbox.QUERY, wanted)
+            cursor.execute(qualified(outbox.QUERY, namespace), wanted)
             page = outbox.page(cursor.fetchall(), cursor_at, ENTRIES)
-            cursor.execute(_EMPTIED)
+            cursor.execute(qualified(_EMPTIED, namespace))
             (emptied,) = cursor.fetchone()
     except DatabaseError as error:
         if connection.connection is None or connection.connection.closed:

@@ -18,15 +18,18 @@ def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql" and needs_outbox(connection.alias):
-        storage.create(connection, max_bytes=conf.get().OUTBOX_MAX_BYTES)
+        namespace = conf.namespace(connection.alias)
+        storage.create(connection, namespace, max_bytes=conf.get().OUTBOX_MAX_BYTES)
 
 
 def drop(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Remove it with all that is in it."""
+    from pgobserve import conf
     from pgobserve.triggers import storage
 
-    if schema_editor.connection.vendor == "postgresql":
-        storage.drop(schema_editor.connection)
+    connection = schema_editor.connection
+    if connection.vendor == "postgresql":
+        storage.drop(connection, conf.namespace(connection.alias))
 
 
 class Migration(migrations.Migration):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pgobserve import conf
 from pgobserve.feed import outbox
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.since import entries_since
@@ -36,6 +37,7 @@ class Record:
     def __init__(self, now: Snapshot, connection: BaseDatabaseWrapper) -> None:
         self._now = now
         self._connection = connection
+        self._namespace = conf.namespace(connection.alias)
         self._since: dict[tuple[Snapshot, str], Sequence[Entry] | None] = {}
         self._made: dict[str, int | None] = {}
 
@@ -44,7 +46,7 @@ class Record:
         if table not in self._made:
             self._made[table] = (
                 newest_definition(table, self._now, self._connection, triggers=True)
-                if is_observed(table, self._connection, outbox=True)
+                if is_observed(table, self._connection, namespace=self._namespace, outbox=True)
                 else None
             )
         made = self._made[table]
@@ -55,7 +57,9 @@ class Record:
         if not self.reaches(table, seen):
             return None
         if (seen, table) not in self._since:
-            self._since[seen, table] = entries_since(seen, labels_of(table), self._connection)
+            self._since[seen, table] = entries_since(
+                seen, labels_of(table), self._connection, self._namespace
+            )
         return self._since[seen, table]
 
 

@@ -58,7 +58,8 @@ def _options(alias: str) -> Options:
     transports = conf.transports()
     return Options(
         alias=alias,
-        channel=settings.CHANNEL,
+        namespace=conf.namespace(alias),
+        channel=conf.channel(alias),
         parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
         sources=_Sources(alias),
         threads=settings.LOADER_THREADS,

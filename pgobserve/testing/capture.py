@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from psycopg import sql
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.wire import Namespace
 
 Action = Literal["create", "update", "delete", "truncate", "muted"]
 
-_ROWS = """
+_ROWS = sql.SQL("""
 SELECT o.label, o.op, o.keys::text, o.old::text, o.new::text
-  FROM pgobserve.outbox o
+  FROM {schema}.outbox o
  WHERE o.xid = pg_catalog.pg_current_xact_id_if_assigned() AND o.label = ANY(%s) AND o.at >= %s
  ORDER BY o.at, o.cmin::text::bigint
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,11 @@ class Captured:
 class Changes(Sequence[Captured]):
     """The changes of a block, also while it is still running: each look looks again."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, labels: Iterable[str]) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, namespace: Namespace, labels: Iterable[str]
+    ) -> None:
         self._connection = connection
+        self._query = _ROWS.format(schema=sql.Identifier(namespace.schema))
         self._labels = list(labels)
         self._final: list[Captured] | None = None
         with connection.cursor() as cursor:
@@ -76,7 +81,7 @@ class Changes(Sequence[Captured]):
         if self._final is not None:
             return self._final
         with self._connection.cursor() as cursor:
-            cursor.execute(_ROWS, [self._labels, self._since])
+            cursor.execute(self._query, [self._labels, self._since])
             return [change for row in cursor.fetchall() for change in _changes(*row)]
 
     def close(self) -> None:
@@ -123,21 +128,21 @@ def capture_changes(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> Iter
     Raises:
         ConfigurationError: No model is named, and no table has triggers.
     """
-    connection = connections[using]
+    connection, namespace = connections[using], conf.namespace(using)
     with transaction.atomic(using=using):
-        wanted = _registrations(connection, models)
-        with _installed(connection, wanted):
-            changes = Changes(connection, [each.label for each in wanted])
+        wanted = _registrations(connection, namespace, models)
+        with _installed(connection, namespace, wanted):
+            changes = Changes(connection, namespace, [each.label for each in wanted])
             yield changes
             changes.close()
 
 
 def _registrations(
-    connection: BaseDatabaseWrapper, models: tuple[type[Model], ...]
+    connection: BaseDatabaseWrapper, namespace: Namespace, models: tuple[type[Model], ...]
 ) -> list[Registration]:
     comments = [
         each.comment
-        for on_table in catalog.triggers(connection).values()
+        for on_table in catalog.triggers(connection, namespace).values()
         for each in on_table.values()
         if each.comment is not None
     ]
@@ -150,13 +155,16 @@ def _registrations(
     given = conf.get().MODELS
     options = given if isinstance(given, Mapping) else {}
     return [
-        replace(each, transport="outbox", wake="poll") for each in registry.build(named, options)
+        replace(each, transport="outbox", wake="poll")
+        for each in registry.build(named, options, namespace=namespace)
     ]
 
 
 @contextlib.contextmanager
-def _installed(connection: BaseDatabaseWrapper, wanted: list[Registration]) -> Iterator[None]:
-    before = catalog.triggers(connection)
+def _installed(
+    connection: BaseDatabaseWrapper, namespace: Namespace, wanted: list[Registration]
+) -> Iterator[None]:
+    before = catalog.triggers(connection, namespace)
     for registration in wanted:
         plan = installer.make_plan(connection, registration)
         _run(connection, plan.statements)
@@ -176,7 +184,10 @@ def _restore(
     if comment is None:
         names = compiler.wanted(registration, table, always=False).values()
         functions = [each.function for each in names]
-        _run(connection, compiler.uninstall_statements([table, *table.parts], functions))
+        statements = compiler.uninstall_statements(
+            [table, *table.parts], functions, registration.namespace
+        )
+        _run(connection, statements)
         return
     had = replace(
         registration,

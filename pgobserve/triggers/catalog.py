@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pgobserve.triggers import names
 from pgobserve.triggers.values import Comment, Found, Relation, Trigger
-from pgobserve.wire import TRIGGER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.wire import Namespace
 
 #: Kinds of relations that can have statement-level triggers with transition tables.
 TRIGGERABLE = ("r", "p")
@@ -84,17 +85,20 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
 
 
 def triggers(
-    connection: BaseDatabaseWrapper, tables: Iterable[Relation] | None = None
+    connection: BaseDatabaseWrapper,
+    namespace: Namespace,
+    tables: Iterable[Relation] | None = None,
 ) -> dict[int, dict[str, Found]]:
     """
-    Return the triggers of ours in this database, by the table's object id and their name.
+    Return a namespace's triggers in this database, by the table's object id and their name.
 
     Args:
         connection: The database.
+        namespace: Triggers of other namespaces are left out.
         tables: Only those of these tables and their partitions, and of tables that share a
             function with them; None means all.
     """
-    query, parameters = _TRIGGERS, [list(TRIGGER_NAMES.values())]
+    query, parameters = _TRIGGERS, [list(namespace.triggers)]
     if tables is not None:
         oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
         query, parameters = query + _SOME, [*parameters, oids]
@@ -102,19 +106,19 @@ def triggers(
     for row in _fetch(connection, query, parameters):
         oid, schema, table_name, kind, *fields, description = row
         trigger = _trigger(fields)
-        if names.is_ours(trigger.name, trigger.function_schema, description):
+        if names.is_ours(trigger.name, trigger.function_schema, description, namespace):
             relation = Relation(schema=schema, name=table_name, kind=kind, oid=oid)
             found[oid][trigger.name] = Found(trigger, relation, Comment.parse(description))
     return dict(found)
 
 
-def functions(found: Mapping[int, Mapping[str, Found]]) -> set[str]:
-    """Return the names of our functions that these triggers use."""
+def functions(found: Mapping[int, Mapping[str, Found]], namespace: Namespace) -> set[str]:
+    """Return the names of a namespace's functions that these triggers use."""
     return {
         each.trigger.function
         for on_table in found.values()
         for each in on_table.values()
-        if each.trigger.function_schema == names.SCHEMA
+        if each.trigger.function_schema == namespace.schema
     }
 
 

@@ -13,9 +13,7 @@ from pgobserve.triggers.values import Comment, Relation, Trigger
 from pgobserve.wire import (
     MAX_KEYS,
     MAX_PAYLOAD_BYTES,
-    MUTE_SETTING,
     PAYLOAD_VERSION,
-    TRIGGER_NAMES,
     Operation,
 )
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.wire import Namespace
 
 #: ``tgtype`` of an AFTER statement trigger is the bit of its event alone.
 TYPES: Final = {
@@ -49,6 +48,9 @@ MAX_KEYS_BYTES: Final = 1_000_000
 #: Digits of the largest transaction id (xid8).
 MAX_XID_DIGITS: Final = 20
 
+#: Second key of the lock that an installation holds.
+INSTALL_LOCK: Final = 1936029302
+
 #: What ``function.v2`` sets: what runs with its owner's rights must find nothing of anybody else's.
 DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
 
@@ -56,13 +58,15 @@ DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
 def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
     """Return the triggers that a table should have, by name; its partitions need the same."""
     definer = registration.transport == "outbox"
+    namespace = registration.namespace
     return {
-        TRIGGER_NAMES[operation]: Trigger(
-            name=TRIGGER_NAMES[operation],
+        namespace.trigger(operation): Trigger(
+            name=namespace.trigger(operation),
             type=TYPES[operation],
             enabled="A" if always else "O",
             old_table=OLD_TABLE if operation in "UD" else None,
             new_table=NEW_TABLE if operation in "IU" else None,
+            function_schema=namespace.schema,
             function=names.function(table.schema, table.name, operation),
             source=body(registration, operation),
             security_definer=definer,
@@ -76,7 +80,11 @@ def body(registration: Registration, operation: Operation) -> str:
     """Return the body of the trigger function of an operation."""
     start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
     follow = '","k":'
-    common: dict[str, Any] = {"mute": MUTE_SETTING, "channel": registration.channel, "head": start}
+    common: dict[str, Any] = {
+        "mute": registration.namespace.mute_setting,
+        "channel": registration.channel,
+        "head": start,
+    }
     if registration.transport == "outbox":
         rows = "" if operation is Operation.TRUNCATE else _rows(registration, operation)
         common["keys_follow"] = follow
@@ -120,39 +128,54 @@ def install_statements(
         always: Whether to fire under ``session_replication_role = replica`` too.
         unused: Functions that its triggers use now and that nobody will use then.
     """
+    namespace = registration.namespace
+    schema = names.schema(namespace)
     triggers = wanted(registration, table, always=always)
-    yield render("serialize.v1")
-    yield render("schema.v1")
+    yield serialize(namespace)
+    yield render("schema.v1", schema=schema)
     if registration.transport == "outbox":
-        yield from outbox.storage_statements()
+        yield from outbox.storage_statements(namespace)
     for trigger in triggers.values():
         yield _function(trigger)
         if trigger.security_definer:
-            yield render("revoke_function.v1", function=sql.Identifier(trigger.function))
-    for operation, name in TRIGGER_NAMES.items():
-        trigger = triggers[name]
+            function = sql.Identifier(trigger.function)
+            yield render("revoke_function.v1", schema=schema, function=function)
+    for operation in Operation:
+        trigger = triggers[namespace.trigger(operation)]
         yield from _trigger(registration, table.identifier, operation, trigger, always=always)
         if table.kind == "p":
             yield from _on_partitions(registration, table, operation, trigger, always=always)
-    for function in unused:
-        yield drop_function(function)
+    for name in unused:
+        yield drop_function(name, namespace)
 
 
-def uninstall_statements(tables: Iterable[Relation], functions: Iterable[str]) -> Iterator[str]:
-    """Yield the statements that remove our triggers from tables, their functions, and the schema."""
-    yield render("serialize.v1")
+def uninstall_statements(
+    tables: Iterable[Relation], functions: Iterable[str], namespace: Namespace
+) -> Iterator[str]:
+    """
+    Yield the statements that remove a namespace's triggers from tables.
+
+    Their functions go with them, and the schema with the last of these.
+    """
+    yield serialize(namespace)
     for relation in tables:
-        for name in TRIGGER_NAMES.values():
+        for name in namespace.triggers:
             yield render("drop_trigger.v1", trigger=sql.Identifier(name), table=relation.identifier)
     for function in functions:
-        yield drop_function(function)
-    yield from outbox.drop_statements(only_unused=True)
-    yield render("drop_schema.v1")
+        yield drop_function(function, namespace)
+    yield from outbox.drop_statements(namespace, only_unused=True)
+    yield render("drop_schema.v1", schema=names.schema(namespace))
 
 
-def drop_function(name: str) -> str:
+def drop_function(name: str, namespace: Namespace) -> str:
     """Return the statement that drops a trigger function."""
-    return render("drop_function.v1", function=sql.Identifier(name))
+    schema = names.schema(namespace)
+    return render("drop_function.v1", schema=schema, function=sql.Identifier(name))
+
+
+def serialize(namespace: Namespace) -> str:
+    """Return the statement that makes installations of a namespace wait for each other."""
+    return render("serialize.v1", namespace=namespace.install_lock, lock=INSTALL_LOCK)
 
 
 def _as_body(text: str) -> str:
@@ -165,6 +188,7 @@ def _function(trigger: Trigger) -> str:
         tag = f"${tag.strip('$')}_$"
     return render(
         "function.v2" if trigger.security_definer else "function.v1",
+        schema=sql.SQL(trigger.function_schema),
         function=sql.Identifier(trigger.function),
         tag=sql.SQL(tag),
         body=sql.SQL(trigger.source),
@@ -202,6 +226,7 @@ def _trigger(
         table=table,
         event=sql.SQL(EVENTS[operation]),
         transition_tables=sql.SQL(_referencing(trigger)),
+        schema=sql.SQL(trigger.function_schema),
         function=sql.Identifier(trigger.function),
     )
     if always:

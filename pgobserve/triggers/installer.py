@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.state import Status
     from pgobserve.triggers.values import Found, Relation
+    from pgobserve.wire import Namespace
 
 #: Seconds to wait for a lock: whoever writes meanwhile waits behind us.
 LOCK_TIMEOUT = 5.0
@@ -114,14 +115,16 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
         TriggerError: There is no such table, or it can't have our triggers.
     """
     table = target(connection, registration)
-    found = catalog.triggers(connection, [table])
+    found = catalog.triggers(connection, registration.namespace, [table])
     repair, problem = _outbox(connection, registration)
     before = state.judge(registration, table, found, using=connection.alias, outbox=problem)
     always = state.is_always(registration, found.get(table.oid, {}))
     wanted = {
         each.function for each in compiler.wanted(registration, table, always=always).values()
     }
-    unused = [name for name in _only_here(found, _oids(table)) if name not in wanted]
+    unused = [
+        name for name in _only_here(found, table, registration.namespace) if name not in wanted
+    ]
     statements = compiler.install_statements(registration, table, always=always, unused=unused)
     return Plan(table, before, (*repair, *statements))
 
@@ -132,12 +135,18 @@ def _outbox(
     """Return what must go before the outbox can be used, and what is wrong with it."""
     if registration.transport != "outbox":
         return (), ""
-    problem = storage.problem(connection)
-    return (tuple(storage.repair_statements(connection)) if problem else ()), problem
+    problem = storage.problem(connection, registration.namespace)
+    repair = storage.repair_statements(connection, registration.namespace) if problem else ()
+    return tuple(repair), problem
 
 
 def uninstall(
-    table: Relation, title: str, *, using: str, lock_timeout: float = LOCK_TIMEOUT
+    table: Relation,
+    title: str,
+    *,
+    namespace: Namespace,
+    using: str,
+    lock_timeout: float = LOCK_TIMEOUT,
 ) -> Outcome:
     """
     Remove our triggers from a table and its partitions, and their functions.
@@ -147,6 +156,7 @@ def uninstall(
     Args:
         table: The table.
         title: Label of the model, for messages.
+        namespace: Triggers of other namespaces stay.
         using: Alias of the database.
         lock_timeout: Seconds to wait for the lock.
 
@@ -156,12 +166,12 @@ def uninstall(
     connection = connections[using]
     with explained(title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
-        found = catalog.triggers(connection, [table])
+        found = catalog.triggers(connection, namespace, [table])
         touched = tuple(each for each in (table, *table.parts) if each.oid in found)
         if not touched:
             return Outcome(title=title, table=str(table), action=Action.ABSENT, was=State.MISSING)
-        functions = _only_here(found, _oids(table))
-        _run(connection, compiler.uninstall_statements(touched, functions))
+        functions = _only_here(found, table, namespace)
+        _run(connection, compiler.uninstall_statements(touched, functions, namespace))
         return Outcome(
             title=title,
             table=str(table),
@@ -235,12 +245,12 @@ def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
             cursor.execute(statement)
 
 
-def _oids(table: Relation) -> frozenset[int]:
-    return frozenset(each.oid for each in (table, *table.parts))
-
-
-def _only_here(found: Mapping[int, Mapping[str, Found]], here: frozenset[int]) -> list[str]:
-    """Return our functions that triggers of these tables use, and of no other."""
-    inside = catalog.functions({oid: each for oid, each in found.items() if oid in here})
-    outside = catalog.functions({oid: each for oid, each in found.items() if oid not in here})
-    return sorted(inside - outside)
+def _only_here(
+    found: Mapping[int, Mapping[str, Found]], table: Relation, namespace: Namespace
+) -> list[str]:
+    """Return our functions that triggers of a table and its partitions use, and of no other."""
+    here = frozenset(each.oid for each in (table, *table.parts))
+    inside = {oid: each for oid, each in found.items() if oid in here}
+    outside = {oid: each for oid, each in found.items() if oid not in here}
+    used = catalog.functions(inside, namespace) - catalog.functions(outside, namespace)
+    return sorted(used)

@@ -44,7 +44,9 @@ def _operation(registration: Registration, table: Relation, always: bool) -> str
         title=registration.title,
         table=str(table),
         statements=_literals(compiler.install_statements(registration, table, always=always)),
-        reverse=_literals(compiler.uninstall_statements([table], functions)),
+        reverse=_literals(
+            compiler.uninstall_statements([table], functions, registration.namespace)
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgobserve.triggers import catalog, names, registry
 from pgobserve.triggers.values import Comment
-from pgobserve.wire import MUTE_MARK, MUTE_SETTING, PAYLOAD_VERSION, Operation
+from pgobserve.wire import ALONE, MUTE_MARK, PAYLOAD_VERSION, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.triggers.values import Relation
+    from pgobserve.wire import Namespace
 
 _MARK = """
 SELECT pg_catalog.pg_notify(%s, pg_catalog.concat(
@@ -29,7 +30,9 @@ SELECT pg_catalog.pg_notify(%s, pg_catalog.concat(
 
 
 @contextlib.contextmanager
-def muted(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+def muted(
+    *models: type[Model], using: str = DEFAULT_DB_ALIAS, namespace: Namespace = ALONE
+) -> Iterator[None]:
     """
     Run a block in a transaction without telling its changes one by one.
 
@@ -41,16 +44,19 @@ def muted(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> Iterator[None]
         *models: Whose tables to mark at the end; none means every table of this database that has
             our triggers. Changes of other tables in the block are not told at all.
         using: Alias of the database.
+        namespace: Triggers of other namespaces speak all the same.
     """
     connection = connections[using]
     with transaction.atomic(using=using):
-        before = _set(connection, "on")
+        before = _set(connection, namespace, "on")
         yield
-        _set(connection, before)
-        announce(*models, using=using)
+        _set(connection, namespace, before)
+        announce(*models, using=using, namespace=namespace)
 
 
-def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
+def announce(
+    *models: type[Model], using: str = DEFAULT_DB_ALIAS, namespace: Namespace = ALONE
+) -> None:
     """
     Tell the readers to read again what they watch in some tables.
 
@@ -60,12 +66,13 @@ def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
     Args:
         *models: Whose tables; none means every table of this database that has our triggers.
         using: Alias of the database.
+        namespace: Whose readers.
     """
     connection = connections[using]
     with transaction.atomic(using=using):
-        for table, comment in _targets(connection, models):
+        for table, comment in _targets(connection, models, namespace):
             if comment.transport == "outbox" and table is not None:
-                _mark(connection, table)
+                _mark(connection, table, namespace)
             else:
                 _notify(connection, comment)
 
@@ -77,7 +84,7 @@ def _notify(connection: BaseDatabaseWrapper, comment: Comment) -> None:
         cursor.execute(_MARK, [comment.channel, head, '","k":null}'])
 
 
-def _mark(connection: BaseDatabaseWrapper, table: Relation) -> None:
+def _mark(connection: BaseDatabaseWrapper, table: Relation, namespace: Namespace) -> None:
     """
     Have the table's own trigger write a mark to the outbox: the role may not write there itself.
 
@@ -85,25 +92,28 @@ def _mark(connection: BaseDatabaseWrapper, table: Relation) -> None:
     """
     column = min(table.columns)
     statement = sql.SQL("UPDATE {} SET {} = DEFAULT WHERE false")
-    before = _set(connection, MUTE_MARK)
+    before = _set(connection, namespace, MUTE_MARK)
     with connection.cursor() as cursor:
         cursor.execute(statement.format(table.identifier, sql.Identifier(column)))
-    _set(connection, before)
+    _set(connection, namespace, before)
 
 
 def _targets(
-    connection: BaseDatabaseWrapper, models: tuple[type[Model], ...]
+    connection: BaseDatabaseWrapper, models: tuple[type[Model], ...], namespace: Namespace
 ) -> list[tuple[Relation | None, Comment]]:
     """Return the tables to mark, and how they were installed."""
     installed = {
         each.comment.label: each.comment
-        for on_table in catalog.triggers(connection).values()
+        for on_table in catalog.triggers(connection, namespace).values()
         for each in on_table.values()
         if each.comment is not None
     }
     wanted = [each for model in models for each in registry.expand(model)]
     labels = [each._meta.label_lower for each in wanted] or sorted(installed)
-    comments = [installed.get(label, Comment(label=label)) for label in dict.fromkeys(labels)]
+    comments = [
+        installed.get(label, Comment(label=label, channel=namespace.channel))
+        for label in dict.fromkeys(labels)
+    ]
     tables = {each.label: _table(connection, each) for each in comments}
     return [(tables[each.label], each) for each in comments]
 
@@ -119,10 +129,11 @@ def _table(connection: BaseDatabaseWrapper, comment: Comment) -> Relation | None
     return catalog.relations(connection, [name]).get(name)
 
 
-def _set(connection: BaseDatabaseWrapper, value: str) -> str:
+def _set(connection: BaseDatabaseWrapper, namespace: Namespace, value: str) -> str:
     """Set the mute setting until the end of the transaction; return what it was."""
+    setting = namespace.mute_setting
     with connection.cursor() as cursor:
-        cursor.execute("SELECT coalesce(pg_catalog.current_setting(%s, true), '')", [MUTE_SETTING])
+        cursor.execute("SELECT coalesce(pg_catalog.current_setting(%s, true), '')", [setting])
         (before,) = cursor.fetchone()
-        cursor.execute("SELECT pg_catalog.set_config(%s, %s, true)", [MUTE_SETTING, value])
+        cursor.execute("SELECT pg_catalog.set_config(%s, %s, true)", [setting, value])
     return str(before)

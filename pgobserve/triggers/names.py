@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from pgobserve.wire import TRIGGER_NAMES
+from psycopg import sql
 
 if TYPE_CHECKING:
-    from pgobserve.wire import Operation
-
-#: The schema that holds the trigger functions and the outbox, and nothing else.
-SCHEMA = "pgobserve"
+    from pgobserve.wire import Namespace, Operation
 
 #: Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
 MAX_BYTES = 63
@@ -46,8 +43,17 @@ def clip(name: str, size: int) -> str:
     return name.encode()[:size].decode(errors="ignore")
 
 
-def is_ours(trigger: str, function_schema: str, comment: str | None) -> bool:
-    """Say whether a trigger found in the catalog was put there by this package."""
-    return trigger in TRIGGER_NAMES.values() and (
-        function_schema == SCHEMA or (comment or "").startswith("pgobserve:")
+def schema(namespace: Namespace) -> sql.SQL:
+    """
+    Return a namespace's schema as templates take it, also inside of literals.
+
+    It needs no quotes: a namespace has no other names.
+    """
+    return sql.SQL(namespace.schema)
+
+
+def is_ours(trigger: str, function_schema: str, comment: str | None, namespace: Namespace) -> bool:
+    """Say whether a trigger found in the catalog was put there by this package, in a namespace."""
+    return trigger in namespace.triggers and (
+        function_schema == namespace.schema or (comment or "").startswith("pgobserve:")
     )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
+from pgobserve.triggers import names
 from pgobserve.triggers.templates import render
 from pgobserve.wire import (
-    OUTBOX_NAMESPACE,
     OUTBOX_ROTATION_LOCK,
     OUTBOX_SEQUENCES_LOCK,
     OUTBOX_WAKE_SLOTS,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.wire import Namespace
 
 #: The tables that are filled in turn.
 SLOTS: Final = 3
@@ -51,37 +52,43 @@ MAX_BYTES: Final = 4 * 1024**3
 MEASURED: Final = 64
 
 
-def storage_statements(max_bytes: int = MAX_BYTES) -> Iterator[str]:
+def storage_statements(namespace: Namespace, max_bytes: int = MAX_BYTES) -> Iterator[str]:
     """Yield the statements that make the storage if there is none, and its functions as they are now."""
-    yield render("outbox_storage.v1", max_bytes=max_bytes)
-    yield render("outbox_cursors.v1")
-    yield from function_statements()
-    yield render("outbox_privileges.v1")
+    schema = names.schema(namespace)
+    yield render("outbox_storage.v1", schema=schema, max_bytes=max_bytes)
+    yield render("outbox_cursors.v1", schema=schema)
+    yield from function_statements(namespace)
+    yield render("outbox_privileges.v1", schema=schema)
 
 
-def function_statements() -> Iterator[str]:
+def function_statements(namespace: Namespace) -> Iterator[str]:
     """Yield the statements that make the functions."""
-    locks = {"namespace": OUTBOX_NAMESPACE, "lock": OUTBOX_SEQUENCES_LOCK}
-    yield render("outbox_lose.v1", **locks)
-    yield render("outbox_fits.v1")
-    yield render("outbox_measure.v1", **locks)
-    yield render("outbox_mark.v1")
-    yield render("outbox_turn.v1", **locks)
-    yield render("outbox_empty.v1")
-    yield render("outbox_rotate.v1", namespace=OUTBOX_NAMESPACE, rotation=OUTBOX_ROTATION_LOCK)
+    schema, first = names.schema(namespace), namespace.outbox_lock
+    locks = {"namespace": first, "lock": OUTBOX_SEQUENCES_LOCK}
+    yield render("outbox_lose.v1", schema=schema, **locks)
+    yield render("outbox_fits.v1", schema=schema)
+    yield render("outbox_measure.v1", schema=schema, **locks)
+    yield render("outbox_mark.v1", schema=schema)
+    yield render("outbox_turn.v1", schema=schema, **locks)
+    yield render("outbox_empty.v1", schema=schema)
+    yield render("outbox_rotate.v1", schema=schema, namespace=first, rotation=OUTBOX_ROTATION_LOCK)
 
 
-def drop_statements(*, only_unused: bool = False, repair: bool = False) -> Iterator[str]:
+def drop_statements(
+    namespace: Namespace, *, only_unused: bool = False, repair: bool = False
+) -> Iterator[str]:
     """
     Yield the statement that removes the storage with all that is in it.
 
     Args:
+        namespace: Whose.
         only_unused: Unless there is a trigger function of ours.
         repair: Keep what the named readers have read until now, so that they learn of the gap.
     """
     functions = sql.SQL("ARRAY[{}]").format(sql.SQL(", ").join(map(sql.Literal, FUNCTIONS)))
     yield render(
         "outbox_drop.v1",
+        schema=names.schema(namespace),
         only_unused=only_unused,
         cursors_too=not repair,
         functions=functions,
@@ -102,6 +109,7 @@ def body(
     """
     shared: dict[str, sql.Composable | str | int] = {
         **common,
+        "schema": names.schema(registration.namespace),
         "hint": f"Run manage.py pgobserve install {registration.title}",
         "label": registration.label,
         "operation": str(operation),
@@ -139,7 +147,7 @@ def _for_each_slot(
         f"{name}_{slot}": sql.SQL(
             render(
                 f"outbox_{name}.v1",
-                partition=sql.Identifier("pgobserve", f"outbox_{slot}"),
+                partition=sql.Identifier(registration.namespace.schema, f"outbox_{slot}"),
                 slot=slot,
                 label=registration.label,
                 operation=str(operation),
@@ -164,7 +172,7 @@ def _wake(registration: Registration) -> str:
         return ""
     wake = render(
         "outbox_wake.v1",
-        namespace=OUTBOX_NAMESPACE,
+        namespace=registration.namespace.outbox_lock,
         slots=OUTBOX_WAKE_SLOTS,
         channel=registration.channel,
         payload=OUTBOX_WAKE_UP,

@@ -15,7 +15,7 @@ from django.db.models import Field, GeneratedField
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
 from pgobserve.triggers.routes import fit
-from pgobserve.wire import CHANNEL, TRANSPORTS, WAKES
+from pgobserve.wire import ALONE, TRANSPORTS, WAKES, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,15 +44,17 @@ class Registration:
         channel: The NOTIFY channel.
         wake: How readers learn of rows in the outbox, ``"gated"`` or ``"poll"``.
         routes: Columns of which a change tells the old and new values, sorted.
+        namespace: Where the trigger functions and the outbox are.
     """
 
     model: type[Model]
     columns: tuple[str, ...] | None = None
     always: bool | None = None
     transport: str = "notify"
-    channel: str = CHANNEL
+    channel: str = ALONE.channel
     wake: str = "gated"
     routes: tuple[str, ...] = ()
+    namespace: Namespace = ALONE
 
     @property
     def label(self) -> str:
@@ -136,7 +138,8 @@ def build(
     models: Iterable[type[Model]],
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
-    channel: str = CHANNEL,
+    namespace: Namespace = ALONE,
+    channel: str | None = None,
     transport: str = "notify",
     wake: str = "gated",
     routes: Mapping[type[Model], Collection[str]] | None = None,
@@ -148,7 +151,8 @@ def build(
         models: What is observed.
         options: What the project says about models, by label: ``columns``, ``always``,
             ``transport``.
-        channel: The NOTIFY channel.
+        namespace: Where the trigger functions and the outbox are.
+        channel: The NOTIFY channel; by default the namespace's.
         transport: How changes travel where the options do not say.
         wake: How readers learn of rows in the outbox.
         routes: By model the columns of its own table whose old and new values must be told.
@@ -157,6 +161,7 @@ def build(
         ConfigurationError: An option is unknown, or names a field that is none; or a route is no
             column.
     """
+    channel = namespace.channel if channel is None else channel
     if not CHANNELS.fullmatch(channel):
         raise ConfigurationError(
             "PGOBSERVE['CHANNEL'] must be of lower-case letters, digits and underscores, at most "
@@ -173,6 +178,7 @@ def build(
         _configured(
             Registration(
                 model=model,
+                namespace=namespace,
                 channel=channel,
                 transport=transport,
                 wake=wake,

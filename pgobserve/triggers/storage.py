@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve.triggers import outbox
+from psycopg import sql
+
+from pgobserve.triggers import compiler, names, outbox
 from pgobserve.triggers.templates import render
 
 if TYPE_CHECKING:
@@ -14,19 +16,21 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from pgobserve.wire import Namespace
+
 _COLUMNS: Final = """
 SELECT c.relname, pg_catalog.string_agg(
          a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
- WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve') AND c.relname = ANY(%s)
+ WHERE c.relnamespace = pg_catalog.to_regnamespace(%s) AND c.relname = ANY(%s)
  GROUP BY c.relname
 """
 
 _FUNCTIONS: Final = """
 SELECT p.proname, p.prosrc
   FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = pg_catalog.to_regnamespace('pgobserve') AND p.proname LIKE 'outbox\\_%'
+ WHERE p.pronamespace = pg_catalog.to_regnamespace(%s) AND p.proname LIKE 'outbox\\_%%'
    AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
 """
 
@@ -34,7 +38,7 @@ _STRANGERS: Final = """
 SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_class c ON c.relnamespace = p.pronamespace AND c.relname = 'outbox_0'
- WHERE p.pronamespace = pg_catalog.to_regnamespace('pgobserve') AND p.prosecdef
+ WHERE p.pronamespace = pg_catalog.to_regnamespace(%s) AND p.prosecdef
    AND NOT pg_catalog.has_table_privilege(p.proowner, c.oid, 'INSERT')
 """
 
@@ -42,18 +46,18 @@ _READABLE: Final = """
 SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
        AND pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT'))
   FROM pg_catalog.pg_class c
- WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve')
+ WHERE c.relnamespace = pg_catalog.to_regnamespace(%s)
    AND c.relname = ANY('{outbox_gate,outbox_lost,outbox_state}')
  GROUP BY c.relnamespace
 """
 
-_FACTS: Final = """
+_FACTS: Final = sql.SQL("""
 SELECT g.last_value % 3, g.last_value >= 3, l.last_value > 0, s.rotated_at, s.max_bytes,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(i.inhrelid))::pg_catalog.int8
-          FROM pg_catalog.pg_inherits i WHERE i.inhparent = 'pgobserve.outbox'::pg_catalog.regclass),
+          FROM pg_catalog.pg_inherits i WHERE i.inhparent = '{schema}.outbox'::pg_catalog.regclass),
        pg_catalog.clock_timestamp() - s.rotated_at
-  FROM pgobserve.outbox_gate g, pgobserve.outbox_lost l, pgobserve.outbox_state s
-"""
+  FROM {schema}.outbox_gate g, {schema}.outbox_lost l, {schema}.outbox_state s
+""")
 
 _ROW: Final = (
     "slot smallint, xid xid8, label text, op text, keys json, old json, new json, "
@@ -100,91 +104,103 @@ class Facts:
     max_bytes: int
 
 
-def exists(connection: BaseDatabaseWrapper) -> bool:
+def exists(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
     """Say whether there is an outbox."""
-    ((found,),) = _fetch(
-        connection, "SELECT pg_catalog.to_regclass('pgobserve.outbox') IS NOT NULL"
-    )
+    query = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL"
+    ((found,),) = _fetch(connection, query, [f"{namespace.schema}.outbox"])
     return bool(found)
 
 
-def problem(connection: BaseDatabaseWrapper) -> str:
+def problem(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
     """Say what is not as it must be; nothing if all is well."""
-    return broken(connection) or _outdated(connection) or _forbidden(connection)
-
-
-def broken(connection: BaseDatabaseWrapper) -> str:
-    """Say which table is missing or has another shape, so that the outbox must be made anew."""
-    return _misshapen(_columns(connection))
-
-
-def _misshapen(columns: Mapping[str, str]) -> str:
-    for name, wanted in SHAPE.items():
-        if name not in columns:
-            return f"there is no pgobserve.{name}"
-        if columns[name] != wanted:
-            return f"pgobserve.{name} has other columns than it should"
-    return ""
-
-
-def _columns(connection: BaseDatabaseWrapper) -> dict[str, str]:
-    return dict(_fetch(connection, _COLUMNS, [list(SHAPE)]))
-
-
-def _outdated(connection: BaseDatabaseWrapper) -> str:
-    sources = dict(_fetch(connection, _FUNCTIONS))
-    for statement in outbox.function_statements():
-        head, body, _ = statement.split("$pgobserve$")
-        name = head.partition("pgobserve.")[2].partition("(")[0]
-        if sources.get(name) != body:
-            return f"the function pgobserve.{name} is not the one that this version wants"
-    return ""
-
-
-def _forbidden(connection: BaseDatabaseWrapper) -> str:
-    owners = [owner for (owner,) in _fetch(connection, _STRANGERS)]
-    if not owners:
-        return ""
-    return f"the role {owners[0]}, who owns triggers, may not write to pgobserve.outbox_0"
-
-
-def is_readable(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether the role may see how the outbox stands."""
-    return any(readable for (readable,) in _fetch(connection, _READABLE))
-
-
-def repair_statements(connection: BaseDatabaseWrapper) -> Iterator[str]:
-    """Yield what is to be run before an installation: what is left of a damaged outbox is removed."""
-    columns = _columns(connection)
-    if columns and _misshapen(columns):
-        yield render("serialize.v1")
-        yield from outbox.drop_statements(repair=True)
-
-
-def create(connection: BaseDatabaseWrapper, *, max_bytes: int = outbox.MAX_BYTES) -> None:
-    """Make the outbox, if there is none."""
-    _execute(connection, render("serialize.v1"), render("schema.v1"))
-    _execute(connection, *outbox.storage_statements(max_bytes))
-
-
-def drop(connection: BaseDatabaseWrapper) -> None:
-    """Remove the outbox with all that is in it, and our schema if nothing else is in it."""
-    _execute(
-        connection, render("serialize.v1"), *outbox.drop_statements(), render("drop_schema.v1")
+    return (
+        broken(connection, namespace)
+        or _outdated(connection, namespace)
+        or _forbidden(connection, namespace)
     )
 
 
-def limit(connection: BaseDatabaseWrapper, max_bytes: int) -> None:
+def broken(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
+    """Say which table is missing or has another shape, so that the outbox must be made anew."""
+    return _misshapen(_columns(connection, namespace), namespace)
+
+
+def _misshapen(columns: Mapping[str, str], namespace: Namespace) -> str:
+    for name, wanted in SHAPE.items():
+        if name not in columns:
+            return f"there is no {namespace.schema}.{name}"
+        if columns[name] != wanted:
+            return f"{namespace.schema}.{name} has other columns than it should"
+    return ""
+
+
+def _columns(connection: BaseDatabaseWrapper, namespace: Namespace) -> dict[str, str]:
+    return dict(_fetch(connection, _COLUMNS, [namespace.schema, list(SHAPE)]))
+
+
+def _outdated(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
+    sources = dict(_fetch(connection, _FUNCTIONS, [namespace.schema]))
+    for statement in outbox.function_statements(namespace):
+        head, body, _ = statement.split("$pgobserve$")
+        name = head.partition("(")[0].rpartition(".")[2]
+        if sources.get(name) != body:
+            return f"the function {namespace.schema}.{name} is not the one that this version wants"
+    return ""
+
+
+def _forbidden(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
+    owners = [owner for (owner,) in _fetch(connection, _STRANGERS, [namespace.schema])]
+    if not owners:
+        return ""
+    schema = namespace.schema
+    return f"the role {owners[0]}, who owns triggers, may not write to {schema}.outbox_0"
+
+
+def is_readable(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
+    """Say whether the role may see how the outbox stands."""
+    return any(readable for (readable,) in _fetch(connection, _READABLE, [namespace.schema]))
+
+
+def repair_statements(connection: BaseDatabaseWrapper, namespace: Namespace) -> Iterator[str]:
+    """Yield what is to be run before an installation: what is left of a damaged outbox is removed."""
+    columns = _columns(connection, namespace)
+    if columns and _misshapen(columns, namespace):
+        yield compiler.serialize(namespace)
+        yield from outbox.drop_statements(namespace, repair=True)
+
+
+def create(
+    connection: BaseDatabaseWrapper, namespace: Namespace, *, max_bytes: int = outbox.MAX_BYTES
+) -> None:
+    """Make the outbox, if there is none."""
+    schema = render("schema.v1", schema=names.schema(namespace))
+    _execute(connection, compiler.serialize(namespace), schema)
+    _execute(connection, *outbox.storage_statements(namespace, max_bytes))
+
+
+def drop(connection: BaseDatabaseWrapper, namespace: Namespace) -> None:
+    """Remove the outbox with all that is in it, and our schema if nothing else is in it."""
+    _execute(
+        connection,
+        compiler.serialize(namespace),
+        *outbox.drop_statements(namespace),
+        render("drop_schema.v1", schema=names.schema(namespace)),
+    )
+
+
+def limit(connection: BaseDatabaseWrapper, namespace: Namespace, max_bytes: int) -> None:
     """Set the bytes that the outbox may take, if there is one."""
-    if exists(connection) and not broken(connection):
-        query = "UPDATE pgobserve.outbox_state SET max_bytes = %s WHERE max_bytes <> %s"
+    if exists(connection, namespace) and not broken(connection, namespace):
+        query = sql.SQL("UPDATE {}.outbox_state SET max_bytes = %s WHERE max_bytes <> %s")
         with connection.cursor() as cursor:
-            cursor.execute(query, [max_bytes, max_bytes])
+            cursor.execute(query.format(names.schema(namespace)), [max_bytes, max_bytes])
 
 
-def facts(connection: BaseDatabaseWrapper) -> Facts:
+def facts(connection: BaseDatabaseWrapper, namespace: Namespace) -> Facts:
     """Return how the outbox stands; there must be one."""
-    ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = _fetch(connection, _FACTS)
+    ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = _fetch(
+        connection, _FACTS.format(schema=names.schema(namespace))
+    )
     return Facts(
         slot=slot,
         is_full=is_full,
@@ -196,20 +212,22 @@ def facts(connection: BaseDatabaseWrapper) -> Facts:
     )
 
 
-def rotate(connection: BaseDatabaseWrapper, retention: float) -> list[str]:
+def rotate(connection: BaseDatabaseWrapper, namespace: Namespace, retention: float) -> list[str]:
     """
     Take all steps of the rotation that are due now; must not run in a transaction.
 
     Args:
         connection: The database.
+        namespace: Whose outbox.
         retention: Seconds that rows are kept at least, from when they could be seen.
 
     Returns:
         What was done, step by step; the last one says why there is nothing more to do.
     """
     steps: list[str] = []
+    query = sql.SQL("SELECT {}.outbox_rotate(%s)").format(names.schema(namespace))
     while len(steps) < MAX_STEPS:
-        ((step,),) = _fetch(connection, "SELECT pgobserve.outbox_rotate(%s)", [retention])
+        ((step,),) = _fetch(connection, query, [retention])
         steps.append(step)
         if step not in GOES_ON:
             break
@@ -230,7 +248,9 @@ def _execute(connection: BaseDatabaseWrapper, *statements: str) -> None:
 
 
 def _fetch(
-    connection: BaseDatabaseWrapper, query: str, parameters: list[Any] | None = None
+    connection: BaseDatabaseWrapper,
+    query: str | sql.Composed,
+    parameters: list[Any] | None = None,
 ) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)

@@ -71,7 +71,7 @@ class Trigger:
     condition: bool = False
     columns: str = ""
     arguments: int = 0
-    function_schema: str = "pgobserve"
+    function_schema: str
     function: str = ""
     language: str = "plpgsql"
     source: str = ""

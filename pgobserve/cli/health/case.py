@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from psycopg.sql import Composed
 
     from pgobserve.conf import Settings
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.state import Status
     from pgobserve.triggers.values import Found, Relation
+    from pgobserve.wire import Namespace
 
 #: Feeds are told apart from other sessions by their name, and this command from feeds.
 OWN_NAME: Final = "pgobserve-doctor"
@@ -36,7 +38,9 @@ class Case:
         self.connection = connection
         self.alias = connection.alias
 
-    def query(self, statement: str, parameters: Sequence[Any] | None = None) -> list[Any]:
+    def query(
+        self, statement: str | Composed, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[Any]:
         """Return the rows of a query."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
@@ -46,6 +50,16 @@ class Case:
     def settings(self) -> Settings:
         """The settings; asking for them raises if they are wrong."""
         return conf.get()
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace of this project in the database."""
+        return conf.namespace(self.alias)
+
+    @property
+    def channel(self) -> str:
+        """The channel that feeds listen on."""
+        return conf.channel(self.alias)
 
     @property
     def overrides(self) -> Mapping[str, Any]:
@@ -81,7 +95,7 @@ class Case:
     @cached_property
     def found(self) -> dict[int, dict[str, Found]]:
         """All triggers of ours."""
-        return catalog.triggers(self.connection)
+        return catalog.triggers(self.connection, self.namespace)
 
     @property
     def by_outbox(self) -> list[Registration]:

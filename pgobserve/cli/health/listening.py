@@ -36,7 +36,7 @@ def listen(case: Case) -> Finding:
     if not case.listens:
         return ok("Nobody needs to LISTEN: all goes by the outbox, which is polled.")
     try:
-        where = asyncio.run(_listen(case.parameters, case.settings.CHANNEL))
+        where = asyncio.run(_listen(case.parameters, case.channel))
     except FeedUnavailable as error:
         state, point, what = str(error).partition(" Point ")
         remedy = f"Point {what}" if point else f"See that the server answers {_named(case)}."
@@ -91,7 +91,7 @@ def pooling(case: Case) -> Finding:
     if not case.overrides:
         return ok("Feeds connect as Django does.")
     parameters = own(case.connection.get_connection_params())
-    if not asyncio.run(_is_pooled(parameters, case.settings.CHANNEL)):
+    if not asyncio.run(_is_pooled(parameters, case.channel)):
         return ok("Django's own connections are no pool's.")
     if case.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return ok("Django's own connections come from a pool of transactions, and it knows.")

@@ -8,9 +8,10 @@ from pgobserve.cli import outbox
 from pgobserve.cli.health.finding import ok, problem, warning
 from pgobserve.feed import outbox as feed
 from pgobserve.feed.cursor import Cursor, broken
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.triggers import storage
-from pgobserve.wire import OUTBOX_NAMESPACE, OUTBOX_WAKE_SLOTS
+from pgobserve.wire import OUTBOX_WAKE_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +31,15 @@ NONE: Final = "There is no outbox."
 #: By object id: a name can't even be looked up in a schema that this role may not use.
 _RIGHTS: Final = """
 SELECT r.name, pg_catalog.has_schema_privilege(r.name, n.oid, 'USAGE'),
-       ARRAY(SELECT 'SELECT on pgobserve.' || c.relname FROM pg_catalog.pg_class c
+       ARRAY(SELECT 'SELECT on ' || n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
               WHERE c.relnamespace = n.oid AND c.relname = ANY(%s::text[])
                 AND NOT pg_catalog.has_table_privilege(r.name, c.oid, 'SELECT')
               ORDER BY c.relname)
-       || ARRAY(SELECT 'EXECUTE on pgobserve.' || p.proname FROM pg_catalog.pg_proc p
+       || ARRAY(SELECT 'EXECUTE on ' || n.nspname || '.' || p.proname FROM pg_catalog.pg_proc p
                  WHERE p.pronamespace = n.oid AND p.proname = 'outbox_rotate'
                    AND NOT pg_catalog.has_function_privilege(r.name, p.oid, 'EXECUTE'))
   FROM (SELECT coalesce(%s, current_user)::name) r(name), pg_catalog.pg_namespace n
- WHERE n.nspname = 'pgobserve'
+ WHERE n.nspname = %s
 """
 
 #: What readers read.
@@ -49,12 +50,12 @@ _PLACES: Final = ["outbox_cursor", "outbox_gate", "outbox_lost", "outbox_state"]
 
 _EXISTS: Final = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
-                WHERE c.relnamespace = pg_catalog.to_regnamespace('pgobserve') AND c.relname = %s)
+                WHERE c.relnamespace = pg_catalog.to_regnamespace(%s) AND c.relname = %s)
 """
 
 _CURSORS: Final = """
 SELECT name, seen::text, extract(epoch FROM pg_catalog.clock_timestamp() - moved_at)::float8
-  FROM pgobserve.outbox_cursor ORDER BY name
+  FROM {schema}.outbox_cursor ORDER BY name
 """
 
 _GATE: Final = """
@@ -79,7 +80,7 @@ def stored(case: Case) -> Finding:
             *(each.title for each in case.by_outbox),
             advice="Run manage.py pgobserve install.",
         )
-    wrong = storage.problem(case.connection)
+    wrong = storage.problem(case.connection, case.namespace)
     if wrong:
         return problem(
             f"The outbox is not as it must be: {wrong}.",
@@ -108,7 +109,7 @@ def _advice(sentences: list[tuple[str, str, str]]) -> str:
 
 def rights(case: Case) -> Finding:
     """Check that the role that feeds connect as may read the outbox, and rotate it."""
-    if not _exists(case, "outbox") or storage.broken(case.connection):
+    if not _exists(case, "outbox") or storage.broken(case.connection, case.namespace):
         return ok(NONE)
     role, lacking = _lacking(case, _READ, case.feed_parameters.get("user"))
     if not lacking:
@@ -126,13 +127,13 @@ def rights(case: Case) -> Finding:
 
 def cursors(case: Case) -> Finding:
     """Check that workers keep up, as far as their cursors are kept."""
-    if not _exists(case, "outbox_cursor") or storage.broken(case.connection):
+    if not _exists(case, "outbox_cursor") or storage.broken(case.connection, case.namespace):
         return ok("No worker keeps a cursor.")
     role, lacking = _lacking(case, _PLACES, None)
     if lacking:
         return ok(f"Where workers are may not be seen by the role {role}.")
-    rows = case.query(_CURSORS)
-    facts = feed.facts(case.query(feed.FACTS)[0])
+    rows = case.query(qualified(_CURSORS, case.namespace))
+    facts = feed.facts(case.query(qualified(feed.FACTS, case.namespace))[0])
     late = case.settings.OUTBOX_RETENTION * LAGS
     lost = [(name, age, broken(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows]
     behind = [each for each in lost if each[1] > late or each[2] is not None]
@@ -143,7 +144,7 @@ def cursors(case: Case) -> Finding:
         "Workers don't keep up, or don't run.",
         *_described(behind),
         advice="Start them, or raise PGOBSERVE['OUTBOX_RETENTION']. A cursor that nobody needs any "
-        "more is a row to DELETE from pgobserve.outbox_cursor.",
+        f"more is a row of {case.namespace.schema}.outbox_cursor: delete it.",
     )
 
 
@@ -154,14 +155,15 @@ def _described(cursors: list[tuple[str, float, Why | None]]) -> Iterator[str]:
 
 
 def _exists(case: Case, table: str) -> bool:
-    ((there,),) = case.query(_EXISTS, [table])
+    ((there,),) = case.query(_EXISTS, [case.namespace.schema, table])
     return bool(there)
 
 
 def _lacking(case: Case, tables: list[str], role: str | None) -> tuple[str, list[str]]:
     """Return the name of a role, by default this one's, and the rights that it lacks."""
-    ((name, may_use, lacking),) = case.query(_RIGHTS, [tables, role])
-    return name, [*([] if may_use else ["USAGE on the schema pgobserve"]), *lacking]
+    schema = case.namespace.schema
+    ((name, may_use, lacking),) = case.query(_RIGHTS, [tables, role, schema])
+    return name, [*([] if may_use else [f"USAGE on the schema {schema}"]), *lacking]
 
 
 def gate(case: Case) -> Finding:
@@ -170,7 +172,7 @@ def gate(case: Case) -> Finding:
         return ok(NONE)
     if case.settings.OUTBOX_WAKE == "poll":
         return ok("Readers of the outbox are not woken: they look again and again.")
-    held = case.query(_GATE, [OUTBOX_NAMESPACE, OUTBOX_WAKE_SLOTS, LONG])
+    held = case.query(_GATE, [case.namespace.outbox_lock, OUTBOX_WAKE_SLOTS, LONG])
     if not held:
         return ok("Nobody holds the gate in front of the readers' wake-up for long.")
     return warning(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pgobserve.cli.health.finding import ok, problem, warning
-from pgobserve.wire import MUTE_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +33,8 @@ def silent(case: Case) -> Finding:
     """Check that no setting keeps triggers silent."""
     reasons = of_session(case, (each.always for each in case.statuses))
     defaults = [
-        f"{setting} for {whom}" for whom, setting in case.query(_DEFAULTS, [f"{MUTE_SETTING}=on"])
+        f"{setting} for {whom}"
+        for whom, setting in case.query(_DEFAULTS, [f"{case.namespace.mute_setting}=on"])
     ]
     advice = "ALTER ROLE … RESET or ALTER DATABASE … RESET what is set, or install with --always."
     if reasons:
@@ -52,12 +52,13 @@ def of_session(case: Case, always: Iterable[bool]) -> list[str]:
         case: Whose connection's session.
         always: Of each table, whether its triggers fire for replication as well.
     """
-    ((replica, muted),) = case.query(_SESSION, [MUTE_SETTING])
+    setting = case.namespace.mute_setting
+    ((replica, muted),) = case.query(_SESSION, [setting])
     reasons = []
     if replica and not all(always):
         reasons.append(
             "session_replication_role is replica in sessions of this role, so triggers don't fire."
         )
     if muted:
-        reasons.append(f"{MUTE_SETTING} is on in sessions of this role, so triggers tell nothing.")
+        reasons.append(f"{setting} is on in sessions of this role, so triggers tell nothing.")
     return reasons

@@ -30,10 +30,10 @@ SELECT c.oid::int8, pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
 
 _ROLE: Final = """
 SELECT current_user::text,
-       CASE WHEN pg_catalog.to_regnamespace('pgobserve') IS NULL
+       CASE WHEN pg_catalog.to_regnamespace(%(schema)s) IS NULL
             THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
-            ELSE pg_catalog.has_schema_privilege('pgobserve', 'CREATE')
-             AND pg_catalog.has_schema_privilege('pgobserve', 'USAGE') END
+            ELSE pg_catalog.has_schema_privilege(%(schema)s, 'CREATE')
+             AND pg_catalog.has_schema_privilege(%(schema)s, 'USAGE') END
 """
 
 
@@ -144,7 +144,7 @@ def subscribed(case: Case, oids: Iterable[int]) -> list[int]:
 def rights(case: Case) -> Finding:
     """Check that the role may read what is observed, and tell whether it may install."""
     titles = {table.oid: title for title, table in case.tables.items()}
-    ((role, may_create),) = case.query(_ROLE)
+    ((role, may_create),) = case.query(_ROLE, {"schema": case.namespace.schema})
     rows = case.query(_RIGHTS, [[*titles]])
     unreadable = [titles[oid] for oid, readable, _, _ in rows if not readable]
     if unreadable:

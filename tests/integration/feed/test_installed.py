@@ -10,7 +10,7 @@ from django.db import connection, models
 
 from pgobserve.feed.installed import is_observed
 from pgobserve.triggers import installer, registry
-from pgobserve.wire import TRIGGER_NAMES
+from pgobserve.wire import ALONE
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -41,8 +41,8 @@ def install(*made: type[models.Model]) -> None:
 @pytest.mark.usefixtures("clean")
 def test_absent() -> None:
     """A table without triggers is not observed; nor is one that is not there."""
-    assert not is_observed(TABLE, connection)
-    assert not is_observed("no_such_table", connection)
+    assert not is_observed(TABLE, connection, namespace=ALONE)
+    assert not is_observed("no_such_table", connection, namespace=ALONE)
 
 
 @pytest.mark.usefixtures("clean")
@@ -50,31 +50,31 @@ def test_installed() -> None:
     """An installed table is observed, and its neighbour is not."""
     install(Item)
 
-    assert is_observed(TABLE, connection)
-    assert not is_observed("auth_user", connection)
+    assert is_observed(TABLE, connection, namespace=ALONE)
+    assert not is_observed("auth_user", connection, namespace=ALONE)
 
 
-@pytest.mark.parametrize("name", TRIGGER_NAMES.values())
+@pytest.mark.parametrize("name", ALONE.triggers)
 def test_one_missing(clean: Callable[[str], Any], name: str) -> None:
     """If any one of the triggers is missing, the table is not observed."""
     install(Item)
     clean(f"DROP TRIGGER {name} ON {TABLE}")
 
-    assert not is_observed(TABLE, connection)
+    assert not is_observed(TABLE, connection, namespace=ALONE)
 
 
 @pytest.mark.parametrize(
     ("state", "observed"),
     [("DISABLE", False), ("ENABLE REPLICA", False), ("ENABLE ALWAYS", True), ("ENABLE", True)],
 )
-@pytest.mark.parametrize("name", TRIGGER_NAMES.values())
+@pytest.mark.parametrize("name", ALONE.triggers)
 def test_disabled(clean: Callable[[str], Any], name: str, state: str, observed: bool) -> None:
     """A trigger that does not fire for us counts as missing."""
     install(Item)
     clean(f"ALTER TABLE {TABLE} DISABLE TRIGGER {name}")
     clean(f"ALTER TABLE {TABLE} {state} TRIGGER {name}")
 
-    assert is_observed(TABLE, connection) is observed
+    assert is_observed(TABLE, connection, namespace=ALONE) is observed
 
 
 def test_uninstalled(clean: Callable[[str], Any]) -> None:
@@ -82,7 +82,7 @@ def test_uninstalled(clean: Callable[[str], Any]) -> None:
     install(Item)
     call_command("pgobserve", "uninstall", "project.Item", verbosity=0)
 
-    assert not is_observed(TABLE, connection)
+    assert not is_observed(TABLE, connection, namespace=ALONE)
 
 
 @pytest.mark.parametrize("model", [shapes.MixedCase, shapes.Quoted, shapes.LongName])
@@ -92,9 +92,9 @@ def test_names(model: type[models.Model]) -> None:
     with connection.schema_editor() as editor:
         editor.create_model(model)
     try:
-        assert not is_observed(model._meta.db_table, connection)
+        assert not is_observed(model._meta.db_table, connection, namespace=ALONE)
         install(model)
-        assert is_observed(model._meta.db_table, connection)
+        assert is_observed(model._meta.db_table, connection, namespace=ALONE)
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(model)
@@ -108,9 +108,9 @@ def test_other_schema(clean: Callable[[str], Any]) -> None:
         clean("CREATE TABLE elsewhere.project_item (id bigint PRIMARY KEY)")
         install(shapes.Elsewhere, Item)
 
-        assert is_observed(shapes.Elsewhere._meta.db_table, connection)
-        assert not is_observed('"elsewhere"."project_item"', connection)
-        assert not is_observed("thing", connection)
+        assert is_observed(shapes.Elsewhere._meta.db_table, connection, namespace=ALONE)
+        assert not is_observed('"elsewhere"."project_item"', connection, namespace=ALONE)
+        assert not is_observed("thing", connection, namespace=ALONE)
     finally:
         clean("DROP SCHEMA elsewhere CASCADE")
 
@@ -119,5 +119,5 @@ def test_other_schema(clean: Callable[[str], Any]) -> None:
 @pytest.mark.usefixtures("clean")
 def test_odd_names(name: str) -> None:
     """A name that no table has is not observed, and never run."""
-    assert not is_observed(name, connection)
+    assert not is_observed(name, connection, namespace=ALONE)
     assert not Item.objects.exists()

@@ -19,6 +19,7 @@ from pgobserve.feed.since import entries_since
 from pgobserve.feed.tables import labels_of
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.reconstruct import OldRows, Past
+from pgobserve.wire import ALONE
 from tests.bookshelf.models import Book, Ebook
 from tests.integration.outbox.conftest import execute, install
 from tests.project import shapes
@@ -53,7 +54,7 @@ def past(queryset: QuerySet[Any], write: Callable[[], object]) -> Past | None:
         pass
     write()
     with one_snapshot(connection):
-        entries = entries_since(seen, labels_of(table), connection)
+        entries = entries_since(seen, labels_of(table), connection, ALONE)
         assert entries is not None
         return OldRows(queryset).past(entries, connection)
 
@@ -273,7 +274,7 @@ def test_images_that_can_not_be_read(items: list[Item]) -> None:
         Item.objects.exclude(pk=3).delete()
         execute("ALTER TABLE project_item ALTER name TYPE integer USING 1")
         with one_snapshot(connection):
-            entries = entries_since(seen, ["project.item"], connection)
+            entries = entries_since(seen, ["project.item"], connection, ALONE)
             assert entries is not None
             assert OldRows(HIGH).past(entries, connection) is None
             assert execute("SELECT 1") == [(1,)]

@@ -11,7 +11,9 @@ from django.db import connection
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor
 from pgobserve.feed.events import events_of, folded
+from pgobserve.feed.qualified import qualified
 from pgobserve.triggers import installer, registry
+from pgobserve.wire import ALONE
 from tests.integration.feed.conftest import parameters
 from tests.project.models import Item
 
@@ -87,7 +89,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.connection = psycopg.connect(**parameters(), autocommit=True)
-        row = self.connection.execute(outbox.FACTS).fetchone()
+        row = self.connection.execute(qualified(outbox.FACTS, ALONE)).fetchone()
         assert row is not None
         self.cursor = Cursor(outbox.facts(row).now)
 
@@ -98,7 +100,7 @@ class Reading:
         wanted = outbox.parameters(
             self.cursor, limit=limit, images=labels, labels=labels or None, **other
         )
-        rows = self.connection.execute(outbox.QUERY, wanted).fetchall()
+        rows = self.connection.execute(qualified(outbox.QUERY, ALONE), wanted).fetchall()
         page = outbox.page(rows, self.cursor, limit)
         self.cursor = page.cursor
         return page

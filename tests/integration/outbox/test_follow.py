@@ -16,7 +16,7 @@ from pgobserve.feed.cursor import Why
 from pgobserve.feed.events import Event, Reset
 from pgobserve.feed.runtime import Feed
 from pgobserve.feed.snapshot import Snapshot
-from pgobserve.wire import OUTBOX_NAMESPACE
+from pgobserve.wire import ALONE
 from tests.integration.feed.conftest import Writer, bouncer, parameters
 from tests.integration.feed.test_runtime import Client, options
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
@@ -258,7 +258,9 @@ async def test_wake_up_is_left_to_another(
     monkeypatch.setattr(pace, "FALLBACK", 600.0)
     hear, holder = Hearer(), session()
     follow = await feed().follow([ITEM], hear)
-    holder.run("SELECT pg_advisory_xact_lock(%s, n) FROM generate_series(0, 3) n", OUTBOX_NAMESPACE)
+    holder.run(
+        "SELECT pg_advisory_xact_lock(%s, n) FROM generate_series(0, 3) n", ALONE.outbox_lock
+    )
     holder.run(INSERT, 1, "open")
     for number in range(2, 5):
         writer.rows(INSERT, number, "a")

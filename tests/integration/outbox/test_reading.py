@@ -6,13 +6,15 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg import sql
 
 from pgobserve.feed import outbox
 from pgobserve.feed.cursor import Cursor, Why
 from pgobserve.feed.events import folded
 from pgobserve.feed.fold import TableChange
+from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
-from pgobserve.wire import Operation
+from pgobserve.wire import ALONE, Operation
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, Reading, execute
 
 if TYPE_CHECKING:
@@ -283,7 +285,9 @@ def test_plan_uses_the_index(reading: Reading) -> None:
             plan = "\n".join(
                 row[0]
                 for row in cursor.execute(
-                    f"EXPLAIN (COSTS OFF) {outbox.QUERY}", wanted, prepare=prepare
+                    sql.SQL("EXPLAIN (COSTS OFF) ") + qualified(outbox.QUERY, ALONE),
+                    wanted,
+                    prepare=prepare,
                 )
             )
             assert plan.count("Index Cond: ((xid >=") == 3, plan

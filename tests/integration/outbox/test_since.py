@@ -11,6 +11,7 @@ from django.db import connection
 from pgobserve.feed.events import changes_in
 from pgobserve.feed.since import entries_since
 from pgobserve.feed.whole import one_snapshot
+from pgobserve.wire import ALONE
 from tests.integration.feed.conftest import parameters
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, execute
 
@@ -34,7 +35,7 @@ def here() -> Snapshot:
 def told(seen: Snapshot, labels: list[str] = LABELS) -> list[tuple[Any, Any, Any]] | None:
     """Return what was done since: key, old and new name."""
     with one_snapshot(connection):
-        entries = entries_since(seen, labels, connection)
+        entries = entries_since(seen, labels, connection, ALONE)
     if entries is None:
         return None
     return [
@@ -84,7 +85,7 @@ def test_snapshot_of_the_transaction(session: Callable[[], Session]) -> None:
         other.run(INSERT, 1, "a")
         other.commit()
 
-        assert entries_since(seen, LABELS, connection) == ()
+        assert entries_since(seen, LABELS, connection, ALONE) == ()
     assert told(seen) == [(1, None, "a")]
 
 
@@ -107,7 +108,7 @@ def test_emptied_while_the_list_is_read(boxed: None) -> None:
             "TRUNCATE pgobserve.outbox_0"
         )
 
-        assert entries_since(seen, LABELS, connection) is None
+        assert entries_since(seen, LABELS, connection, ALONE) is None
 
 
 def test_lost(boxed: None) -> None:
@@ -135,7 +136,7 @@ def test_too_many(boxed: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_outbox(transactional_db: None, caplog: pytest.LogCaptureFixture) -> None:
     """Without an outbox nothing is told, and the transaction goes on."""
     with caplog.at_level(logging.DEBUG), one_snapshot(connection) as seen:
-        assert entries_since(seen, LABELS, connection) is None
+        assert entries_since(seen, LABELS, connection, ALONE) is None
         assert execute("SELECT 1") == [(1,)]
     assert "outbox" in caplog.text
 
@@ -146,7 +147,7 @@ def test_no_rights(boxed: None) -> None:
         execute("CREATE ROLE nobody_special")
         execute("SET LOCAL ROLE nobody_special")
 
-        assert entries_since(seen, LABELS, connection) is None
+        assert entries_since(seen, LABELS, connection, ALONE) is None
         assert execute("SELECT 1") == [(1,)]
         execute("RESET ROLE")
         execute("DROP ROLE nobody_special")

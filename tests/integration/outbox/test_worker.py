@@ -18,6 +18,7 @@ from pgobserve.feed import durable, pace
 from pgobserve.feed import outbox as feed_outbox
 from pgobserve.feed.cursor import Why
 from pgobserve.triggers import outbox
+from pgobserve.wire import ALONE
 from tests.integration.feed.conftest import Writer, parameters
 from tests.integration.outbox.conftest import INSERT, UPDATE, execute
 
@@ -203,8 +204,8 @@ async def test_outbox_is_made_anew(place: None, writer: Writer) -> None:
     """A worker whose outbox was removed and made again is told so."""
 
     def make_anew() -> None:
-        drop = outbox.drop_statements(repair=True)
-        for statement in (*drop, *outbox.storage_statements()):
+        drop = outbox.drop_statements(ALONE, repair=True)
+        for statement in (*drop, *outbox.storage_statements(ALONE)):
             execute(statement)
         connection.close()
 

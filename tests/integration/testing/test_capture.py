@@ -14,6 +14,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.mute import muted
 from pgobserve.testing import Captured, capture_changes
 from pgobserve.triggers import catalog, installer, registry
+from pgobserve.wire import ALONE
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _leftovers() -> list[Any]:
 
 
 def _triggers() -> dict[str, Trigger]:
-    (on_table,) = catalog.triggers(connection).values()
+    (on_table,) = catalog.triggers(connection, ALONE).values()
     return {name: each.trigger for name, each in on_table.items()}
 
 

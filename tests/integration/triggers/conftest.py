@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from pgobserve.triggers import installer, names, registry
-from pgobserve.wire import CHANNEL, TRANSPORTS
+from pgobserve.wire import ALONE, TRANSPORTS
 from tests.project import shapes  # noqa: F401 (tests name its models by their labels)
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def parameters() -> dict[str, Any]:
 class Ear:
     """Hears what is committed, from a connection of its own."""
 
-    def __init__(self, channel: str = CHANNEL) -> None:
+    def __init__(self, channel: str = ALONE.channel) -> None:
         self.channel = channel
         self.connection = psycopg.connect(**parameters(), autocommit=True)
         self.connection.execute(f'LISTEN "{channel}"')

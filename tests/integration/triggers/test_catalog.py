@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 
 from pgobserve.triggers import catalog
-from pgobserve.wire import TRIGGER_NAMES
+from pgobserve.wire import ALONE
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def test_triggers_of_some_tables(install: Callable[..., Any]) -> None:
     install(Item, Group)
     tables = catalog.relations(connection, ['"project_item"', '"auth_user"'])
 
-    assert len(catalog.triggers(connection)) == 2
-    found = catalog.triggers(connection, [tables['"project_item"']])
+    assert len(catalog.triggers(connection, ALONE)) == 2
+    found = catalog.triggers(connection, ALONE, [tables['"project_item"']])
     assert list(found) == [tables['"project_item"'].oid]
-    assert set(found[tables['"project_item"'].oid]) == set(TRIGGER_NAMES.values())
-    assert catalog.triggers(connection, [tables['"auth_user"']]) == {}
+    assert set(found[tables['"project_item"'].oid]) == set(ALONE.triggers)
+    assert catalog.triggers(connection, ALONE, [tables['"auth_user"']]) == {}
 
 
 def test_functions(install: Callable[..., Any]) -> None:
     """Our functions are named once each."""
     install(Item)
 
-    assert len(catalog.functions(catalog.triggers(connection))) == 4
+    assert len(catalog.functions(catalog.triggers(connection, ALONE), ALONE)) == 4

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, installer, registry
 from pgobserve.triggers.installer import Action
-from pgobserve.wire import TRIGGER_NAMES
+from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import parameters
 from tests.project.models import Item
 from tests.project.shapes import Raw, View
@@ -48,20 +48,20 @@ def _ours() -> list[Any]:
 def _uninstall(model: Any = Item) -> installer.Outcome:
     (registration,) = registry.build([model])
     table = catalog.relations(connection, [registration.table])[registration.table]
-    return installer.uninstall(table, registration.title, using="default")
+    return installer.uninstall(table, registration.title, namespace=ALONE, using="default")
 
 
 def test_install_is_idempotent(install: Callable[..., Any]) -> None:
     """Installing again changes nothing, says so, and takes no lock to speak of."""
     (first,) = install(Item)
-    before = catalog.triggers(connection)
+    before = catalog.triggers(connection, ALONE)
     with transaction.atomic():
         (second,) = install(Item)
         locks = _locks()
 
     assert (first.action, second.action) == (Action.INSTALLED, Action.UNCHANGED)
     assert locks <= {"AccessShareLock"}
-    assert catalog.triggers(connection) == before
+    assert catalog.triggers(connection, ALONE) == before
 
 
 @pytest.mark.parametrize("always", [None, True])
@@ -266,4 +266,4 @@ def test_two_installations_at_once(
 
     (outcome,) = install(Item)
     assert outcome.action is Action.INSTALLED
-    assert set(catalog.triggers(connection).popitem()[1]) == set(TRIGGER_NAMES.values())
+    assert set(catalog.triggers(connection, ALONE).popitem()[1]) == set(ALONE.triggers)

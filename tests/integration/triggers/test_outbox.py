@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from pgobserve.triggers import outbox
-from pgobserve.wire import CHANNEL, OUTBOX_WAKE_UP
+from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 from tests.integration.triggers.conftest import Ear, OutboxEar, parameters
 from tests.project import shapes
 from tests.project.shapes import Plain
@@ -334,4 +334,4 @@ def test_channel_is_ours() -> None:
         "x": "0",
         "k": None,
     }
-    assert CHANNEL == "pgobserve"
+    assert ALONE.channel == "pgobserve"

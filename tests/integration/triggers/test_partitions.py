@@ -11,6 +11,7 @@ from django.test import override_settings
 from pgobserve.errors import TriggerError
 from pgobserve.triggers import catalog, registry, state
 from pgobserve.triggers.state import State
+from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import by_each_transport
 from tests.project.shapes import Measurement
 
@@ -44,7 +45,7 @@ def partitioned(run: Callable[..., Any], install: Callable[..., Any]) -> Iterato
 def _state() -> tuple[State, str]:
     (registration,) = registry.build([Measurement])
     tables = catalog.relations(connection, [registration.table])
-    found = catalog.triggers(connection)
+    found = catalog.triggers(connection, ALONE)
     status = state.judge(registration, tables[registration.table], found)
     return status.state, status.detail
 

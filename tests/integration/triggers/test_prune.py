@@ -10,6 +10,7 @@ from django.core import checks
 from django.db import connection
 
 from pgobserve.triggers import storage
+from pgobserve.wire import ALONE
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
     for sub_command, number in (("install", 10_000_000), ("prune", 20_000_000)):
         settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": number}
         assert command(sub_command)[0] == 0
-        assert storage.facts(connection).max_bytes == number
+        assert storage.facts(connection, ALONE).max_bytes == number
 
 
 @pytest.mark.parametrize(
@@ -127,4 +128,4 @@ def test_limit_after_migrate(command: Command, settings: Any) -> None:
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": 30_000_000}
     migrate.install_app("project", using="default", verbosity=0)
 
-    assert storage.facts(connection).max_bytes == 30_000_000
+    assert storage.facts(connection, ALONE).max_bytes == 30_000_000

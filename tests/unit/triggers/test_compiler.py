@@ -10,7 +10,7 @@ import pytest
 
 from pgobserve.triggers import compiler, registry
 from pgobserve.triggers.values import Relation
-from pgobserve.wire import TRANSPORTS, TRIGGER_NAMES, Operation
+from pgobserve.wire import ALONE, TRANSPORTS, Operation
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -167,10 +167,10 @@ def test_dollar_quotes() -> None:
 
 def test_uninstall() -> None:
     """All triggers and functions are named, then the outbox and the schema go if nobody uses them."""
-    statements = list(compiler.uninstall_statements([TABLE], ["f"]))
+    statements = list(compiler.uninstall_statements([TABLE], ["f"], ALONE))
 
     assert [s.split(" ON ")[0] for s in statements[1:5]] == [
-        f'DROP TRIGGER IF EXISTS "{name}"' for name in TRIGGER_NAMES.values()
+        f'DROP TRIGGER IF EXISTS "{name}"' for name in ALONE.triggers
     ]
     assert statements[5] == 'DROP FUNCTION IF EXISTS pgobserve."f"() CASCADE'
     assert "DROP TABLE IF EXISTS pgobserve.outbox" in statements[6]

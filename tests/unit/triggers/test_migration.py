@@ -10,6 +10,7 @@ from django.db.migrations import RunSQL
 
 from pgobserve.triggers import compiler, migration, registry
 from pgobserve.triggers.values import Relation
+from pgobserve.wire import ALONE
 from tests.project.models import Item
 from tests.project.shapes import MixedCase
 
@@ -30,7 +31,7 @@ def test_migration_holds_the_statements(model: Any) -> None:
     assert operation.sql == list(compiler.install_statements(registration, table, always=True))
     wanted = compiler.wanted(registration, table, always=True)
     functions = [trigger.function for trigger in wanted.values()]
-    assert operation.reverse_sql == list(compiler.uninstall_statements([table], functions))
+    assert operation.reverse_sql == list(compiler.uninstall_statements([table], functions, ALONE))
 
 
 @pytest.mark.parametrize(

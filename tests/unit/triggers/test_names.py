@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgobserve.triggers import names
-from pgobserve.wire import Operation
+from pgobserve.wire import ALONE, Operation
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_function_is_telling() -> None:
 )
 def test_is_ours(trigger: str, schema: str, comment: str | None, ours: bool) -> None:
     """A trigger is ours by its name, and its function's schema or the comment on it."""
-    assert names.is_ours(trigger, schema, comment) is ours
+    assert names.is_ours(trigger, schema, comment, ALONE) is ours

@@ -8,7 +8,7 @@ import pytest
 
 from pgobserve.triggers.values import Comment, Relation, Trigger
 
-TRIGGER = Trigger(name="pgobserve_i", type=4, source="BEGIN END")
+TRIGGER = Trigger(name="pgobserve_i", function_schema="pgobserve", type=4, source="BEGIN END")
 
 
 @pytest.mark.parametrize(
