@@ -8,7 +8,7 @@ so that batches grow with the load and an idle feed pays one query of latency.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.feed import stale
 from pgobserve.feed.index import Index
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pgobserve.feed.stale import Stale
 
 __all__ = ["Hub", "Row", "Subject", "Trace"]
+
+
+#: Values to be led back by one way; beyond it all rows are read.
+MOST_VALUES: Final = 20_000
 
 
 class Hub:
@@ -150,7 +154,7 @@ class Hub:
     def publish(
         self,
         table: str,
-        xid: int,
+        xid: int | None,
         keys: Sequence[Hashable] | None,
         routes: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
@@ -161,7 +165,7 @@ class Hub:
 
         Args:
             table: The table's name.
-            xid: The writing transaction.
+            xid: The writing transaction; None for several, of which no snapshot tells anything.
             keys: The rows' keys; None for all rows of the table.
             routes: Values, by column, that lead back to rows which these belong to.
         """
@@ -178,8 +182,12 @@ class Hub:
             if keys is None or values is None:
                 self._mark_all(subject, xid)
             elif values:
-                self._kinds[subject].traces.setdefault(link, {}).update(dict.fromkeys(values))
+                waiting = self._kinds[subject].traces.setdefault(link, {})
+                waiting.update(dict.fromkeys(values))
                 self._traces[subject] = None
+                if len(waiting) > MOST_VALUES:
+                    del self._kinds[subject].traces[link]
+                    self._mark_all(subject, None)
 
     def publish_gap(self) -> None:
         """Mark everything: changes may have passed unseen."""
@@ -298,6 +306,16 @@ class Hub:
     def watches_table(self, table: str) -> bool:
         """Tell whether a change of the table can concern anybody."""
         return table in self._index
+
+    def spread(self, table: str) -> tuple[int, int]:
+        """Return how many rows and how many lists a change of the table may concern."""
+        index = self._index
+        linked = (subject for subject, _ in index.linked.get(table, ()))
+        kinds = [
+            self._kinds[subject]
+            for subject in chain(index.keyed.get(table, ()), index.wide.get(table, ()), linked)
+        ]
+        return sum(len(kind.rows) for kind in kinds), sum(len(kind.rosters) for kind in kinds)
 
     def routes(self) -> dict[str, set[str]]:
         """Return the columns whose values lead back, by table."""

@@ -11,9 +11,10 @@ import datetime
 import ipaddress
 import math
 import re
+from collections import Counter
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 Model = type[models.Model]
+
+#: Keys of one hash that a client may name. Others than crafted ones never have two.
+ALIKE: Final = 16
 
 
 @lru_cache(maxsize=1024)
@@ -67,7 +71,10 @@ def to_keys(model: Model, raw: Collection[Any]) -> frozenset[Hashable]:
             for extreme in (min(raw), max(raw)):
                 _to_integer(target, extreme)
             return frozenset(raw)
-    return frozenset(to_key(model, key) for key in raw)
+    keys = [to_key(model, key) for key in raw]
+    if collide(keys, Counter(), ALIKE):
+        raise ValueError("keys of one hash")
+    return frozenset(keys)
 
 
 def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
@@ -130,6 +137,25 @@ def _check(key: Any) -> Hashable:
         return timezone.make_aware(key, timezone.get_default_timezone())
     hash(key)
     return key  # type: ignore[no-any-return]
+
+
+def collide(keys: Sequence[Hashable], seen: Counter[int], limit: int) -> bool:
+    """
+    Tell whether keys were chosen for their hashes, so that a dictionary of them would be slow.
+
+    The hash of text differs from process to process, and of integers in 64 bits too few have the same
+    one. UUIDs, decimals and tuples with one hash can be calculated.
+
+    Args:
+        keys: The keys of one model.
+        seen: How often hashes were there before; these are added.
+        limit: How many of one hash are no accident.
+    """
+    if not keys or isinstance(keys[0], str | int):
+        return False
+    hashes = [*map(hash, keys)]
+    seen.update(hashes)
+    return any(seen[each] > limit for each in hashes)
 
 
 def key_of(instance: models.Model) -> Hashable:

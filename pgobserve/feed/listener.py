@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from pgobserve.feed.change import Change
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for which notifies are handled before others have their turn.
+SLICE: Final = 0.005
+
+#: Heartbeats in a row that may be left out because notifications have come.
+SKIPPED: Final = 3
 
 #: Share of the server's notification queue in use from which on a warning is logged.
 QUEUE_WARNING = 0.01
@@ -68,6 +75,7 @@ class Listener:
         on_live: Called each time LISTEN is committed, with True if changes may have been missed.
         heartbeat: Seconds of silence after which the server is asked whether it is there, and
             seconds that it has to answer.
+        skim: Called with each payload first; if it returns True, the payload is not decoded.
     """
 
     def __init__(
@@ -77,6 +85,8 @@ class Listener:
         on_change: Callable[[Change], None],
         on_live: Callable[[bool], None],
         heartbeat: float = 5.0,
+        *,
+        skim: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.state = ListenerState()
         self.live = asyncio.Event()
@@ -85,6 +95,9 @@ class Listener:
         self._on_change = on_change
         self._on_live = on_live
         self._heartbeat = heartbeat
+        self._skim = skim
+        self._more = False
+        self._waiting: deque[str] = deque()
 
     async def run(self) -> None:
         """Connect, listen, and on any interruption begin anew; ends only by cancellation."""
@@ -129,8 +142,10 @@ class Listener:
         the thread that reads the first one wants to begin. And what it has taken from libpq is lost
         when its loop is left.
         """
-        connection.add_notify_handler(self._heard)  # for what comes with an answer
+        self._waiting.clear()
+        connection.add_notify_handler(self._came)  # for what comes with an answer
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+        heard, skipped = self.state.notifications, 0
         while True:
             lost: asyncio.Future[None] = loop.create_future()
             loop.add_reader(descriptor, self._read, connection, lost)
@@ -143,22 +158,55 @@ class Listener:
                 loop.remove_reader(descriptor)
             if lost.done():
                 await lost
-            await self._beat(connection)
+            lost.cancel()
+            # While something comes the server is there. Its answer would come after all of that.
+            alive = self.state.notifications > heard and skipped < SKIPPED
+            heard, skipped = self.state.notifications, skipped + 1 if alive else 0
+            if not alive:
+                await self._beat(connection)
 
     def _read(self, connection: Connection, lost: asyncio.Future[None]) -> None:
-        try:
-            connection.pgconn.consume_input()
-            while (note := connection.pgconn.notifies()) is not None:
-                encoding = connection.info.encoding
-                channel, payload = note.relname.decode(encoding), note.extra.decode(encoding)
-                self._heard(psycopg.Notify(channel, payload, note.be_pid))
-        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
-            if not lost.done():
-                lost.set_exception(error)
+        """Hear what has come, for a while; what is left after that is heard in another turn."""
+        if not self._more:
+            self._hear_some(connection, lost)
 
-    def _heard(self, notification: psycopg.Notify) -> None:
+    def _hear_more(self, connection: Connection, lost: asyncio.Future[None]) -> None:
+        self._more = False
+        self._hear_some(connection, lost)
+
+    def _hear_some(self, connection: Connection, lost: asyncio.Future[None]) -> None:
+        if lost.done():
+            return
+        loop, until = asyncio.get_running_loop(), time.monotonic() + SLICE
+        try:
+            while (payload := self._next(connection)) is not None:
+                self._hear(payload)
+                # A flood would hold the event loop, and with it every socket of the process.
+                if time.monotonic() > until:
+                    self._more = True
+                    loop.call_soon(self._hear_more, connection, lost)
+                    return
+        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            lost.set_exception(error)
+
+    def _next(self, connection: Connection) -> str | None:
+        """Return the next payload on the channel, or None if no other has come."""
+        if self._waiting:
+            return self._waiting.popleft()
+        pgconn, encoding = connection.pgconn, connection.info.encoding
+        # Not before all that was read is handled: what is not read waits in the server.
+        for reads in (False, True):
+            if reads:
+                pgconn.consume_input()
+            while (note := pgconn.notifies()) is not None:
+                if note.relname.decode(encoding) == self._channel:
+                    return note.extra.decode(encoding)
+        return None
+
+    def _came(self, notification: psycopg.Notify) -> None:
+        """Keep what came with the answer to a statement: that may be very much at once."""
         if notification.channel == self._channel:
-            self._hear(notification.payload)
+            self._waiting.append(notification.payload)
 
     async def _beat(self, connection: Connection) -> None:
         query = "SELECT pg_catalog.pg_notification_queue_usage()"
@@ -179,6 +227,8 @@ class Listener:
 
     def _hear(self, payload: str) -> None:
         self.state.notifications += 1
+        if self._skim(payload):
+            return
         try:
             change = parse(payload)
         except PayloadInvalid as error:

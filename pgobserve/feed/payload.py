@@ -13,6 +13,9 @@ from pgobserve.wire import PAYLOAD_VERSION, Operation
 #: Columns of one table that a payload tells values of: more than a table can have are forged.
 MOST_ROUTES: Final = 1600
 
+#: What single keys are; looked at without a call for each of them.
+_SCALARS: Final = frozenset({str, int, Decimal})
+
 #: Made once: ``json.loads`` with arguments makes one at each call.
 _DECODER: Final = json.JSONDecoder(parse_float=Decimal)
 
@@ -62,7 +65,9 @@ def _keys(content: dict[str, Any]) -> tuple[Any, ...] | None:
     keys = content.get("k")
     if keys is None:
         return None
-    if isinstance(keys, list) and all(_is_key(key) for key in keys):
+    if isinstance(keys, list) and (
+        _SCALARS.issuperset(map(type, keys)) or all(_is_key(key) for key in keys)
+    ):
         return tuple(keys)
     raise PayloadInvalid(f"no keys: {str(keys)[:80]!r}")
 
@@ -79,10 +84,16 @@ def _routes(content: dict[str, Any]) -> dict[str, tuple[Any, ...]] | None:
     if (
         isinstance(routes, dict)
         and len(routes) <= MOST_ROUTES
-        and all(isinstance(each, list) and all(map(_is_scalar, each)) for each in routes.values())
+        and all(map(_is_list_of_scalars, routes.values()))
     ):
         return {column: tuple(values) for column, values in routes.items()}
     raise PayloadInvalid(f"no routes: {str(routes)[:80]!r}")
+
+
+def _is_list_of_scalars(values: object) -> bool:
+    return isinstance(values, list) and (
+        _SCALARS.issuperset(map(type, values)) or all(map(_is_scalar, values))
+    )
 
 
 def _is_scalar(value: object) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgobserve.feed import stale
 from pgobserve.feed.mailbox import NOTHING, UNKNOWN, UNTOLD, Refusal, step
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Kind, Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.feed.stale import Stale
+
+
+#: Rows of a list that wait to be read; beyond it the list is read as a whole.
+MOST_DIRTY: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,9 @@ class Roster:
             return
         for key in keys:
             self.dirty[key] = None if xid is None else stale.add(self.dirty.get(key, FRESH), xid)
+        if len(self.dirty) > MOST_DIRTY:
+            self.dirty.clear()
+            self.whole = None
 
     def mark_whole(self, xid: int | None) -> None:
         """Note that any of its rows may have changed, and any others come."""

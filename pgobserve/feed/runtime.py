@@ -21,7 +21,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.feed.confirm import Confirmer
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
-from pgobserve.feed.intake import publish, routes
+from pgobserve.feed.intake import Intake, routes
 from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
@@ -57,6 +57,7 @@ class Feed:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.hub = Hub()
+        self._intake = Intake(self.hub, self._ignore, self._kick)
         self.vigil = Vigil(self.hub.tables, self._has_triggers, self._read_again)
         self.listener: Listener | None = None
         self.reader: Reader | None = None
@@ -213,7 +214,13 @@ class Feed:
         self.loader = loader = Loader(options.alias, self.hub, options.sources, options.threads)
         self.reader = self._make_reader(loader)
         self.listener = (
-            Listener(options.parameters, options.channel, self._on_change, self._on_live)
+            Listener(
+                options.parameters,
+                options.channel,
+                self._on_change,
+                self._on_live,
+                skim=self._intake.skim,
+            )
             if options.listens
             else None
         )
@@ -328,14 +335,17 @@ class Feed:
             if self.reader is not None:
                 self.reader.wake()
         elif change.label == MARK:
+            # What was heard before it must be marked when it counts as heard.
+            self._intake.flush()
             if self.confirmer is not None:
                 self.confirmer.heard(change.keys)
-        elif publish(change, self.hub, self._ignore) and self.loader is not None:
-            self.loader.kick()
+        elif self._intake.take(change):
+            self._kick()
 
     async def _caught_up(self, snapshot: Snapshot) -> None:
         if self.reader is not None:
             await self.reader.reach(snapshot)
+        self._intake.flush()
 
     def _ignore(self, why: str) -> None:
         if self.listener is not None:
@@ -356,6 +366,9 @@ class Feed:
 
     def _read_again(self) -> None:
         self.hub.publish_gap()
+        self._kick()
+
+    def _kick(self) -> None:
         if self.loader is not None:
             self.loader.kick()
 

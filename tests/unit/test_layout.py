@@ -13,7 +13,6 @@ PACKAGES = ["feed", "triggers"]
 ELSEWHERE = {
     "feed/admission": "unit/feed/test_roster.py",
     "feed/confirm": "integration/observer/test_confirm.py",
-    "feed/intake": "integration/feed/test_runtime.py",
     "feed/listwatch": "unit/feed/test_list_convergence.py",
     "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",

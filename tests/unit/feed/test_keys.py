@@ -217,3 +217,14 @@ def test_shown(key: Any, expected: Any) -> None:
     """A frame shows a key as JSON has it, else as text."""
     assert shown(key) == expected
     assert json.loads(json.dumps(shown(key))) == expected
+
+
+def test_keys_with_one_hash() -> None:
+    """Many keys that were chosen for their hashes are refused; a few, or usual ones, are not."""
+    crafted = [str(uuid.UUID(int=number * (2**61 - 1))) for number in range(1, 100)]
+    with pytest.raises(ValueError, match="hash"):
+        to_keys(shapes.UuidKey, crafted)
+
+    assert len(to_keys(shapes.UuidKey, crafted[:10])) == 10
+    assert len(to_keys(shapes.UuidKey, [str(uuid.uuid4()) for _ in range(1000)])) == 1000
+    assert len(to_keys(Item, range(1000))) == 1000

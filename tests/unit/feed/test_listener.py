@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed.listener import QUEUE_WARNING, Listener
@@ -40,3 +43,38 @@ async def test_ignored_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert (each.state.notifications, each.state.ignored) == (3, 2)
     (record,) = caplog.records
     assert "on channel pgobserve was ignored: not JSON: 'x'" in record.getMessage()
+
+
+class Notes:
+    """A connection on which notifications have come."""
+
+    def __init__(self, count: int) -> None:
+        payload = '{{"v":1,"t":"a.b","o":"I","x":"1","k":[{}]}}'
+        self._notes = deque(
+            SimpleNamespace(relname=b"pgobserve", extra=payload.format(n).encode(), be_pid=1)
+            for n in range(count)
+        )
+        self.pgconn = self
+        self.info = SimpleNamespace(encoding="utf-8")
+
+    def consume_input(self) -> None:
+        """Nothing more comes."""
+
+    def notifies(self) -> Any:
+        return self._notes.popleft() if self._notes else None
+
+
+async def test_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many notifications some are heard in each turn of the event loop, all in order."""
+    monkeypatch.setattr("pgobserve.feed.listener.SLICE", 0.0)
+    changes: list[Any] = []
+    each, connection = listener(changes), Notes(20)
+    lost = asyncio.get_running_loop().create_future()
+    turns = 0
+    while len(changes) < 20:
+        each._read(connection, lost)  # type: ignore[arg-type]  # as the event loop calls it
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert [change.keys for change in changes] == [(n,) for n in range(20)]
+    assert turns >= 10
