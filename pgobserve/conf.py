@@ -46,6 +46,8 @@ class Settings:
             ``"poll"`` sends nothing, and they look again and again.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
+        MAX_ARGUMENT_BYTES: What the arguments of all subscriptions of one socket may take as JSON; more
+            get a 429 frame.
         MAX_FRAME_BYTES: Bytes of one frame to a client. A row that takes more is answered with a 413
             frame.
         IGNORED_CONTEXT_VARIABLES: Names of context variables that no hook, serializer or permission
@@ -65,6 +67,7 @@ class Settings:
     OUTBOX_WAKE: str = "gated"
     MAX_SUBSCRIPTIONS: int = 1000
     MAX_LIST_ROWS: int = 10_000
+    MAX_ARGUMENT_BYTES: int = 262_144
     MAX_FRAME_BYTES: int = 1_000_000
     IGNORED_CONTEXT_VARIABLES: Sequence[str] = ()
     LOADER_THREADS: int = 2

@@ -16,6 +16,7 @@ from pgobserve.errors import (
 
 __all__ = [
     "ActionMissingException",
+    "ArgumentsTooLong",
     "ClientDisconnected",
     "ConfigurationError",
     "EventsNotObserved",
@@ -28,6 +29,7 @@ __all__ = [
     "PgObserveError",
     "QueryTooLong",
     "TemplatesMissing",
+    "TooManyArguments",
     "TooManySubscriptions",
     "TriggerError",
 ]
@@ -107,6 +109,29 @@ class QueryTooLong(APIException):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f'"query" may have {limit} characters. Filter by less.')
+
+
+class ArgumentsTooLong(APIException):
+    """A subscription with more arguments than are kept for one."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "arguments_too_long"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The arguments of a subscription may have {limit} characters as JSON.")
+
+
+class TooManyArguments(APIException):
+    """A subscription with arguments beyond those that are kept for one socket."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "too_many_arguments"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The arguments of a socket's subscriptions may have {limit} characters as JSON: end some "
+            "subscriptions, or raise the setting PGOBSERVE['MAX_ARGUMENT_BYTES']."
+        )
 
 
 class FrameTooLarge(APIException):

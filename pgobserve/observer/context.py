@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 
-from pgobserve.exceptions import QueryTooLong
+from pgobserve._json import is_deeper
+from pgobserve.exceptions import ArgumentsTooLong, QueryTooLong
 from pgobserve.feed.listwatch import BETWEEN
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.tokens import FINGERPRINT
@@ -16,8 +17,12 @@ from pgobserve.observer.tokens import FINGERPRINT
 #: The fingerprint of no list: who comes back with it gets his list anew.
 OF_NONE: Final = "0" * 12
 
-#: Characters that a client's query may have as JSON.
+#: Characters that a client's query may have as JSON, and all arguments of a subscription together.
 MAX_QUERY: Final = 8192
+MAX_ARGUMENTS: Final = 16_384
+
+#: Levels of lists and objects that they may have.
+MAX_LEVELS: Final = 20
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +53,7 @@ class Subscription:
         back: What a client says that he has, who comes back to a list.
         links: The ways to other tables that the consumer wants watched, besides what its rows show.
         guard: The subscription's own permissions; made here, so that it can't be another's.
+        size: Characters of the arguments that are kept, as JSON.
     """
 
     visibility: Visibility
@@ -62,8 +68,10 @@ class Subscription:
     back: Back | None = None
     links: tuple[Link, ...] = ()
     guard: Guard = field(init=False)
+    size: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.size = size_of(self.visibility.kwargs)
         self.guard = Guard(self.visibility.consumer, by_itself=self.by_itself)
         self.visibility.on_rebuild = self.guard.examine
 
@@ -88,18 +96,35 @@ def encode_name(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def check_query(kwargs: Mapping[str, Any]) -> None:
+def check_arguments(kwargs: Mapping[str, Any]) -> int:
     """
-    Refuse a query that is too long.
+    Refuse arguments that are too long, or nested too deeply.
 
-    What it makes is read together with others' rows at each change, and delays them: a search for
-    twenty thousand words by seconds. No URL may be as long, either.
+    What a query makes is read together with others' rows at each change, and delays them: a search for
+    twenty thousand words by seconds. No URL may be as long, either. And all of the arguments are kept as
+    long as the subscription lives.
+
+    Returns:
+        Their characters as JSON.
 
     Raises:
-        QueryTooLong: It is.
+        QueryTooLong: The query is.
+        ArgumentsTooLong: All together are.
+        ValidationError: They are nested too deeply.
     """
+    if is_deeper(kwargs, MAX_LEVELS):
+        raise ValidationError([f"Arguments may have {MAX_LEVELS} levels of lists and objects."])
     if len(encode_name(kwargs.get("query"))) > MAX_QUERY:
         raise QueryTooLong(MAX_QUERY)
+    size = size_of(kwargs)
+    if size > MAX_ARGUMENTS:
+        raise ArgumentsTooLong(MAX_ARGUMENTS)
+    return size
+
+
+def size_of(kwargs: Mapping[str, Any]) -> int:
+    """Return the characters of arguments as JSON; what code of the project adds hardly counts."""
+    return len(json.dumps(kwargs, default=lambda value: type(value).__name__))
 
 
 def refused(outcome: Refusal) -> Exception:

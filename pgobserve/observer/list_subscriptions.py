@@ -17,7 +17,7 @@ from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import Refusal
 from pgobserve.observer.context import (
     Subscription,
-    check_query,
+    check_arguments,
     encode_name,
     fingerprint,
     refused,
@@ -78,10 +78,9 @@ class ListSubscriptions:
         Raises:
             APIException: Too many subscriptions or rows; not observed; the feed is down; refused.
         """
-        check_query(kwargs)
+        size = check_arguments(kwargs)
         name = encode_name(kwargs["request_id"])
-        if name not in self._watches:
-            self._of.check_limit()
+        self._of.check_limit(size, self._watches.get(name))
         try:
             return await self._begin(model, name, kwargs, wanted, back)
         except FeedUnavailable as error:
@@ -91,6 +90,11 @@ class ListSubscriptions:
         except ConfigurationError as error:
             logger.warning("A list can't be watched: %s", error)
             raise NotWatchable from error
+
+    @property
+    def size(self) -> int:
+        """Characters of all their arguments."""
+        return sum(watch.context.size for watch in self._watches.values())
 
     def end(self, request_id: Any) -> None:
         """End the subscription that a client made by a request id; none is no error."""
@@ -157,6 +161,7 @@ class ListSubscriptions:
             raise
         if isinstance(listed, Refusal):
             raise refused(listed)
+        context.back = None  # up to ten thousand keys
         seen = watch.told if listed.unchanged and watch.told is not None else snapshot
         return listed, f"{seen}{fingerprint(source)}"
 

@@ -14,12 +14,12 @@ from django.http import Http404
 
 from pgobserve import conf
 from pgobserve.errors import FeedUnavailable
-from pgobserve.exceptions import FeedDown, NotObserved, TooManySubscriptions
+from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
 from pgobserve.feed import runtime
 from pgobserve.feed.jobs import FAILED, TOO_LARGE
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
 from pgobserve.feed.tables import title_of
-from pgobserve.observer.context import Subscription, check_query, encode_name, refused
+from pgobserve.observer.context import Subscription, check_arguments, encode_name, refused
 from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.list_subscriptions import ListSubscriptions
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.feed.hub import Subject
+    from pgobserve.feed.listwatch import ListWatch
     from pgobserve.feed.mailbox import Mailbox, Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
@@ -139,10 +140,9 @@ class Subscriptions:
             Http404: There is no such row, or it may not be seen.
             APIException: Too many subscriptions; not observed; the feed is down; refused.
         """
-        check_query(kwargs)
+        size = check_arguments(kwargs)
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
-        if name not in self._watches:
-            self.check_limit()
+        self.check_limit(size, self._watches.get(name))
         try:
             watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
             if token is not None:
@@ -287,16 +287,26 @@ class Subscriptions:
             self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
         return Begun(begun.view, token)
 
-    def check_limit(self) -> None:
+    def check_limit(self, size: int, replaced: Watch | ListWatch | None) -> None:
         """
         Refuse one subscription more than there may be.
 
+        Args:
+            size: Characters of its arguments.
+            replaced: The subscription whose place it takes.
+
         Raises:
             TooManySubscriptions: There are as many as there may be.
+            TooManyArguments: Their arguments are as long as they may be.
         """
-        limit = conf.get().MAX_SUBSCRIPTIONS
-        if len(self) >= limit:
-            raise TooManySubscriptions(limit)
+        settings = conf.get()
+        if replaced is None and len(self) >= settings.MAX_SUBSCRIPTIONS:
+            raise TooManySubscriptions(settings.MAX_SUBSCRIPTIONS)
+        kept = sum(watch.context.size for watch in self._watches.values()) + self.lists.size
+        if replaced is not None:
+            kept -= replaced.context.size
+        if kept + size > settings.MAX_ARGUMENT_BYTES:
+            raise TooManyArguments(settings.MAX_ARGUMENT_BYTES)
 
     def _replace(self, name: tuple[str, str], watch: Watch) -> None:
         """Let a new subscription take the place of one with the same row and request id."""

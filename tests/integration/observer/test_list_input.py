@@ -188,3 +188,25 @@ async def test_not_installed(
     assert "pgobserve install auth.Group" in frames[0]["errors"][0]
     (said,) = [each for each in caplog.messages if "was refused" in each]
     assert "pgobserve install auth.Group" in said
+
+
+async def test_arguments_are_bounded(connect: Any, items: list[Item], settings: Any) -> None:
+    """What is kept of a client's arguments has a bound for each subscription, and for the socket."""
+    settings.PGOBSERVE = {"MAX_ARGUMENT_BYTES": 1000}
+    socket = await connect(ItemListConsumer)
+
+    async def status(request_id: int, **content: Any) -> int:
+        frame = await socket.ask("subscribe_list", request_id=request_id, **content)
+        assert frame["errors"] or frame["response_status"] == 201
+        return int(frame["response_status"])
+
+    nested: Any = 1
+    for _ in range(25):
+        nested = [nested]
+    assert await status(1, junk=nested) == 400
+    assert await status(1, junk="x" * 17_000) == 413
+    assert await status(1, junk="x" * 800) == 201
+    assert await status(2, junk="x" * 800) == 429
+    assert await status(1, junk="y" * 800) == 201, "it takes the place of the first"
+    await socket.ask("unsubscribe_list", request_id=1)
+    assert await status(2, junk="x" * 800) == 201
