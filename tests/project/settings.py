@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "pgobserve",
     "tests.project",
     "tests.bookshelf",
+    "tests.integration.oracle",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
