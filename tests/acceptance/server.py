@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 #: A test waits no longer than this for anything.
-PATIENCE = 30
+PATIENCE = 90
 
 #: What they serve.
 APPLICATION = "tests.project.asgi:application"

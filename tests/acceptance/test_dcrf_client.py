@@ -65,7 +65,7 @@ async def run(script: Path, url: str) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_session(session_script: Path, multiplexed: processes.Server) -> None:
     """The client creates, reads, changes, watches, reconnects, cancels and deletes."""
     seen = await run(session_script, multiplexed.url)

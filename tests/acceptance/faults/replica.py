@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.faults.world import Server, Table, World
 
-PATIENCE = 30
+PATIENCE = 90
 
 
 class Replica:

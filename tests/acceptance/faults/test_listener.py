@@ -113,7 +113,7 @@ async def test_frozen_backend(world: World, clients: Fleet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", [20, 40])
 async def test_frozen_under_load(world: World, clients: Fleet, seconds: int) -> None:
     """A backend that stands still under load, and then goes on with what it had to tell."""

@@ -104,7 +104,7 @@ async def test_refused(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 async def test_silent_without_an_end(world: World, tmp_path: Path) -> None:
     """A load that never gets its answer is made again over a new connection."""
     async with Proxy("127.0.0.1", world.postgres.port) as proxy:

@@ -127,9 +127,9 @@ async def long_transaction(box: Boxed, name: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(
-    "seconds", [10, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(180)])]
+    "seconds", [10, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_workers(box: Boxed, tmp_path: Path, seconds: int) -> None:
     """Workers that are killed, cut off and crashed under handle every change, in order."""
     log = tmp_path / "handled"
@@ -197,7 +197,7 @@ async def _rests(log: Path) -> None:
         await asyncio.sleep(0.5)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_followers(box: Boxed, tmp_path: Path) -> None:
     """Who follows in a process whose connections are cut under it hears everything, once."""
     log = tmp_path / "heard"
@@ -224,7 +224,7 @@ async def test_followers(box: Boxed, tmp_path: Path) -> None:
     assert sum(writer.written for writer in writers) > 100
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_transaction_ids_are_given_again(box: Boxed, tmp_path: Path) -> None:
     """What a transaction writes whose id a rolled-back one had before a crash is heard, too."""
     log = tmp_path / "heard"

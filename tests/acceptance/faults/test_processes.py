@@ -102,7 +102,7 @@ async def is_free(world: World) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_stuck_process(world: World, tmp_path: Path) -> None:
     """A process that stands still is dropped by the server, and heals when it goes on."""
     with serving("daphne", world.environ(), tmp_path) as server:

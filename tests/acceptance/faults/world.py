@@ -216,7 +216,9 @@ def serving(kind: str, environ: dict[str, str], directory: Path) -> Iterator[Ser
         server.close()
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], patience: float = 30) -> None:
+async def eventually(
+    condition: Callable[[], Awaitable[object]], patience: float = processes.PATIENCE
+) -> None:
     """Wait until a condition holds that no event tells of."""
     async with asyncio.timeout(patience):
         while not await condition():  # noqa: ASYNC110 (there is no event, see above)

@@ -67,7 +67,7 @@ class Writer:
 
     def listener(self) -> int:
         """Return the one that goes on, once the one that the probe was sent over has ended."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while len(pids := self.listeners()) > 1:
             assert time.monotonic() < deadline, "more than one goes on"
             time.sleep(0.01)
@@ -75,7 +75,7 @@ class Writer:
 
     def until_alone(self) -> None:
         """Wait until none of them is left; the server takes a moment to notice that one closed."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while self.listeners():
             assert time.monotonic() < deadline, "connections are left"
             time.sleep(0.01)
@@ -116,7 +116,7 @@ class Ear(logging.Handler):
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that the listener calls or logs."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -128,7 +128,7 @@ class Ear(logging.Handler):
     async def aclose(self) -> None:
         """End it."""
         self.task.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(self.task, return_exceptions=True)
         logging.getLogger("pgobserve.feed.listener").removeHandler(self)
         self.close()
@@ -225,7 +225,7 @@ def process(command: list[str], ready: Callable[[], object], cwd: Path) -> Itera
         command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity()
     ) as running:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 90
             while True:
                 try:
                     ready()

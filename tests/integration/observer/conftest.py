@@ -35,7 +35,7 @@ class Socket:
         await self.communicator.send_json_to(content)
 
     async def receive(self) -> Any:
-        return await self.communicator.receive_json_from(timeout=10)
+        return await self.communicator.receive_json_from(timeout=60)
 
     async def ask(self, action: str, /, **content: Any) -> Any:
         await self.send(action=action, **content)
@@ -60,7 +60,7 @@ async def settled() -> None:
             continue
         before = feed.listener.state.notifications
         await asyncio.to_thread(_notify)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while feed.listener.state.notifications == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             if feed.reader is not None and feed._followers.cursor is not None:

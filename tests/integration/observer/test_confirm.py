@@ -66,7 +66,7 @@ async def test_waits_for_loads(
     with monkeypatch.context() as patched:
         patched.setattr(hub, "take", lambda limit: [])
         await run_sql(UPDATE, items[0].pk)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not hub.dirty:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await confirm()

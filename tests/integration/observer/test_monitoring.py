@@ -26,7 +26,7 @@ async def test_state(connect: Any, item: Item, transport: str) -> None:
     await run_sql("UPDATE project_item SET name = 'healed'")
     healed = await socket.receive()
     # Of two connections either may be back first, and each makes everyone read again.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (after := feeds()[0]).live:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -58,7 +58,7 @@ async def test_error(kind: type[BaseException]) -> None:
 
     # asyncio can't carry a StopIteration; Python itself makes a RuntimeError of one.
     expected = RuntimeError if kind is StopIteration else kind
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(expected) as caught:
             await pool.run(fail)
         assert isinstance(caught.value if expected is kind else caught.value.__cause__, kind)
@@ -70,7 +70,7 @@ async def test_error(kind: type[BaseException]) -> None:
 async def test_at_the_same_time() -> None:
     """As many functions run at the same time as there are threads."""
     pool = Threads(2, nothing, nothing)
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
 
     await asyncio.gather(pool.run(barrier.wait), pool.run(barrier.wait))
     await pool.close()
@@ -145,7 +145,7 @@ async def test_stopped() -> None:
 async def test_farewell_that_fails(calls: list[str]) -> None:
     """A farewell that raises keeps no thread from ending."""
     pool = Threads(2, lambda: calls.append("x") or 1 / 0, nothing)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await pool.close(patience=60)
 
     assert len(calls) == 2
@@ -230,7 +230,7 @@ async def test_forgets_what_it_did() -> None:
     gone = weakref.ref(thing)
     await each.run(lambda thing=thing: type(thing))  # type: ignore[misc]
     del thing
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while gone() is not None:
             await asyncio.sleep(0.001)
             gc.collect()
