@@ -93,6 +93,8 @@ def _in_thread(method: Callable[..., Any], atomic: bool | None) -> AsyncMethod:
         with ExitStack() as stack:
             for alias in _atomic_aliases(atomic):
                 stack.enter_context(transaction.atomic(using=alias))
+            if (prepared := getattr(args[0], "_in_database_session", None)) is not None:
+                stack.enter_context(prepared(kwargs))
             return method(*args, **kwargs)
 
     in_thread = database_sync_to_async(run)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import DataError
+from django.db import DEFAULT_DB_ALIAS, DataError, connections, router
 from django.http import Http404
 from rest_framework.exceptions import ValidationError
 
 from pgobserve._arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.feed.session import Settings, locally
 from pgobserve.permissions import decide_object, instances, judges_objects
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.db.models import QuerySet
     from rest_framework.serializers import BaseSerializer
@@ -69,6 +71,46 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         for backend in backends:
             queryset = backend().filter_queryset(request, queryset, self)
         return queryset
+
+    def database_session(self, **kwargs: Any) -> Mapping[str, Any]:
+        """
+        Return the settings of the database session in which this client's rows are read.
+
+        Names and values as PostgreSQL's ``set_config()`` takes them: what a policy of row-level
+        security looks at, ``search_path``, ``role``. They hold while the other hooks run, and the
+        serializer and object permissions, and are undone after that. Subscriptions with equal
+        settings share. A synchronous action runs in a transaction, in which they hold.
+
+        Example:
+            >>> def database_session(self, **kwargs):
+            ...     return {"app.tenant": self.scope["tenant"]}
+        """
+        return {}
+
+    @contextmanager
+    def _in_database_session(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Have the settings hold for an action, in the present thread."""
+        settings = self.database_session(**kwargs)
+        if not settings:
+            yield
+            return
+        model = self._model()
+        read = DEFAULT_DB_ALIAS if model is None else router.db_for_read(model)
+        with ExitStack() as stack:
+            for alias in {read, self._write_alias()}:
+                stack.enter_context(locally(connections[alias], Settings.of(settings)))
+            yield
+
+    @classmethod
+    def _model(cls) -> Any:
+        """Return the model of the rows, as far as the class says it."""
+        meta = getattr(cls.serializer_class, "Meta", None)
+        return getattr(cls.queryset, "model", None) or getattr(meta, "model", None)
+
+    def _write_alias(self) -> str:
+        """Return the database alias where the rows are written, and read by the feed."""
+        model = self._model()
+        return DEFAULT_DB_ALIAS if model is None else router.db_for_write(model)
 
     def get_object(self, **kwargs: Any) -> Any:
         """

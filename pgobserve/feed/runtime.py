@@ -32,6 +32,7 @@ from pgobserve.wire import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
@@ -70,6 +71,8 @@ class Feed:
         self._stop: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._installed: dict[tuple[str, bool], float] = {}
+        # Tables that were found in a database session of their own; here they may be missing.
+        self._elsewhere: set[str] = set()
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """
@@ -84,8 +87,24 @@ class Feed:
             except Unreachable as error:
                 raise FeedUnavailable(f"The database can't be reached: {error}") from error
 
-    async def is_observed(self, tables: Sequence[str], *, outbox: bool = False) -> bool:
-        """Tell whether all the tables have their triggers, and they write to the outbox, too."""
+    async def is_observed(
+        self,
+        tables: Sequence[str],
+        *,
+        outbox: bool = False,
+        within: Callable[[], AbstractContextManager[object]] | None = None,
+    ) -> bool:
+        """
+        Tell whether all the tables have their triggers, and they write to the outbox, too.
+
+        Args:
+            tables: Their names.
+            outbox: Whether they must write to the outbox.
+            within: Surrounds the look, with a ``search_path`` of its own.
+        """
+        if within is not None:
+            self._elsewhere.update(tables)
+            return await self.call(lambda: self._ask_within(tables, outbox, within))
         now = time.monotonic()
         unsure = [
             table
@@ -320,6 +339,15 @@ class Feed:
                     f"Changes can't be followed now: {each.state.error or 'no connection yet'}"
                 ) from error
 
+    def _ask_within(
+        self,
+        tables: Sequence[str],
+        outbox: bool,
+        within: Callable[[], AbstractContextManager[object]],
+    ) -> bool:
+        with within():
+            return all(self._ask(table, outbox) for table in tables)
+
     def _ask(self, table: str, outbox: bool) -> bool:
         options = self.options
         return is_observed(
@@ -362,7 +390,8 @@ class Feed:
     async def _has_triggers(self, table: str) -> bool:
         if self.loader is None:
             raise Unreachable("the feed is being stopped")
-        return await self.loader.call(lambda: self._ask(table, False))
+        observed = await self.loader.call(lambda: self._ask(table, False))
+        return observed or table in self._elsewhere
 
     def _read_again(self) -> None:
         self.hub.publish_gap()

@@ -20,6 +20,7 @@ from django.db.models.query import ModelIterable, QuerySet, prefetch_related_obj
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
 from pgobserve.feed.literals import Keys, for_each, inline
+from pgobserve.feed.session import session_of
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def _execute(
 def _run(
     text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
 ) -> list[tuple[Any, ...]]:
-    connection.ensure_connection()
+    session = session_of(connection)
     raw: psycopg.Connection[Any] = connection.connection
     # Behind a pool that gives each transaction another session, nothing can stay prepared.
     # Django's setting for that is this one.
@@ -319,7 +320,7 @@ def _run(
         "DISABLE_SERVER_SIDE_CURSORS"
     ):
         raw.prepare_threshold = PREPARE_AFTER
-    with psycopg.Cursor(raw) as cursor:
+    with session, psycopg.Cursor(raw) as cursor:
         cursor.execute(text, params, prepare=prepare)
         return cursor.fetchall()
 

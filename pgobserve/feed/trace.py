@@ -16,6 +16,7 @@ from psycopg import sql
 from pgobserve.feed.joining import column_of, is_any, joins, keys_from, quoted
 from pgobserve.feed.keys import key_fields, to_value
 from pgobserve.feed.links import Hop
+from pgobserve.feed.session import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -60,7 +61,7 @@ def trace(
         kept = [key for key in known if key in wanted]
         return None if limit is not None and len(kept) > limit else kept
     query, params = _query(link, known, among, limit, connection)
-    with connection.cursor() as cursor:
+    with session_of(connection), connection.cursor() as cursor:
         cursor.execute(query, params)
         rows = cursor.fetchall()
     if limit is not None and len(rows) > limit:

@@ -19,6 +19,7 @@ from django.db import InterfaceError, OperationalError, connections
 from psycopg.pq import TransactionStatus
 
 from pgobserve.feed.connection import abort
+from pgobserve.feed.session import restore_all, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,8 @@ class Upkeep:
         thread = threading.get_ident()
         self._working[thread] = _Work(connection, time.monotonic())
         try:
+            if connection.connection is not None and connection.vendor == "postgresql":
+                session_of(connection)
             # What hooks activate ends with the work.
             return Context().run(function)
         except (OperationalError, InterfaceError) as error:
@@ -95,6 +98,8 @@ class Upkeep:
                 raise Unreachable(str(error).strip()) from error
             raise
         finally:
+            # Silence while the session is reset would be the server's as well.
+            restore_all()
             del self._working[thread]
             self.tidy(idle=False)
 

@@ -11,10 +11,11 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 
 from pgobserve.feed.keys import key_of
 from pgobserve.feed.literals import for_each, inline
+from pgobserve.feed.session import in_snapshot, session_of
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.statement import SNAPSHOT, check, instances_of
 
@@ -140,8 +141,7 @@ def one_snapshot(connection: BaseDatabaseWrapper) -> Iterator[Snapshot]:
     connection.ensure_connection()
     raw: Any = connection.connection
     try:
-        with transaction.atomic(using=connection.alias):
-            _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", connection)
+        with in_snapshot(connection):
             yield Snapshot.parse(_fetch(f"SELECT {SNAPSHOT}", connection)[0][0])
     except (OperationalError, InterfaceError):
         # Where a connection ends within, Django makes a new one on the way out. Whoever is to find
@@ -157,12 +157,7 @@ def _executable(text: str) -> str:
 
 
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
+    with session_of(connection), connection.cursor() as cursor:
         cursor.execute(text)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
-
-
-def _execute(text: str, connection: BaseDatabaseWrapper) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(text)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.db import InterfaceError, OperationalError, connections
 from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve._asking import needs_thread
 from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import shown
 from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
+from pgobserve.feed.session import isolate_all
 from pgobserve.observer.hooks import has_own
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.jobs import Found
     from pgobserve.feed.mailbox import Outcome, Watch
     from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.observer.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -179,10 +183,29 @@ def check(found: Sequence[Found], rows: Mapping[tuple[Any, Hashable], Model | No
     for case in told:
         if not case.guard.in_loop:
             refused = _attempt_ask(case)
+            isolate_all()
             if refused is not None:
                 case.settle(refused)
+    _judge([case for case in cases if case.instance is not None and case.guard.judges])
+
+
+def _judge(cases: Sequence[_Case]) -> None:
+    """Ask object permissions, in the database session in which the rows were read."""
+    by_session: dict[Hashable, list[_Case]] = defaultdict(list)
     for case in cases:
-        _judge_object(case)
+        by_session[case.watch.context.visibility.source.session].append(case)
+    for some in by_session.values():
+        source: Source = some[0].watch.context.visibility.source
+        try:
+            with source.prepared(connections[source.alias]):
+                for case in some:
+                    _judge_object(case)
+                    isolate_all()
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # noqa: BLE001 (it becomes the answer)
+            for case in some:
+                case.settle(refusal(error))
 
 
 def _cases(item: Found, rows: Mapping[tuple[Any, Hashable], Model | None]) -> list[_Case]:

@@ -209,10 +209,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         model = declared_model(type(self))
         if self.lookup_field == "pk" and model is not None and not self._delivers_by_itself():
             return model, _key(model, lookup), self._normal(lookup)
-        instance = await database_sync_to_async(self.get_object)(
-            **{**kwargs, "request_id": request_id, "action": "subscribe_instance"}
-        )
+        hooks = {**kwargs, "request_id": request_id, "action": "subscribe_instance"}
+        instance = await database_sync_to_async(self._found)(hooks)
         return type(instance), key_of(instance), self._normal(lookup)
+
+    def _found(self, kwargs: dict[str, Any]) -> Any:
+        with self._in_database_session(kwargs):
+            return self.get_object(**kwargs)
 
     def _normal(self, lookup: Any) -> Any:
         """Return one name for a row that can be named by ``1`` and by ``"1"``."""

@@ -16,6 +16,7 @@ from pgobserve import conf
 from pgobserve.feed.jobs import Found, FoundWhole, Job
 from pgobserve.feed.mailbox import ABSENT, Refusal, View
 from pgobserve.feed.roster import Entry
+from pgobserve.feed.session import isolate
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.checks import check
 from pgobserve.observer.loading import Load
@@ -61,7 +62,7 @@ class ListLoad(Load):
         self._whole = whole
         source: Source = whole.roster.identity  # type: ignore[assignment]
         assert source.listing is not None  # noqa: S101 (a list's source has one)
-        self.source = source
+        self.source = self._current = source
         self.listing: Listing = source.listing
         self._listeners: list[Any] = []
         self._listed: list[Found] = []
@@ -71,11 +72,16 @@ class ListLoad(Load):
     def run_whole(self) -> FoundWhole:
         """Read, render and check all rows."""
         self.prepare()
-        try:
-            self._read_rendered()
-        except Aborted:
-            logger.warning("A serializer's query failed; the list is shown from several snapshots.")
-            self._read_rendered(inside=False)
+        with self.source.prepared(self._connection) as current:
+            assert current.listing is not None  # noqa: S101 (a list's source has one)
+            self.listing, self._current = current.listing, current
+            try:
+                self._read_rendered()
+            except Aborted:
+                logger.warning(
+                    "A serializer's query failed; the list is shown from several snapshots."
+                )
+                self._read_rendered(inside=False)
         return self.checked()
 
     def prepare(self) -> None:
@@ -120,11 +126,11 @@ class ListLoad(Load):
         with one_snapshot(self._connection) as snapshot:
             if self._counts_by_query(watches):
                 self._snapshot = snapshot
-                number = self.source.context.run(whole.count, self._connection)
+                number = self._current.context.run(whole.count, self._connection)
                 self._listed = [self._counted(watches, lambda _: number)]
                 return
             most = None if limit is None else limit + 1
-            rows = self.source.context.run(whole.read, self._connection, most)
+            rows = self._current.context.run(whole.read, self._connection, most)
             if inside:
                 self.render(snapshot, rows)
                 self.raise_if_aborted()
@@ -168,7 +174,7 @@ class ListLoad(Load):
         # Whatever is kept of each of ten thousand rows is looked at by the garbage collector.
         self._rows = {(self.source, key): row for key, row in rows.items()} if self._guarded else {}
         for key, instance in rows.items():
-            shared, special, _ = self._render(self.source, key, instance, watches)
+            shared, special, _ = self._render(self._current, key, instance, watches)
             job = Job(Entry(roster, key), audience)
             found.append(
                 Found(
@@ -183,10 +189,13 @@ class ListLoad(Load):
 
     def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:
         guard, here = watch.context.guard, self._here(watch.context.visibility.context)
-        return sum(
-            here.copy().run(guard.ask_object, row, watch.context.asked, {"pk": key}) is None
-            for key, row in rows.items()
-        )
+        permitted = 0
+        for key, row in rows.items():
+            permitted += (
+                here.copy().run(guard.ask_object, row, watch.context.asked, {"pk": key}) is None
+            )
+            isolate(self._connection)
+        return permitted
 
     @property
     def returning(self) -> list[ListWatch]:

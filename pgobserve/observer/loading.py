@@ -19,6 +19,7 @@ from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER, TOO_LARGE, Found
 from pgobserve.feed.mailbox import ABSENT, View
 from pgobserve.feed.roster import Entry
+from pgobserve.feed.session import isolate
 from pgobserve.feed.statement import fetch_many
 from pgobserve.observer.checks import check
 from pgobserve.observer.copies import copied
@@ -76,6 +77,10 @@ class Load:
         # What is made of an instance serves all sources that share both it and the renderer.
         self._rendered_once: dict[tuple[Any, int], Outcome] = {}
         self._snapshot: Snapshot | None = None
+        # What hooks chose instead of a source, when they had to run again.
+        self._instead: dict[Source, Source] = {}
+        # What was rendered where it was read, because of the database session.
+        self._prepared: dict[tuple[Source, Hashable], tuple[Outcome, dict[Watch, Outcome]]] = {}
         # Contexts that were entered in this thread, by what they are copies of.
         self._contexts: dict[HookContext, Context] = {}
 
@@ -83,7 +88,7 @@ class Load:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
         self._spared = len(wanted) > 1 or self._guarded
-        broken = self._read(wanted)
+        broken = self._read_all(wanted)
         found = [
             self._found(job, groups, broken)
             for job, groups in zip(self._jobs, self._groups, strict=True)
@@ -137,6 +142,40 @@ class Load:
             return None
         return source
 
+    def _read_all(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
+        """Run the queries, and render what must be in the same database session."""
+        by_session: dict[Hashable, dict[Source, list[Hashable]]] = defaultdict(dict)
+        for source, keys in wanted.items():
+            by_session[source.session][source] = keys
+        broken = self._read(by_session.pop(None, {}))
+        for some in by_session.values():
+            broken |= self._read_prepared(some)
+        if self._snapshot is None:
+            # Nobody could be read for, but the answers to them need a snapshot as well.
+            self._snapshot = NEVER
+        return broken
+
+    def _read_prepared(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
+        """Run the queries of sources with one database session in it, and render there."""
+        first = next(iter(wanted))
+        try:
+            with first.prepared(self._connection) as current:
+                if current is not first:
+                    self._instead[first] = current
+                broken = self._read(wanted)
+                for job, groups in zip(self._jobs, self._groups, strict=True):
+                    for source, watches in groups.items():
+                        if source in wanted:
+                            shown = self._rendered(source, job.key, watches, broken)
+                            self._prepared[source, job.key] = shown
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            label = first.statement.model._meta.label
+            logger.exception("The database session for rows of %s could not be prepared.", label)
+            return set(wanted)
+        return broken
+
     def _read(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
         """Run the queries; return the sources whose query fails."""
         broken: set[Source] = set()
@@ -146,18 +185,17 @@ class Load:
         for sources in by_shape.values():
             for part in _chunks(sources, UNION):
                 # Prefetches are made by managers, and values for the active time zone.
-                broken |= part[0].context.run(
+                context = self._instead.get(part[0], part[0]).context
+                broken |= context.run(
                     self._read_part, [(source, wanted[source]) for source in part]
                 )
-        if self._snapshot is None:
-            # Nobody could be read for, but the answers to them need a snapshot as well.
-            self._snapshot = NEVER
         return broken
 
     def _read_part(self, part: list[tuple[Source, list[Hashable]]]) -> set[Source]:
         try:
             snapshot, answers = fetch_many(
-                [(source.statement, keys) for source, keys in part], self._connection
+                [(self._instead.get(source, source).statement, keys) for source, keys in part],
+                self._connection,
             )
         except DatabaseError:
             raw = self._connection.connection
@@ -197,6 +235,8 @@ class Load:
         self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
     ) -> tuple[Outcome, dict[Watch, Outcome]]:
         """Return the outcome that all of the watches share, and those that differ from it."""
+        if (source, key) in self._prepared:
+            return self._prepared[source, key]
         if source in broken:
             return FAILED, {}
         instance = self._rows.get((source, key))
@@ -225,6 +265,7 @@ class Load:
                 given = copied(instance) if shared else instance
                 here = self._here(watch.context.visibility.context)
                 outcome, serves_all = here.run(_render, source, key, given, watch)
+                isolate(self._connection)
                 if serves_all:
                     return outcome, special, True
                 of_audience[audience] = outcome

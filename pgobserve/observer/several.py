@@ -36,9 +36,11 @@ def load_lists(alias: str, jobs: Sequence[WholeJob]) -> list[FoundWhole | None]:
     if len(loads) == 1:
         return [loads[0].run_whole()]
     connection = connections[alias]
+    # In a database session of its own each is read alone.
+    together = [load for load in loads if load.source.session is None]
     try:
         with one_snapshot(connection) as snapshot:
-            read = _read(loads, snapshot, connection)
+            read = _read(together, snapshot, connection)
     except Aborted:
         return [None] * len(loads)
     except DatabaseError:

@@ -7,8 +7,9 @@ one serialization; that is found out here, nobody declares it.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.db import connections, router
@@ -17,8 +18,10 @@ from django.db.models import QuerySet
 from pgobserve._arguments import refuse_reserved
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.hub import Subject
+from pgobserve.feed.session import applied, changed
 from pgobserve.feed.statement import Statement
 from pgobserve.feed.tables import tables_of
+from pgobserve.feed.trace import direct
 from pgobserve.feed.whole import Whole
 from pgobserve.observer import dependencies
 from pgobserve.observer.fingerprint import fingerprint
@@ -29,9 +32,13 @@ from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.renderers import made_by, renderer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.feed.keys import Model
+    from pgobserve.feed.session import Settings
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.observer.gathering import Dependencies
     from pgobserve.observer.rendering import KeyRenderer, PresenceRenderer, Renderer
@@ -49,9 +56,22 @@ class Source:
         listing: How it is read as a whole, if it is watched as a list.
         context: The Python context in which it is read and rendered; all who share it have an equal
             one.
+        settings: Of the database session, for the same; None for none.
+        owner: Whose hooks must run before each read, for they change the database session; None if
+            they do not. It is not shared.
     """
 
-    __slots__ = ("__weakref__", "alias", "context", "listing", "renderer", "statement", "subject")
+    __slots__ = (
+        "__weakref__",
+        "alias",
+        "context",
+        "listing",
+        "owner",
+        "renderer",
+        "settings",
+        "statement",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -61,6 +81,8 @@ class Source:
         subject: Subject,
         listing: Listing | None = None,
         context: HookContext = BLANK,
+        settings: Settings | None = None,
+        owner: Owner | None = None,
     ) -> None:
         self.alias = alias
         self.statement = statement
@@ -68,6 +90,41 @@ class Source:
         self.subject = subject
         self.listing = listing
         self.context = context
+        self.settings = settings
+        self.owner = owner
+
+    @property
+    def session(self) -> Hashable:
+        """What tells in which database session it is read; None for a connection as it is."""
+        found: Any = self.settings if self.owner is None else self.owner
+        return found  # type: ignore[no-any-return]
+
+    @contextmanager
+    def prepared(self, connection: BaseDatabaseWrapper) -> Iterator[Source]:
+        """
+        Have the database session be as its rows are read, and restore it at the end.
+
+        Args:
+            connection: Of its alias.
+
+        Yields:
+            The source to read: hooks that had to run again may have chosen another one.
+        """
+        if self.owner is not None:
+            with self.owner.prepared() as source:
+                yield source
+        elif self.settings is not None:
+            with applied(connection, self.settings):
+                yield self
+        else:
+            yield self
+
+
+class Owner(Protocol):
+    """Has hooks that change the database session."""
+
+    def prepared(self) -> AbstractContextManager[Source]:
+        """Run the hooks, and leave the session as they change it until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +203,9 @@ def build(
     kwargs: Mapping[str, Any],
     wanted: Wanted,
     context: HookContext,
+    *,
+    settings: Settings | None = None,
+    owner: Owner | None = None,
 ) -> tuple[Source, HookContext]:
     """
     Return where the rows come from that a consumer's hooks choose; runs them.
@@ -155,6 +215,8 @@ def build(
         kwargs: What its hooks are called with.
         wanted: What is wanted of a list.
         context: In which they are called.
+        settings: Of the database session in which they are called.
+        owner: For whom, if they change the database session.
 
     Returns:
         The source, and the context as the hooks left it: a language that they activate is the
@@ -167,8 +229,17 @@ def build(
     before = here.copy()
     chosen = here.run(_choose, consumer, kwargs, wanted)
     left = context.left_by(here, before)
+    state = _State(left, settings, owner if owner is not None and changed() else None)
     # Some lookups are compiled for the active time zone.
-    return here.run(_compile, consumer, wanted, *chosen, left), left
+    return here.run(_compile, consumer, wanted, *chosen, state), left
+
+
+class _State(NamedTuple):
+    """In what something was chosen, and will be read."""
+
+    context: HookContext
+    settings: Settings | None
+    owner: Owner | None
 
 
 def _choose(
@@ -187,8 +258,9 @@ def _compile(
     queryset: Any,
     serializer_class: Any,
     shows: Any,
-    context: HookContext,
+    state: _State,
 ) -> Source:
+    context = state.context
     cls = type(consumer)
     if knows_related(queryset):
         links = dependencies.shown(cls, queryset, shows).links
@@ -211,11 +283,15 @@ def _compile(
         dependencies.declares_of(cls),
         dependencies.outline(shows),
         context.key,
+        state.settings,
+        state.owner,
     )
     source = _shared.get(identity)
     if source is None:
         renderer = renderer_of(serializer_class, how, context.key)
         subject = subject_of(queryset.model, dependencies.of(cls, queryset, shows))
+        if state.settings is not None or state.owner is not None:
+            subject = _untraced(subject)
         listing = None
         if isinstance(compiled, Whole):
             only = None if wanted == "rows" else wanted
@@ -223,7 +299,13 @@ def _compile(
                 compiled,
                 only,
                 fingerprint(
-                    alias, compiled, only, lookups, serializer_class, how.maker, context.locale
+                    alias,
+                    compiled,
+                    only,
+                    lookups,
+                    serializer_class,
+                    how.maker,
+                    (*context.locale, state.settings),
                 ),
                 dependencies.shown(cls, queryset, shows),
                 OldRows(queryset),
@@ -231,9 +313,20 @@ def _compile(
         statement = (
             Statement(queryset, connections[alias]) if isinstance(compiled, Whole) else compiled
         )
-        made = Source(alias, statement, renderer, subject, listing, context)
+        made = Source(alias, statement, renderer, subject, listing, *state)
         source = _shared.setdefault(identity, made)
     return source
+
+
+def _untraced(subject: Subject) -> Subject:
+    """
+    Return a subject of which no change must be led back by a query.
+
+    That would read other rows than the subscribers, in another database session.
+    """
+    kept = tuple(link for link in subject.links if direct(link))
+    wide = (link.table for link in subject.links if link not in kept)
+    return Subject(subject.tables, tuple(dict.fromkeys((*subject.wide, *wide))), kept)
 
 
 def subject_of(model: Model, found: Dependencies) -> Subject:

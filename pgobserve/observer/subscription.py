@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import router
+from django.db import connections, router
 from django.http import Http404
 
 from pgobserve import conf
@@ -241,15 +241,19 @@ class Subscriptions:
         """
         model, subject = source.statement.model, source.subject
         linked = (link.table for link in subject.links)
+        within = None
+        if source.session is not None:
+            # In a thread of the loader, whose connection it is.
+            within = lambda: source.prepared(connections[source.alias])  # noqa: E731
         for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
-            if not await feed.is_observed((table,)):
+            if not await feed.is_observed((table,), within=within):
                 raise tell_not_observed(NotObserved(title_of(table)))
         links = [*subject.links]
         for through in self._throughs(model):
             link = through.link(model)
             if link.table in {each.table for each in links}:
                 continue
-            if await feed.is_observed((link.table,)):
+            if await feed.is_observed((link.table,), within=within):
                 links.append(link)
             else:  # what is shown of it was looked at above
                 logger.warning("%s", NotObserved(through.model._meta.label).detail)
@@ -279,7 +283,7 @@ class Subscriptions:
         source = watch.context.visibility.source
         # After the load, not before: a change between the two must count as one since the token.
         if begun.view.body is not None and not await feed_of(source.alias).call(
-            lambda: changed_since(source, watch.key, token)
+            lambda: _changed_since(source, watch.key, token)
         ):
             return begun
         watch.shown, watch.told = UNKNOWN, token
@@ -322,3 +326,8 @@ class Subscriptions:
         if self._watches.get(name) is watch:
             del self._watches[name]
         feed_of(watch.context.alias).end(watch)
+
+
+def _changed_since(source: Source, key: Hashable, token: Snapshot) -> bool:
+    with source.prepared(connections[source.alias]) as current:
+        return changed_since(current, key, token)

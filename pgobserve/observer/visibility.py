@@ -5,11 +5,12 @@ What one subscription may see, and for how long that is believed: stale visibili
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from pgobserve.feed.session import Settings, applied, held, isolate_all, session_of
 from pgobserve.observer import dependencies
 from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.hooks import has_own, is_fixed
@@ -17,7 +18,7 @@ from pgobserve.observer.presence import presence_source
 from pgobserve.observer.source import build, source_of_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.feed.keys import Model
     from pgobserve.generics import GenericAsyncAPIConsumer
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
     """Tell whether all sockets of the consumer's class see the same rows in the same way."""
     return (
-        not has_own(consumer, "get_queryset", "filter_queryset", "get_serializer_class")
+        not has_own(
+            consumer, "get_queryset", "filter_queryset", "get_serializer_class", "database_session"
+        )
         and is_fixed(consumer)
         and "get_serializer_context" not in vars(consumer)
         and not dependencies.makes_serializers(consumer)
@@ -97,18 +100,23 @@ class Visibility:
         self.on_rebuild: Callable[[], None] | None = None
         self._built: float | None = None
         self.volatile = False
-        self.source: Source = (
-            self._build_first()
-            if presence_of is None
-            else presence_source(type(consumer), presence_of, throughs)
-        )
+        if presence_of is None:
+            self.source: Source = self._build_first()
+        else:
+            self.source = presence_source(type(consumer), presence_of, throughs)
+            self.source.settings = self._settings()
 
     def now(self) -> Source:
         """Return the source as it is now; runs user code, so in a thread."""
-        if self._built is None:  # nothing that is built by hooks
+        if self._built is None or self.source.owner is not None:
+            # Nothing is built by hooks. Or it is built at each read.
             return self.source
         if self.volatile or self._clock() - self._built >= self._ttl:
-            self._rebuild()
+            with self._in_session() as settings:
+                try:
+                    self._rebuild(settings)
+                finally:
+                    isolate_all()
         return self.source
 
     @property
@@ -123,24 +131,32 @@ class Visibility:
         self._built = self._clock()
         if is_plain(self.consumer):
             return source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
-        source, asked = self._build()
-        again, asked_again = self._build()
+        source, asked = self._build_alone()
+        again, asked_again = self._build_alone()
         self.volatile = asked or asked_again or again is not source
         return again
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, settings: Settings | None) -> None:
         built = self._clock()
         if is_plain(self.consumer):
             source = source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
             asked = False
         else:
-            source, asked = self._build()
+            source, asked = self._build(settings)
         if self.on_rebuild is not None:
             self.on_rebuild()
         self.volatile = self.volatile or asked
         self.source, self._built = source, built
 
-    def _build(self) -> tuple[Source, bool]:
+    def _build_alone(self) -> tuple[Source, bool]:
+        """Build, and restore the database session."""
+        with self._in_session() as settings:
+            try:
+                return self._build(settings)
+            finally:
+                isolate_all()
+
+    def _build(self, settings: Settings | None) -> tuple[Source, bool]:
         """Build, and tell whether a query was run meanwhile, on any alias."""
         queries = 0
 
@@ -152,5 +168,42 @@ class Visibility:
         with ExitStack() as stack:
             for alias in connections:
                 stack.enter_context(connections[alias].execute_wrapper(count))
-            source, self.context = build(self.consumer, self.kwargs, self._wanted, self.origin)
+            source, self.context = build(
+                self.consumer,
+                self.kwargs,
+                self._wanted,
+                self.origin,
+                settings=settings,
+                owner=self,
+            )
         return source, queries > 0
+
+    def _settings(self) -> Settings | None:
+        settings = self.origin.run(lambda: self.consumer.database_session(**self.kwargs))
+        return Settings.of(settings) if settings else None
+
+    @contextmanager
+    def _in_session(self) -> Iterator[Settings | None]:
+        """Have the settings of the consumer hold, on a session that is known."""
+        connection = connections[self.consumer._write_alias()]
+        # Known from here on, whatever the hooks do to it.
+        session_of(connection)
+        settings = self._settings()
+        isolate_all()
+        if settings is None:
+            yield None
+        else:
+            with applied(connection, settings):
+                yield settings
+
+    @contextmanager
+    def prepared(self) -> Iterator[Source]:
+        """Build anew, and leave the database session as the hooks change it until the end."""
+        with self._in_session() as settings:
+            try:
+                self._rebuild(settings)
+            except BaseException:
+                isolate_all()
+                raise
+            with held():
+                yield self.source

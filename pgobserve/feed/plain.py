@@ -1,0 +1,43 @@
+"""Which statements can't change the session that they run in, as far as their text shows."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+#: What may stand before a parenthesis: words of SQL, and functions that compute a value.
+_WORDS: Final = frozenset(
+    """
+    abs all and any array_agg array_length as avg between bigint bit_and bit_or bool_and bool_or
+    by cardinality case cast ceil ceiling char char_length coalesce concat concat_ws count date
+    date_part date_trunc decimal dense_rank distinct double else end except exists extract
+    filter first_value floor from greatest group having in integer intersect is join json_agg
+    jsonb_agg jsonb_build_array jsonb_build_object jsonb_object_agg lag last_value lateral lead
+    least left length like limit lower lpad ltrim max md5 min mod not ntile nullif numeric
+    offset on or order over partition power rank replace reverse right round row_number rpad
+    rtrim select sign similar smallint some sqrt stddev_pop stddev_samp string_agg strpos
+    substring sum text then time timestamp trim trunc union unnest upper using values var_pop
+    var_samp varchar when where within
+    """.split()  # noqa: SIM905 (a word on each line would be a page)
+)
+
+_LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
+_CALL: Final = re.compile(r"""(\.?)\s*(\w+|"(?:[^"]|"")*")\s*\(""")
+_OTHER: Final = re.compile(r"""[\\;$]|--|/\*|\binto\b""", re.IGNORECASE)
+
+
+@lru_cache(maxsize=2048)
+def is_plain_read(text: str) -> bool:
+    """
+    Tell whether a statement only reads: a SELECT that calls nothing but well-known functions.
+
+    A function that is not known here may set anything, ``set_config()`` above all. When in doubt the
+    answer is False.
+    """
+    if text.lstrip(" (")[:7].upper() != "SELECT " or _OTHER.search(text):
+        return False
+    return all(
+        not qualified and name.lower() in _WORDS
+        for qualified, name in _CALL.findall(_LITERAL.sub("''", text))
+    )

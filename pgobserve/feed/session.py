@@ -1,0 +1,380 @@
+"""
+The database sessions of the loader's threads: after each piece of work a session is as it was.
+
+A hook may set a role, a setting, or a ``search_path``, make temporary tables, take advisory locks, or
+leave a transaction open. Whatever runs next on the connection belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from django.db import InterfaceError, connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.signals import connection_created
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from pgobserve.feed.plain import is_plain_read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger(__name__)
+
+#: What a connection of Django's own has; a backend for tenants keeps the schema in other attributes.
+_OF_DJANGO: Final = frozenset(vars(DatabaseWrapper({}))) | frozenset(dir(DatabaseWrapper))
+_PLAIN: Final = (type(None), bool, int, float, str, tuple)
+
+#: As DISCARD ALL, but prepared statements stay: psycopg knows of them. Costs as much as SELECT 1.
+_RESET: Final = (
+    b"SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *;"
+    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    Settings of a session, as ``set_config`` takes them.
+
+    Attributes:
+        items: Names and values.
+    """
+
+    items: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Settings:
+        """Return settings in an order in which they can be made: a role may not set all others."""
+        names = sorted(settings, key=lambda name: (name in ("role", "session_authorization"), name))
+        return cls(tuple((name, str(settings[name])) for name in names))
+
+    def apply(self, connection: BaseDatabaseWrapper, *, local: bool) -> None:
+        """Make the settings, for the present transaction or until they are reset."""
+        wrapper: Any = connection
+        for name, value in self.items:
+            if name == "search_path" and hasattr(wrapper, "set_schema"):
+                # Such a backend sets the path by itself, with each cursor.
+                wrapper.set_schema(value.split(",")[0].strip(' "'))
+        if self.items:
+            calls = ", ".join(["pg_catalog.set_config(%s, %s, %s)"] * len(self.items))
+            params = [part for item in self.items for part in (*item, local)]
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT {calls}", params)
+
+
+class Session:
+    """
+    What is known of a connection; as a context manager it surrounds the loader's own statements.
+
+    Args:
+        connection: Connected just now, or taken from a pool.
+        before: What was known of the connection before that.
+
+    Attributes:
+        raw: The psycopg connection.
+        touched: Statements ran that are not the loader's own.
+        changed: Among them was one that may have changed the session.
+        held: Hooks have changed it on purpose, for what runs now.
+        settings: What was applied to it; None for nothing.
+        snapshot: It is in a transaction of the loader's.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_attributes",
+        "_own",
+        "_plain",
+        "_wrappers",
+        "changed",
+        "held",
+        "raw",
+        "settings",
+        "snapshot",
+        "touched",
+    )
+
+    def __init__(self, connection: BaseDatabaseWrapper, before: Session | None) -> None:
+        self.raw: Any = connection.connection
+        self.touched = self.changed = self.held = self.snapshot = False
+        self.settings: Settings | None = None
+        self._own = self._plain = 0
+        self._attributes: dict[str, Any] = (
+            _attributes(connections.create_connection(connection.alias))
+            if before is None
+            else before._attributes
+        )
+        self._accepted = self._attributes
+        kept: list[Any] = connection.execute_wrappers if before is None else before._wrappers[:-1]
+        self._wrappers: list[Any] = [*kept, self._judge]
+        wait = type(self.raw).wait.__get__(self.raw)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if not self._own:
+                self.touched = True
+                self.changed = self.changed or not self._plain
+            return wait(*args, **kwargs)
+
+        # All that a psycopg connection executes waits here, whichever cursor is used.
+        self.raw.wait = watched
+        connection.execute_wrappers[:] = self._wrappers
+
+    def __enter__(self) -> Self:
+        self._own += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._own -= 1
+
+    def _judge(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if self._own:
+            return execute(sql, params, many, context)
+        plain = isinstance(sql, str) and is_plain_read(sql)
+        self._plain += plain
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            self._plain -= plain
+
+    def notice(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether the session may have been changed, its attributes in Python included."""
+        if self._attributes and self._now(connection) != self._accepted:
+            self.touched = self.changed = True
+        return self.changed
+
+    def differs(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether an attribute is another one than a new connection has."""
+        return self._now(connection) != self._attributes
+
+    def apply(self, connection: BaseDatabaseWrapper) -> None:
+        """Make the settings, if there are any."""
+        if self.settings is not None:
+            with self:
+                self.settings.apply(connection, local=False)
+            self.touched, self._accepted = True, self._now(connection)
+
+    def _now(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        own = vars(connection)
+        return {name: own.get(name) for name in self._attributes}
+
+    def restore_attributes(self, connection: BaseDatabaseWrapper) -> None:
+        """Undo what was changed in Python alone."""
+        vars(connection).update(self._attributes)
+        self._accepted = self._attributes
+        connection.execute_wrappers[:] = self._wrappers
+
+
+def _attributes(connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return the attributes of a new connection that a backend has added, and that hold plain values."""
+    return {
+        name: value
+        for name, value in vars(connection).items()
+        if name not in _OF_DJANGO and isinstance(value, _PLAIN)
+    }
+
+
+def session_of(connection: BaseDatabaseWrapper) -> Session:
+    """
+    Return what is known of a connection, which is made if there is none.
+
+    Raises:
+        django.db.Error: It can't be made.
+    """
+    wrapper: Any = connection
+    connection.ensure_connection()
+    known: Session | None = getattr(wrapper, "_pgobserve_session", None)
+    if known is None or known.raw is not connection.connection:
+        known = wrapper._pgobserve_session = Session(connection, known)
+        if getattr(wrapper, "pool", None):
+            # It was somebody else's before.
+            known.touched = True
+            restore(connection)
+    return known
+
+
+def restore(connection: BaseDatabaseWrapper) -> None:
+    """
+    Make a session what it was when it was new, if anything but the loader's own statements ran.
+
+    What can't be undone ends with the connection.
+    """
+    wrapper: Any = connection
+    raw: Any = connection.connection
+    if raw is None or connection.vendor != "postgresql":
+        return
+    session: Session | None = getattr(wrapper, "_pgobserve_session", None)
+    if session is None or session.raw is not raw:
+        # It was made meanwhile, and is not known from the beginning.
+        session = wrapper._pgobserve_session = Session(connection, session)
+        session.touched = session.changed = True
+    session.notice(connection)
+    if not session.touched and not _in_transaction(connection, session):
+        return
+    try:
+        session.restore_attributes(connection)
+        _reset(connection, session)
+    except Exception:
+        logger.debug("A session could not be reset; its connection is closed.", exc_info=True)
+        discard(connection)
+
+
+def restore_all() -> None:
+    """Restore all sessions of the present thread."""
+    for connection in connections.all(initialized_only=True):
+        restore(connection)
+
+
+def changed() -> bool:
+    """Tell whether a session of the present thread may have been changed since it was restored."""
+    return any(
+        _of(each) is None or bool(_of(each).notice(each))  # type: ignore[union-attr]
+        for each in connections.all(initialized_only=True)
+        if each.connection is not None and each.vendor == "postgresql"
+    )
+
+
+def _of(connection: BaseDatabaseWrapper) -> Session | None:
+    """Return what is known of a connection, if it is known."""
+    session: Session | None = getattr(connection, "_pgobserve_session", None)
+    return session if session is not None and session.raw is connection.connection else None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let the present thread's sessions stay as hooks have changed them; restores them at the end."""
+    try:
+        for connection in connections.all(initialized_only=True):
+            if (session := _of(connection)) is not None:
+                session.held = True
+                if session.differs(connection):
+                    # Such a backend changes the session with its next cursor.
+                    connection.cursor().close()
+        yield
+    finally:
+        for connection in connections.all(initialized_only=True):
+            if (session := _of(connection)) is not None:
+                session.held = False
+        restore_all()
+
+
+def _in_transaction(connection: BaseDatabaseWrapper, session: Session) -> bool:
+    if session.snapshot:
+        return False
+    status = session.raw.info.transaction_status
+    return status != TransactionStatus.IDLE or connection.in_atomic_block
+
+
+def _reset(connection: BaseDatabaseWrapper, session: Session) -> None:
+    wrapper: Any = connection
+    if _in_transaction(connection, session):
+        raise InterfaceError("A hook left a transaction open.")
+    with session:
+        # One round trip, and none of psycopg's bookkeeping.
+        result = session.raw.pgconn.exec_(_RESET + _zone(connection))
+        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise InterfaceError(result.error_message.decode(errors="replace"))
+        # As when it was made: time zone and role, and what the project sets with the signal.
+        wrapper._configure_connection(session.raw)
+        connection_created.send(sender=type(connection), connection=connection)
+    session.touched = session.changed = False
+    session.apply(connection)
+
+
+def _zone(connection: BaseDatabaseWrapper) -> bytes:
+    """Return the statement that Django would make in a round trip of its own."""
+    name = str(connection.timezone_name or "")
+    return f"; SET TimeZone = '{name}'".encode() if re.fullmatch(r"[\w/+-]+", name) else b""
+
+
+def discard(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection in whatever state it is; the next statement makes a new one."""
+    wrapper: Any = connection
+    raw, wrapper.connection = wrapper.connection, None
+    wrapper.in_atomic_block = wrapper.closed_in_transaction = wrapper.needs_rollback = False
+    wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
+    if raw is not None:
+        raw.close()
+        if (pool := getattr(wrapper, "pool", None)) is not None:
+            pool.putconn(raw)
+
+
+def isolate(connection: BaseDatabaseWrapper) -> None:
+    """Undo between two hooks what the first may have changed; what was applied stays applied."""
+    session = _of(connection)
+    if session is not None and not session.held and session.notice(connection):
+        restore(connection)
+
+
+def isolate_all() -> None:
+    """Do so with all connections of the present thread."""
+    for connection in connections.all(initialized_only=True):
+        isolate(connection)
+
+
+@contextmanager
+def applied(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[None]:
+    """
+    Have settings hold for what runs within, and the session be as it was afterwards.
+
+    Behind a proxy that pools transactions, it is one transaction, and the settings are local to it.
+    """
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        with in_snapshot(connection):
+            settings.apply(connection, local=True)
+            yield
+        return
+    session = session_of(connection)
+    try:
+        session.settings = settings
+        session.apply(connection)
+        yield
+    finally:
+        session.settings = None
+        session.touched = True
+        restore(connection)
+
+
+@contextmanager
+def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Have all that runs within be one transaction of the loader's, with one snapshot."""
+    session = session_of(connection)
+    if session.snapshot:
+        yield
+        return
+    atomic = transaction.atomic(using=connection.alias)
+    session.snapshot = True
+    try:
+        with session:
+            atomic.__enter__()
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        try:
+            yield
+        except BaseException:
+            with session:
+                atomic.__exit__(*sys.exc_info())
+            raise
+        session.touched = session.touched or bool(connection.run_on_commit)
+        with session:
+            atomic.__exit__(None, None, None)
+    finally:
+        session.snapshot = False
+
+
+@contextmanager
+def locally(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[None]:
+    """Have settings hold for a transaction, on a connection that is not the loader's."""
+    before = _attributes(connection)
+    try:
+        with transaction.atomic(using=connection.alias):
+            settings.apply(connection, local=True)
+            yield
+    finally:
+        vars(connection).update(before)
