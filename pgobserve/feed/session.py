@@ -80,6 +80,7 @@ class Session:
 
     Attributes:
         raw: The psycopg connection.
+        modes: What psycopg has for it.
         touched: Statements ran that are not the loader's own.
         changed: Among them was one that may have changed the session.
         held: Hooks have changed it on purpose, for what runs now.
@@ -95,6 +96,7 @@ class Session:
         "_wrappers",
         "changed",
         "held",
+        "modes",
         "raw",
         "settings",
         "snapshot",
@@ -103,6 +105,7 @@ class Session:
 
     def __init__(self, connection: BaseDatabaseWrapper, before: Session | None) -> None:
         self.raw: Any = connection.connection
+        self.modes = _modes(self.raw)
         self.touched = self.changed = self.held = self.snapshot = False
         self.settings: Settings | None = None
         self._own = self._plain = 0
@@ -267,14 +270,20 @@ def held() -> Iterator[None]:
 def _in_transaction(connection: BaseDatabaseWrapper, session: Session) -> bool:
     if session.snapshot:
         return False
-    status = session.raw.info.transaction_status
-    return status != TransactionStatus.IDLE or connection.in_atomic_block
+    status = session.raw.pgconn.transaction_status
+    return (
+        status != TransactionStatus.IDLE
+        or connection.in_atomic_block
+        or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
+    )
 
 
 def _reset(connection: BaseDatabaseWrapper, session: Session) -> None:
     wrapper: Any = connection
     if _in_transaction(connection, session):
         raise InterfaceError("A hook left a transaction open.")
+    if session.modes != _modes(session.raw):
+        raise InterfaceError("A hook set how transactions begin.")
     with session:
         # One round trip, and none of psycopg's bookkeeping.
         result = session.raw.pgconn.exec_(_RESET + _zone(connection))
@@ -285,6 +294,10 @@ def _reset(connection: BaseDatabaseWrapper, session: Session) -> None:
         connection_created.send(sender=type(connection), connection=connection)
     session.touched = session.changed = False
     session.apply(connection)
+
+
+def _modes(raw: Any) -> tuple[Any, ...]:
+    return raw.isolation_level, raw.read_only, raw.deferrable, raw.row_factory
 
 
 def _zone(connection: BaseDatabaseWrapper) -> bytes:
