@@ -218,6 +218,8 @@ def restore(connection: BaseDatabaseWrapper) -> None:
         session = wrapper._pgobserve_session = Session(connection, session)
         session.touched = session.changed = True
     session.notice(connection)
+    if session.snapshot and session.raw.pgconn.transaction_status == TransactionStatus.INERROR:
+        return  # until the transaction has ended
     if not session.touched and not _in_transaction(connection, session):
         return
     try:
