@@ -34,6 +34,7 @@ STATES = {
     State.LEAF_MISSING: "pgobserve.W015",
     State.ORPHAN: "pgobserve.W016",
     State.NO_OUTBOX: "pgobserve.W017",
+    State.CLASH: "pgobserve.W019",
 }
 
 
@@ -98,14 +99,14 @@ def _messages(seen: Sequence[tuple[Relation | None, Status]]) -> list[CheckMessa
         _message(status)
         for table, status in seen
         # A table that is not there yet is for migrate to make, and tells us afterwards.
-        if status.state is not State.OK and table is not None
+        if status.state is not State.OK and (table is not None or status.state is State.CLASH)
     ]
 
 
 def _message(status: Status) -> CheckMessage:
     return Warning(
         f"{status.sentence.partition(': run')[0]}: {status.detail}.",
-        hint=f"Run {status.command}.",
+        hint=status.remedy,
         obj=status.title,
         id=STATES[status.state],
     )

@@ -7,6 +7,8 @@ Everything below takes what it needs as arguments; only this module looks at Dja
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -14,9 +16,11 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db import connections
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.wire import Namespace
+from pgobserve.search_path import first_schema, of_options
+from pgobserve.wire import NAMESPACES, Namespace
 
 #: Bytes of a frame besides its data: the request id, the token.
 FRAME_HEAD: Final = 16_384
@@ -33,7 +37,8 @@ class Settings:
         TRANSPORT: How changes travel: ``"notify"``, or ``"outbox"`` for those that may not be
             missed. ``MODELS`` may say it for a model alone.
         NAMESPACE: Names everything that this project has in a database beside its tables: schema,
-            triggers, outbox, channel. Projects that share a database have different ones.
+            triggers, outbox, channel. Projects that share a database have different ones. By
+            default the first schema of the ``search_path`` in ``DATABASES``, unless it is public.
         CHANNEL: The NOTIFY channel; lower case. By default the namespace's.
         CONNECTION: Overrides for the LISTEN connection, as psycopg keywords, by database alias:
             ``{"default": {"port": 5432}}`` goes around a transaction-pooling proxy.
@@ -57,7 +62,7 @@ class Settings:
 
     MODELS: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()
     TRANSPORT: str = "notify"
-    NAMESPACE: str = ""
+    NAMESPACE: str | None = None
     CHANNEL: str | None = None
     CONNECTION: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     INSTALL_ON_MIGRATE: bool = False
@@ -107,16 +112,35 @@ def namespace(alias: str) -> Namespace:
     """
     Return the namespace of this project in a database.
 
+    It follows from the settings alone. What a session's ``search_path`` is for the moment, or for
+    one role, must not decide it: every process of the project has to find the same.
+
     Args:
         alias: Of the database.
 
     Raises:
         ConfigurationError: ``NAMESPACE`` can't be one.
     """
+    given = get().NAMESPACE
     try:
-        return Namespace(get().NAMESPACE)
+        return Namespace(_derived(alias) if given is None else given)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"PGOBSERVE['NAMESPACE']: {error}.") from None
+
+
+def _derived(alias: str) -> str:
+    """Return the default namespace: the schema that the settings put the project's tables into."""
+    options = connections.databases.get(alias, {}).get("OPTIONS", {}).get("options", "")
+    schema = first_schema(of_options(str(options)))
+    if NAMESPACES.fullmatch(schema):
+        return schema
+    digest = hashlib.sha256(schema.encode()).hexdigest()[:8]
+    return re.sub("[^a-z0-9_]", "_", schema.lower())[:40] + f"_{digest}"
+
+
+def project() -> str:
+    """Return what this project is called beside other projects in a database."""
+    return str(getattr(settings, "ROOT_URLCONF", ""))
 
 
 def channel(alias: str) -> str:

@@ -34,6 +34,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "consumers": tables.consumers,
     "rights": tables.rights,
     "triggers": tables.triggers,
+    "namespace": tables.namespace,
     "routes": tables.routes,
     "silence": silence.silent,
     "replication": tables.replication,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgobserve import conf
-from pgobserve.cli import targets, work
+from pgobserve.cli import survey, targets, work
 from pgobserve.triggers import installer, storage
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def run(
     work.through(
         console, [(each.title, partial(install, each)) for each in wanted], as_json=as_json
     )
+    seen = survey.clashes(connection)
+    for status in seen:
+        console.warn(f"{status.sentence} {status.detail}. {status.remedy}")
     storage.limit(connection, conf.namespace(database), conf.get().OUTBOX_MAX_BYTES)
     if not wanted and not as_json:
         console.write("Nothing to install: no consumer and no setting names a model.")

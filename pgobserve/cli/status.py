@@ -72,6 +72,8 @@ def _print(console: Console, seen: Sequence[Status]) -> None:
     for status in seen:
         if status.state is not State.OK:
             console.write(f"\n{status.sentence}\n  {status.detail}")
+        if status.state is State.CLASH:
+            console.write(f"  {status.remedy}")
 
 
 def _print_outbox(console: Console, facts: Facts) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.apps import apps
-from django.db import router
-
 from pgobserve import conf
-from pgobserve.cli import targets
-from pgobserve.triggers import catalog, names, state, storage
+from pgobserve.cli import clash, targets
+from pgobserve.triggers import catalog, state, storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,23 +27,39 @@ def take(
     Args:
         connection: The database.
         labels: Labels of models; none means all that the project observes, all others of this
-            project that have our triggers, and the orphans.
+            project that have our triggers, the orphans, and what clashes with this project.
     """
     wanted = targets.registrations(labels, using=connection.alias)
     found = catalog.triggers(connection, conf.namespace(connection.alias))
     if labels:
         return _judged(connection, wanted, found)
-    wanted = [*wanted, *_others(connection, wanted, found)]
-    return [*_judged(connection, wanted, found), *_orphans(connection, found)]
+    own = clash.Own.of(connection)
+    others = clash.look(connection, found, own)
+    mine = {oid: each for oid, each in found.items() if oid not in others}
+    wanted = [*wanted, *_others(connection, wanted, mine)]
+    return [
+        *_judged(connection, wanted, found),
+        *((None, status) for status in others.values()),
+        *_orphans(connection, mine, own),
+    ]
 
 
 def installed(connection: BaseDatabaseWrapper) -> list[tuple[Relation | None, Status]]:
     """Return every table of this project that has triggers of ours, whoever observes it now."""
     found = catalog.triggers(connection, conf.namespace(connection.alias))
+    own = clash.Own.of(connection)
+    others = clash.look(connection, found, own)
+    mine = {oid: each for oid, each in found.items() if oid not in others}
     return [
-        *_judged(connection, _others(connection, (), found), found),
-        *_orphans(connection, found),
+        *_judged(connection, _others(connection, (), mine), mine),
+        *_orphans(connection, mine, own),
     ]
+
+
+def clashes(connection: BaseDatabaseWrapper) -> list[Status]:
+    """Return the tables that another project has triggers on, in this project's namespace."""
+    found = catalog.triggers(connection, conf.namespace(connection.alias))
+    return [*clash.look(connection, found, clash.Own.of(connection)).values()]
 
 
 def _judged(
@@ -90,19 +103,9 @@ def _others(
 
 
 def _orphans(
-    connection: BaseDatabaseWrapper, found: Mapping[int, Mapping[str, Found]]
+    connection: BaseDatabaseWrapper, found: Mapping[int, Mapping[str, Found]], own: clash.Own
 ) -> list[tuple[Relation | None, Status]]:
-    if not found:
-        return []
-    mine = [
-        names.quote(model._meta.db_table)
-        for model in apps.get_models(include_auto_created=True)
-        if router.allow_migrate_model(connection.alias, model)
-    ]
-    tables = catalog.relations(connection, mine).values()
-    known = frozenset(each.oid for table in tables for each in (table, *table.parts))
     # Another project may live in the same database, in schemas of its own.
-    schemas = frozenset(table.schema for table in tables)
-    lost = state.orphans(found, known, schemas, using=connection.alias)
+    lost = state.orphans(found, own.oids, own.schemas, using=connection.alias)
     by_name = {str(e.table): e.table for on in found.values() for e in on.values()}
     return [(by_name[status.table], status) for status in lost]

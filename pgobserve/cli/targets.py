@@ -101,6 +101,7 @@ def recorded(comment: Comment, using: str) -> Registration | None:
     return registry.Registration(
         model=model,
         namespace=conf.namespace(using),
+        project=conf.project(),
         columns=comment.columns,
         transport=comment.transport,
         channel=comment.channel,
@@ -130,6 +131,7 @@ def _build(
         models,
         options,
         namespace=conf.namespace(using),
+        project=conf.project(),
         channel=conf.channel(using),
         transport=settings.TRANSPORT,
         wake=settings.OUTBOX_WAKE,

@@ -164,7 +164,9 @@ class Dispatcher:
         tables = [model._meta.db_table for model in sources.models]
         try:
             if not await self._feed.is_observed(tables, outbox=True):
-                raise tell_not_observed(EventsNotObserved(observer.model_cls._meta.label))
+                raise tell_not_observed(
+                    EventsNotObserved(observer.model_cls._meta.label), self._alias
+                )
             if sources.labels not in self._follows:
                 follow = await self._feed.follow(
                     sources.labels, partial(self._take, sources.labels)

@@ -70,13 +70,21 @@ def _options(alias: str) -> Options:
     )
 
 
-_told: set[str] = set()
+_told: set[tuple[str, str]] = set()
 
 
-def tell_not_observed(error: NotObserved) -> NotObserved:
-    """Log, once, what a client is told: it is for who runs the server to mend."""
+def tell_not_observed(error: NotObserved, alias: str) -> NotObserved:
+    """Log a refusal once, with what only those who run the server should know."""
     sentence = str(error.detail)
-    if sentence not in _told:
-        _told.add(sentence)
-        logger.warning("A subscription was refused. %s", sentence)
+    schema = conf.namespace(alias).schema
+    if (sentence, schema) not in _told:
+        _told.add((sentence, schema))
+        logger.warning(
+            "A subscription was refused. %s (looked for in the namespace %s, channel %s, of the "
+            "database %r)",
+            sentence,
+            schema,
+            conf.channel(alias),
+            alias,
+        )
     return error

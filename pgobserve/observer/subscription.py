@@ -247,7 +247,7 @@ class Subscriptions:
             within = lambda: source.prepared(connections[source.alias])  # noqa: E731
         for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
             if not await feed.is_observed((table,), within=within):
-                raise tell_not_observed(NotObserved(title_of(table)))
+                raise tell_not_observed(NotObserved(title_of(table)), source.alias)
         links = [*subject.links]
         for through in self._throughs(model):
             link = through.link(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.search_path import first_schema
 from pgobserve.triggers import names
 from pgobserve.triggers.values import Comment, Found, Relation, Trigger
 
@@ -82,6 +83,17 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
         )
         for asked, oid, schema, name, kind, columns in rows
     }
+
+
+def home(connection: BaseDatabaseWrapper) -> str:
+    """
+    Return the schema that sessions of this role begin with; empty for ``public``.
+
+    What the session has set since, for a tenant say, does not count.
+    """
+    query = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
+    ((search_path,),) = _fetch(connection, query)
+    return first_schema(search_path)
 
 
 def triggers(

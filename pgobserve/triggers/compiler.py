@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
@@ -117,7 +118,12 @@ def body(registration: Registration, operation: Operation) -> str:
 
 
 def install_statements(
-    registration: Registration, table: Relation, *, always: bool, unused: Iterable[str] = ()
+    registration: Registration,
+    table: Relation,
+    *,
+    always: bool,
+    unused: Iterable[str] = (),
+    home: str = "",
 ) -> Iterator[str]:
     """
     Yield the statements that install a table's triggers, or bring them up to date.
@@ -127,6 +133,7 @@ def install_statements(
         table: The table.
         always: Whether to fire under ``session_replication_role = replica`` too.
         unused: Functions that its triggers use now and that nobody will use then.
+        home: The schema that it is installed from, for the comments.
     """
     namespace = registration.namespace
     schema = names.schema(namespace)
@@ -140,11 +147,12 @@ def install_statements(
         if trigger.security_definer:
             function = sql.Identifier(trigger.function)
             yield render("revoke_function.v1", schema=schema, function=function)
+    comment = _comment(registration, always=always, home=home)
     for operation in Operation:
         trigger = triggers[namespace.trigger(operation)]
-        yield from _trigger(registration, table.identifier, operation, trigger, always=always)
+        yield from _trigger(registration, table.identifier, operation, trigger, comment)
         if table.kind == "p":
-            yield from _on_partitions(registration, table, operation, trigger, always=always)
+            yield from _on_partitions(registration, table, operation, trigger, comment)
     for name in unused:
         yield drop_function(name, namespace)
 
@@ -200,12 +208,11 @@ def _on_partitions(
     table: Relation,
     operation: Operation,
     trigger: Trigger,
-    *,
-    always: bool,
+    comment: Comment,
 ) -> Iterator[str]:
     # The partitions are found when this runs: a migration meets others than those of today.
     mark = sql.SQL("\0")
-    for statement in _trigger(registration, mark, operation, trigger, always=always):
+    for statement in _trigger(registration, mark, operation, trigger, comment):
         text = statement.replace("%", "%%").replace("\0", "%s")
         root = table.identifier.as_string(None)
         yield render("each_partition.v1", root=root, statement=text)
@@ -216,8 +223,7 @@ def _trigger(
     table: sql.Composable,
     operation: Operation,
     trigger: Trigger,
-    *,
-    always: bool,
+    comment: Comment,
 ) -> Iterator[str]:
     name = sql.Identifier(trigger.name)
     yield render(
@@ -229,19 +235,24 @@ def _trigger(
         schema=sql.SQL(trigger.function_schema),
         function=sql.Identifier(trigger.function),
     )
-    if always:
+    if comment.always:
         yield render("enable_always.v1", trigger=name, table=table)
-    comment = Comment(
+    text = replace(comment, fingerprint=trigger.fingerprint()).text()
+    yield render("comment.v1", trigger=name, table=table, comment=text)
+
+
+def _comment(registration: Registration, *, always: bool, home: str) -> Comment:
+    return Comment(
         label=registration.label,
         columns=registration.columns,
         always=always,
         transport=registration.transport,
         channel=registration.channel,
-        fingerprint=trigger.fingerprint(),
         wake=registration.wake,
         routes=registration.routes,
+        project=registration.project,
+        home=home,
     )
-    yield render("comment.v1", trigger=name, table=table, comment=comment.text())
 
 
 def _referencing(trigger: Trigger) -> str:

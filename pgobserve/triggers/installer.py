@@ -112,10 +112,12 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
     Find out what is to be done for a table.
 
     Raises:
-        TriggerError: There is no such table, or it can't have our triggers.
+        TriggerError: There is no such table, or it can't have our triggers, or it has another
+            project's in the same namespace.
     """
     table = target(connection, registration)
     found = catalog.triggers(connection, registration.namespace, [table])
+    _refuse_others(registration, table, found)
     repair, problem = _outbox(connection, registration)
     before = state.judge(registration, table, found, using=connection.alias, outbox=problem)
     always = state.is_always(registration, found.get(table.oid, {}))
@@ -125,8 +127,30 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
     unused = [
         name for name in _only_here(found, table, registration.namespace) if name not in wanted
     ]
-    statements = compiler.install_statements(registration, table, always=always, unused=unused)
+    statements = compiler.install_statements(
+        registration, table, always=always, unused=unused, home=catalog.home(connection)
+    )
     return Plan(table, before, (*repair, *statements))
+
+
+def _refuse_others(
+    registration: Registration, table: Relation, found: Mapping[int, Mapping[str, Found]]
+) -> None:
+    """Refuse to replace the triggers of another project, which would lose its changes."""
+    for each in found.get(table.oid, {}).values():
+        comment = each.comment
+        if (
+            comment is not None
+            and state.is_others(comment, registration.project)
+            and comment.label != registration.label
+        ):
+            raise TriggerError(
+                f"{table} has triggers of another project ({comment.project}, for "
+                f"{comment.label}) in the namespace {registration.namespace.schema}. Give this "
+                "project a namespace of its own, PGOBSERVE['NAMESPACE'], and run install again. If "
+                "that project is gone, remove its triggers first: manage.py pgobserve uninstall "
+                f"{registration.title}"
+            )
 
 
 def _outbox(

@@ -45,6 +45,7 @@ class Registration:
         wake: How readers learn of rows in the outbox, ``"gated"`` or ``"poll"``.
         routes: Columns of which a change tells the old and new values, sorted.
         namespace: Where the trigger functions and the outbox are.
+        project: What the project is called beside others; empty if it has no name.
     """
 
     model: type[Model]
@@ -55,6 +56,7 @@ class Registration:
     wake: str = "gated"
     routes: tuple[str, ...] = ()
     namespace: Namespace = ALONE
+    project: str = ""
 
     @property
     def label(self) -> str:
@@ -139,6 +141,7 @@ def build(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     namespace: Namespace = ALONE,
+    project: str = "",
     channel: str | None = None,
     transport: str = "notify",
     wake: str = "gated",
@@ -152,6 +155,7 @@ def build(
         options: What the project says about models, by label: ``columns``, ``always``,
             ``transport``.
         namespace: Where the trigger functions and the outbox are.
+        project: What the project is called beside others.
         channel: The NOTIFY channel; by default the namespace's.
         transport: How changes travel where the options do not say.
         wake: How readers learn of rows in the outbox.
@@ -179,6 +183,7 @@ def build(
             Registration(
                 model=model,
                 namespace=namespace,
+                project=project,
                 channel=channel,
                 transport=transport,
                 wake=wake,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgobserve.triggers.registry import Registration
-    from pgobserve.triggers.values import Found, Relation, Trigger
+    from pgobserve.triggers.values import Comment, Found, Relation, Trigger
 
 
 class State(StrEnum):
@@ -26,6 +26,7 @@ class State(StrEnum):
     TAMPERED = "tampered"
     OUTDATED = "outdated"
     LEAF_MISSING = "leaf missing"
+    CLASH = "clash"
     ORPHAN = "orphan"
     OK = "ok"
 
@@ -37,6 +38,7 @@ _SENTENCES = {
     State.TAMPERED: "A trigger of {title} was changed by somebody else since it was installed",
     State.OUTDATED: "The triggers of {title} are not those that this version and model want",
     State.LEAF_MISSING: "A partition of {title} has no triggers, so writes to it are not told",
+    State.CLASH: "Another project has triggers in the namespace of this one",
     State.ORPHAN: "A table that belongs to no model has our triggers",
     State.OK: "Changes of {title} are observed",
 }
@@ -74,10 +76,20 @@ class Status:
         return f"{text}: run {self.command}" if self.command else f"{text}."
 
     @property
+    def remedy(self) -> str:
+        """What to do, in a sentence."""
+        if self.state is State.CLASH:
+            return (
+                "Set PGOBSERVE['NAMESPACE'] in one of the two projects: run uninstall there, set it, "
+                "and run install."
+            )
+        return f"Run {self.command}."
+
+    @property
     def command(self) -> str:
         """The command that mends it; empty if all is well."""
         database = "" if self.using == DEFAULT_DB_ALIAS else f" --database {self.using}"
-        if self.state is State.OK:
+        if self.state in (State.OK, State.CLASH):
             return ""
         if self.state is State.ORPHAN:
             return f"manage.py pgobserve uninstall --orphans{database}"
@@ -200,6 +212,11 @@ def _why(found: Found) -> State:
     if found.comment is None or found.comment.fingerprint != found.trigger.fingerprint():
         return State.TAMPERED
     return State.OUTDATED
+
+
+def is_others(comment: Comment, project: str) -> bool:
+    """Say whether a comment names another project than this one; without a name nobody knows."""
+    return bool(comment.project and project) and comment.project != project
 
 
 def orphans(

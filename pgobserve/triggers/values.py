@@ -114,6 +114,8 @@ class Comment:
         fingerprint: Digest of the trigger as it was installed.
         wake: How readers of the outbox are woken.
         routes: The columns whose old and new values are told.
+        project: What the project that installed it is called; empty if that is not known.
+        home: The schema that it was installed from, as ``search_path`` says; empty for ``public``.
     """
 
     PREFIX = "pgobserve:1:"
@@ -126,13 +128,15 @@ class Comment:
     fingerprint: str = ""
     wake: str = "gated"
     routes: tuple[str, ...] = ()
+    project: str = ""
+    home: str = ""
 
     def text(self) -> str:
         """Return the comment's text."""
         fields = asdict(self)
-        if not self.routes:
-            # Versions that know of no routes can read it.
-            del fields["routes"]
+        for name in ("routes", "project", "home"):
+            if not fields[name]:
+                del fields[name]
         return self.PREFIX + json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
     @classmethod

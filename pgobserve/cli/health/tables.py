@@ -9,6 +9,7 @@ from pgobserve.cli import targets
 from pgobserve.cli.health.finding import ok, problem, warning
 from pgobserve.observer import dependencies, registry
 from pgobserve.triggers.state import State, judge
+from pgobserve.triggers.values import Comment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,6 +27,14 @@ _RIGHTS: Final = """
 SELECT c.oid::int8, pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
        pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner)
   FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
+"""
+
+_STRANGERS: Final = """
+SELECT t.tgrelid::pg_catalog.regclass::text, t.tgname,
+       pg_catalog.obj_description(t.oid, 'pg_trigger')
+  FROM pg_catalog.pg_trigger t
+ WHERE NOT t.tgisinternal AND t.tgname LIKE 'pgobserve%%' AND t.tgname <> ALL (%s)
+ ORDER BY 1, 2
 """
 
 _ROLE: Final = """
@@ -65,7 +74,9 @@ def triggers(case: Case) -> Finding:
         for each in case.registrations
         if is_only_untold(each, case.tables.get(each.title), case.found)
     }
-    seen = [each for each in case.statuses if each.title not in slow]
+    seen = [
+        each for each in case.statuses if each.title not in slow and each.state is not State.CLASH
+    ]
     bad = [each for each in seen if each.state is not State.OK]
     if not bad:
         return ok(f"Tables that have their triggers: {len(seen)}.")
@@ -75,6 +86,30 @@ def triggers(case: Case) -> Finding:
     if all(each.state is State.ORPHAN for each in bad):
         return warning(told, *details, advice="Run manage.py pgobserve uninstall --orphans.")
     return problem(told, *details, advice=advice)
+
+
+def namespace(case: Case) -> Finding:
+    """Check that nobody else has triggers in this project's namespace, or speaks on its channel."""
+    others = [each for each in case.statuses if each.state is State.CLASH]
+    schema = case.namespace.schema
+    if others:
+        return problem(
+            f"Another project has triggers in the namespace {schema}.",
+            *(f"{each.detail}." for each in others),
+            advice=others[0].remedy,
+        )
+    strangers = [
+        f"{table}, trigger {name}"
+        for table, name, text in case.query(_STRANGERS, [[*case.namespace.triggers]])
+        if (comment := Comment.parse(text)) is not None and comment.channel == case.channel
+    ]
+    if strangers:
+        return warning(
+            f"Triggers of another namespace speak on the channel {case.channel}, too.",
+            *strangers,
+            advice="Leave PGOBSERVE['CHANNEL'] out: each namespace has a channel of its own.",
+        )
+    return ok(f"Nobody else uses the namespace {schema}.")
 
 
 def routes(case: Case) -> Finding:
