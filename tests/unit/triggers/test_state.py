@@ -104,7 +104,7 @@ def test_no_table() -> None:
 
 @pytest.mark.parametrize("each", list(State))
 def test_sentence(each: State) -> None:
-    """Every state has a sentence, and all but one a command that mends it."""
+    """Every state has a sentence, and all that a command mends have it."""
     status = Status(title="shop.Order", table="public.shop_order", state=each, using="other")
 
     assert "{" not in status.sentence
