@@ -95,5 +95,7 @@ class Inbox:
             if task is None or task.cancelling():
                 raise
             logger.exception("%s was cancelled by itself.", name)
-        except Exception:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException:
             logger.exception("%s failed; the socket goes on.", name)

@@ -58,6 +58,8 @@ class Settings:
         IGNORED_CONTEXT_VARIABLES: Names of context variables that no hook, serializer or permission
             reads, such as a tracing library's; the others keep sockets apart whose values differ.
         LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
+        HOOK_TIMEOUT: Seconds after which a hook that does not return is given up: its subscription
+            receives an error, and another thread takes the place of the one that it holds.
     """
 
     MODELS: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()
@@ -76,6 +78,7 @@ class Settings:
     MAX_FRAME_BYTES: int = 1_000_000
     IGNORED_CONTEXT_VARIABLES: Sequence[str] = ()
     LOADER_THREADS: int = 2
+    HOOK_TIMEOUT: float = 30.0
 
 
 KNOWN = tuple(f.name for f in fields(Settings))

@@ -184,6 +184,10 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             await self._internal_error(error, action, request_id)
         except Exception as error:  # noqa: BLE001 - answered and logged there
             await self.handle_exception(exc=error, action=action, request_id=request_id)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - an action may end its request alone
+            await self._internal_error(error, action, request_id)
 
     def _method(self, action: str) -> Any:
         if action not in self.available_actions:

@@ -24,3 +24,6 @@ class Rows:
 
     def trace(self, trace: Any) -> Any:
         raise NotImplementedError
+
+    def owner(self, watch: Any) -> type:
+        return type(watch.context)

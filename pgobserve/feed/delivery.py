@@ -14,10 +14,10 @@ from pgobserve.feed.admission import admit, admit_as_others, admit_returning
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER
 from pgobserve.feed.listwatch import Listed
-from pgobserve.feed.mailbox import ABSENT, View
+from pgobserve.feed.mailbox import ABSENT, UNKNOWN, View, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from pgobserve.feed.hub import Hub
     from pgobserve.feed.jobs import Found, FoundWhole
@@ -207,6 +207,17 @@ class Delivery:
         back = watch.has is not None
         rows = [(item.job.key, item.special.get(watch, item.outcome)) for item in found.rows]
         return Listed(admit(roster, watch, rows, found.snapshot), unchanged=back, reset=reset)
+
+    def failed(self, watches: Iterable[Watch | ListWatch]) -> None:
+        """Let subscriptions hear that what they watch can't be shown for now."""
+        for watch in watches:
+            if isinstance(watch, Watch):
+                watch.offer(FAILED, NEVER)
+            elif watch.begun is not None:
+                self._refuse(watch, FAILED)
+            elif None not in watch.refused:
+                watch.refused.add(None)
+                watch.put(None, UNKNOWN, FAILED, NEVER)
 
     def _refuse(self, watch: ListWatch, refusal: Refusal) -> None:
         if watch.begun is not None and watch.active:

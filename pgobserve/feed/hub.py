@@ -7,6 +7,7 @@ so that batches grow with the load and an idle feed pays one query of latency.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,8 @@ class Hub:
         self._traces: dict[Subject, None] = {}
         self._watches: dict[Watch, Row] = {}
         self._lists: dict[ListWatch, tuple[Subject, Roster]] = {}
+        # Subscriptions in lanes of their own; mostly there are none.
+        self._lanes: dict[Hashable, dict[Watch | ListWatch, None]] = {}
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -102,7 +105,7 @@ class Hub:
         rosters = self._kind(subject).rosters
         roster = rosters.get(identity)
         if roster is None:
-            roster = rosters[identity] = Roster(identity, single=single)
+            roster = rosters[identity] = Roster(identity, single=single, lane=subject.lane)
         roster.newcomers[watch] = None
         self._lists[watch] = (subject, roster)
         self._stale[roster] = None
@@ -110,19 +113,25 @@ class Hub:
     def discard(self, watch: Watch | ListWatch) -> None:
         """End a subscription; an unknown one is no error."""
         watch.active = False
+        if self._lanes:
+            self._leave_lane(watch)
         if isinstance(watch, ListWatch):
             watch.mailbox.sweep()
             self._leave(watch)
             return
         watch.mailbox.forget(watch)
+        self._leave_row(watch)
+
+    def _leave_row(self, watch: Watch) -> Row | None:
         row = self._watches.pop(watch, None)
         if row is None:
-            return
+            return None
         del row.watches[watch]
         if not row.watches:
             del self._kinds[row.subject].rows[row.key]
             self._dirty.pop(row, None)
             self._drop_if_empty(row.subject)
+        return row
 
     def move_all(self, places: Mapping[ListWatch, tuple[Subject, Hashable]]) -> None:
         """Let those who see other rows from now on go on with their lists, from what they have."""
@@ -131,7 +140,9 @@ class Hub:
                 self._move(watch, subject, identity)
 
     def _move(self, watch: ListWatch, subject: Subject, identity: Hashable) -> None:
-        _, roster = self._lists[watch]
+        before, roster = self._lists[watch]
+        if before.lane is not None and subject.lane is None:
+            subject = replace(subject, lane=before.lane)
         watch.has = roster.holdings(watch)
         watch.special = {}
         watch.told_of = BETWEEN
@@ -148,6 +159,63 @@ class Hub:
             del self._kinds[subject].rosters[roster.identity]
             self._stale.pop(roster, None)
             self._drop_if_empty(subject)
+
+    # Lanes
+
+    def isolate(self, watches: Iterable[Watch | ListWatch], lane: Hashable) -> None:
+        """
+        Have subscriptions read in a lane, apart from all that is not in it.
+
+        Args:
+            watches: The subscriptions; those that have ended are left out.
+            lane: Where; None for where most are read.
+        """
+        for watch in watches:
+            if isinstance(watch, ListWatch):
+                isolated = self._isolate_list(watch, lane)
+            else:
+                isolated = self._isolate_row(watch, lane)
+            if isolated:
+                self._leave_lane(watch)
+                if lane is not None:
+                    self._lanes.setdefault(lane, {})[watch] = None
+
+    def _isolate_row(self, watch: Watch, lane: Hashable) -> bool:
+        before = self._leave_row(watch)
+        if before is None:
+            return False
+        self.add(watch, replace(before.subject, lane=lane))
+        # A consumer that shows the row by itself would take another number for a change.
+        after = self._watches[watch]
+        after.touched = max(after.touched, before.touched)
+        return True
+
+    def _isolate_list(self, watch: ListWatch, lane: Hashable) -> bool:
+        found = self._lists.get(watch)
+        if found is None:
+            return False
+        subject, roster = replace(found[0], lane=lane), found[1]
+        if watch.roster is not None:
+            watch.has, watch.special = roster.holdings(watch), {}
+        self._leave(watch)
+        self.add_list(watch, subject, roster.identity, single=roster.single)
+        return True
+
+    def _leave_lane(self, watch: Watch | ListWatch) -> None:
+        for lane, watches in [*self._lanes.items()]:
+            if watch in watches:
+                del watches[watch]
+                if not watches:
+                    del self._lanes[lane]
+
+    def lane(self, lane: Hashable) -> tuple[Watch | ListWatch, ...]:
+        """Return the subscriptions in a lane."""
+        return tuple(self._lanes.get(lane, ()))
+
+    def clear_lanes(self) -> None:
+        """Have all subscriptions read where most are."""
+        for watches in [*self._lanes.values()]:
+            self.isolate([*watches], None)
 
     # Changes
 
@@ -211,11 +279,13 @@ class Hub:
 
     # What to read
 
-    def take(self, limit: int) -> list[Row | Entry]:
+    def take(self, limit: int, lane: Hashable = None) -> list[Row | Entry]:
         """Return at most ``limit`` rows, and as many of lists, to read now; they are being read."""
-        return [*self._take_rows(limit), *self._take_entries(limit)]
+        return [*self._take_rows(limit, lane), *self._take_entries(limit, lane)]
 
-    def take_wholes(self, batch: int, *, few: int = 0, limit: int = 1) -> list[Roster]:
+    def take_wholes(
+        self, batch: int, *, few: int = 0, limit: int = 1, lane: Hashable = None
+    ) -> list[Roster]:
         """
         Return lists to read as a whole, and note them as being read.
 
@@ -223,9 +293,12 @@ class Hub:
             batch: Rows from which on to read the whole list may be less work.
             few: Rows that lists may have which are read together.
             limit: Lists that are read together at most.
+            lane: Of which lane.
         """
         taken: list[Roster] = []
         for roster in self._stale:
+            if roster.lane != lane:
+                continue
             alone = roster.alone or len(roster.shown) > few
             if (alone and taken) or roster.loading or not roster.needs_whole(batch):
                 continue
@@ -352,14 +425,15 @@ class Hub:
             elif row.loading or row.snapshot is None or not row.snapshot.sees(xid):
                 self._dirty[row] = stale.add(self._dirty.get(row, FRESH), xid)
 
-    def _take_rows(self, limit: int) -> list[Row]:
+    def _take_rows(self, limit: int, lane: Hashable) -> list[Row]:
         rows: list[Row] = []
         seen: list[Row] = []
+        mixed = bool(self._lanes)
         # One look at each row until there are enough: after a gap there may be very many.
         for row, xids in self._dirty.items():
             if len(rows) >= limit:
                 break
-            if not row.loading:
+            if not row.loading and not (mixed and row.subject.lane != lane):
                 (seen if stale.is_old_news(row.snapshot, xids) else rows).append(row)
         for row in chain(seen, rows):
             del self._dirty[row]
@@ -367,13 +441,13 @@ class Hub:
             row.loading = True
         return rows
 
-    def _take_entries(self, limit: int) -> list[Entry]:
+    def _take_entries(self, limit: int, lane: Hashable) -> list[Entry]:
         entries: list[Entry] = []
         taken: list[Roster] = []
         for roster in self._stale:
             if len(entries) >= limit:
                 break
-            if roster.loading or roster.needs_whole(limit):
+            if roster.loading or roster.lane != lane or roster.needs_whole(limit):
                 continue
             entries += roster.take(limit - len(entries))
             taken.append(roster)

@@ -98,6 +98,7 @@ class Listener:
         self._skim = skim
         self._more = False
         self._waiting: deque[str] = deque()
+        self._connection: Connection | None = None
 
     async def run(self) -> None:
         """Connect, listen, and on any interruption begin anew; ends only by cancellation."""
@@ -114,9 +115,14 @@ class Listener:
             logger.info("The feed's connection is tried again in %.1f s.", delay)
             await asyncio.sleep(delay)
 
+    def abandon(self) -> None:
+        """Cut the connection, because the event loop was closed; may be called in any thread."""
+        if self._connection is not None:
+            abort(self._connection)
+
     async def _listen_until_lost(self) -> float:
         parameters = self._parameters()
-        connection = await connect(parameters, self._heartbeat)
+        connection = self._connection = await connect(parameters, self._heartbeat)
         try:
             await listen(connection, self._channel, parameters, self._heartbeat)
             began = time.monotonic()

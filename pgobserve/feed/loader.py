@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from django.db import DatabaseError, connections
 
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.delivery import Delivery
+from pgobserve.feed.held import ThreadHeld
 from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole, Job, WholeJob
+from pgobserve.feed.lanes import Lane, Lanes
 from pgobserve.feed.repeats import Repeats
 from pgobserve.feed.roster import Entry
-from pgobserve.feed.threads import Threads
+from pgobserve.feed.supervisor import Supervisor
+from pgobserve.feed.threads import TIMEOUT, Threads
 from pgobserve.feed.upkeep import Unreachable, Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from pgobserve.feed.hub import Hub, Row, Trace
     from pgobserve.feed.roster import Roster
@@ -33,6 +36,9 @@ Result = TypeVar("Result")
 
 #: Keys read by one query at most.
 BATCH: Final = 500
+
+#: Threads for lanes: subscriptions whose hooks have held a thread.
+LANES: Final = 2
 
 #: Rows of lists that are read together at most, and how many such lists are.
 FEW: Final = 100
@@ -67,6 +73,9 @@ class Sources(Protocol):
     def trace(self, trace: Trace) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern; None: too many to name."""
 
+    def owner(self, watch: Any) -> type:
+        """Return the class whose hooks a subscription runs; called in the event loop."""
+
 
 class _NoSources:
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
@@ -76,6 +85,9 @@ class _NoSources:
         raise NotImplementedError
 
     def trace(self, trace: Trace) -> Sequence[Hashable] | None:
+        raise NotImplementedError
+
+    def owner(self, watch: Any) -> type:
         raise NotImplementedError
 
 
@@ -89,6 +101,8 @@ class Loader:
         sources: Reads and renders; runs in the loader's threads. None where nothing is watched
             and only :meth:`call` is wanted.
         threads: How many; as many loads run at a time.
+        timeout: Seconds that a hook may hold a thread.
+        lost: Called when one of the loader's tasks has ended: what it was busy with may be lost.
     """
 
     def __init__(
@@ -97,6 +111,9 @@ class Loader:
         hub: Hub,
         sources: Sources | None,
         threads: int,
+        *,
+        timeout: float = TIMEOUT,
+        lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.state = LoaderState()
         self._hub = hub
@@ -106,39 +123,87 @@ class Loader:
         self._repeats = Repeats(self._repeat)
         self._delivery = Delivery(hub, self._repeats)
         self._upkeep = Upkeep(alias)
-        self._threads = Threads(threads, connections.close_all, self._upkeep.tidy)
+        self._timeout = timeout
+        self._lost = lost
+        self._threads = self._make_threads(threads)
+        # Made when there is a lane, which mostly there is not.
+        self._lane_threads: Threads | None = None
+        self._lanes = Lanes(hub, self._lane_turn, self._lane_failed, self.kick, self._held_by)
+        hub.clear_lanes()  # those of a loader before this one
+
+    def _make_threads(self, count: int) -> Threads:
+        upkeep = self._upkeep
+        return Threads(
+            *(count, connections.close_all, upkeep.tidy),
+            timeout=self._timeout,
+            waits=upkeep.waits,
+            cut=upkeep.cut,
+        )
 
     def kick(self) -> None:
         """Say that the hub may have rows to read."""
         if self._hub.dirty:
             self._work.set()
+            self._lanes.kick()
 
-    async def call(self, function: Callable[[], Result]) -> Result:
+    async def call(self, function: Callable[[], Result], *, owner: type | None = None) -> Result:
         """
         Run a function that needs the database in one of the loader's threads.
 
+        Args:
+            function: What to run.
+            owner: The class whose hooks it runs, if it runs any.
+
         Raises:
             Unreachable: The database can't be reached, or the loader has been stopped.
+            ThreadHeld: A hook holds the thread for too long, or the owner's hooks hold too many.
         """
         if self._threads.stopped:
             raise Unreachable("the feed is being stopped")
-        return await self._threads.run(lambda: self._upkeep.run(function))
+        return await self._threads.run(lambda: self._upkeep.run(function), owner=owner)
+
+    async def _load(self, function: Callable[[], Result], lane: Lane | None) -> Result:
+        """Run a load; that of a lane in a thread that others do not wait for."""
+        if lane is None:
+            return await self.call(function)
+        if self._threads.stopped:
+            raise Unreachable("the feed is being stopped")
+        if self._lane_threads is None:
+            self._lane_threads = self._make_threads(LANES)
+        return await self._lane_threads.run(
+            lambda: self._upkeep.run(function), alone=not lane.shared
+        )
+
+    def _held_by(self, owner: type) -> int:
+        pools = (self._threads, self._lane_threads)
+        return sum(pool.held_by(owner) for pool in pools if pool is not None)
 
     def stop(self) -> None:
         """Let the threads end; for a loader whose :meth:`run` may not have had its first turn."""
         self._threads.stop()
+        if self._lane_threads is not None:
+            self._lane_threads.stop()
+
+    def abandon(self) -> None:
+        """End the threads of a closed event loop, whatever they do; may be called in any thread."""
+        for pool in (self._threads, self._lane_threads):
+            if pool is not None:
+                pool.abandon()
 
     async def run(self) -> None:
         """Serve the hub until cancelled; ends the threads and their connections."""
+        works = {f"pgobserve-loader-{number}": self._serve for number in range(self._count)}
         try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(self._count):
-                    group.create_task(self._serve(), name=f"pgobserve-loader-{number}")
-                group.create_task(self._upkeep.watch(), name="pgobserve-upkeep")
+            supervisor = Supervisor("the loader", self._lost)
+            await supervisor.run({**works, "pgobserve-upkeep": self._upkeep.watch})
         finally:
             self._repeats.end()
-            await self._threads.close()
+            self.stop()
+            await self._lanes.aclose()
             self._upkeep.end()
+            for pool in (self._threads, self._lane_threads):
+                if pool is not None:
+                    await pool.close()
 
     async def _serve(self) -> None:
         delays = backoff()
@@ -156,6 +221,21 @@ class Loader:
                 await asyncio.sleep(next(delays))
             if reached is not None:
                 self.kick()
+
+    async def _lane_turn(self, lane: Lane) -> bool:
+        """Do some work of a lane; return whether there was any."""
+        if rows := self._hub.take(BATCH, lane):
+            reached = await self._read([Job(row, row.audience) for row in rows], lane)
+        elif rosters := self._hub.take_wholes(BATCH, few=FEW, limit=TOGETHER, lane=lane):
+            reached = await self._read_wholes(rosters, lane)
+        else:
+            return False
+        if not reached:
+            await asyncio.sleep(next(backoff(1.0)))
+        return True
+
+    def _lane_failed(self, lane: Lane) -> None:
+        self._delivery.failed(self._hub.lane(lane))
 
     async def _turn(self, lists_first: bool) -> bool | None:
         """Do some work; return whether the database was reached, None if there was nothing."""
@@ -199,49 +279,65 @@ class Loader:
             )
             return None
 
-    async def _read(self, jobs: list[Job]) -> bool:
+    async def _read(self, jobs: list[Job], lane: Lane | None = None) -> bool:
         try:
-            return await self._attempt(jobs)
+            return await self._attempt(jobs, lane)
         except BaseException:
             self._give_back(jobs)
             raise
 
-    async def _attempt(self, jobs: list[Job]) -> bool:
+    async def _attempt(self, jobs: list[Job], lane: Lane | None) -> bool:
         """Load and deliver; return False if the database could not be reached."""
         try:
-            found = await self.call(lambda: self._sources.load(jobs))
+            found = await self._load(lambda: self._sources.load(jobs), lane)
         except Unreachable as error:
             self._give_back(jobs)
             self._unreachable(error)
             return False
         except Exception as error:
+            if isinstance(error, ThreadHeld) and error.watches:
+                self._give_back(jobs)
+                self._isolate(error, (watch for job in jobs for watch in job.watches), lane)
+                return True
             # One row must not spoil the batch it shares: halve it until the row is found.
             if len(jobs) == 1:
                 logger.exception("Row %r can't be read; its watchers are told.", jobs[0].key)
-                failed = isinstance(error, DatabaseError)
+                failed = isinstance(error, DatabaseError | ThreadHeld)
                 await self._delivery.rows([Found(jobs[0], NEVER, FAILED, failed=failed)])
                 return True
             half = len(jobs) // 2
-            first = await self._attempt(jobs[:half])
-            return await self._attempt(jobs[half:]) and first
+            first = await self._attempt(jobs[:half], lane)
+            return await self._attempt(jobs[half:], lane) and first
         self.state.batches += 1
         self.state.rows += len(found)
         self.state.failures = 0
         await self._delivery.rows(found)
         return True
 
+    def _isolate(self, error: ThreadHeld, watches: Iterable[Any], lane: Lane | None) -> None:
+        """Have others go on without those whose hook holds the thread."""
+        if lane is not None and not lane.shared:
+            raise error
+        culprits, owner = set(error.watches), error.owner
+        self._lanes.isolate(
+            error,
+            []
+            if lane is not None
+            else [w for w in watches if w not in culprits and self._sources.owner(w) is owner],
+        )
+
     def _unreachable(self, error: Unreachable) -> None:
         self.state.failures += 1
         if self.state.failures == 1:
             logger.warning("Watched rows can't be read: %s. It is tried again.", error)
 
-    async def _read_wholes(self, rosters: Sequence[Roster]) -> bool:
+    async def _read_wholes(self, rosters: Sequence[Roster], lane: Lane | None = None) -> bool:
         """Read lists and deliver them; return False if the database could not be reached."""
         waiting = {
             roster: WholeJob(roster, roster.audience, tuple(roster.newcomers)) for roster in rosters
         }
         try:
-            found = await self._load_wholes(list(waiting.values()))
+            found = await self._load_wholes(list(waiting.values()), lane)
             for roster, whole in zip(rosters, found, strict=True):
                 if whole is None:
                     roster.alone = True
@@ -251,18 +347,27 @@ class Loader:
         except Unreachable as error:
             self._unreachable(error)
             return False
+        except ThreadHeld as error:
+            jobs = waiting.values()
+            self._isolate(
+                error, (watch for j in jobs for watch in (*j.watches, *j.newcomers)), lane
+            )
         finally:
             for roster in waiting:
                 roster.done_whole(None)
                 self._hub.done_list(roster)
         return True
 
-    async def _load_wholes(self, jobs: Sequence[WholeJob]) -> Sequence[FoundWhole | None]:
+    async def _load_wholes(
+        self, jobs: Sequence[WholeJob], lane: Lane | None
+    ) -> Sequence[FoundWhole | None]:
         try:
-            found = await self.call(lambda: self._sources.load_lists(jobs))
+            found = await self._load(lambda: self._sources.load_lists(jobs), lane)
         except Unreachable:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ThreadHeld) and error.watches:
+                raise
             if len(jobs) > 1:
                 logger.debug("Lists can't be read together.", exc_info=True)
                 return [None] * len(jobs)

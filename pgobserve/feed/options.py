@@ -28,6 +28,7 @@ class Options:
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
         sources: Reads and renders rows and lists; runs in threads.
         threads: How many loads run at a time.
+        hook_timeout: Seconds that a hook may hold a thread.
         linger: Seconds to go on without subscriptions.
         namespace: Of this project in the database.
         outbox: Changes travel by the outbox, too; without it one is read all the same from the
@@ -41,6 +42,7 @@ class Options:
     parameters: Callable[[], Mapping[str, Any]]
     sources: Sources
     threads: int
+    hook_timeout: float = 30.0
     linger: float = LINGER
     namespace: Namespace = ALONE
     outbox: bool = False

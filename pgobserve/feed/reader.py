@@ -205,6 +205,7 @@ class Reader:
         self._turned = asyncio.Event()
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention, options.namespace)
+        self._connection: Connection | None = None
 
     def wake(self) -> None:
         """Say that there may be something to read."""
@@ -246,8 +247,14 @@ class Reader:
                 delays = backoff()
             await asyncio.sleep(next(delays))
 
+    def abandon(self) -> None:
+        """Cut the connection, because the event loop was closed; may be called in any thread."""
+        if self._connection is not None:
+            abort(self._connection)
+
     async def _read_until_lost(self) -> None:
         connection = await connect(self._options.parameters(), PATIENCE)
+        self._connection = connection
         if self._options.poll:
             # So it may be through a proxy that gives each transaction another session.
             connection.prepare_threshold = None

@@ -75,6 +75,7 @@ class Roster:
         whole: What makes all of it so.
         alone: It is not read together with others the next time: it has too many rows, or may
             spoil them.
+        lane: See :class:`~pgobserve.feed.subject.Subject`.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Roster:
         "confirming",
         "dirty",
         "identity",
+        "lane",
         "loading",
         "newcomers",
         "refused",
@@ -95,8 +97,9 @@ class Roster:
         "whole",
     )
 
-    def __init__(self, identity: Hashable, *, single: bool = False) -> None:
+    def __init__(self, identity: Hashable, *, single: bool = False, lane: Hashable = None) -> None:
         self.identity = identity
+        self.lane = lane
         self.single = single
         self.watches: dict[ListWatch, None] = {}
         self.newcomers: dict[ListWatch, None] = {}

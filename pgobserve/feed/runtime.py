@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakMethod, WeakSet
 
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed.confirm import Confirmer
+from pgobserve.feed.held import ThreadHeld
 from pgobserve.feed.hub import Hub
 from pgobserve.feed.installed import is_observed
 from pgobserve.feed.intake import Intake, routes
@@ -26,6 +28,8 @@ from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
 from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
+from pgobserve.feed.supervisor import Supervisor
+from pgobserve.feed.tripwire import at_close
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
 from pgobserve.wire import MARK
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
     from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.feed.supervisor import Work
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -74,18 +79,25 @@ class Feed:
         # Tables that were found in a database session of their own; here they may be missing.
         self._elsewhere: set[str] = set()
 
-    async def call(self, function: Callable[[], Result]) -> Result:
+    async def call(self, function: Callable[[], Result], *, owner: type | None = None) -> Result:
         """
         Run a function that needs the database off the event loop, in a thread of the feed.
 
+        Args:
+            function: What to run.
+            owner: The class whose hooks it runs, if it runs any.
+
         Raises:
-            FeedUnavailable: The database can't be reached.
+            FeedUnavailable: The database can't be reached; or a hook does not return, or the
+                owner's hooks hold too many threads already.
         """
         with self._in_use() as loader:
             try:
-                return await loader.call(function)
+                return await loader.call(function, owner=owner)
             except Unreachable as error:
                 raise FeedUnavailable(f"The database can't be reached: {error}") from error
+            except ThreadHeld as error:
+                raise FeedUnavailable(str(error)) from error
 
     async def is_observed(
         self,
@@ -216,6 +228,14 @@ class Feed:
         self._end_task()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """Cut the connections of a feed whose event loop was closed; may be called in any thread."""
+        if self.loader is not None:
+            self.loader.abandon()
+        for each in (self.listener, self.reader):
+            if each is not None:
+                each.abandon()
+
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[Loader]:
         self._users += 1
@@ -230,7 +250,11 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
-        self.loader = loader = Loader(options.alias, self.hub, options.sources, options.threads)
+        self.loader = loader = Loader(
+            *(options.alias, self.hub, options.sources, options.threads),
+            timeout=options.hook_timeout,
+            lost=self._read_again,
+        )
         self.reader = self._make_reader(loader)
         self.listener = (
             Listener(
@@ -272,32 +296,42 @@ class Feed:
     async def _run(
         self, listener: Listener | None, reader: Reader, confirmer: Confirmer, loader: Loader
     ) -> None:
-        options = self.options
-        at_once = options.outbox or len(self._followers) > 0
-        try:
-            async with asyncio.TaskGroup() as group:
-                if listener is not None:
-                    group.create_task(listener.run(), name="pgobserve-listener")
-                group.create_task(reader.run(at_once=at_once), name="pgobserve-reader")
-                group.create_task(loader.run(), name="pgobserve-loader")
-                group.create_task(self.vigil.run(), name="pgobserve-vigil")
-                group.create_task(confirmer.run(loader), name="pgobserve-confirmer")
-        except Exception:
-            # Nothing in it may raise; if something does all the same, it must not end in silence.
-            logger.exception("The feed of database %r failed; it starts again.", options.alias)
-            if self._wanted and self._task is asyncio.current_task():
-                self._again = asyncio.get_running_loop().call_later(1.0, self._start)
+        at_once = self.options.outbox or len(self._followers) > 0
+        works: dict[str, Work] = {
+            "pgobserve-reader": lambda: reader.run(at_once=at_once),
+            "pgobserve-loader": loader.run,
+            "pgobserve-vigil": self.vigil.run,
+            "pgobserve-confirmer": lambda: confirmer.run(loader),
+        }
+        if listener is not None:
+            works["pgobserve-listener"] = listener.run
+        alias = self.options.alias
+        await Supervisor(f"the feed of database {alias!r}", self._read_again).run(works)
 
     def _ended(self, task: asyncio.Task[None], loader: Loader) -> None:
         loader.stop()
         self._ending.discard(task)
         if self._task is task:
+            # Nothing of the feed ends it like this; where the event loop goes on, it is wanted.
             self._task = None
+            if self._wanted and not task.get_loop().is_closed():
+                self._again = task.get_loop().call_later(1.0, self._restart)
         if self.loader is loader:
             # They know the event loop, which must not be kept by what is known of it.
             self.loader = self.reader = self.listener = self.confirmer = None
             if not self._followers:
                 self._followers.cursor = None
+
+    def _restart(self) -> None:
+        self._again = None
+        if self._wanted and not self.running:
+            logger.critical(
+                "The task of the feed of database %r was ended by other code. The feed starts "
+                "again, and everything watched is read again.",
+                self.options.alias,
+            )
+            self._start()
+            self._read_again()
 
     @property
     def _wanted(self) -> bool:
@@ -407,6 +441,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.feeds: dict[str, Feed] = {}
+        self.process = os.getpid()
 
     def feed(self, alias: str, options: Callable[[str], Options]) -> Feed:
         """Return the feed of a database alias, made at the first call."""
@@ -419,18 +454,32 @@ class Runtime:
         for feed in self.feeds.values():
             await feed.aclose()
 
+    def abandon(self) -> None:
+        """Let go of what the event loop can't end any more, since it is closed."""
+        _runtimes.discard(self)
+        for feed in self.feeds.values():
+            feed.abandon()
 
-_runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime] = WeakKeyDictionary()
+
+#: Of all event loops. Each loop has its own as an attribute, so that both end together.
+_runtimes: WeakSet[Runtime] = WeakSet()
+
+_ATTRIBUTE: Final = "_pgobserve_runtime"
 
 
 def current() -> Runtime:
     """Return the running event loop's runtime; it ends with the loop."""
     loop = asyncio.get_running_loop()
-    if loop not in _runtimes:
-        _runtimes[loop] = Runtime()
-    return _runtimes[loop]
+    runtime: Runtime | None = getattr(loop, _ATTRIBUTE, None)
+    # After a fork threads and connections are the parent's.
+    if runtime is None or runtime.process != os.getpid():
+        runtime = Runtime()
+        setattr(loop, _ATTRIBUTE, runtime)
+        _runtimes.add(runtime)
+        at_close(loop, WeakMethod(runtime.abandon))
+    return runtime
 
 
 def runtimes() -> list[Runtime]:
     """Return the runtimes of all event loops of this process."""
-    return list(_runtimes.values())
+    return [runtime for runtime in _runtimes if runtime.process == os.getpid()]

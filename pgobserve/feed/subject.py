@@ -23,15 +23,17 @@ class Subject:
         tables: Tables in which a row of the same key concerns it; the first is its own.
         wide: Tables of which any change concerns all of its rows.
         links: The ways to tables of which a change concerns some of its rows.
+        lane: Where its rows are read, apart from all others; None for where most are.
     """
 
     tables: tuple[str, ...]
     wide: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
+    lane: Hashable = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.tables, self.wide, self.links)))
+        object.__setattr__(self, "_hash", hash((self.tables, self.wide, self.links, self.lane)))
 
     def __hash__(self) -> int:
         # Asked at each change; that of a link's fields takes its time.

@@ -4,6 +4,9 @@ The loader's own threads.
 Not ``ThreadPoolExecutor``: its threads are joined when the interpreter exits, and a thread that
 waits for a database that is down would keep the process from exiting. Not asgiref's shared thread
 either: a slow view there must not hold the feed.
+
+A hook may never return. The event loop looks at the threads while they work. A thread that stays in
+one hook for too long leaves the pool, and another one takes its place.
 """
 
 from __future__ import annotations
@@ -11,17 +14,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import queue
 import threading
-from typing import TYPE_CHECKING, TypeVar
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pgobserve.feed.held import Held, ThreadHeld, interrupt, stack_of
+from pgobserve.feed.occupation import Interrupted, Occupation, contained, occupation
+from pgobserve.feed.tripwire import at_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 #: Seconds without work after which a thread counts as idle.
 IDLE = 10.0
+
+#: Seconds for which a hook may hold a thread that others wait for.
+PATIENCE: Final = 1.0
+
+#: Seconds after which a thread that is still in one hook is given up.
+TIMEOUT: Final = 30.0
+
+#: Threads that hooks may hold besides those of the pool, of one class and of all.
+HELD_BY_ONE: Final = 3
+HELD: Final = 24
 
 _numbers = itertools.count(1)
 
@@ -34,89 +55,319 @@ class Threads:
         count: How many.
         farewell: Called in each thread before it ends, to close its database connections.
         idle: Called in a thread that has had nothing to do for ``IDLE`` seconds.
+        patience: Seconds that one hook may take until its thread is replaced.
+        timeout: Seconds that one hook may take until its thread is given up.
+        waits: Tells of a thread whether it waits for the database, which has limits of its own.
+        cut: Ends what a thread waits for in the database.
 
     Attributes:
         stopped: No more functions are taken.
     """
 
     def __init__(
-        self, count: int, farewell: Callable[[], object], idle: Callable[[], object]
+        self,
+        count: int,
+        farewell: Callable[[], object],
+        idle: Callable[[], object],
+        *,
+        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
+        waits: Callable[[int], bool] = lambda _: False,
+        cut: Callable[[int], object] = lambda _: None,
     ) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._farewell = farewell
         self._idle = idle
-        self._loop = asyncio.get_running_loop()
+        self._patience = min(patience, timeout)
+        self._timeout = timeout
+        self._waits = waits
+        self._cut = cut
+        loop = asyncio.get_running_loop()
+        # A thread that waits for work must not keep an event loop that nobody else knows any more.
+        self._loop = weakref.ref(loop)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tripwire = at_close(loop, weakref.WeakMethod(self.abandon))
         self.stopped = False
-        self._ended = [asyncio.Event() for _ in range(count)]
-        for ended in self._ended:
-            name = f"pgobserve-loader-{next(_numbers)}"
-            threading.Thread(target=self._work, args=(ended,), name=name, daemon=True).start()
+        self._workers: dict[_Worker, None] = {}
+        self._held: dict[_Worker, None] = {}
+        for _ in range(count):
+            self._spawn()
 
-    async def run(self, function: Callable[[], Result]) -> Result:
+    async def run(
+        self, function: Callable[[], Result], *, owner: type | None = None, alone: bool = False
+    ) -> Result:
         """
         Run a function in one of the threads.
+
+        Args:
+            function: What to run.
+            owner: The class whose hooks it runs, if it is only one class.
+            alone: It serves suspects only, and may take until the timeout.
 
         Returns:
             What it returns.
 
         Raises:
             RuntimeError: The threads were stopped.
-            Exception: What it raises.
+            ThreadHeld: A hook holds the thread. Or the hooks of the owner hold so many threads that
+                it gets no more.
+            Exception: What it raises; other than an ``Exception`` becomes the cause of one.
         """
         if self.stopped:
             raise RuntimeError("The loader's threads were stopped: ask a new loader.")
-        future: asyncio.Future[Result] = self._loop.create_future()
-
-        def job() -> None:
-            try:
-                result = function()
-            except BaseException as error:  # noqa: BLE001 (it is raised where it is awaited)
-                self._tell(_fail, future, error)
-            else:
-                self._tell(_succeed, future, result)
-
+        if owner is not None and self.held_by(owner) >= HELD_BY_ONE:
+            raise ThreadHeld(owner, "", (), self._any_held_by(owner))
+        loop = asyncio.get_running_loop()
+        job = _Job(function, loop.create_future(), alone, waits=owner is not None)
         self._jobs.put(job)
-        return await future
+        if self._timer is None:
+            self._timer = loop.call_later(self._patience / 2, self._look)
+        result: Result = await job.future
+        return result
+
+    def held_by(self, owner: type) -> int:
+        """Return how many threads a class's hooks hold beyond the patience."""
+        return sum(worker.owner is owner for worker in self._held)
+
+    def _any_held_by(self, owner: type) -> Held:
+        return next(worker.held for worker in self._held if worker.owner is owner)
 
     def stop(self) -> None:
         """Let the threads end when they have done what was asked so far."""
         if not self.stopped:
             self.stopped = True
-            for _ in self._ended:
+            for _ in self._workers:
                 self._jobs.put(None)
 
     async def close(self, patience: float = 2.0) -> None:
-        """End the threads; one that is stuck in the database is left behind, being a daemon."""
+        """End the threads; one that is stuck is left behind, being a daemon."""
         self.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         # Not asyncio.timeout(): it is mostly a cancelled task that cleans up here, and there Python
         # 3.11's would take its own cancellation for that one.
-        waits = [asyncio.ensure_future(ended.wait()) for ended in self._ended]
-        _, late = await asyncio.wait(waits, timeout=patience)
-        for each in late:
-            each.cancel()
+        waits = [asyncio.ensure_future(worker.ended.wait()) for worker in self._workers]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=patience)
+            for each in late:
+                each.cancel()
+        if (tripwire := self._tripwire()) is not None:
+            tripwire.cancel()
 
-    def _work(self, ended: asyncio.Event) -> None:
+    def _spawn(self) -> None:
+        worker = _Worker()
+        self._workers[worker] = None
+        name = f"pgobserve-loader-{next(_numbers)}"
+        threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+
+    # In the threads
+
+    def _work(self, worker: _Worker) -> None:
+        worker.begin()
         try:
-            while (job := self._next()) is not None:
-                job()
-                job = None  # it knows what was read, and for whom
+            while not worker.leaves and (job := self._next()) is not None:
+                self._do(worker, job)
+                del job  # it knows what was read, and for whom
+        except Interrupted:
+            logger.debug("A thread was interrupted between two functions.")
         finally:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, Interrupted):
                 self._farewell()
-            self._tell(ended.set)
+            self._tell(self._ended, worker)
 
-    def _next(self) -> Callable[[], None] | None:
+    def _do(self, worker: _Worker, job: _Job) -> None:
+        worker.occupation.alone = job.alone
+        worker.take(job)
+        try:
+            result = job.function()
+        except BaseException as error:  # noqa: BLE001 (it is raised where it is awaited)
+            worker.drop()
+            self._tell(_fail, job.future, error)
+        else:
+            worker.drop()
+            self._tell(_succeed, job.future, result)
+
+    def _next(self) -> _Job | None:
         while True:
             try:
                 return self._jobs.get(timeout=IDLE)
             except queue.Empty:
+                loop = self._loop()
+                if loop is None or loop.is_closed():
+                    return None
+                del loop
                 with contextlib.suppress(Exception):
                     self._idle()
 
     def _tell(self, function: Callable[..., object], *args: object) -> None:
         # The loop may be gone by now; then nobody waits for the answer.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *args)
+        loop = self._loop()
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(function, *args)
+
+    # In the event loop
+
+    def abandon(self) -> None:
+        """End the threads because the event loop has ended; it may happen in any thread."""
+        if not self.stopped:
+            self.stop()
+            for worker in [*self._workers]:
+                if worker.job is not None:
+                    self._cut(worker.ident)
+
+    def _ended(self, worker: _Worker) -> None:
+        worker.ended.set()
+        self._workers.pop(worker, None)
+        self._held.pop(worker, None)
+        worker.held.end()
+
+    def _look(self) -> None:
+        """Look at what the threads do, as long as they do anything."""
+        now, busy = time.monotonic(), False
+        for worker in [*self._workers]:
+            if worker.job is not None:
+                busy = True
+                self._look_at(worker, now)
+        busy = busy or not self._jobs.empty()
+        loop = self._loop()
+        self._timer = None
+        if busy and loop is not None:
+            self._timer = loop.call_later(self._patience / 4, self._look)
+
+    def _look_at(self, worker: _Worker, now: float) -> None:
+        since = worker.since(now)
+        owner, job = worker.occupation.owner, worker.job
+        if since is None or job is None:
+            return
+        waits = self._waits(worker.ident)
+        if owner is None and waits:
+            return
+        if now - since >= self._timeout:
+            self._give_up(worker, job, now - since, waits)
+        elif now - since >= self._patience and worker not in self._held and owner is not None:
+            self._replace(worker, job)
+
+    def _replace(self, worker: _Worker, job: _Job) -> None:
+        """Let others go on: a hook holds this thread."""
+        if not job.alone and not job.waits:
+            _fail(job.future, worker.trouble())
+        if len(self._held) < HELD:
+            self._let_go(worker)
+
+    def _let_go(self, worker: _Worker) -> None:
+        worker.owner = worker.occupation.owner
+        worker.leaves = True
+        self._held[worker] = None
+        if not self.stopped:
+            self._spawn()
+
+    def _give_up(self, worker: _Worker, job: _Job, seconds: float, waits: bool) -> None:
+        if worker.given_up:
+            return
+        worker.given_up = True
+        if worker not in self._held:
+            self._let_go(worker)
+        logger.error(
+            "%s has held a thread for %.0f s. The thread is given up and another one takes its "
+            "place; the subscription receives an error. The thread was here:\n%s",
+            worker.occupation,
+            seconds,
+            stack_of(worker.ident),
+        )
+        _fail(job.future, worker.trouble())
+        if waits:
+            self._cut(worker.ident)
+        with worker.lock:
+            if worker.job is job:
+                interrupt(worker.ident)
+        worker.held.give_up()
+
+
+class _Job:
+    """A function to run; ``waits``: its caller waits for it alone, as long as it may take."""
+
+    __slots__ = ("alone", "function", "future", "waits")
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        future: asyncio.Future[Any],
+        alone: bool,
+        *,
+        waits: bool,
+    ) -> None:
+        self.function = function
+        self.future = future
+        self.alone = alone
+        self.waits = waits
+
+
+class _Worker:
+    """
+    One thread.
+
+    Attributes:
+        ended: It has ended.
+        leaves: It takes no more functions.
+        given_up: Nobody waits for it any more.
+        owner: The class whose hook held it.
+        job: What it does.
+    """
+
+    __slots__ = (
+        "_seen",
+        "ended",
+        "given_up",
+        "held",
+        "ident",
+        "job",
+        "leaves",
+        "lock",
+        "occupation",
+        "owner",
+    )
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.leaves = False
+        self.given_up = False
+        self.owner: type | None = None
+        self.job: _Job | None = None
+        self.lock = threading.Lock()
+        self.ident = 0
+        self.occupation = Occupation()
+        self.held = Held()
+        self._seen = (-1, 0.0)
+
+    def begin(self) -> None:
+        """Note which thread it is; called in it."""
+        self.ident = threading.get_ident()
+        self.occupation = occupation()
+
+    def take(self, job: _Job) -> None:
+        """Begin with a function."""
+        self.occupation.leave()
+        self.job = job
+
+    def drop(self) -> None:
+        """Note that the function has ended; from now on the thread is not interrupted."""
+        with self.lock:
+            self.job = None
+        self.occupation.leave()
+
+    def since(self, now: float) -> float | None:
+        """Return since when it is known to do what it does now; None if it has just begun."""
+        steps, since = self._seen
+        if steps == self.occupation.steps:
+            return since
+        self._seen = (self.occupation.steps, now)
+        return None
+
+    def trouble(self) -> ThreadHeld:
+        """Return the error for those who wait for the function."""
+        at = self.occupation
+        return ThreadHeld(at.owner, at.hook, at.watches, self.held)
 
 
 def _succeed(future: asyncio.Future[Result], result: Result) -> None:
@@ -127,9 +378,7 @@ def _succeed(future: asyncio.Future[Result], result: Result) -> None:
 def _fail(future: asyncio.Future[Result], error: BaseException) -> None:
     if future.done():
         return
-    if isinstance(error, StopIteration):
-        # No future takes one, and whoever waits would wait for ever.
-        stray = RuntimeError("the function raised StopIteration")
-        stray.__cause__ = error
-        error = stray
-    future.set_exception(error)
+    if isinstance(error, Interrupted):
+        error = RuntimeError("The thread was interrupted.")
+    # A task that awaits the future must not take the error for its own cancellation or exit.
+    future.set_exception(contained(error))

@@ -14,11 +14,12 @@ import time
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakMethod
 
 from django.db import InterfaceError, OperationalError, connections
 from psycopg.pq import TransactionStatus
 
-from pgobserve.feed.connection import abort
+from pgobserve.feed.cutting import at_exit, cut
 from pgobserve.feed.session import restore_all, session_of
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Upkeep:
         self._patience = patience
         self._working: dict[int, _Work] = {}
         self._ended = False
+        at_exit(WeakMethod(self.end))
 
     def run(self, function: Callable[[], Result]) -> Result:
         """
@@ -93,8 +95,7 @@ class Upkeep:
         except (OperationalError, InterfaceError) as error:
             # A statement that timed out is an error of that statement; a connection that is gone,
             # or could not be made, is nobody's.
-            raw = connection.connection
-            if raw is None or raw.closed or raw.broken:
+            if is_lost(connection):
                 raise Unreachable(str(error).strip()) from error
             raise
         finally:
@@ -132,11 +133,61 @@ class Upkeep:
             for work in silent:
                 _cut(work)
 
+    def waits(self, thread: int) -> bool:
+        """Tell whether a thread waits for an answer of the database."""
+        work = self._working.get(thread)
+        return work is not None and _waits(work)
+
+    def cut(self, thread: int) -> None:
+        """Cut the connection that a thread uses, and have its query cancelled."""
+        work = self._working.get(thread)
+        if work is not None:
+            _cut(work)
+
     def end(self) -> None:
         """Cut the connections that are in use: their threads wake with an error, and end."""
         self._ended = True
         for work in list(self._working.values()):
             _cut(work)
+
+
+def is_lost(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection has ended, or could not be made."""
+    raw: Any = connection.connection
+    return raw is None or bool(raw.closed) or bool(raw.broken)
+
+
+def reconnect(connection: BaseDatabaseWrapper) -> None:
+    """
+    Open a connection anew, whatever was left open on it.
+
+    Raises:
+        Unreachable: The database can't be reached.
+    """
+    # Django lets nobody connect within a transaction that has ended with its connection.
+    connection.in_atomic_block = connection.closed_in_transaction = False
+    try:
+        connection.close()
+        connection.connect()
+    except (OperationalError, InterfaceError) as error:
+        raise Unreachable(str(error).strip()) from error
+
+
+def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> Result:
+    """
+    Call a hook; once more, if it was the first to use a connection that has ended.
+
+    Raises:
+        Unreachable: The database can't be reached.
+        Exception: What the hook raises. It is the hook's: the database is there.
+    """
+    try:
+        return function()
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or not is_lost(connection):
+            raise
+        reconnect(connection)
+        return function()
 
 
 def _waits(work: _Work) -> bool:
@@ -147,4 +198,4 @@ def _waits(work: _Work) -> bool:
 def _cut(work: _Work) -> None:
     raw: Any = work.connection.connection
     if raw is not None:
-        abort(raw)
+        cut(raw)

@@ -19,10 +19,15 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import InterfaceError, OperationalError, connections
 from rest_framework.exceptions import APIException, PermissionDenied
 
+from pgobserve import conf
 from pgobserve._asking import needs_thread
+from pgobserve._socket import is_being_cancelled
+from pgobserve.feed import threads
+from pgobserve.feed.held import Held, ThreadHeld
 from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import shown
 from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
+from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.session import isolate_all
 from pgobserve.observer.hooks import has_own
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
@@ -39,7 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the asynchronous permissions of a batch have to answer.
+#: Share of ``HOOK_TIMEOUT`` that asynchronous permissions have where nobody else waits for them.
+LONG_SHARE: Final = 0.8
+
+#: Seconds that one asynchronous answer may take, and that the event loop may take to look at it.
 PATIENCE: Final = 30.0
 
 
@@ -107,8 +115,12 @@ class Guard:
         """Ask in the event loop; return the refusal, if it is one."""
         try:
             await self._consumer.check_permissions(action, **kwargs)
-        except Exception as error:  # noqa: BLE001 (it becomes the answer)
-            return refusal(error)
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            return refusal(contained(error))
+        except BaseException as error:  # noqa: BLE001 (it becomes the answer)
+            return refusal(contained(error))
         return None
 
     def ask_object(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
@@ -134,8 +146,8 @@ def refusal(error: Exception) -> Refusal:
 def _attempt(function: Any) -> Refusal | None:
     try:
         function()
-    except Exception as error:  # noqa: BLE001 (it becomes the answer)
-        return refusal(error)
+    except BaseException as error:  # noqa: BLE001 (it becomes the answer)
+        return refusal(contained(error))
     return None
 
 
@@ -158,6 +170,10 @@ class _Case:
     def guard(self) -> Guard:
         guard: Guard = self.watch.context.guard
         return guard
+
+    @property
+    def owner(self) -> type:
+        return type(self.watch.context.visibility.consumer)
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -238,39 +254,62 @@ def _begins(case: _Case) -> bool:
 
 
 def _attempt_ask(case: _Case) -> Refusal | None:
+    occupation().enter(case.owner, "check_permissions", (case.watch,))
     try:
         origin = case.watch.context.visibility.origin
         return origin.run(case.guard.ask, case.action, case.kwargs)  # type: ignore[no-any-return]
-    except Exception as error:  # noqa: BLE001 (it becomes the answer)
-        return refusal(error)
+    except BaseException as error:  # noqa: BLE001 (it becomes the answer)
+        return refusal(contained(error))
 
 
 def _ask_in_loop(cases: Sequence[_Case]) -> None:
     if not cases:
         return
 
-    async def ask_all() -> list[Refusal | None]:
+    at = occupation()
+    at.leave()  # the thread only waits
+    # Others wait for this thread, unless it serves suspects.
+    patience = LONG_SHARE * conf.get().HOOK_TIMEOUT if at.alone else threads.PATIENCE
+
+    async def ask_all() -> list[Refusal | asyncio.Task[Any] | None]:
         loop = asyncio.get_running_loop()
-        return await asyncio.gather(
-            *(
-                loop.create_task(
-                    case.guard.ask_in_loop(case.action, case.kwargs),
-                    context=case.watch.context.visibility.origin.here(),
-                )
-                for case in cases
+        tasks = [
+            loop.create_task(
+                case.guard.ask_in_loop(case.action, case.kwargs),
+                context=case.watch.context.visibility.origin.here(),
             )
-        )
+            for case in cases
+        ]
+        try:
+            await asyncio.wait(tasks, timeout=patience)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [task.result() if task.done() else task for task in tasks]
 
     future = asyncio.run_coroutine_threadsafe(ask_all(), cases[0].guard.loop)
-    try:
-        answers = future.result(PATIENCE)
-    except TimeoutError:
-        future.cancel()
-        logger.exception("Permissions did not answer within %.0f s; nothing is shown.", PATIENCE)
-        answers = [FAILED] * len(cases)
-    for case, refused in zip(cases, answers, strict=True):
-        if refused is not None:
-            case.settle(refused)
+    answers = future.result(patience + PATIENCE)
+    late = [case for case, answer in zip(cases, answers, strict=True) if _is_late(answer)]
+    if late:
+        raise _held(late)
+    for case, answer in zip(cases, answers, strict=True):
+        if isinstance(answer, Refusal):
+            case.settle(answer)
+
+
+def _is_late(answer: object) -> bool:
+    return isinstance(answer, asyncio.Task)
+
+
+def _held(late: Sequence[_Case]) -> ThreadHeld:
+    """Return the error that has others go on without those whose permissions do not answer."""
+    held, owner = Held(), late[0].owner
+    if occupation().alone:
+        logger.error("%s.check_permissions did not answer; nothing is shown.", owner.__qualname__)
+        held.give_up()
+    held.end()  # what was asked is cancelled, and holds no thread
+    watches = tuple(case.watch for case in late if case.owner is owner)
+    return ThreadHeld(owner, "check_permissions", watches, held)
 
 
 def _judge_object(case: _Case) -> None:
@@ -279,6 +318,7 @@ def _judge_object(case: _Case) -> None:
     if case.instance is None or isinstance(outcome, Refusal):
         return
     context = case.watch.context
+    occupation().enter(case.owner, "check_object_permissions", (case.watch,))
     action = context.asked if _begins(case) else case.action
     refused = context.visibility.context.run(
         case.guard.ask_object, case.instance, action, case.kwargs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
@@ -46,6 +46,9 @@ class _Sources:
             wanted.link, wanted.values, connections[self.alias], among=wanted.among, limit=TRACED
         )
 
+    def owner(self, watch: Any) -> type:
+        return type(watch.context.visibility.consumer)
+
 
 def feed_of(alias: str) -> runtime.Feed:
     """Return the feed of a database alias in this event loop, made from the settings."""
@@ -63,6 +66,7 @@ def _options(alias: str) -> Options:
         parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
         sources=_Sources(alias),
         threads=settings.LOADER_THREADS,
+        hook_timeout=settings.HOOK_TIMEOUT,
         outbox="outbox" in transports or bool(evented_models()),
         # Behind a proxy that pools transactions nobody can LISTEN.
         listens="notify" in transports or settings.OUTBOX_WAKE != "poll",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, router
@@ -15,6 +16,7 @@ from pgobserve.exceptions import FeedDown, NotWatchable
 from pgobserve.feed import runtime
 from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import Refusal
+from pgobserve.feed.occupation import as_hook
 from pgobserve.observer.context import (
     Subscription,
     check_arguments,
@@ -118,9 +120,12 @@ class ListSubscriptions:
         feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
         ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
         origin = HookContext.current()
-        visibility = await feed.call(
-            lambda: Visibility(consumer, kwargs, ttl, wanted=wanted, origin=origin)
-        )
+        owner = type(consumer)
+
+        def see() -> Visibility:
+            return Visibility(consumer, kwargs, ttl, wanted=wanted, origin=origin)
+
+        visibility = await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
         source = visibility.source
         if back is not None:
             back = _read(back, source)

@@ -189,6 +189,8 @@ class ListLoad(Load):
 
     def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:
         guard, here = watch.context.guard, self._here(watch.context.visibility.context)
+        owner = type(watch.context.visibility.consumer)
+        self._at.enter(owner, "check_object_permissions", (watch,))
         permitted = 0
         for key, row in rows.items():
             permitted += (
@@ -243,7 +245,8 @@ class ListLoad(Load):
     def raise_if_aborted(self) -> None:
         """Raise if the transaction can't go on; what was read after that is not what it seems."""
         raw: Any = self._connection.connection
-        if raw.info.transaction_status == TransactionStatus.INERROR:
+        # A serializer may have closed it, too.
+        if raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.INERROR:
             raise Aborted
 
 

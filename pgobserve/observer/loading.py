@@ -12,15 +12,17 @@ from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from pgobserve import conf
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER, TOO_LARGE, Found
 from pgobserve.feed.mailbox import ABSENT, View
+from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.session import isolate
 from pgobserve.feed.statement import fetch_many
+from pgobserve.feed.upkeep import Unreachable, attempt, is_lost
 from pgobserve.observer.checks import check
 from pgobserve.observer.copies import copied
 from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
@@ -64,6 +66,7 @@ class Load:
 
     def __init__(self, alias: str, jobs: Sequence[Job]) -> None:
         self._connection = connections[alias]
+        self._at = occupation()
         self._jobs = jobs
         # For each job, the subscriptions by what they may see; and those that can't be told.
         self._groups: list[dict[Source, list[Watch]]] = []
@@ -132,12 +135,19 @@ class Load:
         return groups
 
     def _source_of(self, watch: Any) -> Source | None:
+        visibility = watch.context.visibility
+        owner = type(visibility.consumer)
+        self._at.enter(owner, "get_queryset", (watch,))
         try:
-            source: Source = watch.context.visibility.now()
-        except (OperationalError, InterfaceError):
+            source: Source = attempt(visibility.now, self._connection)
+        except Unreachable:
             raise
-        except Exception:
-            logger.exception("The queryset of a subscription failed.")
+        except BaseException as error:
+            logger.exception(
+                "The queryset of %s failed; its subscriber receives an error.",
+                owner.__qualname__,
+                exc_info=contained(error),
+            )
             self._failed[watch] = FAILED
             return None
         return source
@@ -178,6 +188,7 @@ class Load:
 
     def _read(self, wanted: dict[Source, list[Hashable]]) -> set[Source]:
         """Run the queries; return the sources whose query fails."""
+        self._at.leave()
         broken: set[Source] = set()
         by_shape: dict[Any, list[Source]] = defaultdict(list)
         for source in wanted:
@@ -197,14 +208,15 @@ class Load:
                 [(self._instead.get(source, source).statement, keys) for source, keys in part],
                 self._connection,
             )
-        except DatabaseError:
-            raw = self._connection.connection
-            if raw is None or raw.closed:
+        except BaseException as error:
+            failed = contained(error)
+            if isinstance(failed, OperationalError | InterfaceError) and is_lost(self._connection):
                 raise
             if len(part) > 1:
                 # Some of them can't be answered together, or one can't at all.
                 return set().union(*(self._read_part([single]) for single in part))
-            logger.exception("The query of %s failed.", part[0][0].statement.model._meta.label)
+            label = part[0][0].statement.model._meta.label
+            logger.exception("The query of %s failed.", label, exc_info=failed)
             return {part[0][0]}
         # The oldest of all: what is visible in it is visible in each.
         self._snapshot = self._snapshot or snapshot
@@ -264,6 +276,7 @@ class Load:
                 # are given it too, and permissions judge it.
                 given = copied(instance) if shared else instance
                 here = self._here(watch.context.visibility.context)
+                self._at.enter(type(watch.context.visibility.consumer), "serializer", (watch,))
                 outcome, serves_all = here.run(_render, source, key, given, watch)
                 isolate(self._connection)
                 if serves_all:
@@ -300,14 +313,22 @@ def _in_version(view: View, job: Job) -> View:
 def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
     visibility, model = watch.context.visibility, source.statement.model._meta.label
     try:
-        view, serves_all = source.renderer.render(instance, visibility.consumer, visibility.kwargs)
-    except (OperationalError, InterfaceError):
+        view, serves_all = attempt(
+            lambda: source.renderer.render(instance, visibility.consumer, visibility.kwargs),
+            connections[source.alias],
+        )
+    except Unreachable:
         raise
     except RenderingFailed as failure:
         logger.exception(_NOT_SHOWN, model, key, exc_info=failure.__cause__)
         return FAILED, True
-    except Exception:
-        logger.exception(_NOT_SHOWN, model, key)
+    except BaseException as error:
+        failed = contained(error)
+        if isinstance(failed, OperationalError | InterfaceError) and is_lost(
+            connections[source.alias]
+        ):
+            raise  # within a transaction, which has to be begun again
+        logger.exception(_NOT_SHOWN, model, key, exc_info=failed)
         return FAILED, False
     if view.body is not None and len(view.body) > conf.longest_row():
         logger.warning(_TOO_LARGE, model, key, len(view.body), type(visibility.consumer).__name__)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve import conf
-from pgobserve._socket import is_gone, is_too_large
+from pgobserve._socket import is_being_cancelled, is_gone, is_too_large
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.exceptions import FrameTooLarge
 from pgobserve.feed import eager
@@ -17,6 +17,7 @@ from pgobserve.feed.jobs import TOO_LARGE
 from pgobserve.feed.keys import shown
 from pgobserve.feed.listwatch import Member
 from pgobserve.feed.mailbox import NOTHING, UNTOLD, Mailbox, Refusal
+from pgobserve.feed.occupation import HookFailed, contained
 from pgobserve.observer.context import fingerprint
 from pgobserve.observer.rendering import encode
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pgobserve.observer.hook_context import HookContext
 
 logger = logging.getLogger(__name__)
+
+#: Seconds that a send of a consumer's own may take to end with its socket.
+PATIENCE: Final = 5.0
 
 #: What permissions answer to who may not see something.
 _HIDING: Final = frozenset({401, 403, 404})
@@ -62,7 +66,8 @@ class Outlet:
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # A consumer's own method may refuse to end. The socket must not wait for it.
+            await asyncio.wait([task], timeout=PATIENCE)
 
     async def settle(self) -> None:
         """
@@ -83,8 +88,10 @@ class Outlet:
         while item is not None:
             try:
                 task = eager.start(self._send(*item), "pgobserve-outlet", self._context_of(item[0]))
-            except Exception as error:  # noqa: BLE001 (it is handled there)
-                item = self._failed(error, item)
+            except BaseException as error:
+                if self._raw and not item[0].context.by_itself and not _is_own(error):
+                    raise
+                item = self._failed(contained(error), item)
             else:
                 if task is not None:
                     self._task = task
@@ -95,8 +102,11 @@ class Outlet:
 
     def _go_on(self, item: Item, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            return
-        error = task.exception()
+            if self._task is not task:  # the socket has gone
+                return
+            error: BaseException | None = HookFailed("It was cancelled by itself.")
+        else:
+            error = task.exception()
         instead = None if error is None else self._failed(error, item)
         self._write(instead or self.mailbox.take())
 
@@ -124,14 +134,14 @@ class Outlet:
         self, watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind
     ) -> Awaitable[None]:
         if watch.context.by_itself:
-            return self._consumer.deliver(watch, kind)  # type: ignore[attr-defined,no-any-return]
+            return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
         text = _text(watch, outcome, snapshot, kind)
         if len(text) > self._limit:  # it is ASCII
             raise FrameTooLarge
         if self._raw:
             # What the consumer's own methods come down to, called five times less deep.
             return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
-        return self._reply(watch, text)
+        return _contained(self._reply(watch, text))
 
     def _context_of(self, watch: Told) -> Context | None:
         """Return the context of the subscription, if methods of the consumer's own are called."""
@@ -233,6 +243,23 @@ def _sends_as_we_do(consumer_class: type[GenericAsyncAPIConsumer]) -> bool:
     """Tell whether an encoded frame may go straight to the socket."""
     names = ("reply", "send_json", "send_frame", "encode_json", "send")
     return all(_function(consumer_class, n) is _function(AsyncAPIConsumer, n) for n in names)
+
+
+def _is_own(error: BaseException) -> bool:
+    """Tell whether an error can only come from sending: nothing ends the process or the task."""
+    return isinstance(error, Exception | asyncio.CancelledError)
+
+
+async def _contained(work: Awaitable[None]) -> None:
+    """Await a method of the consumer's own; what it raises ends neither the task nor the process."""
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        if is_being_cancelled():
+            raise
+        raise contained(error) from error
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise contained(error) from error
 
 
 def _function(cls: type, name: str) -> Any:

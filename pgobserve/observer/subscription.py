@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, router
@@ -18,6 +19,7 @@ from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooMan
 from pgobserve.feed import runtime
 from pgobserve.feed.jobs import FAILED, TOO_LARGE
 from pgobserve.feed.mailbox import UNKNOWN, View, Watch
+from pgobserve.feed.occupation import as_hook
 from pgobserve.feed.tables import title_of
 from pgobserve.observer.context import Subscription, check_arguments, encode_name, refused
 from pgobserve.observer.feeds import feed_of, tell_not_observed
@@ -267,8 +269,10 @@ class Subscriptions:
         ttl = conf.get().QUERYSET_TTL
         presence_of = model if by_itself else None
         origin = HookContext.current()
-        return await feed.call(
-            lambda: Visibility(
+        owner = type(self._consumer)
+
+        def see() -> Visibility:
+            return Visibility(
                 self._consumer,
                 kwargs,
                 ttl,
@@ -276,7 +280,8 @@ class Subscriptions:
                 throughs=self._throughs(model),
                 origin=origin,
             )
-        )
+
+        return await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
 
     async def _catch_up(self, watch: Watch, begun: Begun, token: Snapshot) -> Begun:
         """Let the client have what changed since his token, if he is not known to have it."""

@@ -299,7 +299,6 @@ async def test_close_ends_a_failed_one(feed: Any, writer: Writer, leftovers: Lef
         each.hub.publish = fail
         writer.rows(UPDATE, "new", 1)
         await asyncio.wait_for(failed.wait(), 20)
-        await until_stopped(each)
         await each.aclose()
         loop = asyncio.get_running_loop()
         pending = [h for h in loop._scheduled if not h.cancelled()]  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.feed import threads
+from pgobserve.feed.occupation import HookFailed
 from pgobserve.feed.threads import Threads
 
 if TYPE_CHECKING:
@@ -48,20 +49,44 @@ async def test_result() -> None:
 
 
 @pytest.mark.usefixtures("calls")
-@pytest.mark.parametrize("kind", [ValueError, StopIteration, StopAsyncIteration, SystemExit])
-async def test_error(kind: type[BaseException]) -> None:
+@pytest.mark.parametrize("kind", [ValueError, StopAsyncIteration, RecursionError, MemoryError])
+async def test_error(kind: type[Exception]) -> None:
     """What the function raises is raised where it is awaited, and the thread lives on."""
     pool = Threads(1, nothing, nothing)
 
     def fail() -> None:
         raise kind("text")
 
-    # asyncio can't carry a StopIteration; Python itself makes a RuntimeError of one.
-    expected = RuntimeError if kind is StopIteration else kind
     async with asyncio.timeout(60):
-        with pytest.raises(expected) as caught:
+        with pytest.raises(kind):
             await pool.run(fail)
-        assert isinstance(caught.value if expected is kind else caught.value.__cause__, kind)
+        assert await pool.run(lambda: 1) == 1
+    await pool.close()
+
+
+class Odd(BaseException):
+    """No ``Exception``, and nothing to print."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.usefixtures("calls")
+@pytest.mark.parametrize(
+    "kind",
+    [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt, GeneratorExit, Odd],
+)
+async def test_error_of_another_kind(kind: type[BaseException]) -> None:
+    """What would end a task or the process arrives as an ordinary error, and the thread lives on."""
+    pool = Threads(1, nothing, nothing)
+
+    def fail() -> None:
+        raise kind
+
+    async with asyncio.timeout(60):
+        with pytest.raises(HookFailed) as caught:
+            await pool.run(fail)
+        assert isinstance(caught.value.__cause__, kind)
         assert await pool.run(lambda: 1) == 1
     await pool.close()
 

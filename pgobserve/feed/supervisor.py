@@ -1,0 +1,94 @@
+"""
+Keeps tasks that must never end.
+
+A task of the feed may end all the same: by an error in it, or because something cancelled it. What
+is watched would silently fall behind. So the end of each is logged, and the task starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from pgobserve.feed.backoff import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from typing import Any
+
+    Work = Callable[[], Coroutine[Any, Any, object]]
+
+logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """
+    Runs tasks and starts each of them again when it ends.
+
+    Args:
+        what: Of what they are the tasks, for the log.
+        on_failure: Called after a task has ended; what it was busy with may be lost.
+        delays: Makes the delays before one task's restarts, in seconds.
+
+    Attributes:
+        restarts: How often a task was started again.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        on_failure: Callable[[], object] = lambda: None,
+        delays: Callable[[], Iterator[float]] = backoff,
+    ) -> None:
+        self.restarts = 0
+        self._what = what
+        self._on_failure = on_failure
+        self._delays = delays
+        self._failing: dict[str, Iterator[float]] = {}
+
+    async def run(self, works: Mapping[str, Work]) -> None:
+        """Run tasks by name until cancelled; they have ended when this returns."""
+        tasks = {_start(name, work): name for name, work in works.items()}
+        try:
+            while True:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    name = tasks.pop(task)
+                    self._report(name, task)
+                    delay = next(self._failing.setdefault(name, self._delays()))
+                    tasks[_start(name, works[name], delay)] = name
+        finally:
+            await _end(tasks)
+
+    def _report(self, name: str, task: asyncio.Task[object]) -> None:
+        error = None if task.cancelled() else task.exception()
+        how = "was cancelled" if task.cancelled() else "failed" if error else "returned"
+        self.restarts += 1
+        logger.critical(
+            "The task %s of %s %s, which must not happen. It starts again, and everything watched "
+            "is read again.",
+            name,
+            self._what,
+            how,
+            exc_info=error,
+        )
+        try:
+            self._on_failure()
+        except Exception:
+            logger.exception("The feed could not be told that its task %s ended.", name)
+
+
+def _start(name: str, work: Work, delay: float = 0.0) -> asyncio.Task[object]:
+    async def later() -> object:
+        if delay:
+            await asyncio.sleep(delay)
+        return await work()
+
+    return asyncio.create_task(later(), name=name)
+
+
+async def _end(tasks: Mapping[asyncio.Task[object], str]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
