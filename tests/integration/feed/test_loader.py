@@ -122,9 +122,12 @@ async def test_error_of_a_statement(loader: Loader) -> None:
 async def test_timeout_of_a_statement(loader: Loader) -> None:
     """That a statement takes too long does not mean that the database is away."""
     pid = await loader.call(backend)
-    await loader.call(lambda: ask("SELECT set_config('statement_timeout', '1', false)"))
+
+    def too_long() -> None:
+        ask("SELECT set_config('statement_timeout', '1', false)")
+        ask("SELECT pg_sleep(20)::text")
+
     with pytest.raises(OperationalError, match="statement timeout"):
-        await loader.call(lambda: ask("SELECT pg_sleep(20)::text"))
-    await loader.call(lambda: ask("SELECT set_config('statement_timeout', '0', false)"))
+        await loader.call(too_long)
 
     assert await loader.call(backend) == pid
