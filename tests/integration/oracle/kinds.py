@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, DateField, Exists, OuterRef, Prefetch
+from django.db import connection
+from django.db.models import Count, DateField, Exists, Func, OuterRef, Prefetch, TextField, Value
 from django.db.models.functions import TruncDate
 from django.utils import timezone, translation
 from rest_framework import permissions as drf
@@ -17,7 +18,7 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import ListModelMixin
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from tests.integration.oracle import permissions, serializers
-from tests.integration.oracle.models import Comment, Grant, Note, Team
+from tests.integration.oracle.models import Comment, Grant, Note, Paper, Place, Team
 from tests.integration.oracle.permissions import GROUP
 
 if TYPE_CHECKING:
@@ -374,6 +375,165 @@ class OwnRetrieve(Base):
         return self.get_serializer(instance=note, action_kwargs=kwargs).data, 200
 
 
+@kind("own_get_object", judges=True)
+class OwnGetObject(Base):
+    """Finds rows by a method of its own."""
+
+    serializer_class = serializers.SecretSerializer
+    permission_classes = [permissions.IsOwner]
+
+    def get_object(self, **kwargs: Any) -> Any:
+        return super().get_object(**kwargs)
+
+
+@kind("own_retrieve_by_user")
+class OwnRetrieveByUser(Base):
+    """Shows in single rows what its lists do not."""
+
+    serializer_class = serializers.MaskSerializer
+
+    def get_serializer_context(self, **kwargs: Any) -> Any:
+        return {**super().get_serializer_context(**kwargs), "me": self.user.pk}
+
+    @action()
+    def retrieve(self, **kwargs: Any) -> Any:
+        note = self.get_object(**kwargs)
+        shown = self.get_serializer(instance=note, action_kwargs=kwargs).data
+        return {**shown, "for": self.user.username, "label": note.get_state_display()}, 200
+
+
+# The state of the database session
+
+
+def setting(name: str) -> Any:
+    """Return an expression that reads a setting of the session."""
+    return Func(Value(name), Value(True), function="current_setting", output_field=TextField())
+
+
+@kind("guc")
+class BySetting(Base):
+    """Compiles to the same SQL for all users; a setting of the session is what differs."""
+
+    serializer_class = serializers.SecretSerializer
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('oracle.user', %s, false)", [self.user.username])
+        return Note.objects.filter(owner__username=setting("oracle.user"))
+
+
+@kind("row_security")
+class RowSecurity(Base):
+    """A policy of the table looks at a setting."""
+
+    watched = Paper
+    queryset = Paper.objects.all()
+    serializer_class = serializers.PaperSerializer
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET ROLE oracle_reader")
+            cursor.execute("SELECT set_config('oracle.user', %s, false)", [self.user.username])
+        return super().get_queryset(**kwargs)
+
+
+@kind("role")
+class Role(Base):
+    """A policy of the table looks at the role."""
+
+    watched = Paper
+    queryset = Paper.objects.all()
+    serializer_class = serializers.PaperSerializer
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET ROLE oracle_{self.user.username}")
+        return super().get_queryset(**kwargs)
+
+
+@kind("all_papers")
+class AllPapers(Base):
+    """Sets nothing, beside those that do."""
+
+    watched = Paper
+    queryset = Paper.objects.all()
+    serializer_class = serializers.PaperSerializer
+
+
+@kind("schema")
+class Schema(Base):
+    """Each user's tables are in a schema of the user's own."""
+
+    watched = Place
+    queryset = Place.objects.all()
+    serializer_class = serializers.PlaceSerializer
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET search_path TO oracle_{self.user.username}, public")
+        return super().get_queryset(**kwargs)
+
+
+@kind("all_places")
+class AllPlaces(Base):
+    """Sets nothing, beside those that do."""
+
+    watched = Place
+    queryset = Place.objects.all()
+    serializer_class = serializers.PlaceSerializer
+
+
+@kind("session_setting")
+class SessionSetting(Base):
+    """Has the settings made that its queryset looks at."""
+
+    serializer_class = serializers.SecretSerializer
+    queryset = Note.objects.filter(owner__username=setting("oracle.user"))
+
+    def database_session(self, **kwargs: Any) -> Any:
+        return {"oracle.user": self.user.username}
+
+
+@kind("session_row_security")
+class SessionRowSecurity(Base):
+    """Has the role and the setting made that a policy looks at."""
+
+    watched = Paper
+    queryset = Paper.objects.all()
+    serializer_class = serializers.PaperSerializer
+
+    def database_session(self, **kwargs: Any) -> Any:
+        return {"role": "oracle_reader", "oracle.user": self.user.username}
+
+
+@kind("session_role")
+class SessionRole(Base):
+    watched = Paper
+    queryset = Paper.objects.all()
+    serializer_class = serializers.PaperSerializer
+
+    def database_session(self, **kwargs: Any) -> Any:
+        return {"role": f"oracle_{self.user.username}"}
+
+
+@kind("session_schema")
+class SessionSchema(Base):
+    watched = Place
+    queryset = Place.objects.all()
+    serializer_class = serializers.PlaceSerializer
+
+    def database_session(self, **kwargs: Any) -> Any:
+        return {"search_path": f"oracle_{self.user.username}, public"}
+
+
+@kind("session_own_retrieve")
+class SessionOwnRetrieve(SessionRowSecurity):
+    @action()
+    def retrieve(self, **kwargs: Any) -> Any:
+        paper = self.get_object(**kwargs)
+        return self.get_serializer(instance=paper, action_kwargs=kwargs).data, 200
+
+
 # The context of Python
 
 
@@ -391,6 +551,24 @@ class OfTenant(Base):
 class TenantPermission(Base):
     serializer_class = serializers.SecretSerializer
     permission_classes = [permissions.IsTenant]
+
+
+@kind("tenant_async", judges=True, tenant=True)
+class TenantAsync(Base):
+    """Asks the context variable in the event loop."""
+
+    serializer_class = serializers.SecretSerializer
+    permission_classes = [permissions.IsTenantAsync]
+
+
+@kind("tenant_own_retrieve", tenant=True)
+class TenantOwnRetrieve(Base):
+    serializer_class = serializers.ContextVarSerializer
+
+    @action()
+    def retrieve(self, **kwargs: Any) -> Any:
+        note = self.get_object(**kwargs)
+        return self.get_serializer(instance=note, action_kwargs=kwargs).data, 200
 
 
 @kind("tenant_serializer", tenant=True)

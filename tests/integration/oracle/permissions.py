@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.contrib.auth.models import User
 from django.http import Http404
 from rest_framework import permissions as drf
 
@@ -80,6 +81,17 @@ class IsTenant(ForAnyAction):
         self, scope: Any, consumer: Any, action: str, instance: Any, **kwargs: Any
     ) -> bool:
         return instance.owner.username == tenant.get()  # type: ignore[no-any-return]
+
+
+class IsTenantAsync(BasePermission):
+    async def has_permission(self, *args: Any, **kwargs: Any) -> bool:
+        return tenant.get() != "nobody"
+
+    async def has_object_permission(
+        self, scope: Any, consumer: Any, action: str, instance: Any, **kwargs: Any
+    ) -> bool:
+        user = await User.objects.aget(pk=instance.owner_id)
+        return user.username == tenant.get()
 
 
 class IsHeavy(drf.BasePermission):

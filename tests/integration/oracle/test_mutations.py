@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgobserve.feed import session
 from pgobserve.observer import context as subscription_context
+from pgobserve.observer import source
 from pgobserve.observer.hook_context import BLANK, HookContext
 from pgobserve.observer.rendering import Renderer
 from tests.integration.oracle.socket import Differs
@@ -73,9 +75,22 @@ def language_left(patch: Patch) -> None:
     patch.setattr(HookContext, "key", property(lambda self: (None, None, ())))
 
 
+def session_left(patch: Patch) -> None:
+    """What a hook sets in the database session stays there."""
+    patch.setattr(session, "_reset", lambda connection, known: None)
+
+
+def one_session(patch: Patch) -> None:
+    """Subscriptions share by their SQL, whatever their hooks have set."""
+    patch.setattr(source, "changed", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("mutate", "kinds", "localized"),
     [
+        pytest.param(session_left, ["row_security", "all_papers"], False, id="session_left"),
+        pytest.param(session_left, ["schema", "all_places"], False, id="session_left_path"),
+        pytest.param(one_session, ["guc"] * 2, False, id="one_session"),
         pytest.param(one_guard, ["own_retrieve"] * 4, False, id="one_guard"),
         pytest.param(one_rendering, ["asking"], False, id="one_rendering"),
         pytest.param(one_context, ["tenant"], False, id="one_context"),
