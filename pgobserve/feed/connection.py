@@ -56,7 +56,7 @@ async def connect(parameters: Mapping[str, Any], patience: float = PATIENCE) -> 
         FeedUnavailable: The server is a standby, or silent.
         psycopg.Error: The connection can't be made.
     """
-    connection = await _open(parameters)
+    connection = await open_connection(parameters)
     try:
         await _prepare(connection, patience)
     except BaseException:
@@ -131,7 +131,8 @@ async def ask(
     return task.result()
 
 
-async def _open(parameters: Mapping[str, Any]) -> Connection:
+async def open_connection(parameters: Mapping[str, Any]) -> Connection:
+    """Open a connection for statements; see :func:`connect`."""
     name = f"pgobserve:{os.getpid()}"
     given = {k: v for k, v in parameters.items() if k not in DJANGO_ONLY}
     wanted = {**DEFAULTS, "application_name": name, **given, "autocommit": True}
@@ -141,7 +142,7 @@ async def _open(parameters: Mapping[str, Any]) -> Connection:
 async def _send(probe: str, parameters: Mapping[str, Any], patience: float) -> None:
     # Not over the same connection: a pool passes on what comes with a statement's answer, and a
     # session is told its own notifications just then.
-    other = await _open(parameters)
+    other = await open_connection(parameters)
     try:
         await ask(other, "SELECT pg_catalog.pg_notify(%s, '')", [probe], patience=patience)
     finally:

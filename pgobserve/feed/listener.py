@@ -18,8 +18,16 @@ import psycopg
 
 from pgobserve.errors import FeedUnavailable, PayloadInvalid
 from pgobserve.feed.backoff import backoff
-from pgobserve.feed.connection import Connection, abort, ask, connect, listen
+from pgobserve.feed.connection import (
+    Connection,
+    abort,
+    ask,
+    connect,
+    listen,
+    open_connection,
+)
 from pgobserve.feed.payload import parse
+from pgobserve.feed.server import Servers, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +42,9 @@ SLICE: Final = 0.005
 
 #: Heartbeats in a row that may be left out because notifications have come.
 SKIPPED: Final = 3
+
+#: Seconds between two looks whether new connections reach the same server.
+PROBE: Final = 60.0
 
 #: Share of the server's notification queue in use from which on a warning is logged.
 QUEUE_WARNING = 0.01
@@ -76,6 +87,7 @@ class Listener:
         heartbeat: Seconds of silence after which the server is asked whether it is there, and
             seconds that it has to answer.
         skim: Called with each payload first; if it returns True, the payload is not decoded.
+        servers: Is told which server is listened to.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class Listener:
         heartbeat: float = 5.0,
         *,
         skim: Callable[[str], bool] = lambda _: False,
+        servers: Servers | None = None,
     ) -> None:
         self.state = ListenerState()
         self.live = asyncio.Event()
@@ -96,6 +109,9 @@ class Listener:
         self._on_live = on_live
         self._heartbeat = heartbeat
         self._skim = skim
+        self._servers = servers or Servers()
+        self._lost_here: asyncio.Future[None] | None = None
+        self._probed = 0.0
         self._more = False
         self._waiting: deque[str] = deque()
         self._connection: Connection | None = None
@@ -125,13 +141,15 @@ class Listener:
         connection = self._connection = await connect(parameters, self._heartbeat)
         try:
             await listen(connection, self._channel, parameters, self._heartbeat)
-            began = time.monotonic()
+            self._servers.reached(await identify(connection, self._heartbeat))
+            began = self._probed = time.monotonic()
             self._connected()
             try:
                 await self._drain(connection)
             except (psycopg.Error, OSError, FeedUnavailable) as error:
                 self._lost(error)
         finally:
+            self._servers.run = self._lost_here = None
             self.live.clear()
             if self.state.live:  # cancelled: nobody called it lost
                 self.state.live, self.state.since = False, time.time()
@@ -153,7 +171,7 @@ class Listener:
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
         heard, skipped = self.state.notifications, 0
         while True:
-            lost: asyncio.Future[None] = loop.create_future()
+            self._lost_here = lost = loop.create_future()
             loop.add_reader(descriptor, self._read, connection, lost)
             # What came right behind an answer is in libpq already: the socket will not tell of it.
             self._read(connection, lost)
@@ -170,6 +188,7 @@ class Listener:
             heard, skipped = self.state.notifications, skipped + 1 if alive else 0
             if not alive:
                 await self._beat(connection)
+            await self._probe()
 
     def _read(self, connection: Connection, lost: asyncio.Future[None]) -> None:
         """Hear what has come, for a while; what is left after that is heard in another turn."""
@@ -213,6 +232,34 @@ class Listener:
         """Keep what came with the answer to a statement: that may be very much at once."""
         if notification.channel == self._channel:
             self._waiting.append(notification.payload)
+
+    def doubt(self) -> None:
+        """Make the connection anew: new connections reach another server than this one has."""
+        if self._lost_here is not None and not self._lost_here.done():
+            reason = "rows are read from another server; was there a failover?"
+            self._lost_here.set_exception(FeedUnavailable(reason))
+
+    async def _probe(self) -> None:
+        """
+        See, now and then, whether a new connection would reach the same server.
+
+        Raises:
+            FeedUnavailable: It would not: this one is an old primary that lives on, perhaps.
+        """
+        if time.monotonic() - self._probed < PROBE:
+            return
+        self._probed = time.monotonic()
+        try:
+            other = await open_connection(self._parameters())
+            try:
+                identity = await identify(other, self._heartbeat)
+            finally:
+                abort(other)
+                await other.close()
+        except (psycopg.Error, OSError, FeedUnavailable):
+            return  # a standby, or nothing that can be reached: no better than what there is
+        if identity.run != self._servers.run:
+            raise FeedUnavailable("new connections reach another server; was there a failover?")
 
     async def _beat(self, connection: Connection) -> None:
         query = "SELECT pg_catalog.pg_notification_queue_usage()"

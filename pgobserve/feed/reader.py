@@ -27,6 +27,7 @@ from pgobserve.feed.cursor import Cursor, Durable, Why
 from pgobserve.feed.events import Reset, events_of
 from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.feed.qualified import qualified
+from pgobserve.feed.statement import RUN
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.wire import ALONE, MAX_KEYS
 
@@ -170,6 +171,8 @@ class ReaderOptions:
         build: Makes events of entries.
         poll: Nobody notifies: look again and again.
         retention: Seconds that rows are kept at least.
+        run: Returns the run of the server that is listened to, which must be read as well; None if
+            nothing is listened to.
         routes: Returns, by label, the columns of which changes carry the old and new values; asked
             before each read.
     """
@@ -181,6 +184,7 @@ class ReaderOptions:
     poll: bool = False
     retention: float = 3600.0
     routes: Callable[[], Routes] = dict
+    run: Callable[[], int | None] = lambda: None
     namespace: Namespace = ALONE
 
 
@@ -261,7 +265,10 @@ class Reader:
         if self._followers.cursor is not None:
             self._followers.cursor = self._followers.durable.go_back()
         try:
+            run = None if self._options.poll else await self._run_of(connection)
             while True:
+                if run != (self._options.run() or run):
+                    raise FeedUnavailable("it is another server than the one listened to")
                 self._woken.clear()
                 more = await self._step(connection)
                 self._turned.set()
@@ -273,6 +280,11 @@ class Reader:
             self.live.clear()
             abort(connection)
             await connection.close()
+
+    async def _run_of(self, connection: Connection) -> int:
+        row = await (await ask(connection, f"SELECT {RUN}", patience=PATIENCE)).fetchone()
+        assert row is not None  # noqa: S101 (a SELECT without FROM)
+        return int(row[0])
 
     async def _step(self, connection: Connection) -> bool:
         """Read once; return whether there is more."""

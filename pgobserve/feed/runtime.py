@@ -28,6 +28,7 @@ from pgobserve.feed.listener import Listener
 from pgobserve.feed.loader import Loader
 from pgobserve.feed.outbox import WAKE_UP
 from pgobserve.feed.reader import Follow, Followers, Reader, ReaderOptions, builder
+from pgobserve.feed.server import Believed, Servers
 from pgobserve.feed.supervisor import Supervisor
 from pgobserve.feed.tripwire import at_close
 from pgobserve.feed.upkeep import Unreachable
@@ -63,6 +64,7 @@ class Feed:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.hub = Hub()
+        self._servers = Servers()
         self._intake = Intake(self.hub, self._ignore, self._kick)
         self.vigil = Vigil(self.hub.tables, self._has_triggers, self._read_again)
         self.listener: Listener | None = None
@@ -250,8 +252,9 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
+        sources = Believed(options.sources, options.alias, self._servers, self._doubt_in_loop())
         self.loader = loader = Loader(
-            *(options.alias, self.hub, options.sources, options.threads),
+            *(options.alias, self.hub, sources, options.threads),
             timeout=options.hook_timeout,
             lost=self._read_again,
         )
@@ -263,6 +266,7 @@ class Feed:
                 self._on_change,
                 self._on_live,
                 skim=self._intake.skim,
+                servers=self._servers,
             )
             if options.listens
             else None
@@ -279,6 +283,20 @@ class Feed:
         self._task.add_done_callback(lambda task: self._ended(task, loader))
         return loader
 
+    def _doubt_in_loop(self) -> Callable[[], object]:
+        """Return what a loader's thread calls when new connections reach another server."""
+        loop = asyncio.get_running_loop()
+
+        def doubt() -> None:
+            if self.listener is not None:
+                self.listener.doubt()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(doubt)
+
+        return tell
+
     def _make_reader(self, loader: Loader) -> Reader:
         options = self.options
         wanted = ReaderOptions(
@@ -289,6 +307,7 @@ class Feed:
             poll=not options.listens,
             retention=options.retention,
             routes=lambda: routes(self.hub),
+            run=lambda: self._servers.run,
             namespace=options.namespace,
         )
         return Reader(wanted, self._followers)
@@ -418,7 +437,7 @@ class Feed:
         # A first listener has no gap, but its feed has one if it failed or was closed before.
         self._read_again()
         if self.reader is not None and self.reader.state.live:
-            # Wake-ups may have been missed, too.
+            # Wake-ups may have been missed, too. And its connection may lead to an old primary.
             self.reader.wake()
 
     async def _has_triggers(self, table: str) -> bool:

@@ -50,11 +50,10 @@ _RUN: Final = (
     " THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END)"
 )
 
+RUN: Final = f"(extract(epoch FROM {_RUN}) * 1000000)::bigint"
+
 #: As `Snapshot.parse` reads it.
-SNAPSHOT: Final = (
-    "pg_catalog.pg_current_snapshot()::text || '@' || "
-    f"(extract(epoch FROM {_RUN}) * 1000000)::bigint"
-)
+SNAPSHOT: Final = f"pg_catalog.pg_current_snapshot()::text || '@' || {RUN}"
 _WITH_SNAPSHOT: Final = f"SELECT {SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (
     f"SELECT {SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608
