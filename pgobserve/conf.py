@@ -57,6 +57,8 @@ class Settings:
             frame.
         IGNORED_CONTEXT_VARIABLES: Names of context variables that no hook, serializer or permission
             reads, such as a tracing library's; the others keep sockets apart whose values differ.
+        LOADER_STATEMENT_TIMEOUT: Seconds for which the server works on one statement of those threads;
+            0 for no bound.
         LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
         HOOK_TIMEOUT: Seconds after which a hook that does not return is given up: its subscription
             receives an error, and another thread takes the place of the one that it holds.
@@ -77,6 +79,7 @@ class Settings:
     MAX_ARGUMENT_BYTES: int = 262_144
     MAX_FRAME_BYTES: int = 1_000_000
     IGNORED_CONTEXT_VARIABLES: Sequence[str] = ()
+    LOADER_STATEMENT_TIMEOUT: float = 10.0
     LOADER_THREADS: int = 2
     HOOK_TIMEOUT: float = 30.0
 

@@ -103,6 +103,7 @@ class Loader:
         threads: How many; as many loads run at a time.
         timeout: Seconds that a hook may hold a thread.
         lost: Called when one of the loader's tasks has ended: what it was busy with may be lost.
+        statement_timeout: Seconds that the server works on one statement; 0 for as long as it takes.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Loader:
         threads: int,
         *,
         timeout: float = TIMEOUT,
+        statement_timeout: float = 0,
         lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.state = LoaderState()
@@ -120,9 +122,10 @@ class Loader:
         self._sources: Sources = sources or _NoSources()
         self._work = asyncio.Event()
         self._count = threads
+        self._reading_lists = 0
         self._repeats = Repeats(self._repeat)
         self._delivery = Delivery(hub, self._repeats)
-        self._upkeep = Upkeep(alias)
+        self._upkeep = Upkeep(alias, timeout=statement_timeout)
         self._timeout = timeout
         self._lost = lost
         self._threads = self._make_threads(threads)
@@ -250,6 +253,9 @@ class Loader:
         return None
 
     def _take_wholes(self) -> list[Roster]:
+        # A thread is left for rows: lists take as long as their clients' searches do.
+        if self._reading_lists >= max(1, self._count - 1):
+            return []
         return self._hub.take_wholes(BATCH, few=FEW, limit=TOGETHER)
 
     async def _trace(self, traces: list[Trace]) -> bool:
@@ -333,6 +339,7 @@ class Loader:
 
     async def _read_wholes(self, rosters: Sequence[Roster], lane: Lane | None = None) -> bool:
         """Read lists and deliver them; return False if the database could not be reached."""
+        self._reading_lists += lane is None
         waiting = {
             roster: WholeJob(roster, roster.audience, tuple(roster.newcomers)) for roster in rosters
         }
@@ -353,6 +360,7 @@ class Loader:
                 error, (watch for j in jobs for watch in (*j.watches, *j.newcomers)), lane
             )
         finally:
+            self._reading_lists -= lane is None
             for roster in waiting:
                 roster.done_whole(None)
                 self._hub.done_list(roster)

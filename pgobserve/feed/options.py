@@ -29,6 +29,7 @@ class Options:
         sources: Reads and renders rows and lists; runs in threads.
         threads: How many loads run at a time.
         hook_timeout: Seconds that a hook may hold a thread.
+        statement_timeout: Seconds that the server works on one statement of a load; 0 for no bound.
         linger: Seconds to go on without subscriptions.
         namespace: Of this project in the database.
         outbox: Changes travel by the outbox, too; without it one is read all the same from the
@@ -43,6 +44,7 @@ class Options:
     sources: Sources
     threads: int
     hook_timeout: float = 30.0
+    statement_timeout: float = 0
     linger: float = LINGER
     namespace: Namespace = ALONE
     outbox: bool = False

@@ -256,6 +256,7 @@ class Feed:
         self.loader = loader = Loader(
             *(options.alias, self.hub, sources, options.threads),
             timeout=options.hook_timeout,
+            statement_timeout=options.statement_timeout,
             lost=self._read_again,
         )
         self.reader = self._make_reader(loader)

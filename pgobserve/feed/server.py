@@ -19,6 +19,7 @@ from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.feed.connection import ask
+from pgobserve.feed.session import discard, session_of
 from pgobserve.feed.statement import RUN
 from pgobserve.feed.upkeep import Unreachable
 
@@ -151,19 +152,22 @@ class Believed:
         self._compare()
         return self._sources.trace(trace)
 
+    def owner(self, watch: Any) -> type:
+        """Return the class whose hooks a subscription runs."""
+        return self._sources.owner(watch)
+
     def _compare(self) -> None:
-        """Ask which server a connection has reached, once for each that is listened to."""
+        """Ask which server a kept connection has reached, once for each that is listened to."""
         connection, run = connections[self._alias], self._servers.run
-        if run is None:
-            return
         raw: Any = connection.connection
         known = getattr(self._here, "compared", None)
-        if raw is not None and known is not None and known[0] is raw and known[1] == run:
+        if run is None or raw is None or (known and known[0] is raw and known[1] == run):
             return
-        with connection.cursor() as cursor:
+        with session_of(connection), connection.cursor() as cursor:
             cursor.execute(_RUN)
-            self._look([cursor.fetchone()[0]])
-        self._here.compared = connection.connection, run
+            ((reached,),) = cursor.fetchall()
+        self._look([reached])
+        self._here.compared = raw, run
 
     def _look(self, runs: Sequence[int]) -> None:
         """
@@ -180,7 +184,7 @@ class Believed:
             self._here.strange = False
             return
         self._here.compared = None
-        connections[self._alias].close()
+        discard(connections[self._alias])
         if getattr(self._here, "strange", False):
             # Not an old connection only: one that was just made, too.
             self._doubt()

@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from pgobserve.feed.cutting import at_exit, cut
 from pgobserve.feed.session import restore_all, session_of
+from pgobserve.feed.timeouts import limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +56,13 @@ class Upkeep:
         alias: The database alias.
         patience: Seconds that an answer may take. It doubles each time that it was too short, so
             that what takes long by nature gets done in the end.
+        timeout: Seconds that the server works on one statement; 0 for as long as it takes.
     """
 
-    def __init__(self, alias: str, patience: float = PATIENCE) -> None:
+    def __init__(self, alias: str, patience: float = PATIENCE, timeout: float = 0) -> None:
         self._alias = alias
         self._patience = patience
+        self._timeout = timeout
         self._working: dict[int, _Work] = {}
         self._ended = False
         at_exit(WeakMethod(self.end))
@@ -87,6 +90,7 @@ class Upkeep:
         connection = connections[self._alias]
         thread = threading.get_ident()
         self._working[thread] = _Work(connection, time.monotonic())
+        limit(self._timeout)
         try:
             if connection.connection is not None and connection.vendor == "postgresql":
                 session_of(connection)

@@ -67,6 +67,7 @@ def _options(alias: str) -> Options:
         sources=_Sources(alias),
         threads=settings.LOADER_THREADS,
         hook_timeout=settings.HOOK_TIMEOUT,
+        statement_timeout=settings.LOADER_STATEMENT_TIMEOUT,
         outbox="outbox" in transports or bool(evented_models()),
         # Behind a proxy that pools transactions nobody can LISTEN.
         listens="notify" in transports or settings.OUTBOX_WAKE != "poll",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -66,20 +67,14 @@ class Connection:
         self.connection: object = object()
         self.closed = self.asked = 0
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def cursor(self) -> Connection:
-        return self
+    def cursor(self) -> AbstractContextManager[Connection]:
+        return nullcontext(self)
 
     def execute(self, query: str) -> None:
         self.asked += 1
 
-    def fetchone(self) -> tuple[int]:
-        return (self.runs[0],)
+    def fetchall(self) -> list[tuple[int]]:
+        return [(self.runs[0],)]
 
     def close(self) -> None:
         self.closed += 1
@@ -115,6 +110,8 @@ def believed(
     servers, doubts = Servers(), list[str]()
     servers.reached(NEW)
     monkeypatch.setattr(server, "connections", {"default": connection})
+    monkeypatch.setattr(server, "session_of", nullcontext)
+    monkeypatch.setattr(server, "discard", Connection.close)
     sources: Any = Rows(connection, snapshot)
     return Believed(sources, "default", servers, lambda: doubts.append("!")), doubts
 

@@ -1,0 +1,45 @@
+"""
+How long the server works on one statement of a loader's thread.
+
+A search for a regular expression may take for ever, and a thread that has gone away does not end it. So
+the server is told a time when a connection is made. The project's own connections keep theirs.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db.backends.signals import connection_created
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: A shorter time, which the role or the project has set, stays.
+_LIMIT: Final = (
+    "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
+    " WHERE pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
+    " NOT BETWEEN '1 ms' AND (%s || ' ms')::pg_catalog.interval"
+)
+
+_here: Final = threading.local()
+
+
+def limit(seconds: float) -> None:
+    """Limit the statements of connections that the present thread makes from now on; 0 for none."""
+    _here.seconds = seconds
+
+
+def _connected(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Limit a connection's statements; runs after each reset of a session, too."""
+    seconds = getattr(_here, "seconds", 0)
+    if not seconds or connection.vendor != "postgresql":
+        return
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return  # a proxy that pools transactions would give the session to others
+    text = str(max(1, int(seconds * 1000)))
+    with connection.cursor() as cursor:
+        cursor.execute(_LIMIT, [text, text])
+
+
+connection_created.connect(_connected, dispatch_uid="pgobserve.feed.timeouts")
