@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from asgiref.sync import async_to_sync
-from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import DEFAULT_DB_ALIAS, DataError, connections, router
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    router,
+)
 from django.http import Http404
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 
 from pgobserve._arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.feed.occupation import contained
 from pgobserve.feed.session import Settings, locally
 from pgobserve.permissions import decide_object, instances, judges_objects
 from pgobserve.scope_utils import drf_request
@@ -26,8 +35,14 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.serializers import BaseSerializer
 
+logger = logging.getLogger(__name__)
+
 #: What a lookup raises when the value can't be a key of the table.
 _NO_KEY = (TypeError, ValueError, OverflowError, DjangoValidationError, DataError)
+
+
+#: Actions that only show a row.
+READING: Final = frozenset({"retrieve", "subscribe_instance"})
 
 
 class GenericAsyncAPIConsumer(AsyncAPIConsumer):
@@ -118,8 +133,9 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
         Raises:
             ValidationError: It names none.
-            Http404: There is no such row in the queryset.
-            PermissionDenied: A permission refuses this row.
+            Http404: There is no such row in the queryset, or a permission hides it: it may not even
+                be retrieved.
+            PermissionDenied: A permission refuses this action on a row that may be retrieved.
         """
         refuse_reserved(kwargs, "queryset", "instance", "obj")
         name = self.lookup_url_kwarg or self.lookup_field
@@ -127,8 +143,29 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
             raise ValidationError([f'"{name}" is required.'])
         queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
         instance = _look_up(queryset, self.lookup_field, kwargs[name])
-        self.check_object_permissions(instance, **kwargs)
+        try:
+            self.check_object_permissions(instance, **kwargs)
+        except (OperationalError, InterfaceError):
+            raise
+        except BaseException as error:
+            contained(error)
+            if isinstance(error, KeyboardInterrupt) or self._may_retrieve(instance, kwargs):
+                raise
+            if not isinstance(error, (APIException, PermissionDenied, Http404)):
+                logger.exception("A permission of %s failed.", type(self).__qualname__)
+            raise Http404 from None
         return instance
+
+    def _may_retrieve(self, instance: Any, kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether a row that was refused may be seen: one that may not must not be noticed."""
+        if kwargs.get("action", "retrieve") in READING:
+            return False
+        try:
+            self.check_object_permissions(instance, **{**kwargs, "action": "retrieve"})
+        except BaseException as error:  # noqa: BLE001 (whatever it is)
+            contained(error)
+            return False
+        return True
 
     def check_object_permissions(
         self, obj: Any, action: str = "retrieve", request_id: Any = None, **kwargs: Any

@@ -14,7 +14,7 @@ from pgobserve.feed.admission import admit, admit_as_others, admit_returning
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER
 from pgobserve.feed.listwatch import Listed
-from pgobserve.feed.mailbox import ABSENT, UNKNOWN, View, Watch
+from pgobserve.feed.mailbox import ABSENT, UNKNOWN, UNREAD, View, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pgobserve.feed.mailbox import Refusal
     from pgobserve.feed.repeats import Repeats
     from pgobserve.feed.roster import Entry, Roster
+
+#: What a client is not told again while reading is repeated.
+_AGAIN: Final = (FAILED, UNREAD)
 
 #: Frames of lists after which the event loop has its turn.
 BREATH: Final = 100
@@ -93,7 +96,7 @@ class Delivery:
         for watch in item.job.watches:
             mine = special.get(watch, outcome) if special else outcome
             # Who waits for the answer to his request gets one.
-            if not (told and mine is FAILED and watch.begun is None):
+            if not (told and mine in _AGAIN and watch.begun is None):
                 watch.offer(mine, snapshot)
 
     async def _entries(self, found: Sequence[tuple[Found, Entry]]) -> None:

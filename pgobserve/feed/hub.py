@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.feed import stale
 from pgobserve.feed.index import Index
-from pgobserve.feed.listwatch import BETWEEN, ListWatch
+from pgobserve.feed.listwatch import BETWEEN, ListWatch, Member
 from pgobserve.feed.roster import Roster
 from pgobserve.feed.stale import FRESH
 from pgobserve.feed.subject import Kind, Row, Subject, Trace
@@ -369,6 +369,16 @@ class Hub:
         else:
             thing.roster.mark([thing.key], None)
             self._stale[thing.roster] = None
+
+    def read_again(self, told: Watch | Member) -> None:
+        """Have a row read for a client that has not received it yet: what it may see may differ."""
+        if isinstance(told, Member):
+            roster = told.watch.roster
+            if roster is not None:
+                roster.mark([told.key], None)
+                self._note_stale(roster)
+        elif told in self._watches:
+            self._dirty[self._watches[told]] = None
 
     # Tables
 

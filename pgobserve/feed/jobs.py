@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve.feed.mailbox import NOTHING, Refusal, Watch
+from pgobserve.feed.mailbox import NOTHING, UNREAD, Refusal, Watch
 from pgobserve.feed.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 #: The snapshot that has seen nothing.
 NEVER: Final = Snapshot(1, 1, frozenset())
 
-#: The answer when reading or serializing failed; the log says why, the client must not know.
-FAILED: Final = Refusal(500, ("The row can't be shown: an error occurred on the server.",))
+#: The answer when serializing failed; the log says why, the client must not know.
+FAILED: Final = Refusal(500, UNREAD.errors, named=True)
 
 #: The answer for a row that no frame can hold.
 TOO_LARGE: Final = Refusal(
-    413, ("The row is longer than a frame may be. It is sent when it has become shorter.",)
+    413,
+    ("The row is longer than a frame may be. It is sent when it has become shorter.",),
+    named=True,
 )
 
 

@@ -185,6 +185,11 @@ class Member:
         watch.note_refused(self.key, self.shown)
         watch.told = None if watch.told is None else NOTHING_SEEN
 
+    def withdrawn(self) -> None:
+        """Note that what waited is not sent: the client has what it was shown before."""
+        self.watch.refused.add(self.key)  # the token must not say more
+        self.watch.note_refused(self.key, self.shown)
+
     def token(self, snapshot: Snapshot) -> Snapshot | None:
         """
         Return what the client has seen once he has this frame.

@@ -19,6 +19,7 @@ from pgobserve.feed.delivery import Delivery
 from pgobserve.feed.held import ThreadHeld
 from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole, Job, WholeJob
 from pgobserve.feed.lanes import Lane, Lanes
+from pgobserve.feed.mailbox import UNREAD
 from pgobserve.feed.repeats import Repeats
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.supervisor import Supervisor
@@ -309,7 +310,7 @@ class Loader:
             if len(jobs) == 1:
                 logger.exception("Row %r can't be read; its watchers are told.", jobs[0].key)
                 failed = isinstance(error, DatabaseError | ThreadHeld)
-                await self._delivery.rows([Found(jobs[0], NEVER, FAILED, failed=failed)])
+                await self._delivery.rows([Found(jobs[0], NEVER, UNREAD, failed=failed)])
                 return True
             half = len(jobs) // 2
             first = await self._attempt(jobs[:half], lane)

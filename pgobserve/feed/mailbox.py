@@ -9,6 +9,7 @@ leaving are one rule, and a socket that does not read holds one pending entry pe
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -28,6 +29,12 @@ UNKNOWN: Final = None
 
 #: He has nothing of the row, and was told that it can't be shown.
 UNTOLD: Final = b"?"
+
+#: Seconds for which a frame may wait and be sent as it was checked. Later it is read again.
+MAX_AGE: Final = 2.0
+
+#: Rows that are read again at a time for a client that takes its frames slowly.
+READ_AGAIN: Final = 64
 
 #: The snapshot of a client that must receive everything when it resumes.
 NOTHING_SEEN: Final = Snapshot(1, 1, frozenset())
@@ -63,11 +70,21 @@ class Refusal:
     Attributes:
         status: As in a frame's ``response_status``.
         errors: As in a frame's ``errors``.
+        named: The client may see the row, so that a frame may name it.
+        hides: It is not known whether the client may see the row: without a copy of it, it receives
+            nothing.
     """
 
     status: int
     errors: tuple[Any, ...]
+    named: bool = False
+    hides: bool = False
 
+
+#: The answer where a row could not be read for a client; the log says why.
+UNREAD: Final = Refusal(
+    500, ("The row can't be shown: an error occurred on the server.",), hides=True
+)
 
 Outcome = View | Refusal
 
@@ -85,6 +102,8 @@ def step(shown: bytes | None, outcome: Outcome) -> tuple[bytes | None, Kind | No
     """
     had = shown != NOTHING and shown != UNTOLD
     if isinstance(outcome, Refusal):
+        if outcome.hides and shown == NOTHING:
+            return shown, None
         return (UNKNOWN if had else UNTOLD), "error"
     if shown == outcome.digest:
         return shown, None
@@ -151,6 +170,9 @@ class Watch:
         self.shown = without(kind)
         self.told = None if self.told is None else NOTHING_SEEN
 
+    def withdrawn(self) -> None:
+        """Note that what waited is not sent: the client has what it was shown before."""
+
     @property
     def told_of(self) -> Hashable:
         """Of which list it is what a token says; there is none."""
@@ -176,22 +198,44 @@ class Mailbox:
         wake: Called when there is something to send and nobody is sending.
         send: Called instead, with the frame, if that one is all there is to send; for the rest it
             must go on as if woken. A frame that need not wait is not put anywhere first.
+        again: Called for a row that has waited longer than :data:`MAX_AGE`: rights may have been
+            revoked since. Returns whether it is read again; what is found is put here then, unless
+            it is nothing new, and :meth:`resume` must be called after a while.
+        clock: Monotonic seconds.
     """
 
-    __slots__ = ("_held", "_pending", "_send", "_sending", "_wake")
+    __slots__ = (
+        "_again",
+        "_clock",
+        "_held",
+        "_pending",
+        "_rereading",
+        "_send",
+        "_sending",
+        "_wake",
+    )
 
     def __init__(
-        self, wake: Callable[[], None], send: Callable[[Item], None] | None = None
+        self,
+        wake: Callable[[], None],
+        send: Callable[[Item], None] | None = None,
+        again: Callable[[Told], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = send
-        # By what is equal: the one to tell, which knows what the client really has, and the news.
-        self._pending: OrderedDict[Told, tuple[Told, Outcome, Snapshot]] = OrderedDict()
+        self._again = again
+        self._clock = clock
+        # By what is equal: the one to tell, which knows what the client really has, the news, and
+        # when they were put here.
+        self._pending: OrderedDict[Told, tuple[Told, Outcome, Snapshot, float]] = OrderedDict()
+        # Those that are being read again. Only then may others wait while nothing is sent.
+        self._rereading: set[Told] = set()
         self._held = 0
         self._sending = False
         self._wake: Callable[[], None] | None = wake
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + len(self._rereading)
 
     def put(
         self, watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind | None = None
@@ -211,15 +255,23 @@ class Mailbox:
         """
         if self._wake is None:
             return
-        if self._sending or self._held or self._send is None:
+        if self._sending or self._held or self._send is None or self._pending:
             waiting = self._pending.get(watch)
             first = watch if waiting is None else waiting[0]
             if step(first.shown, outcome)[1] is None:
                 self._pending.pop(watch, None)
             else:
-                self._pending[watch] = (first, outcome, snapshot)
-                self._stir()
-        elif (kind := kind or watch.turn(outcome)) is not None:
+                self._pending[watch] = (first, outcome, snapshot, self._clock())
+            if watch in self._rereading:
+                self._rereading.discard(watch)
+                if watch in self._pending:
+                    # At once, or it would be too old again.
+                    self._pending.move_to_end(watch, last=False)
+            self._stir()
+            return
+        if self._rereading:
+            self._rereading.discard(watch)
+        if (kind := kind or watch.turn(outcome)) is not None:
             self._sending = True
             self._send((watch, outcome, snapshot, kind))
 
@@ -234,13 +286,43 @@ class Mailbox:
 
         The caller that :attr:`wake` started must go on until None.
         """
-        pending = self._pending
+        pending, room = self._pending, 0 if self._rereading else READ_AGAIN
         while pending and not self._held:
-            _, (watch, outcome, snapshot) = pending.popitem(last=False)
-            if watch.active and (kind := watch.turn(outcome)) is not None:
-                return watch, outcome, snapshot, kind
+            watch, waiting = pending.popitem(last=False)
+            first, outcome, snapshot, since = waiting
+            if not first.active:
+                continue
+            if self._is_old(outcome, since):
+                if not room:
+                    pending[watch] = waiting
+                    pending.move_to_end(watch, last=False)
+                    break
+                if self._read_again(first):
+                    room -= 1
+                    continue
+            if (kind := first.turn(outcome)) is not None:
+                return first, outcome, snapshot, kind
         self._sending = False
         return None
+
+    def resume(self) -> None:
+        """Go on with what waits for others to be read again: there may be no news of them."""
+        self._rereading.clear()
+        self._stir()
+
+    def _is_old(self, outcome: Outcome, since: float) -> bool:
+        """Tell whether it shows something, and has waited for so long that rights may have changed."""
+        if self._again is None or isinstance(outcome, Refusal) or outcome.body is None:
+            return False
+        return self._clock() - since > MAX_AGE
+
+    def _read_again(self, watch: Told) -> bool:
+        assert self._again is not None  # noqa: S101 (nothing is old without it)
+        if not self._again(watch):
+            return False
+        watch.withdrawn()
+        self._rereading.add(watch)
+        return True
 
     def hold(self) -> None:
         """Send nothing until :meth:`release`: a reply goes before the events that it caused."""
@@ -254,16 +336,19 @@ class Mailbox:
     def forget(self, watch: Told) -> None:
         """Drop the news of an ended subscription."""
         self._pending.pop(watch, None)
+        self._rereading.discard(watch)
 
     def sweep(self) -> None:
         """Drop the news of all that is not active any more."""
         for watch in [watch for watch in self._pending if not watch.active]:
             del self._pending[watch]
+        self._rereading = {watch for watch in self._rereading if watch.active}
 
     def close(self) -> None:
         """Drop all news; the socket is gone."""
         self._wake = None
         self._pending.clear()
+        self._rereading.clear()
 
     def _stir(self) -> None:
         if self._pending and not self._held and not self._sending and self._wake is not None:
@@ -301,6 +386,9 @@ if TYPE_CHECKING:
         @property
         def told_of(self) -> Hashable:
             """Of which list it is what a token says."""
+
+        def withdrawn(self) -> None:
+            """Note that what waited is not sent: the client has what it was shown before."""
 
         def turn(self, outcome: Outcome) -> Kind | None:
             """Return the frame that leads to the outcome, and note that as shown."""

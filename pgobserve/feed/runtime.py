@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.change import Change
     from pgobserve.feed.hub import Subject
-    from pgobserve.feed.listwatch import ListWatch
+    from pgobserve.feed.listwatch import ListWatch, Member
     from pgobserve.feed.mailbox import Watch
     from pgobserve.feed.options import Options
     from pgobserve.feed.reader import Callback
@@ -210,6 +210,12 @@ class Feed:
         """End a subscription; an unknown one is no error."""
         self.hub.discard(watch)
         self._rest()
+
+    def read_again(self, told: Watch | Member) -> None:
+        """Have a row read for a client that has not received it yet."""
+        self.hub.read_again(told)
+        if self.loader is not None:
+            self.loader.kick()
 
     @property
     def running(self) -> bool:

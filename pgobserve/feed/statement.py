@@ -20,6 +20,7 @@ from django.db.models.query import ModelIterable, QuerySet, prefetch_related_obj
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
 from pgobserve.feed.literals import Keys, for_each, inline
+from pgobserve.feed.own_rows import has_own_rows, has_own_values, own_rows
 from pgobserve.feed.session import session_of
 from pgobserve.feed.snapshot import Snapshot
 
@@ -151,11 +152,8 @@ class Statement:
     def bare(self) -> bool:
         """Whether an instance is what its row says: nothing was added by who made the queryset."""
         compiled = self._queryset
-        return (
-            not self.joins
-            and not compiled._known_related_objects
-            and compiled._iterable_class is ModelIterable
-        )
+        own = has_own_rows(compiled) or has_own_values(compiled)
+        return not (self.joins or compiled._known_related_objects or own)
 
     def version(
         self, key: Hashable, connection: BaseDatabaseWrapper
@@ -186,6 +184,8 @@ class Statement:
 def instances_of(queryset: Any, compiler: Any, rows: list[tuple[Any, ...]]) -> list[models.Model]:
     """Return the instances that a compiled queryset makes of rows, related objects prefetched."""
     filled: Any = _Filled(queryset, compiler, rows)
+    if has_own_rows(queryset):
+        return own_rows(queryset, lambda iterable_class: iterable_class(filled))
     instances: list[models.Model] = list(ModelIterable(filled))
     if queryset._prefetch_related_lookups and instances:
         prefetch_related_objects(instances, *queryset._prefetch_related_lookups)

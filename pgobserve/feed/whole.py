@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError
 
 from pgobserve.feed.keys import key_of
 from pgobserve.feed.literals import for_each, inline
+from pgobserve.feed.own_rows import has_own_rows
 from pgobserve.feed.session import in_snapshot, session_of
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.statement import SNAPSHOT, check, instances_of
@@ -79,6 +80,11 @@ class Whole:
             if len(found) >= limit or len(rows) < size:
                 return found
             size *= 4
+
+    @property
+    def counts_in_sql(self) -> bool:
+        """Whether the database can count the rows: the queryset leaves none out afterwards."""
+        return not has_own_rows(self._queryset)
 
     def count(self, connection: BaseDatabaseWrapper) -> int:
         """Return how many rows there are, within :func:`one_snapshot`."""

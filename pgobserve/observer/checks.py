@@ -1,22 +1,24 @@
 """
-Permissions, asked on every frame: for all sockets of a batch in one go.
+Permissions, checked for every frame: for all sockets of a batch in one go.
 
-Synchronous permissions are answered in the loader's thread that has just read the rows,
-asynchronous ones together in one visit to the event loop.
+Object permissions come first, before a row is rendered: a row that may not be seen is not there, and
+nothing of it can be noticed. Those of the action come last, where there is something to send.
+Synchronous ones run in the loader's thread that has just read the rows, asynchronous ones together in
+one visit to the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError
+from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve import conf
@@ -24,23 +26,23 @@ from pgobserve._asking import needs_thread
 from pgobserve._socket import is_being_cancelled
 from pgobserve.feed import threads
 from pgobserve.feed.held import Held, ThreadHeld
-from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import shown
-from pgobserve.feed.mailbox import ABSENT, NOTHING, Refusal, View
+from pgobserve.feed.mailbox import ABSENT, NOTHING, UNREAD, Refusal, View
 from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.session import isolate_all
+from pgobserve.feed.upkeep import attempt, is_lost
 from pgobserve.observer.hooks import has_own
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Hashable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-    from pgobserve.feed.jobs import Found
-    from pgobserve.feed.mailbox import Outcome, Watch
+    from pgobserve.feed.jobs import Found, Job
+    from pgobserve.feed.mailbox import Outcome
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.observer.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,17 @@ LONG_SHARE: Final = 0.8
 
 #: Seconds that one asynchronous answer may take, and that the event loop may take to look at it.
 PATIENCE: Final = 30.0
+
+#: The answer where a permission failed; the log says why, the client must not know.
+UNDECIDED: Final = Refusal(500, UNREAD.errors)
+
+#: A row that is absent because its permissions could not be checked: it is to be read again.
+UNJUDGED: Final = View(None, NOTHING)
+
+_OBJECT_FAILED: Final = "check_object_permissions() of %s failed for %s %r, which is not shown."
+
+#: What a check raises to say no.
+_REFUSING: Final = (APIException, DjangoPermissionDenied, Http404)
 
 
 class Guard:
@@ -123,27 +136,45 @@ class Guard:
             return refusal(contained(error))
         return None
 
-    def ask_object(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
-        """Ask whether this row may be seen, in this thread."""
+    def sees(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> bool:
+        """
+        Tell whether this row may be seen, in this thread.
+
+        Whatever the check raises, the row may not be; what is not a refusal is logged.
+
+        Raises:
+            OperationalError: The database could not be asked; nor could it be by another check.
+            InterfaceError: The same.
+        """
         if not self.judges:
-            return None
-        return _attempt(
-            lambda: self._consumer.check_object_permissions(instance, action=action, **kwargs)
-        )
+            return True
+        try:
+            self._consumer.check_object_permissions(instance, action=action, **kwargs)
+        except (OperationalError, InterfaceError):
+            raise
+        except BaseException as error:
+            contained(error)
+            if not isinstance(error, _REFUSING):
+                name, label = type(self._consumer).__name__, instance._meta.label
+                logger.exception(_OBJECT_FAILED, name, label, instance.pk)
+            return False
+        return True
 
 
-def refusal(error: Exception) -> Refusal:
+def refusal(error: BaseException) -> Refusal:
     """Return the answer that an exception makes; an unexpected one is logged and tells nothing."""
+    if isinstance(error, Http404):
+        return Refusal(404, ("Not found",))
     if isinstance(error, DjangoPermissionDenied):
         error = PermissionDenied()
     if isinstance(error, APIException):
         detail: Any = error.detail
         return Refusal(error.status_code, tuple(detail if isinstance(detail, list) else [detail]))
     logger.error("A permission failed.", exc_info=error)
-    return FAILED
+    return UNDECIDED
 
 
-def _attempt(function: Any) -> Refusal | None:
+def _attempt(function: Callable[[], object]) -> Refusal | None:
     try:
         function()
     except BaseException as error:  # noqa: BLE001 (it becomes the answer)
@@ -151,20 +182,47 @@ def _attempt(function: Any) -> Refusal | None:
     return None
 
 
+def hidden(
+    job: Job, watch: Any, instance: Model, connection: BaseDatabaseWrapper
+) -> Outcome | None:
+    """
+    Return what a subscription has in place of a row that its permissions hide; None if it is seen.
+
+    Args:
+        job: The row that is read.
+        watch: The subscription; :attr:`Guard.judges` is true for it.
+        instance: The row as the subscription's queryset has it.
+        connection: By which it was read, in the database session that belongs to it.
+    """
+    context, guard = watch.context, watch.context.guard
+    begins = watch.begun is not None
+    action = context.asked if begins else _action(job.shown(watch))
+    owner = type(context.visibility.consumer)
+    occupation().enter(owner, "check_object_permissions", (watch,))
+    try:
+        seen = attempt(lambda: guard.sees(instance, action, {"pk": shown(job.key)}), connection)
+    except (OperationalError, InterfaceError):
+        if is_lost(connection):
+            raise
+        name = owner.__name__
+        logger.exception(_OBJECT_FAILED, name, instance._meta.label, instance.pk)
+        # A client that has just asked must not see the difference to a row that is not there.
+        return UNJUDGED if begins else UNREAD
+    return None if seen else ABSENT
+
+
+def is_unjudged(unseen: Mapping[Any, Outcome]) -> bool:
+    """Tell whether some of what :func:`hidden` returned is to be found out again."""
+    return any(outcome is UNJUDGED or outcome is UNREAD for outcome in unseen.values())
+
+
 @dataclass(slots=True)
 class _Case:
-    """
-    A row that somebody has, or would be told of.
-
-    Attributes:
-        news: There is a frame that would be sent.
-    """
+    """A frame that would be sent, and needs the permission of its action."""
 
     found: Found
-    watch: Watch
+    watch: Any
     action: str
-    instance: Model | None
-    news: bool
 
     @property
     def guard(self) -> Guard:
@@ -185,78 +243,46 @@ class _Case:
         special[self.watch] = outcome
 
 
-def check(found: Sequence[Found], rows: Mapping[tuple[Any, Hashable], Model | None]) -> None:
+def check(found: Sequence[Found]) -> None:
     """
-    Replace what a subscription's permissions refuse.
+    Replace what the permissions of a frame's action refuse.
 
     Args:
-        found: The results of a load; changed in place.
-        rows: What each subscription's queryset has of a row, by subscription and key.
+        found: The results of a load, in which hidden rows are absent; changed in place.
     """
-    cases = [case for item in found for case in _cases(item, rows)]
-    told = [case for case in cases if case.news and not _begins(case)]
-    _ask_in_loop([case for case in told if case.guard.in_loop])
-    for case in told:
+    cases = [case for item in found for case in _cases(item)]
+    _ask_in_loop([case for case in cases if case.guard.in_loop])
+    for case in cases:
         if not case.guard.in_loop:
             refused = _attempt_ask(case)
             isolate_all()
             if refused is not None:
                 case.settle(refused)
-    _judge([case for case in cases if case.instance is not None and case.guard.judges])
 
 
-def _judge(cases: Sequence[_Case]) -> None:
-    """Ask object permissions, in the database session in which the rows were read."""
-    by_session: dict[Hashable, list[_Case]] = defaultdict(list)
-    for case in cases:
-        by_session[case.watch.context.visibility.source.session].append(case)
-    for some in by_session.values():
-        source: Source = some[0].watch.context.visibility.source
-        try:
-            with source.prepared(connections[source.alias]):
-                for case in some:
-                    _judge_object(case)
-                    isolate_all()
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:  # noqa: BLE001 (it becomes the answer)
-            for case in some:
-                case.settle(refusal(error))
-
-
-def _cases(item: Found, rows: Mapping[tuple[Any, Hashable], Model | None]) -> list[_Case]:
-    cases = []
+def _cases(item: Found) -> Iterator[_Case]:
     for watch in item.job.watches:
-        guard = watch.context.guard
-        if guard.open or watch in item.moved or (watch.begun is not None and not guard.judges):
+        # A request was checked before its action was called.
+        if watch.context.guard.open or watch in item.moved or watch.begun is not None:
             continue
         outcome = item.special.get(watch, item.outcome)
-        shown = item.job.shown(watch)
-        if not isinstance(outcome, View):
-            continue
-        # It may be what is not shown of a row that decides whether it may be seen.
-        news = outcome.digest != shown
-        if news or (guard.judges and outcome.body is not None):
-            instance = rows.get((watch, item.job.key))
-            cases.append(_Case(item, watch, _action(shown, outcome), instance, news))
-    return cases
+        had = item.job.shown(watch)
+        if isinstance(outcome, View):
+            if outcome.digest != had:
+                gone = outcome.body is None
+                yield _Case(item, watch, "delete" if gone else _action(had))
+        elif outcome.named:
+            yield _Case(item, watch, _action(had))
 
 
-def _action(shown: bytes | None, outcome: View) -> str:
-    if outcome.body is None:
-        return "delete"
-    return "create" if shown == NOTHING else "update"
-
-
-def _begins(case: _Case) -> bool:
-    # The request itself was checked before its action was called.
-    return case.watch.begun is not None
+def _action(had: bytes | None) -> str:
+    return "create" if had == NOTHING else "update"
 
 
 def _attempt_ask(case: _Case) -> Refusal | None:
     occupation().enter(case.owner, "check_permissions", (case.watch,))
+    origin = case.watch.context.visibility.origin
     try:
-        origin = case.watch.context.visibility.origin
         return origin.run(case.guard.ask, case.action, case.kwargs)  # type: ignore[no-any-return]
     except BaseException as error:  # noqa: BLE001 (it becomes the answer)
         return refusal(contained(error))
@@ -310,21 +336,3 @@ def _held(late: Sequence[_Case]) -> ThreadHeld:
     held.end()  # what was asked is cancelled, and holds no thread
     watches = tuple(case.watch for case in late if case.owner is owner)
     return ThreadHeld(owner, "check_permissions", watches, held)
-
-
-def _judge_object(case: _Case) -> None:
-    """A row that may not be seen (any more) is not there; asking for it is refused."""
-    outcome = case.found.special.get(case.watch, case.found.outcome)
-    if case.instance is None or isinstance(outcome, Refusal):
-        return
-    context = case.watch.context
-    occupation().enter(case.owner, "check_object_permissions", (case.watch,))
-    action = context.asked if _begins(case) else case.action
-    refused = context.visibility.context.run(
-        case.guard.ask_object, case.instance, action, case.kwargs
-    )
-    if refused is not None:
-        # A row of a list is left out; who asked for one row is told.
-        asked_for_it = _begins(case) and not context.lists
-        hidden = refused.status == PermissionDenied.status_code and not asked_for_it
-        case.settle(ABSENT if hidden else refused)

@@ -48,7 +48,7 @@ class Same:
         return id(self._it)
 
 
-def found(consumer: Consumer, name: str) -> tuple[Any, bool]:
+def found(consumer: object, name: str) -> tuple[Any, bool]:
     """
     Return an attribute as it is stored, no descriptor called, and whether the instance has it.
 
@@ -67,11 +67,18 @@ def found(consumer: Consumer, name: str) -> tuple[Any, bool]:
     return None, False
 
 
-def has_own(consumer: Consumer, *names: str) -> bool:
-    """Tell whether a consumer has another method than the package's under any of the names."""
+def has_own(consumer: Consumer, *names: str, ours: type = GenericAsyncAPIConsumer) -> bool:
+    """
+    Tell whether a consumer has another method than the package's under any of the names.
+
+    Args:
+        consumer: A consumer, or its class.
+        *names: Methods.
+        ours: The class that has the package's.
+    """
     cls = consumer if isinstance(consumer, type) else type(consumer)
     return looks_up_otherwise(cls) or any(
-        found(consumer, name)[0] is not found(GenericAsyncAPIConsumer, name)[0] for name in names
+        found(consumer, name)[0] is not found(ours, name)[0] for name in names
     )
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from channels.db import database_sync_to_async
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    NotFound,
+    PermissionDenied,
+    ValidationError,
+)
 
 from pgobserve._socket import SocketHooks
 from pgobserve.decorators import action
 from pgobserve.feed.keys import key_of, shown, to_key
-from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.observer.context import encode_name
+from pgobserve.observer.hooks import has_own
 from pgobserve.observer.related import throughs_of
 from pgobserve.observer.tokens import parse_token
 
@@ -29,6 +36,13 @@ if TYPE_CHECKING:
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.gathering import Dependencies
     from pgobserve.observer.subscription import Begun
+
+
+logger = logging.getLogger(__name__)
+
+#: What a method raises for a row that the client may not see.
+_HIDING: Final = (Http404, NotFound, PermissionDenied, DjangoPermissionDenied)
+_REFUSING: Final = (*_HIDING, APIException)
 
 
 # The hooks come last, so that DCRF's mixins may follow this one, as they may there.
@@ -113,10 +127,10 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             if snapshot is True:
                 data = await self._data(begun, {**kwargs, "request_id": request_id})
             await self._reply_with_token(request_id, begun, data)
-        except Exception:
+        except Exception as error:
             # The client receives an error, and must not have a subscription with it.
             self.subscriptions.end(lookup, request_id)
-            raise
+            raise _as_missing(error) from error
         return None
 
     @action()
@@ -153,7 +167,15 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
                 else:
                     await self._tell(group, request_id, action, kwargs)
             except Exception as error:  # noqa: BLE001 (answered and logged there)
-                await self.handle_exception(error, action=action, request_id=request_id)
+                await self._failed(group, error, action, request_id)
+
+    async def _failed(self, group: Any, error: Exception, action: str, request_id: Any) -> None:
+        """Reply with an error, but not for a hidden row: a client must not notice its changes."""
+        if not group.watch.context.hidden:
+            await self.handle_exception(error, action=action, request_id=request_id)
+        elif not isinstance(error, _REFUSING):
+            name = type(self).__qualname__
+            logger.error("%s failed for a row that is hidden.", name, exc_info=error)
 
     async def deliver(self, watch: Watch, kind: str) -> None:
         """Hand the news of one subscription to the class's own methods."""
@@ -168,7 +190,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
     async def _tell(self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]) -> None:
         try:
             response = await self.retrieve(request_id=request_id, action=action, **kwargs)
-        except Http404:
+        except _HIDING:
             await self._tell_gone(group, request_id, kwargs)
             return
         hidden = group.watch.context.hidden
@@ -190,15 +212,9 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
                 request_id=request_id,
             )
 
-    @classmethod
-    def _delivers_by_itself(cls) -> bool:
-        ours = ObserverModelInstanceMixin
-        return (
-            cls.retrieve is not RetrieveModelMixin.retrieve
-            or cls.get_object is not GenericAsyncAPIConsumer.get_object
-            or cls.handle_instance_change is not ours.handle_instance_change
-            or cls.handle_observed_action is not ours.handle_observed_action
-        )
+    def _delivers_by_itself(self) -> bool:
+        ours = ("retrieve", "handle_instance_change", "handle_observed_action")
+        return has_own(self, *ours, ours=ObserverModelInstanceMixin) or has_own(self, "get_object")
 
     async def _locate(
         self, kwargs: dict[str, Any], request_id: Any
@@ -210,7 +226,10 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if self.lookup_field == "pk" and model is not None and not self._delivers_by_itself():
             return model, _key(model, lookup), self._normal(lookup)
         hooks = {**kwargs, "request_id": request_id, "action": "subscribe_instance"}
-        instance = await database_sync_to_async(self._found)(hooks)
+        try:
+            instance = await database_sync_to_async(self._found)(hooks)
+        except Exception as error:
+            raise _as_missing(error) from error
         return type(instance), key_of(instance), self._normal(lookup)
 
     def _found(self, kwargs: dict[str, Any]) -> Any:
@@ -256,6 +275,11 @@ class _Group:
 
     def __str__(self) -> str:
         return f"pgobserve-{self.watch.key}-{self.watch.context.request_id_text}"
+
+
+def _as_missing(error: Exception) -> Exception:
+    """Return the error that answers for a row: the same for a hidden one as for one that is not there."""
+    return Http404() if isinstance(error, _HIDING) else error
 
 
 def _required(kwargs: dict[str, Any], name: str) -> Any:

@@ -16,9 +16,8 @@ from pgobserve import conf
 from pgobserve.feed.jobs import Found, FoundWhole, Job
 from pgobserve.feed.mailbox import ABSENT, Refusal, View
 from pgobserve.feed.roster import Entry
-from pgobserve.feed.session import isolate
 from pgobserve.feed.whole import one_snapshot
-from pgobserve.observer.checks import check
+from pgobserve.observer.checks import check, is_unjudged
 from pgobserve.observer.loading import Load
 from pgobserve.observer.rendering import encode
 from pgobserve.observer.resume import Accounts, changes
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from pgobserve.feed.jobs import WholeJob
     from pgobserve.feed.listwatch import ListWatch, Shown
+    from pgobserve.feed.mailbox import Outcome
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.changed import Changed
     from pgobserve.observer.source import Listing, Source
@@ -67,6 +67,7 @@ class ListLoad(Load):
         self._listeners: list[Any] = []
         self._listed: list[Found] = []
         self._refusal: Refusal | None = None
+        self._unjudged = False
         self._has: dict[ListWatch, Shown | None] = {}
 
     def run_whole(self) -> FoundWhole:
@@ -92,22 +93,13 @@ class ListLoad(Load):
         # Who waits for it has just had his queryset compiled; looked at once more, one that looks
         # at the clock would never be the same.
         self._guarded = self._guarded or any(not w.context.guard.open for w in watches)
-        self._spared = self._guarded
         self._listeners = watches
 
     def checked(self) -> FoundWhole:
         """Return what was rendered, after the permissions were asked."""
         found = self._listed
         if self._guarded:
-            # A number is of rows that were judged already.
-            judged = found if self.listing.only != "count" else ()
-            rows = {
-                (watch, item.job.key): self._rows.get((self.source, item.job.key))
-                for item in judged
-                for watch in self._listeners
-                if not watch.context.guard.open
-            }
-            check(found, rows)
+            check(found)
         assert self._snapshot is not None  # noqa: S101 (it is rendered)
         return FoundWhole(
             self._whole,
@@ -116,7 +108,7 @@ class ListLoad(Load):
             self._refusal,
             has=self._has,
             moved=self._moved,
-            failed=bool(self._failed),
+            failed=self._unjudged or bool(self._failed),
             skipped=self._failed,
         )
 
@@ -156,7 +148,11 @@ class ListLoad(Load):
         return conf.get().MAX_LIST_ROWS
 
     def _counts_by_query(self, watches: list[Any]) -> bool:
-        return self.listing.only == "count" and not any(w.context.guard.judges for w in watches)
+        return (
+            self.listing.only == "count"
+            and self.listing.whole.counts_in_sql
+            and not any(watch.context.guard.judges for watch in watches)
+        )
 
     def _counted(self, watches: list[Any], count: Any) -> Found:
         job = Job(Entry(self._whole.roster, None), tuple(watches))
@@ -171,11 +167,15 @@ class ListLoad(Load):
             return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
         assert self._snapshot is not None  # noqa: S101 (render sets it)
         audience, roster, found = tuple(watches), self._whole.roster, []
-        # Whatever is kept of each of ten thousand rows is looked at by the garbage collector.
-        self._rows = {(self.source, key): row for key, row in rows.items()} if self._guarded else {}
         for key, instance in rows.items():
-            shared, special, _ = self._render(self._current, key, instance, watches)
             job = Job(Entry(roster, key), audience)
+            seeing, unseen = self._judged(job, instance, watches)
+            shared: Outcome = ABSENT
+            special: dict[Any, Outcome] = {}
+            if seeing:
+                shared, special, _ = self._render(self._current, key, instance, seeing)
+            special.update(unseen)
+            self._unjudged = self._unjudged or is_unjudged(unseen)
             found.append(
                 Found(
                     job,
@@ -188,16 +188,15 @@ class ListLoad(Load):
         return found
 
     def _permitted(self, rows: Mapping[Hashable, Model], watch: ListWatch) -> int:
-        guard, here = watch.context.guard, self._here(watch.context.visibility.context)
-        owner = type(watch.context.visibility.consumer)
-        self._at.enter(owner, "check_object_permissions", (watch,))
-        permitted = 0
+        if not watch.context.guard.judges:
+            return len(rows)
+        roster, audience = self._whole.roster, (watch,)
+        seen = 0
         for key, row in rows.items():
-            permitted += (
-                here.copy().run(guard.ask_object, row, watch.context.asked, {"pk": key}) is None
-            )
-            isolate(self._connection)
-        return permitted
+            seeing, unseen = self._judged(Job(Entry(roster, key), audience), row, [watch])
+            seen += len(seeing)
+            self._unjudged = self._unjudged or is_unjudged(unseen)
+        return seen
 
     @property
     def returning(self) -> list[ListWatch]:
@@ -234,7 +233,7 @@ class ListLoad(Load):
             # that he was then.
             self._has[watch] = (
                 None
-                if any(isinstance(outcome, View) for outcome in own.values())
+                if any(isinstance(each, View) and each.body is not None for each in own.values())
                 else accounts.of(
                     watch.context.back,
                     {**shared, **own} if own else shared,

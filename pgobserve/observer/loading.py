@@ -17,13 +17,13 @@ from django.db import InterfaceError, OperationalError, connections
 from pgobserve import conf
 from pgobserve.feed.hub import Row
 from pgobserve.feed.jobs import FAILED, NEVER, TOO_LARGE, Found
-from pgobserve.feed.mailbox import ABSENT, View
+from pgobserve.feed.mailbox import ABSENT, UNREAD, View
 from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.session import isolate
 from pgobserve.feed.statement import fetch_many
 from pgobserve.feed.upkeep import Unreachable, attempt, is_lost
-from pgobserve.observer.checks import check
+from pgobserve.observer.checks import check, hidden, is_unjudged
 from pgobserve.observer.copies import copied
 from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
 
@@ -54,6 +54,10 @@ _TOO_LARGE: Final = (
 #: Row and source, where the source has it.
 Rows = dict[tuple["Source", "Hashable"], "Model"]
 
+#: Subscriptions that may see a row, what the others have of it, what all of the former share, and what
+#: some of them see otherwise.
+Shown = tuple[list[Any], dict[Any, "Outcome"], "Outcome", dict["Watch", "Outcome"]]
+
 
 class Load:
     """
@@ -74,7 +78,7 @@ class Load:
         # Those who see another list by now than the one that a row is read for.
         self._moved: dict[Any, tuple[Subject, Hashable]] = {}
         self._guarded = False
-        # Somebody else depends on an instance after it was rendered: another source, a permission.
+        # Another source depends on an instance after it was rendered.
         self._spared = False
         self._rows: Rows = {}
         # What is made of an instance serves all sources that share both it and the renderer.
@@ -83,21 +87,21 @@ class Load:
         # What hooks chose instead of a source, when they had to run again.
         self._instead: dict[Source, Source] = {}
         # What was rendered where it was read, because of the database session.
-        self._prepared: dict[tuple[Source, Hashable], tuple[Outcome, dict[Watch, Outcome]]] = {}
+        self._prepared: dict[tuple[Source, int], Shown] = {}
         # Contexts that were entered in this thread, by what they are copies of.
         self._contexts: dict[HookContext, Context] = {}
 
     def run(self) -> list[Found]:
         """Read, render and check; one result for each job."""
         wanted = self._plan()
-        self._spared = len(wanted) > 1 or self._guarded
+        self._spared = len(wanted) > 1
         broken = self._read_all(wanted)
         found = [
             self._found(job, groups, broken)
             for job, groups in zip(self._jobs, self._groups, strict=True)
         ]
         if self._guarded:
-            check(found, self._rows_of_watches())
+            check(found)
         return found
 
     def _plan(self) -> dict[Source, list[Hashable]]:
@@ -148,7 +152,7 @@ class Load:
                 owner.__qualname__,
                 exc_info=contained(error),
             )
-            self._failed[watch] = FAILED
+            self._failed[watch] = UNREAD
             return None
         return source
 
@@ -176,8 +180,8 @@ class Load:
                 for job, groups in zip(self._jobs, self._groups, strict=True):
                     for source, watches in groups.items():
                         if source in wanted:
-                            shown = self._rendered(source, job.key, watches, broken)
-                            self._prepared[source, job.key] = shown
+                            shown = self._shown(source, job, watches, broken)
+                            self._prepared[source, id(job)] = shown
         except (OperationalError, InterfaceError):
             raise
         except Exception:
@@ -228,10 +232,15 @@ class Load:
         """Render a row for all who watch it."""
         outcomes: dict[Watch, Outcome] = {}
         if self._failed:
-            outcomes = {watch: FAILED for watch in job.watches if watch in self._failed}
+            outcomes = {watch: UNREAD for watch in job.watches if watch in self._failed}
         default: Outcome = ABSENT
-        for number, (source, watches) in enumerate(groups.items()):
-            shared, special = self._rendered(source, job.key, watches, broken)
+        unjudged = False
+        for number, (source, audience) in enumerate(groups.items()):
+            prepared = self._prepared.get((source, id(job)))
+            watches, unseen, shared, special = prepared or self._shown(
+                source, job, audience, broken
+            )
+            unjudged = unjudged or is_unjudged(unseen)
             if isinstance(source.renderer, PresenceRenderer) and isinstance(shared, View):
                 shared = _in_version(shared, job)
             if number == 0:
@@ -239,20 +248,49 @@ class Load:
             elif shared is not default:
                 outcomes.update(dict.fromkeys(watches, shared))
             outcomes.update(special)
+            outcomes.update(unseen)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
-        failed = not broken.isdisjoint(groups)
+        failed = unjudged or not broken.isdisjoint(groups)
         return Found(job, self._snapshot, default, outcomes, failed=failed, moved=self._moved)
+
+    def _shown(self, source: Source, job: Job, audience: list[Any], broken: set[Source]) -> Shown:
+        """Check who of a source's audience may see a row, and render it for them."""
+        watches, unseen = self._judged(job, self._rows.get((source, job.key)), audience)
+        return watches, unseen, *self._rendered(source, job.key, watches, broken)
+
+    def _judged(
+        self, job: Job, instance: Model | None, watches: list[Any]
+    ) -> tuple[list[Any], dict[Any, Outcome]]:
+        """
+        Return the subscriptions whose permissions let them see a row, and what the others have of it.
+
+        A serializer never runs for a row that nobody may see: it could fail, or be slow.
+        """
+        if not self._guarded or instance is None:
+            return watches, {}
+        hidden_from: dict[Any, Outcome] = {}
+        judged: Model | None = None
+        for watch in watches:
+            if watch.context.guard.judges:
+                # A permission may change what it is given.
+                judged = judged or copied(instance)
+                here = self._here(watch.context.visibility.context)
+                outcome = here.run(hidden, job, watch, judged, self._connection)
+                isolate(self._connection)
+                if outcome is not None:
+                    hidden_from[watch] = outcome
+        if not hidden_from:
+            return watches, {}
+        return [watch for watch in watches if watch not in hidden_from], hidden_from
 
     def _rendered(
         self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
     ) -> tuple[Outcome, dict[Watch, Outcome]]:
         """Return the outcome that all of the watches share, and those that differ from it."""
-        if (source, key) in self._prepared:
-            return self._prepared[source, key]
         if source in broken:
-            return FAILED, {}
+            return UNREAD, {}
         instance = self._rows.get((source, key))
-        if instance is None:
+        if instance is None or not watches:
             return ABSENT, {}
         once = (source.renderer, id(instance))  # the instance lives as long as this load
         if once in self._rendered_once:
@@ -291,15 +329,6 @@ class Load:
         if found is None:
             found = self._contexts[context] = context.here()
         return found.copy()
-
-    def _rows_of_watches(self) -> dict[tuple[Any, Hashable], Model | None]:
-        return {
-            (watch, job.key): self._rows.get((source, job.key))
-            for job, groups in zip(self._jobs, self._groups, strict=True)
-            for source, watches in groups.items()
-            for watch in watches
-            if not watch.context.guard.open
-        }
 
 
 def _in_version(view: View, job: Job) -> View:

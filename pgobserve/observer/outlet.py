@@ -19,6 +19,8 @@ from pgobserve.feed.listwatch import Member
 from pgobserve.feed.mailbox import NOTHING, UNTOLD, Mailbox, Refusal
 from pgobserve.feed.occupation import HookFailed, contained
 from pgobserve.observer.context import fingerprint
+from pgobserve.observer.feeds import feed_of
+from pgobserve.observer.hooks import has_own
 from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
@@ -35,8 +37,11 @@ logger = logging.getLogger(__name__)
 #: Seconds that a send of a consumer's own may take to end with its socket.
 PATIENCE: Final = 5.0
 
-#: What permissions answer to who may not see something.
-_HIDING: Final = frozenset({401, 403, 404})
+#: Methods by which a frame is sent; without others, encoded ones may go straight to the socket.
+_SENDING: Final = ("reply", "send_json", "send_frame", "encode_json", "send")
+
+#: Seconds after which a socket goes on with frames that wait for others to be read again.
+RESUME: Final = 1.0
 
 
 class Outlet:
@@ -50,19 +55,22 @@ class Outlet:
         mailbox: What the socket still has to be told.
     """
 
-    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_task", "mailbox")
+    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task", "mailbox")
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        self.mailbox = Mailbox(self._wake, self._write)
+        self.mailbox = Mailbox(self._wake, self._write, self._read_again)
+        self._resuming: asyncio.TimerHandle | None = None
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
-        self._raw = _sends_as_we_do(type(consumer))
+        self._raw = not has_own(consumer, *_SENDING, ours=AsyncAPIConsumer)
         self._base_send = consumer.base_send
         self._limit = conf.get().MAX_FRAME_BYTES
 
     async def aclose(self) -> None:
         """Stop writing; returns when nothing is being written any more."""
         self.mailbox.close()
+        if self._resuming is not None:
+            self._resuming.cancel()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
@@ -79,6 +87,20 @@ class Outlet:
         task = self._task
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task])
+
+    def _read_again(self, told: Any) -> bool:
+        """Have a row read again that waited too long; false for what is read when it is sent."""
+        context = told.context
+        if context.by_itself:
+            return False
+        feed_of(context.alias).read_again(told)
+        if self._resuming is None:
+            self._resuming = asyncio.get_running_loop().call_later(RESUME, self._resume)
+        return True
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self.mailbox.resume()
 
     def _wake(self) -> None:
         self._write(self.mailbox.take())
@@ -226,10 +248,10 @@ def _text(watch: Told, outcome: Outcome, snapshot: Snapshot, kind: Kind) -> str:
 
 
 def _named(member: Member, refusal: Refusal) -> Any:
-    """Return the key as an error shows it; who may not see a row that he lacks does not get it."""
+    """Return the key as an error shows it; without a copy of a row a client may not learn it."""
     lacks = member.shown == NOTHING or member.shown == UNTOLD
-    hidden = lacks and refusal.status in _HIDING
-    return None if member.key is None or hidden else shown(member.key)
+    hides = lacks and not refusal.named
+    return None if member.key is None or hides else shown(member.key)
 
 
 def _head(errors: str, body: str | None, action: str, status: int) -> str:
@@ -237,12 +259,6 @@ def _head(errors: str, body: str | None, action: str, status: int) -> str:
         f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status},'
         f'"request_id":'
     )
-
-
-def _sends_as_we_do(consumer_class: type[GenericAsyncAPIConsumer]) -> bool:
-    """Tell whether an encoded frame may go straight to the socket."""
-    names = ("reply", "send_json", "send_frame", "encode_json", "send")
-    return all(_function(consumer_class, n) is _function(AsyncAPIConsumer, n) for n in names)
 
 
 def _is_own(error: BaseException) -> bool:
@@ -260,8 +276,3 @@ async def _contained(work: Awaitable[None]) -> None:
         raise contained(error) from error
     except (SystemExit, KeyboardInterrupt) as error:
         raise contained(error) from error
-
-
-def _function(cls: type, name: str) -> Any:
-    attribute = getattr(cls, name)
-    return getattr(attribute, "__func__", attribute)

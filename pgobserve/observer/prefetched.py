@@ -13,6 +13,7 @@ from django.db.models import Manager, Prefetch
 from pgobserve.feed.literals import inline
 from pgobserve.observer.gathering import Dependencies, Gathering
 from pgobserve.observer.of_queryset import of_queryset
+from pgobserve.observer.python_state import python_state
 from pgobserve.observer.trial import brief, no_queries
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def _of_manager(model: Model, many: bool) -> Prefetched | None:
     return chosen if chosen.filters or chosen.inner or chosen.known else None
 
 
-def prefetch_identity(lookup: str | Prefetch[Any], connection: BaseDatabaseWrapper) -> Hashable:
+def prefetch_identity(
+    lookup: str | Prefetch[Any], connection: BaseDatabaseWrapper, own: Hashable
+) -> Hashable:
     """
     Return what tells one prefetch from another.
 
@@ -114,10 +117,11 @@ def prefetch_identity(lookup: str | Prefetch[Any], connection: BaseDatabaseWrapp
     Args:
         lookup: One of a queryset's ``_prefetch_related_lookups``.
         connection: Literals are written as this connection writes them.
+        own: Stands for what can't be compared.
     """
     if isinstance(lookup, str):
         return lookup
-    chosen = tuple(_identity(each, connection) for each in _inner(lookup))
+    chosen = tuple(_identity(each, connection, own) for each in _inner(lookup))
     return (lookup.prefetch_through, lookup.to_attr, chosen)
 
 
@@ -127,7 +131,7 @@ def _inner(lookup: Any) -> list[Any]:
     return [each for each in found if each is not None]
 
 
-def _identity(queryset: Any, connection: BaseDatabaseWrapper) -> Hashable:
+def _identity(queryset: Any, connection: BaseDatabaseWrapper, own: Hashable) -> Hashable:
     text: str | None
     try:
         sql, params = queryset.query.get_compiler(connection=connection).as_sql()
@@ -135,8 +139,8 @@ def _identity(queryset: Any, connection: BaseDatabaseWrapper) -> Hashable:
     except EmptyResultSet:
         text = None
     lookups = queryset._prefetch_related_lookups
-    nested = tuple(prefetch_identity(each, connection) for each in lookups)
-    return (queryset.model, queryset._db, text, nested)
+    nested = tuple(prefetch_identity(each, connection, own) for each in lookups)
+    return (queryset.model, queryset._db, text, nested, python_state(queryset, own))
 
 
 def knows_related(queryset: Any) -> bool:

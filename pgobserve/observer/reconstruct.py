@@ -21,6 +21,7 @@ from pgobserve.feed.events import changes_in
 from pgobserve.feed.fold import TableChange
 from pgobserve.feed.joining import keys_from, quoted
 from pgobserve.feed.keys import key_fields
+from pgobserve.feed.own_rows import has_own_rows
 from pgobserve.feed.tables import tables_of
 from pgobserve.observer.of_queryset import of_queryset
 from pgobserve.observer.relations import concrete
@@ -89,6 +90,7 @@ class OldRows:
         table = self._model._meta.db_table
         return (
             tables_of(self._model) == ((table,), ())
+            and not has_own_rows(self._queryset)
             and '"' not in table
             and not of_queryset(self._queryset)
             and all(map(_is_lasting, _nodes(self._queryset.query)))

@@ -28,6 +28,7 @@ from pgobserve.observer.fingerprint import fingerprint
 from pgobserve.observer.hook_context import BLANK, HookContext
 from pgobserve.observer.hooks import Same, maker, meta_of
 from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
+from pgobserve.observer.python_state import python_state, stands_for
 from pgobserve.observer.reconstruct import OldRows
 from pgobserve.observer.renderers import made_by, renderer_of
 
@@ -161,7 +162,7 @@ def alias_of(queryset: Any) -> str:
     A queryset that names one has its way. Otherwise it is where the model is written: a replica
     may not have what was just notified.
     """
-    alias: str = queryset._db or router.db_for_write(queryset.model)
+    alias: str = queryset._db or router.db_for_write(queryset.model, **queryset._hints)
     return alias
 
 
@@ -231,7 +232,8 @@ def build(
     left = context.left_by(here, before)
     state = _State(left, settings, owner if owner is not None and changed() else None)
     # Some lookups are compiled for the active time zone.
-    return here.run(_compile, consumer, wanted, *chosen, state), left
+    own = stands_for(consumer, kwargs)
+    return here.run(_compile, consumer, wanted, *chosen, state, own), left
 
 
 class _State(NamedTuple):
@@ -259,6 +261,7 @@ def _compile(
     serializer_class: Any,
     shows: Any,
     state: _State,
+    own: Hashable,
 ) -> Source:
     context = state.context
     cls = type(consumer)
@@ -269,7 +272,8 @@ def _compile(
     # One of the two tells the queryset from others; the other is compiled once it is not known yet.
     compiled = (Statement if wanted is None else Whole)(queryset, connections[alias])
     lookups = tuple(
-        prefetch_identity(each, connections[alias]) for each in queryset._prefetch_related_lookups
+        prefetch_identity(each, connections[alias], own)
+        for each in queryset._prefetch_related_lookups
     )
     how = made_by(consumer, serializer_class)
     identity = (
@@ -285,6 +289,7 @@ def _compile(
         context.key,
         state.settings,
         state.owner,
+        python_state(queryset, own),
     )
     source = _shared.get(identity)
     if source is None:

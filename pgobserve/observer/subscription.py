@@ -18,7 +18,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
 from pgobserve.feed import runtime
 from pgobserve.feed.jobs import FAILED, TOO_LARGE
-from pgobserve.feed.mailbox import UNKNOWN, View, Watch
+from pgobserve.feed.mailbox import UNKNOWN, UNREAD, View, Watch
 from pgobserve.feed.occupation import as_hook
 from pgobserve.feed.tables import title_of
 from pgobserve.observer.context import Subscription, check_arguments, encode_name, refused
@@ -223,7 +223,7 @@ class Subscriptions:
             raise
         if isinstance(outcome, View):
             return watch, Begun(outcome, snapshot)
-        if outcome in (FAILED, TOO_LARGE) and not wants_token:
+        if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_token:
             # It can't be shown, but nobody asked to see it; it may well be shown after a change.
             return watch, Begun(UNSHOWN, snapshot)
         self._drop(name, watch)

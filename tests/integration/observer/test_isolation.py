@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db.models import Manager, Q
+from django.db.models import CharField, ExpressionWrapper, F, Manager, Q, QuerySet
+from django.db.models.query import ModelIterable
 from rest_framework import serializers
 from rest_framework.filters import BaseFilterBackend
 
@@ -176,6 +177,101 @@ class Rewritten(Base):
         return self.Shown
 
 
+class OwnRows(QuerySet[Item]):
+    """Asks for a user when it is copied."""
+
+    user: Any = None
+
+    def _clone(self) -> Any:
+        made: Any = super()._clone()  # type: ignore[misc]
+        made.user = self.user
+        return made
+
+
+class Masking(OwnRows):
+    """Changes rows after they were read."""
+
+    def _fetch_all(self) -> None:
+        super()._fetch_all()  # type: ignore[misc]
+        for row in self._result_cache or ():
+            if self.user != "staff":
+                row.name = "*" * len(row.name)
+
+
+class Dropping(OwnRows):
+    """Leaves rows out after they were read."""
+
+    def _fetch_all(self) -> None:
+        super()._fetch_all()  # type: ignore[misc]
+        self._result_cache = [
+            r for r in self._result_cache or () if self.user == "staff" or not r.rank
+        ]
+
+
+def by_rows(rows: type[OwnRows]) -> Any:
+    """Return a consumer whose querysets know the user, in Python."""
+
+    class ByRows(Base):
+        def get_queryset(self, **kwargs: Any) -> Any:
+            queryset = rows(Item).order_by("id")
+            user = self.scope["user"]
+            queryset.user = user if rows is Counted else str(user)
+            return queryset
+
+    ByRows.__name__ = rows.__name__
+    return ByRows
+
+
+class MaskingIterable(ModelIterable):
+    """Changes rows while they are made."""
+
+    def __iter__(self) -> Any:
+        for row in super().__iter__():
+            if self.queryset.user != "staff":  # type: ignore[attr-defined]
+                row.name = "*" * len(row.name)
+            yield row
+
+
+class Iterating(OwnRows):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._iterable_class = MaskingIterable
+
+
+class Counted(Dropping):
+    """Leaves rows out for a user that it knows as an object."""
+
+    def _fetch_all(self) -> None:
+        self.user = str(self.user)
+        super()._fetch_all()
+
+
+class Masked(CharField):
+    """Values that are masked for some users; where they are read from does not show it."""
+
+    def __init__(self, shown: bool) -> None:
+        super().__init__()
+        self.shown = shown
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value if self.shown else "*" * len(value)
+
+
+class Annotated(Base):
+    class Shown(serializers.ModelSerializer):
+        masked = serializers.CharField()
+
+        class Meta:
+            model = Item
+            fields = ["id", "name", "masked"]
+
+    serializer_class = Shown
+
+    def get_queryset(self, **kwargs: Any) -> Any:
+        masked = ExpressionWrapper(F("name"), output_field=Masked(is_staff(self)))
+        return super().get_queryset(**kwargs).annotate(masked=masked)
+
+
 class ByManager(Base):
     """Has a manager where others have a queryset."""
 
@@ -204,6 +300,11 @@ KINDS = [
     Partial,
     Rewritten,
     ByManager,
+    Annotated,
+    by_rows(Masking),
+    by_rows(Dropping),
+    by_rows(Iterating),
+    by_rows(Counted),
 ]
 
 
@@ -220,8 +321,10 @@ async def seen(socket: Any) -> dict[Any, Any]:
 async def test_kind(connect: Any, items: list[Item], kind: Any, order: tuple[str, str]) -> None:
     """Each socket is shown what ``list`` shows it, whichever of two users comes first."""
     sockets = [await connect(kind, user=User(username=name)) for name in order]
+    counts = []
     for socket in sockets:
         rows = await seen(socket)
+        counts.append(len(rows))
         listed = await socket.ask("subscribe_list", request_id="list")
         assert listed["data"]["results"] == [*rows.values()]
         for item in items:
@@ -229,21 +332,32 @@ async def test_kind(connect: Any, items: list[Item], kind: Any, order: tuple[str
             assert answer["data"] == rows.get(item.pk)
             assert answer["response_status"] == (201 if item.pk in rows else 404)
     await run_sql("UPDATE project_item SET name = name || '!'")
-    for socket in sockets:
-        wanted = await frames_first(socket, items)
-        assert wanted == await seen(socket)
+    for socket, count in zip(sockets, counts, strict=True):
+        shown = await changed(socket, count)
+        assert shown == await seen(socket)
 
 
-async def frames_first(socket: Any, items: list[Item]) -> dict[Any, Any]:
-    """Return what the frames of a change show by row, each of which a row and a list have."""
+async def changed(socket: Any, count: int) -> dict[Any, Any]:
+    """Return what the frames of a change show by row; a row and a list have each of the rows."""
     shown: dict[Any, list[Any]] = {}
-    while not await socket.has_nothing():
+    for _ in range(2 * count):
         frame = await socket.receive()
         shown.setdefault(frame["data"]["id"], []).append((frame["request_id"], frame["data"]))
     for pk, frames in shown.items():
         assert sorted(name for name, _ in frames) == ["list", f"row {pk}"], frames
         assert frames[0][1] == frames[1][1]
+    assert await socket.has_nothing()
     return {pk: frames[0][1] for pk, frames in sorted(shown.items())}
+
+
+async def test_count_of_rows_that_python_leaves_out(connect: Any, items: list[Item]) -> None:
+    """A number of rows is that of the rows which are shown."""
+    socket = await connect(by_rows(Dropping), user=User(username="anna"))
+    counted = await socket.ask("subscribe_list", request_id=1, only="count")
+    await run_sql("UPDATE project_item SET rank = 0")
+
+    assert counted["data"] == {"count": 1}
+    assert (await socket.receive())["data"] == {"count": 3}
 
 
 # Permissions of each subscription

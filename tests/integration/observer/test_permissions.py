@@ -197,13 +197,15 @@ async def test_object_permission(connect: Any, item: Item, permission: Any) -> N
 
 
 async def test_object_permission_at_the_subscription(connect: Any, item: Item) -> None:
-    """A row that may not be seen can't be subscribed to, and nothing of it follows."""
+    """A row that may not be seen is answered as one that is not there, and nothing follows."""
     await run_sql("UPDATE project_item SET rank = 2")
     socket = await connect(guarded(ObjectPermission), user=User(username="bob"))
     answer = await socket.subscribe(item.pk, snapshot=True)
     await run_sql("UPDATE project_item SET rank = 3")
+    missing = await socket.subscribe(item.pk + 99, snapshot=True)
 
-    assert (answer["response_status"], answer["data"]) == (403, None)
+    assert (answer["response_status"], answer["data"]) == (404, None)
+    assert answer == missing
     assert await socket.has_nothing()
 
 

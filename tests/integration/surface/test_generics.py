@@ -12,6 +12,7 @@ from django.db import connection
 from django_filters import rest_framework as django_filters
 from rest_framework import filters, serializers
 from rest_framework import permissions as drf
+from rest_framework.exceptions import PermissionDenied
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import ListModelMixin, RetrieveModelMixin
@@ -227,7 +228,7 @@ class Odd(BasePermission):
 
 @pytest.mark.parametrize("permission", [DrfOdd, Odd, Odd & DrfOdd, ~~Odd & ~~DrfOdd])
 async def test_object_permissions(items: list[Item], permission: Any) -> None:
-    """A row that a permission refuses is 403 and unchanged; others are served."""
+    """A row that a permission hides is answered as one that is not there; others are served."""
 
     class Guarded(Items):
         permission_classes = (permission,)
@@ -237,10 +238,52 @@ async def test_object_permissions(items: list[Item], permission: Any) -> None:
             allowed = await client.ask(name, request_id=1, pk=items[1].pk, **extra)
             assert allowed["response_status"] == 200
             refused = await client.ask(name, request_id=1, pk=items[2].pk, **extra)
-            assert (refused["response_status"], refused["data"]) == (403, None)
+            missing = await client.ask(name, request_id=1, pk=999, **extra)
+            assert (refused["response_status"], refused["data"]) == (404, None)
+            assert refused == missing
         assert (await client.ask("delete", pk=items[0].pk))["response_status"] == 204
         assert len(names(await client.ask("list"))) == 4
     assert await Item.objects.filter(name="x").acount() == 1
+
+
+class ReadOnly(drf.BasePermission):
+    """Shows all rows; changes none of odd rank."""
+
+    message = "Look, don't touch."
+
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        return bool(request.method in drf.SAFE_METHODS or obj.rank % 2 == 0)
+
+
+async def test_refused_change_of_a_row_that_is_seen(items: list[Item]) -> None:
+    """A row that may be retrieved and not be changed is 403, with the permission's own sentence."""
+
+    class Guarded(Items):
+        permission_classes = (ReadOnly,)
+
+    async with connected(Guarded.as_asgi()) as client:
+        assert (await client.ask("retrieve", pk=items[1].pk))["response_status"] == 200
+        refused = await client.ask("patch", pk=items[1].pk, data={"name": "x"})
+        assert (refused["response_status"], refused["errors"]) == (403, [ReadOnly.message])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("internals"), PermissionDenied(code="other")])
+async def test_object_permission_that_raises(
+    items: list[Item], error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever an object permission raises, the row is answered as one that is not there."""
+
+    class Raising(drf.BasePermission):
+        def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+            raise error
+
+    class Guarded(Items):
+        permission_classes = (Raising,)
+
+    async with connected(Guarded.as_asgi()) as client:
+        refused = await client.ask("retrieve", pk=items[1].pk)
+        assert refused == await client.ask("retrieve", pk=999)
+    assert ("internals" in caplog.text) == isinstance(error, RuntimeError)
 
 
 async def test_object_permissions_of_overridden_get_permissions(items: list[Item]) -> None:
@@ -251,7 +294,7 @@ async def test_object_permissions_of_overridden_get_permissions(items: list[Item
             return [Odd()] if action == "retrieve" else []
 
     async with connected(Guarded.as_asgi()) as client:
-        assert (await client.ask("retrieve", pk=items[2].pk))["response_status"] == 403
+        assert (await client.ask("retrieve", pk=items[2].pk))["response_status"] == 404
         assert (await client.ask("patch", pk=items[2].pk, data={"rank": 8}))[
             "response_status"
         ] == 200

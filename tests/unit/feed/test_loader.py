@@ -12,10 +12,10 @@ from django.db import OperationalError
 
 from pgobserve.feed import loader as loader_module
 from pgobserve.feed.hub import Hub, Subject
-from pgobserve.feed.jobs import FAILED, NEVER, Found, FoundWhole
+from pgobserve.feed.jobs import NEVER, Found, FoundWhole
 from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.loader import Loader
-from pgobserve.feed.mailbox import Mailbox, View, Watch
+from pgobserve.feed.mailbox import UNREAD, Mailbox, View, Watch
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
 from tests.rows import Rows
@@ -177,7 +177,7 @@ async def test_one_bad_row(
     each = bench(load)
     outcomes = await each.first(*range(9))
 
-    assert outcomes == [FAILED if key == 5 else View.of(str(key)) for key in range(9)]
+    assert outcomes == [UNREAD if key == 5 else View.of(str(key)) for key in range(9)]
     assert [r.getMessage() for r in caplog.records] == [
         "Row 5 can't be read; its watchers are told."
     ]
@@ -195,7 +195,7 @@ async def test_bad_row_is_read_again_when_it_changes(bench: Any) -> None:
         return found(jobs)
 
     each = bench(load)
-    assert await each.first(1) == [FAILED]
+    assert await each.first(1) == [UNREAD]
     bad.clear()
     each.hub.publish("item", NEVER.xmax, [1])
 

@@ -8,6 +8,8 @@ import pytest
 
 from pgobserve.feed.mailbox import (
     ABSENT,
+    MAX_AGE,
+    READ_AGAIN,
     UNKNOWN,
     Kind,
     Mailbox,
@@ -278,3 +280,192 @@ def test_equal_bodies_have_equal_digests() -> None:
     """A digest stands for its body; nothing shown is no body's digest."""
     assert View.of("a") == View.of("a")
     assert len({View.of(body).digest for body in ("", "a", "b", "é", "null")} | {b""}) == 6
+
+
+# Frames that wait
+
+
+class Slow:
+    """A socket that takes a frame when it is told to, a clock, and rows that are read again."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.frames: list[tuple[Any, Kind]] = []
+        self.again: list[Any] = []
+        self.reads = True
+        self.mailbox = Mailbox(self._wake, self._send, self._read_again, lambda: self.now)
+
+    def _wake(self) -> None:
+        self.take()
+
+    def _send(self, item: Any) -> None:
+        watch, _, _, kind = item
+        self.frames.append((watch.key, kind))
+
+    def _read_again(self, watch: Any) -> bool:
+        if self.reads:
+            self.again.append(watch)
+        return self.reads
+
+    def take(self) -> None:
+        """Be done with a frame: the next one is sent."""
+        item = self.mailbox.take()
+        if item is not None:
+            self._send(item)
+
+    def watches(self, count: int) -> list[Watch]:
+        """Begin subscriptions to rows that are not there yet."""
+        made = [
+            Watch(self.mailbox, key, key, None, lambda outcome, snapshot: None)
+            for key in range(count)
+        ]
+        for watch in made:
+            watch.offer(ABSENT, FIRST)
+        return made
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+def test_waits_for_a_moment(slow: Slow) -> None:
+    """What waits no longer than permissions hold is sent as it is."""
+    for watch in slow.watches(2):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "create")]
+    assert slow.again == []
+
+
+def test_waits_too_long(slow: Slow) -> None:
+    """What has waited longer is read again, and what is found then is sent at once."""
+    first, second, third = slow.watches(3)
+    for watch in (first, second, third):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    assert slow.frames == [(0, "create")]
+    assert slow.again == [second, third]
+
+    second.offer(DENIED, SECOND)
+    third.offer(TWO, SECOND)
+    slow.take()
+    assert slow.frames == [(0, "create"), (1, "error"), (2, "create")]
+
+
+def test_revoked_while_it_waited(slow: Slow) -> None:
+    """A row that may not be seen any more makes no frame, and none that waited is left."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    second.offer(ABSENT, SECOND)
+    slow.mailbox.resume()
+
+    assert slow.frames == [(0, "create")]
+    assert len(slow.mailbox) == 0
+
+
+def test_refusal_replaces_what_waits(slow: Slow) -> None:
+    """A refusal that is found while data wait is sent instead of them."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    second.offer(DENIED, SECOND)
+    slow.take()
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "error")]
+
+
+def test_end_and_refusal_are_not_read_again(slow: Slow) -> None:
+    """What shows nothing is sent however long it waited."""
+    first, second, third = slow.watches(3)
+    second.shown = third.shown = UNKNOWN
+    first.offer(ONE, SECOND)
+    second.offer(ABSENT, SECOND)
+    third.offer(DENIED, SECOND)
+    slow.now += 100
+    slow.take()
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "delete"), (2, "error")]
+    assert slow.again == []
+
+
+def test_what_is_read_when_it_is_sent(slow: Slow) -> None:
+    """What is not read again, because sending it reads, is sent."""
+    slow.reads = False
+    for watch in slow.watches(2):
+        watch.offer(ONE, SECOND)
+    slow.now += 100
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "create")]
+
+
+def test_slow_client_gets_all(slow: Slow) -> None:
+    """A client that takes longer for a frame than permissions hold still has each row in the end."""
+    watches = slow.watches(3 * READ_AGAIN)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    reads = 0
+    while len(slow.frames) < len(watches):
+        slow.now += MAX_AGE + 1
+        slow.take()
+        assert len(slow.again) <= READ_AGAIN
+        waiting, slow.again = slow.again, []
+        reads += len(waiting)
+        for watch in waiting:
+            watch.offer(ONE, SECOND)
+
+    assert sorted(slow.frames) == [(watch.key, "create") for watch in watches]
+    assert reads <= READ_AGAIN * len(watches)
+
+
+def test_no_news_of_what_was_read_again(slow: Slow) -> None:
+    """Rows behind those that are read again without news go on when they may."""
+    watches = slow.watches(READ_AGAIN + 3)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    assert slow.again == watches[1 : READ_AGAIN + 1]
+    slow.take()
+    assert len(slow.again) == READ_AGAIN
+    slow.mailbox.resume()
+
+    assert slow.again == watches[1:]
+
+
+def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
+    """A row whose turn has not come is not overtaken by its own news."""
+    watches = slow.watches(READ_AGAIN + 3)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    last = watches[-1]
+    last.offer(TWO, SECOND)
+    assert slow.frames == [(0, "create")]
+    slow.mailbox.resume()
+
+    assert slow.frames == [(0, "create"), (last.key, "create")]
+    assert last.shown == TWO.digest
+
+
+def test_ended_while_it_is_read_again(slow: Slow) -> None:
+    """An ended subscription leaves nothing behind."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    second.active = False
+    slow.mailbox.forget(second)
+
+    assert len(slow.mailbox) == 0
