@@ -376,3 +376,48 @@ async def test_lists_that_can_not_be_read_together() -> None:
     await begin_lists(lists, 3)
 
     assert sorted(lists.read, key=len) == [{0}, {1}, {2}, {0, 1, 2}]
+
+
+async def test_rows_do_not_wait_for_lists() -> None:
+    """While lists are read, however long that takes, a thread is left for rows."""
+    go_on, reading = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def answer(jobs: Sequence[WholeJob]) -> list[FoundWhole]:
+        loop.call_soon_threadsafe(reading.set)
+        go_on.wait(20)
+        return [nothing(job) for job in jobs]
+
+    hub, lists = Hub(), Lists(answer)
+    loader = Loader("default", hub, lists, 2)
+    task = asyncio.create_task(loader.run())
+    firsts: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(3)]
+
+    def add_list(number: int) -> None:
+        def begun(listed: Any, _: Snapshot) -> None:
+            firsts[number].set_result(listed)
+
+        hub.add_list(ListWatch(Mailbox(lambda: None), 1, None, begun), ITEM, number)
+        loader.kick()
+
+    try:
+        async with asyncio.timeout(20):
+            add_list(0)
+            await reading.wait()
+            add_list(1)
+            # Both of the loader's tasks have seen the second list when this has been called.
+            await loader.call(lambda: None)
+            watch = Watch(
+                Mailbox(lambda: None), 5, 1, None, lambda outcome, _: firsts[2].set_result(outcome)
+            )
+            hub.add(watch, ITEM)
+            loader.kick()
+            assert await firsts[2] == View.of("5")
+            assert not firsts[0].done()
+            assert not firsts[1].done()
+            go_on.set()
+            await asyncio.gather(*firsts)
+    finally:
+        go_on.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
