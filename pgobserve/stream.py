@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
+from pgobserve.feed.connection import parameters_of
 from pgobserve.feed.durable import StreamOptions, stream
 from pgobserve.feed.events import Event, Reset
 from pgobserve.triggers.registry import canonical, find
@@ -34,7 +35,7 @@ def events(
     return stream(
         StreamOptions(
             alias=using,
-            parameters=lambda: {**connections[using].get_connection_params(), **overrides},
+            parameters=lambda: parameters_of(connections[using], overrides),
             tables={model._meta.label_lower: model._meta.db_table for model in models},
             namespace=conf.namespace(using),
             channel=conf.channel(using),

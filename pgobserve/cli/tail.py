@@ -15,7 +15,7 @@ from pgobserve import conf
 from pgobserve.cli import targets
 from pgobserve.errors import PayloadInvalid, TriggerError
 from pgobserve.feed import outbox
-from pgobserve.feed.connection import DJANGO_ONLY
+from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
 from pgobserve.feed.cursor import Cursor, Facts
 from pgobserve.feed.events import Action, changes_in
 from pgobserve.feed.fold import RowChange
@@ -80,9 +80,9 @@ def run(
 
 
 def _connect(database: str) -> psycopg.Connection[Any]:
-    given = targets.connect(database).get_connection_params()
     overrides = conf.get().CONNECTION.get(database, {})
-    wanted = {k: v for k, v in {**given, **overrides}.items() if k not in DJANGO_ONLY}
+    given = parameters_of(targets.connect(database), overrides)
+    wanted = {k: v for k, v in given.items() if k not in DJANGO_ONLY}
     return psycopg.connect(**wanted, autocommit=True)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import socket
 import time
@@ -19,6 +20,8 @@ from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -42,6 +45,25 @@ PATIENCE: Final = 5.0
 
 #: Arguments that Django gives to psycopg and a plain asynchronous connection must not get.
 DJANGO_ONLY = ("cursor_factory", "context", "prepare_threshold", "isolation_level", "pool")
+
+
+def parameters_of(
+    connection: BaseDatabaseWrapper, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    Return psycopg keywords for a connection like Django's, which assumes the same role.
+
+    Args:
+        connection: Of the database alias.
+        overrides: Win over Django's. Another user of theirs assumes no role.
+    """
+    wrapper: Any = connection
+    given = {**wrapper.get_connection_params(), **(overrides or {})}
+    role = connection.settings_dict["OPTIONS"].get("assume_role")
+    if role and "user" not in (overrides or {}):
+        named = re.sub(r"([\\ ])", r"\\\1", role)
+        given["options"] = f"{given.get('options') or ''} -c role={named}".strip()
+    return given
 
 
 async def connect(parameters: Mapping[str, Any], patience: float = PATIENCE) -> Connection:

@@ -9,16 +9,20 @@ from typing import Final
 #: What may stand before a parenthesis: words of SQL, and functions that compute a value.
 _WORDS: Final = frozenset(
     """
-    abs all and any array_agg array_length as avg between bigint bit_and bit_or bool_and bool_or
-    by cardinality case cast ceil ceiling char char_length coalesce concat concat_ws count date
-    date_part date_trunc decimal dense_rank distinct double else end except exists extract
-    filter first_value floor from greatest group having in integer intersect is join json_agg
-    jsonb_agg jsonb_build_array jsonb_build_object jsonb_object_agg lag last_value lateral lead
-    least left length like limit lower lpad ltrim max md5 min mod not ntile nullif numeric
-    offset on or order over partition power rank replace reverse right round row_number rpad
-    rtrim select sign similar smallint some sqrt stddev_pop stddev_samp string_agg strpos
-    substring sum text then time timestamp trim trunc union unnest upper using values var_pop
-    var_samp varchar when where within
+    abs age all and any array array_agg array_length as ascii avg between bigint bit_and bit_or
+    bool_and bool_or btrim by cardinality case cast ceil ceiling char char_length chr
+    clock_timestamp coalesce concat concat_ws count current_setting date date_part date_trunc
+    decimal dense_rank distinct double else end except exists exp extract filter first_value
+    floor from gen_random_uuid greatest group having in initcap integer intersect interval is
+    join json_agg json_build_object jsonb_agg jsonb_build_array jsonb_build_object
+    jsonb_extract_path_text jsonb_object_agg lag last_value lateral lead least left length like
+    limit ln log lower lpad ltrim make_date max md5 min mod not now ntile nullif numeric offset
+    on or order over partition plainto_tsquery position power precision rank regexp_replace
+    repeat replace reverse right round row row_number rpad rtrim select setweight sign similar
+    similarity smallint some split_part sqrt starts_with statement_timestamp stddev_pop
+    stddev_samp string_agg strpos substring sum text then time timestamp to_char to_tsquery
+    to_tsvector transaction_timestamp translate trim trunc ts_rank union unnest upper using
+    values var_pop var_samp varchar websearch_to_tsquery when where within word_similarity
     """.split()  # noqa: SIM905 (a word on each line would be a page)
 )
 

@@ -169,6 +169,9 @@ class Session:
 
     def restore_attributes(self, connection: BaseDatabaseWrapper) -> None:
         """Undo what was changed in Python alone."""
+        wrapper: Any = connection
+        if self.differs(connection) and hasattr(wrapper, "set_schema_to_public"):
+            wrapper.set_schema_to_public()
         vars(connection).update(self._attributes)
         self._accepted = self._attributes
         connection.execute_wrappers[:] = self._wrappers
@@ -386,10 +389,14 @@ def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
 @contextmanager
 def locally(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[None]:
     """Have settings hold for a transaction, on a connection that is not the loader's."""
-    before = _attributes(connection)
+    own = vars(connection)
+    before = {name: own[name] for name in own.keys() - _OF_DJANGO}
     try:
         with transaction.atomic(using=connection.alias):
             settings.apply(connection, local=True)
             yield
     finally:
-        vars(connection).update(before)
+        own.update(before)
+        if "search_path_set_schemas" in before:
+            # Such a backend remembers the path that it set, which was another one meanwhile.
+            own["search_path_set_schemas"] = None

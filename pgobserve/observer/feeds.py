@@ -10,6 +10,7 @@ from django.db import connections
 
 from pgobserve import conf
 from pgobserve.feed import runtime
+from pgobserve.feed.connection import parameters_of
 from pgobserve.feed.options import Options
 from pgobserve.feed.trace import trace
 from pgobserve.observer.loading import load
@@ -63,7 +64,7 @@ def _options(alias: str) -> Options:
         alias=alias,
         namespace=conf.namespace(alias),
         channel=conf.channel(alias),
-        parameters=lambda: {**connections[alias].get_connection_params(), **overrides},
+        parameters=lambda: parameters_of(connections[alias], overrides),
         sources=_Sources(alias),
         threads=settings.LOADER_THREADS,
         hook_timeout=settings.HOOK_TIMEOUT,

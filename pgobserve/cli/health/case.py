@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve import conf
 from pgobserve.cli import survey, targets
-from pgobserve.feed.connection import DJANGO_ONLY
+from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
 from pgobserve.triggers import catalog
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Case:
     @property
     def feed_parameters(self) -> dict[str, Any]:
         """The parameters of the connections of feeds, as psycopg keywords."""
-        return {**self.connection.get_connection_params(), **self.overrides}
+        return parameters_of(self.connection, self.overrides)
 
     @property
     def parameters(self) -> dict[str, Any]:

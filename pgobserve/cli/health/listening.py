@@ -12,7 +12,7 @@ from psycopg import sql
 from pgobserve.cli.health.case import own
 from pgobserve.cli.health.finding import ok, problem, warning
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed.connection import DEFAULTS, connect
+from pgobserve.feed.connection import DEFAULTS, connect, parameters_of
 from pgobserve.feed.connection import listen as listen_over
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def pooling(case: Case) -> Finding:
     """Check that Django knows of a pool of transactions which feeds go round."""
     if not case.overrides:
         return ok("Feeds connect as Django does.")
-    parameters = own(case.connection.get_connection_params())
+    parameters = own(parameters_of(case.connection))
     if not asyncio.run(_is_pooled(parameters, case.channel)):
         return ok("Django's own connections are no pool's.")
     if case.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):

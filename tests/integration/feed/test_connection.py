@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed.connection import abort, connect, listen
+from pgobserve.feed.connection import abort, connect, listen, parameters_of
 from tests.integration.feed.conftest import directory, free_port, parameters, process, run
 
 if TYPE_CHECKING:
@@ -44,6 +45,21 @@ async def test_listen(writer: Writer, opened: Any) -> None:
     cursor = await connection.execute("SELECT pg_listening_channels()")
     assert heard == ["hello"]
     assert await cursor.fetchall() == [("pgobserve",)]
+
+
+async def test_assumed_role(writer: Writer, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection has the role that Django's connections assume, whatever it is called."""
+    writer.rows('CREATE ROLE "a role\\"')
+    try:
+        monkeypatch.setitem(
+            connections["default"].settings_dict["OPTIONS"], "assume_role", "a role\\"
+        )
+        given = parameters_of(connections["default"])
+        cursor = await (await opened(given)).execute("SELECT current_user")
+        assert await cursor.fetchall() == [("a role\\",)]
+        assert "options" not in parameters_of(connections["default"], {"user": "another"})
+    finally:
+        writer.rows('DROP ROLE "a role\\"')
 
 
 async def test_longest_channel(writer: Writer, opened: Any) -> None:
