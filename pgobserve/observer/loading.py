@@ -353,10 +353,9 @@ def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tup
         return FAILED, True
     except BaseException as error:
         failed = contained(error)
-        if isinstance(failed, OperationalError | InterfaceError) and is_lost(
-            connections[source.alias]
-        ):
-            raise  # within a transaction, which has to be begun again
+        connection = connections[source.alias]
+        if connection.in_atomic_block and is_lost(connection):
+            raise  # the transaction has to be begun again
         logger.exception(_NOT_SHOWN, model, key, exc_info=failed)
         return FAILED, False
     if view.body is not None and len(view.body) > conf.longest_row():

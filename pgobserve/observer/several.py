@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from pgobserve.feed.loader import FEW
+from pgobserve.feed.upkeep import is_lost, reconnect
 from pgobserve.feed.whole import one_snapshot, read_many
 from pgobserve.observer.listing import Aborted, ListLoad
 from pgobserve.observer.resume import changes
@@ -43,9 +44,9 @@ def load_lists(alias: str, jobs: Sequence[WholeJob]) -> list[FoundWhole | None]:
             read = _read(together, snapshot, connection)
     except Aborted:
         return [None] * len(loads)
-    except DatabaseError:
-        if connection.connection is None or connection.connection.closed:
-            raise
+    except (DatabaseError, InterfaceError):
+        if is_lost(connection):
+            reconnect(connection)
         return [None] * len(loads)
     return [load.checked() if load in read else None for load in loads]
 
