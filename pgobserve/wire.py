@@ -22,6 +22,9 @@ class Operation(StrEnum):
     TRUNCATE = "T"
 
 
+#: The operations that change rows one by one, so that the rows have images.
+WITH_IMAGES: Final = (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
+
 #: Version of the payload; ``v`` in it. A reader ignores versions that it does not know.
 PAYLOAD_VERSION: Final = 1
 
@@ -35,6 +38,10 @@ MAX_KEYS: Final = 10_000
 #: outbox that its table is to be read again.
 MUTE_MARK: Final = "mark"
 
+#: The share of the server's notification queue in use from which on triggers notify no more. At 1 the
+#: commit of a transaction that has notified fails.
+QUEUE_FULL: Final = 0.9
+
 #: How changes may travel.
 TRANSPORTS: Final = ("notify", "outbox")
 
@@ -44,13 +51,8 @@ WAKES: Final = ("gated", "poll")
 
 #: The second keys: below this many, the slots of the gate in front of the wake-up. With a flush of
 #: 1 ms, eight writers kept 0.89 of their commits with one or two, and 0.66 with four: whoever has a
-#: slot queues for NOTIFY's lock behind whoever has another. …
+#: slot queues for NOTIFY's lock behind whoever has another.
 OUTBOX_WAKE_SLOTS: Final = 2
-#: … whoever sets the outbox's sequences …
-OUTBOX_SEQUENCES_LOCK: Final = 16
-#: … and whoever rotates it.
-OUTBOX_ROTATION_LOCK: Final = 17
-
 #: The wake-up. Always the same text: within a transaction it is sent once. It is about no row.
 OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}'
 
@@ -105,20 +107,32 @@ class Namespace:
         """Return the name of the trigger for an operation, the same on every table."""
         return f"{self.schema}_{operation.lower()}"
 
+    def writer(self, operation: Operation) -> str:
+        """Return the name of the trigger that writes to the outbox; by name it fires second."""
+        return f"{self.trigger(operation)}_write"
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The names of the triggers that a table has beside the others if it has an outbox."""
+        return tuple(self.writer(operation) for operation in WITH_IMAGES)
+
     @property
     def triggers(self) -> tuple[str, ...]:
-        """The names of all triggers of a table."""
-        return tuple(self.trigger(operation) for operation in Operation)
+        """The names of all triggers that a table may have."""
+        return (*(self.trigger(operation) for operation in Operation), *self.writers)
+
+    def handover(self, part: str) -> str:
+        """Return the setting in which a trigger leaves a text for the trigger that fires second."""
+        return f"{self.schema}.{part}"
 
     @property
     def outbox_lock(self) -> int:
-        """First key of the advisory locks that are about the outbox."""
-        return self._lock(1885826914, "outbox")
+        """
+        First key of the advisory locks in front of the wake-up.
 
-    @property
-    def install_lock(self) -> int:
-        """First key of the advisory lock that an installation holds."""
-        return self._lock(1885825890, "install")
+        Any role can take them, so nothing may wait for them or depend on them.
+        """
+        return self._lock(1885826914, "outbox")
 
     def _lock(self, default: int, purpose: str) -> int:
         if not self.name:

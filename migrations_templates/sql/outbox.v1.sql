@@ -1,42 +1,28 @@
 DECLARE
   mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
-  gate pg_catalog.int8;
+  keys pg_catalog.text := pg_catalog.current_setting({keys_setting}, true);
+  before pg_catalog.text := {old_handed};
+  after pg_catalog.text := {new_handed};
   at pg_catalog.timestamptz := pg_catalog.clock_timestamp();
-  rows pg_catalog.int8;
-  bytes pg_catalog.int8;
-  keys pg_catalog.json;
-  old pg_catalog.json;
-  new pg_catalog.json;
+  gate pg_catalog.int8;
   left_to_do pg_catalog.bool := false;
 BEGIN
+  -- This runs with the rights of the role that installed it. The trigger before it has made the text
+  -- with the writer's: '[…' the keys, and images beside them; '*…' chunks of both; '*' the rows
+  -- are to be read here; '!' any row of the table; '?' it has failed; nothing, if no row changed.
   IF mute OPERATOR(pg_catalog.=) 'on' THEN
     RETURN NULL;
+  ELSIF mute OPERATOR(pg_catalog.=) 'mark' THEN
+    keys := '!';
+  ELSIF keys IS NULL OR keys OPERATOR(pg_catalog.=) '' THEN
+    RETURN NULL;
+  ELSE
+    -- The writer may not see all columns of the row, and must not find them there.
+    mute := pg_catalog.concat({forget});
   END IF;
   BEGIN
     gate := pg_catalog.pg_sequence_last_value('{schema}.outbox_gate'::pg_catalog.regclass);
-    SELECT pg_catalog.count(*), pg_catalog.sum({size}), pg_catalog.json_agg(r.k), {old}, {new}
-      INTO rows, bytes, keys, old, new
-      FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
-    IF mute OPERATOR(pg_catalog.=) 'mark' THEN
-      PERFORM {schema}.outbox_mark({label}, {operation});
-    ELSIF rows OPERATOR(pg_catalog.=) 0 THEN
-      RETURN NULL;  -- no row changed
-    ELSIF gate OPERATOR(pg_catalog.>) 2 THEN
-      PERFORM {schema}.outbox_lose();  -- full
-    ELSIF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
-      IF NOT {schema}.outbox_fits(gate, (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows) THEN
-        PERFORM {schema}.outbox_lose();
-      ELSE
-        -- Cut the running size into chunks, and count a small row as {row_bytes} bytes.
-        INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
-          SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, pg_catalog.json_agg(r.k), {old}, {new}, at
-            FROM (SELECT r.*,
-                         pg_catalog.sum(GREATEST({size}, {row_bytes}))
-                           OVER (ROWS UNBOUNDED PRECEDING) OPERATOR(pg_catalog./) {chunk_bytes} AS chunk
-                    FROM ({rows} OFFSET 0) AS r) AS r
-           GROUP BY r.chunk;
-      END IF;
-    ELSE
+    IF pg_catalog.starts_with(keys, '[') AND gate OPERATOR(pg_catalog.<) 3 THEN
       -- The row is written after this block: here it would take a transaction id of its own, for
       -- each statement. What may be wrong with the table shows here, where it does no harm.
       left_to_do := true;
@@ -47,18 +33,44 @@ BEGIN
       ELSE
         {probe_2};
       END IF;
+    ELSIF keys OPERATOR(pg_catalog.=) '?' THEN
+      {notify};
+      PERFORM {schema}.outbox_lose();
+    ELSIF keys OPERATOR(pg_catalog.=) '!' THEN
+      PERFORM {schema}.outbox_mark({label}, {operation});
+    ELSIF gate OPERATOR(pg_catalog.>) 2 THEN
+      PERFORM {schema}.outbox_lose();  -- full
+    ELSIF keys OPERATOR(pg_catalog.<>) '*' THEN
+      IF NOT {schema}.outbox_fits(gate, pg_catalog.octet_length(keys)) THEN
+        PERFORM {schema}.outbox_lose();
+      ELSE
+        INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
+          SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, c.c OPERATOR(pg_catalog.->) 0, {old_in_chunk}, {new_in_chunk}, at
+            FROM pg_catalog.json_array_elements(pg_catalog.substr(keys, 2)::pg_catalog.json) AS c(c);
+      END IF;
+    ELSIF {has_strange_types} THEN
+      PERFORM {schema}.outbox_mark({label}, {operation});
+    ELSIF NOT {schema}.outbox_fits(gate, (
+        SELECT (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) pg_catalog.sum({size})::pg_catalog.int8 OPERATOR(pg_catalog./) pg_catalog.count(*)
+          FROM ({rows} LIMIT {some_rows}) AS r)) THEN
+      PERFORM {schema}.outbox_lose();
+    ELSE
+      -- Cut the running size into chunks, and count a small row as {row_bytes} bytes.
+      INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
+        SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, pg_catalog.json_agg(r.k), {old}, {new}, at
+          FROM {chunks} AS r
+         GROUP BY r.chunk;
     END IF;
     IF gate OPERATOR(pg_catalog.<) 3
         AND pg_catalog.date_part('microseconds', at)::pg_catalog.int8 OPERATOR(pg_catalog.%) {one_in} OPERATOR(pg_catalog.=) 0 THEN
       PERFORM {schema}.outbox_measure(gate);
     END IF;
   EXCEPTION WHEN OTHERS THEN
-    -- A write never fails because somebody watches. OTHERS leaves cancellation alone.
+    -- A write never fails because of a subscription. OTHERS leaves cancellation alone.
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
-    PERFORM pg_catalog.pg_notify(
-      {channel}, pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow}, 'null}}'));
+    {notify};
     BEGIN
       PERFORM {schema}.outbox_lose();
     EXCEPTION WHEN OTHERS THEN

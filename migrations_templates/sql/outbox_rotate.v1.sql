@@ -12,10 +12,11 @@ DECLARE
   slot int4;
   seen pg_snapshot;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock({namespace}, {rotation}) THEN
+  -- A lock on our own row: an advisory lock could be taken by any role that may connect.
+  SELECT * INTO state FROM {schema}.outbox_state FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
     RETURN 'elsewhere';
   END IF;
-  SELECT * INTO state FROM {schema}.outbox_state;
   SELECT g.last_value % 3 INTO current FROM {schema}.outbox_gate AS g;
   next := (current + 1) % 3;
   -- Whose writers have all ended? From then on its rows can be seen.

@@ -36,7 +36,7 @@ BEGIN
     quiet_at pg_catalog.timestamptz[] NOT NULL,
     quiet pg_catalog.pg_snapshot[] NOT NULL,
     max_bytes pg_catalog.int8 NOT NULL
-  );
+  ) WITH (fillfactor = 10, autovacuum_enabled = false);
   -- Two slots have never been written, and may be written as soon as they are wanted.
   INSERT INTO {schema}.outbox_state (horizon, rotated_at, quiet_at, quiet, max_bytes)
     SELECT s.now, pg_catalog.clock_timestamp(), '{{NULL,-infinity,-infinity}}', ARRAY[NULL, s.now, s.now], {max_bytes}

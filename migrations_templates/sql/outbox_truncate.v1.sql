@@ -8,8 +8,7 @@ BEGIN
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
-    PERFORM pg_catalog.pg_notify(
-      {channel}, pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow}, 'null}}'));
+    {notify};
     BEGIN
       PERFORM {schema}.outbox_lose();
     EXCEPTION WHEN OTHERS THEN

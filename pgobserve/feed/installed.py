@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pgobserve.feed.tables import model_of
+from pgobserve.wire import Operation
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,12 +14,10 @@ if TYPE_CHECKING:
     from pgobserve.wire import Namespace
 
 _QUERY = """
-SELECT pg_catalog.obj_description(t.oid, 'pg_trigger')
+SELECT t.tgname, p.prosecdef, pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE t.tgrelid = pg_catalog.to_regclass(%s)
    AND t.tgname = ANY(%s) AND t.tgenabled IN ('O', 'A')
-   -- Only triggers that write to the outbox need rights that the writer has not.
-   AND (p.prosecdef OR NOT %s)
 """
 
 
@@ -42,9 +41,18 @@ def is_observed(
     """
     names = list(namespace.triggers)
     with connection.cursor() as cursor:
-        cursor.execute(_QUERY, [connection.ops.quote_name(table), names, outbox])
-        comments = [row[0] for row in cursor.fetchall()]
-    return len(comments) == len(names) and all(_is_ours(each, table, channel) for each in comments)
+        cursor.execute(_QUERY, [connection.ops.quote_name(table), names])
+        found = {name: (definer, comment) for name, definer, comment in cursor.fetchall()}
+    # Only triggers that write to the outbox need rights that the writer has not.
+    definer, _ = found.get(namespace.trigger(Operation.TRUNCATE), (False, None))
+    wanted = {namespace.trigger(operation) for operation in Operation}
+    if definer:
+        wanted.update(namespace.writers)
+    return (
+        wanted <= found.keys()
+        and (definer or not outbox)
+        and all(_is_ours(comment, table, channel) for _, comment in found.values())
+    )
 
 
 def _is_ours(comment: str | None, table: str, channel: str | None) -> bool:

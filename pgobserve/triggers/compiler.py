@@ -15,11 +15,13 @@ from pgobserve.wire import (
     MAX_KEYS,
     MAX_PAYLOAD_BYTES,
     PAYLOAD_VERSION,
+    QUEUE_FULL,
+    WITH_IMAGES,
     Operation,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pgobserve.triggers.registry import Registration
     from pgobserve.wire import Namespace
@@ -32,10 +34,10 @@ TYPES: Final = {
     Operation.TRUNCATE: 32,
 }
 EVENTS: Final = {
-    Operation.INSERT: "INSERT",
-    Operation.UPDATE: "UPDATE",
-    Operation.DELETE: "DELETE",
-    Operation.TRUNCATE: "TRUNCATE",
+    TYPES[Operation.INSERT]: "INSERT",
+    TYPES[Operation.UPDATE]: "UPDATE",
+    TYPES[Operation.DELETE]: "DELETE",
+    TYPES[Operation.TRUNCATE]: "TRUNCATE",
 }
 NEW_TABLE: Final = "pgobserve_new"
 OLD_TABLE: Final = "pgobserve_old"
@@ -49,58 +51,74 @@ MAX_KEYS_BYTES: Final = 1_000_000
 #: Digits of the largest transaction id (xid8).
 MAX_XID_DIGITS: Final = 20
 
-#: Second key of the lock that an installation holds.
-INSTALL_LOCK: Final = 1936029302
-
 #: What ``function.v2`` sets: what runs with its owner's rights must find nothing of anybody else's.
 DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
+
+_DEFINER: Final[Mapping[str, Any]] = {"security_definer": True, "config": DEFINER_CONFIG}
 
 
 def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
     """Return the triggers that a table should have, by name; its partitions need the same."""
-    definer = registration.transport == "outbox"
     namespace = registration.namespace
-    return {
-        namespace.trigger(operation): Trigger(
-            name=namespace.trigger(operation),
-            type=TYPES[operation],
-            enabled="A" if always else "O",
-            old_table=OLD_TABLE if operation in "UD" else None,
-            new_table=NEW_TABLE if operation in "IU" else None,
-            function_schema=namespace.schema,
-            function=names.function(table.schema, table.name, operation),
-            source=body(registration, operation),
-            security_definer=definer,
-            config=DEFINER_CONFIG if definer else (),
+    common: dict[str, Any] = {
+        "enabled": "A" if always else "O",
+        "function_schema": namespace.schema,
+    }
+    triggers = []
+    for operation in Operation:
+        events: dict[str, Any] = {**common, **_events(operation)}
+        function = names.function(table.schema, table.name, operation)
+        writes = registration.transport == "outbox"
+        images = writes and operation in WITH_IMAGES
+        triggers.append(
+            Trigger(
+                name=namespace.trigger(operation),
+                function=function,
+                source=body(registration, operation),
+                **(_DEFINER if writes and not images else {}),
+                **events,
+            )
         )
-        for operation in Operation
+        if images:
+            owner = {"schema": table.schema, "table": table.name}
+            triggers.append(
+                Trigger(
+                    name=namespace.writer(operation),
+                    function=names.function(**owner, operation=operation, writer=True),
+                    source=_writer(registration, operation),
+                    **_DEFINER,
+                    **events,
+                )
+            )
+    return {each.name: each for each in triggers}
+
+
+def _events(operation: Operation) -> dict[str, Any]:
+    return {
+        "type": TYPES[operation],
+        "old_table": OLD_TABLE if operation in "UD" else None,
+        "new_table": NEW_TABLE if operation in "IU" else None,
     }
 
 
 def body(registration: Registration, operation: Operation) -> str:
-    """Return the body of the trigger function of an operation."""
-    start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
-    follow = '","k":'
-    common: dict[str, Any] = {
-        "mute": registration.namespace.mute_setting,
-        "channel": registration.channel,
-        "head": start,
-    }
+    """Return the body of the function of the trigger that fires first."""
+    common = _common(registration, operation)
     if registration.transport == "outbox":
-        rows = "" if operation is Operation.TRUNCATE else _rows(registration, operation)
-        common["keys_follow"] = follow
-        return _as_body(outbox.body(registration, operation, rows, common))
+        if operation is Operation.TRUNCATE:
+            return _as_body(outbox.truncate_body(registration, common))
+        rows = _rows(registration, operation)
+        return _as_body(outbox.images_body(registration, operation, rows, common))
     if operation is Operation.TRUNCATE:
-        return _as_body(render("notify_truncate.v1", keys_follow=follow, **common))
+        return _as_body(render("notify_truncate.v1", **common))
     limits: dict[str, Any] = {
         "one_key_more": MAX_KEYS + 1,
         "most_keys": MAX_KEYS,
         "most_bytes": MAX_KEYS_BYTES,
         "oversized": OVERSIZED,
-        "keys_follow": follow,
         "hint": f"Run manage.py pgobserve install {registration.title}",
     }
-    before = len(start) + MAX_XID_DIGITS + len(follow)
+    before = len(common["head"]) + MAX_XID_DIGITS + len(common["keys_follow"])
     if registration.routes:
         rows = _keys(registration, operation)
         return _as_body(
@@ -115,6 +133,23 @@ def body(registration: Registration, operation: Operation) -> str:
             **common,
         )
     )
+
+
+def _writer(registration: Registration, operation: Operation) -> str:
+    """Return the body of the function of the trigger that writes to the outbox."""
+    rows, common = _rows(registration, operation), _common(registration, operation)
+    return _as_body(outbox.body(registration, operation, rows, common))
+
+
+def _common(registration: Registration, operation: Operation) -> dict[str, Any]:
+    start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
+    return {
+        "mute": registration.namespace.mute_setting,
+        "channel": registration.channel,
+        "head": start,
+        "keys_follow": '","k":',
+        "full": QUEUE_FULL,
+    }
 
 
 def install_statements(
@@ -139,7 +174,7 @@ def install_statements(
     schema = names.schema(namespace)
     triggers = wanted(registration, table, always=always)
     yield serialize(namespace)
-    yield render("schema.v1", schema=schema)
+    yield make_schema(namespace)
     if registration.transport == "outbox":
         yield from outbox.storage_statements(namespace)
     for trigger in triggers.values():
@@ -148,11 +183,10 @@ def install_statements(
             function = sql.Identifier(trigger.function)
             yield render("revoke_function.v1", schema=schema, function=function)
     comment = _comment(registration, always=always, home=home)
-    for operation in Operation:
-        trigger = triggers[namespace.trigger(operation)]
-        yield from _trigger(registration, table.identifier, operation, trigger, comment)
+    for trigger in triggers.values():
+        yield from _trigger(table.identifier, trigger, comment)
         if table.kind == "p":
-            yield from _on_partitions(registration, table, operation, trigger, comment)
+            yield from _on_partitions(table, trigger, comment)
     for name in unused:
         yield drop_function(name, namespace)
 
@@ -182,8 +216,29 @@ def drop_function(name: str, namespace: Namespace) -> str:
 
 
 def serialize(namespace: Namespace) -> str:
-    """Return the statement that makes installations of a namespace wait for each other."""
-    return render("serialize.v1", namespace=namespace.install_lock, lock=INSTALL_LOCK)
+    """Return the statement that lets one session at a time work on a schema that is there."""
+    return render("serialize.v1", schema=names.schema(namespace), comment=names.SCHEMA_COMMENT)
+
+
+def make_schema(namespace: Namespace) -> str:
+    """Return the statement that makes the schema, or refuses one that other roles have a hand in."""
+    return render(
+        "schema.v1",
+        schema=names.schema(namespace),
+        strangers=sql.SQL(strangers(namespace, sql.SQL("CURRENT_USER"))),
+        comment=names.SCHEMA_COMMENT,
+    )
+
+
+def strangers(namespace: Namespace, role: sql.Composable) -> str:
+    """
+    Return the query for what in a schema is in the hands of others than superusers and one role.
+
+    Args:
+        namespace: Whose schema.
+        role: An expression for the role's name.
+    """
+    return render("strangers.v1", schema=names.schema(namespace), role=role)
 
 
 def _as_body(text: str) -> str:
@@ -204,33 +259,25 @@ def _function(trigger: Trigger) -> str:
 
 
 def _on_partitions(
-    registration: Registration,
-    table: Relation,
-    operation: Operation,
-    trigger: Trigger,
-    comment: Comment,
+    table: Relation, trigger: Trigger, comment: Comment
 ) -> Iterator[str]:
     # The partitions are found when this runs: a migration meets others than those of today.
     mark = sql.SQL("\0")
-    for statement in _trigger(registration, mark, operation, trigger, comment):
+    for statement in _trigger(mark, trigger, comment):
         text = statement.replace("%", "%%").replace("\0", "%s")
         root = table.identifier.as_string(None)
         yield render("each_partition.v1", root=root, statement=text)
 
 
 def _trigger(
-    registration: Registration,
-    table: sql.Composable,
-    operation: Operation,
-    trigger: Trigger,
-    comment: Comment,
+    table: sql.Composable, trigger: Trigger, comment: Comment
 ) -> Iterator[str]:
     name = sql.Identifier(trigger.name)
     yield render(
         "trigger.v1",
         trigger=name,
         table=table,
-        event=sql.SQL(EVENTS[operation]),
+        event=sql.SQL(EVENTS[trigger.type]),
         transition_tables=sql.SQL(_referencing(trigger)),
         schema=sql.SQL(trigger.function_schema),
         function=sql.Identifier(trigger.function),

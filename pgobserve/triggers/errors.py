@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: Before what our own SQL says.
+OURS = "pgobserve: "
+
+
 @contextlib.contextmanager
 def explained(title: str, lock_timeout: float) -> Iterator[None]:
     """
@@ -44,6 +48,8 @@ def explain(error: Exception, title: str, lock_timeout: float) -> str:
             "that uses it is still open (see pg_stat_activity). Nothing was changed there; run "
             "the command again, or give it longer with --lock-timeout."
         )
+    if isinstance(cause, errors.ObjectNotInPrerequisiteState) and told.startswith(OURS):
+        return f"{told.removeprefix(OURS)}. {_hint(cause)}"
     if isinstance(cause, errors.InsufficientPrivilege):
         return (
             f"The database role may not do this for {title} ({told}). Run the command as the "
@@ -57,6 +63,10 @@ def explain(error: Exception, title: str, lock_timeout: float) -> str:
     if isinstance(cause, errors.FeatureNotSupported):
         return f"{title} can't be observed: {told}. PostgreSQL 14 or newer is needed."
     return f"The database refused to work on {title}: {told}."
+
+
+def _hint(error: BaseException) -> str:
+    return getattr(getattr(error, "diag", None), "message_hint", None) or ""
 
 
 def _primary(error: BaseException) -> str:

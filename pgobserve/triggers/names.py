@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
 MAX_BYTES = 63
 
+#: The comment on our schema.
+SCHEMA_COMMENT = "pgobserve: the functions of triggers, and the outbox"
+
 
 def quote(name: str) -> str:
     """Quote a ``db_table`` as Django does: what carries quotes already is taken as it is."""
@@ -26,7 +29,7 @@ def column(name: str) -> str:
     return clip(name, MAX_BYTES)
 
 
-def function(schema: str, table: str, operation: Operation) -> str:
+def function(schema: str, table: str, operation: Operation, *, writer: bool = False) -> str:
     """
     Return the name of the trigger function of a table and operation.
 
@@ -34,7 +37,7 @@ def function(schema: str, table: str, operation: Operation) -> str:
     of the same name in two schemas.
     """
     digest = hashlib.sha256(f"{schema}\0{table}".encode()).hexdigest()[:8]
-    tail = f"_{digest}_{operation.lower()}"
+    tail = f"_{digest}_{operation.lower()}" + ("_write" if writer else "")
     return clip(table, MAX_BYTES - len(tail)) + tail
 
 

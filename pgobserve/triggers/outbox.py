@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
 from pgobserve.triggers import names
 from pgobserve.triggers.templates import render
 from pgobserve.wire import (
-    OUTBOX_ROTATION_LOCK,
-    OUTBOX_SEQUENCES_LOCK,
     OUTBOX_WAKE_SLOTS,
     OUTBOX_WAKE_UP,
+    QUEUE_FULL,
     Operation,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pgobserve.triggers.registry import Registration
     from pgobserve.wire import Namespace
@@ -48,6 +47,16 @@ SOME_ROWS: Final = 50
 #: Bytes that the outbox may take on disk unless a project says otherwise.
 MAX_BYTES: Final = 4 * 1024**3
 
+#: What one trigger leaves to the next.
+PARTS: Final = ("keys", "old", "new")
+
+#: Bytes of images of one statement that are left in a setting of the session, which is memory. A
+#: larger statement on a table with types of other roles is a change of the whole table.
+MOST_HANDED_OVER: Final = 64_000_000
+
+#: The object ids of what is not PostgreSQL's own begin here.
+FIRST_OID: Final = 16384
+
 #: One in so many firings looks how large the outbox is.
 MEASURED: Final = 64
 
@@ -63,15 +72,8 @@ def storage_statements(namespace: Namespace, max_bytes: int = MAX_BYTES) -> Iter
 
 def function_statements(namespace: Namespace) -> Iterator[str]:
     """Yield the statements that make the functions."""
-    schema, first = names.schema(namespace), namespace.outbox_lock
-    locks = {"namespace": first, "lock": OUTBOX_SEQUENCES_LOCK}
-    yield render("outbox_lose.v1", schema=schema, **locks)
-    yield render("outbox_fits.v1", schema=schema)
-    yield render("outbox_measure.v1", schema=schema, **locks)
-    yield render("outbox_mark.v1", schema=schema)
-    yield render("outbox_turn.v1", schema=schema, **locks)
-    yield render("outbox_empty.v1", schema=schema)
-    yield render("outbox_rotate.v1", schema=schema, namespace=first, rotation=OUTBOX_ROTATION_LOCK)
+    for name in FUNCTIONS:
+        yield render(f"{name}.v1", schema=names.schema(namespace))
 
 
 def drop_statements(
@@ -95,43 +97,135 @@ def drop_statements(
     )
 
 
-def body(
-    registration: Registration, operation: Operation, rows: str, common: dict[str, str]
+def truncate_body(registration: Registration, common: Mapping[str, Any]) -> str:
+    """Return the body of the trigger function of TRUNCATE, which has no images."""
+    return render("outbox_truncate.v1", **_shared(registration, Operation.TRUNCATE, common))
+
+
+def images_body(
+    registration: Registration, operation: Operation, rows: str, common: Mapping[str, Any]
 ) -> str:
     """
-    Return the body of the trigger function of an operation.
+    Return the body of the trigger function that makes images with the writer's rights.
 
     Args:
         registration: What is wanted.
         operation: The operation.
-        rows: The query for keys and images; empty for TRUNCATE.
+        rows: The query for keys and images.
         common: What every template for triggers is given.
     """
-    shared: dict[str, sql.Composable | str | int] = {
-        **common,
+    writer = sql.Literal(registration.namespace.writer(operation))
+    return render(
+        "outbox_images.v1",
+        hand_over=_hand_over(registration, operation),
+        has_strange_types=_has_strange_types(sql.SQL(_OWNER_OF_TRIGGER).format(writer)),
+        most_bytes=MOST_HANDED_OVER,
+        **_reading(operation, rows),
+        **_shared(registration, operation, common),
+    )
+
+
+def body(
+    registration: Registration, operation: Operation, rows: str, common: Mapping[str, Any]
+) -> str:
+    """
+    Return the body of the trigger function that writes to the outbox, with its owner's rights.
+
+    Args:
+        registration: What is wanted.
+        operation: The operation.
+        rows: The query for keys and images.
+        common: What every template for triggers is given.
+    """
+    namespace = registration.namespace
+    settings = {part: sql.Literal(namespace.handover(part)) for part in PARTS}
+    handed = "pg_catalog.current_setting({}, true)"
+    has = _images(operation)
+    return render(
+        "outbox.v1",
+        old_handed=sql.SQL(handed if "old" in has else "NULL").format(settings["old"]),
+        new_handed=sql.SQL(handed if "new" in has else "NULL").format(settings["new"]),
+        old_in_chunk=sql.SQL("c.c OPERATOR(pg_catalog.->) 1" if "old" in has else "NULL"),
+        new_in_chunk=sql.SQL("c.c OPERATOR(pg_catalog.->) 2" if "new" in has else "NULL"),
+        forget=sql.SQL(", ").join(
+            sql.SQL("pg_catalog.set_config({}, '', true)").format(settings[part])
+            for part in ("keys", *has)
+        ),
+        has_strange_types=_has_strange_types(sql.SQL(_OWNER)),
+        one_in=MEASURED,
+        **_reading(operation, rows),
+        **_for_each_slot("probe", registration, operation),
+        **_for_each_slot("insert", registration, operation),
+        **_shared(registration, operation, common),
+    )
+
+
+def _shared(
+    registration: Registration, operation: Operation, common: Mapping[str, Any]
+) -> dict[str, Any]:
+    failed = {name: common[name] for name in ("channel", "head", "keys_follow", "full")}
+    return {
+        "mute": common["mute"],
         "schema": names.schema(registration.namespace),
+        "keys_setting": registration.namespace.handover("keys"),
         "hint": f"Run manage.py pgobserve install {registration.title}",
         "label": registration.label,
         "operation": str(operation),
+        "notify": sql.SQL(render("outbox_failed.v1", **failed)),
         "wake": sql.SQL(_wake(registration)),
     }
-    if operation is Operation.TRUNCATE:
-        return render("outbox_truncate.v1", **shared)
-    return render(
-        "outbox.v1",
-        rows=sql.SQL(rows),
-        table=sql.SQL("pgobserve_new" if operation is Operation.INSERT else "pgobserve_old"),
-        old=sql.SQL("NULL" if operation is Operation.INSERT else "pg_catalog.json_agg(r.old)"),
-        new=sql.SQL("NULL" if operation is Operation.DELETE else "pg_catalog.json_agg(r.new)"),
-        size=sql.SQL(_SIZES[operation]),
-        some_rows=SOME_ROWS,
-        row_bytes=CHUNK_BYTES // CHUNK_ROWS,
-        chunk_bytes=CHUNK_BYTES,
-        one_in=MEASURED,
-        **_for_each_slot("probe", registration, operation),
-        **_for_each_slot("insert", registration, operation),
-        **shared,
+
+
+def _reading(operation: Operation, rows: str) -> dict[str, Any]:
+    """Return what the two triggers that read the transition tables have in common."""
+    has = _images(operation)
+    size = sql.SQL(_SIZES[operation])
+    limits = {"row_bytes": CHUNK_BYTES // CHUNK_ROWS, "chunk_bytes": CHUNK_BYTES}
+    chunks = render("outbox_chunks.v1", rows=sql.SQL(rows), size=size, **limits)
+    return {
+        "rows": sql.SQL(rows),
+        "chunks": sql.SQL(chunks),
+        "table": sql.SQL("pgobserve_new" if operation is Operation.INSERT else "pgobserve_old"),
+        "old": sql.SQL("pg_catalog.json_agg(r.old)" if "old" in has else "NULL"),
+        "new": sql.SQL("pg_catalog.json_agg(r.new)" if "new" in has else "NULL"),
+        "size": size,
+        "some_rows": SOME_ROWS,
+        **limits,
+    }
+
+
+def _images(operation: Operation) -> tuple[str, ...]:
+    """Return which images a row that an operation changed has."""
+    return {Operation.INSERT: ("new",), Operation.DELETE: ("old",)}.get(operation, ("old", "new"))
+
+
+def _hand_over(registration: Registration, operation: Operation) -> sql.Composable:
+    """Return the select list that leaves keys and images to the trigger that writes them."""
+    # The default of a setting is the writer's to choose: there must always be a value.
+    value = "coalesce(pg_catalog.json_agg(r.{})::pg_catalog.text, '')"
+    has = {"keys": "k", "old": "old", "new": "new"}
+    return sql.SQL(", ").join(
+        sql.SQL(f"pg_catalog.set_config({{}}, {value}, true)").format(
+            sql.Literal(registration.namespace.handover(part)), sql.Identifier(has[part])
+        )
+        if part == "keys" or part in _images(operation)
+        else sql.SQL("NULL")
+        for part in PARTS
     )
+
+
+def _has_strange_types(owner: sql.Composable) -> sql.Composable:
+    """Return the condition that code may run of roles that are neither superusers nor a role."""
+    return sql.SQL(render("outbox_strange_types.v1", owner=owner, first_oid=sql.Literal(FIRST_OID)))
+
+
+#: The role that a definer's function runs as, and that which the function of a trigger would run as.
+_OWNER: Final = "(SELECT d.oid FROM pg_catalog.pg_roles AS d WHERE d.rolname OPERATOR(pg_catalog.=) CURRENT_USER)"
+_OWNER_OF_TRIGGER: Final = (
+    "(SELECT f.proowner FROM pg_catalog.pg_trigger AS d "
+    "JOIN pg_catalog.pg_proc AS f ON f.oid OPERATOR(pg_catalog.=) d.tgfoid "
+    "WHERE d.tgrelid OPERATOR(pg_catalog.=) TG_RELID AND d.tgname OPERATOR(pg_catalog.=) {})"
+)
 
 
 def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> str:
@@ -174,6 +268,7 @@ def _wake(registration: Registration) -> str:
         "outbox_wake.v1",
         namespace=registration.namespace.outbox_lock,
         slots=OUTBOX_WAKE_SLOTS,
+        full=QUEUE_FULL,
         channel=registration.channel,
         payload=OUTBOX_WAKE_UP,
     )

@@ -185,7 +185,9 @@ def _problems(
     if missing:
         problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
-        if each.trigger != wanted[name]:
+        if name not in wanted:
+            problems.append((State.OUTDATED, f"{table} has {name}, which it needs no more"))
+        elif each.trigger != wanted[name]:
             state = _why(each)
             detail = _untold(registration, each) if state is State.OUTDATED else ""
             problems.append((state, f"{name} on {table}{detail}"))

@@ -166,6 +166,7 @@ def repair_statements(connection: BaseDatabaseWrapper, namespace: Namespace) -> 
     columns = _columns(connection, namespace)
     if columns and _misshapen(columns, namespace):
         yield compiler.serialize(namespace)
+        yield compiler.make_schema(namespace)
         yield from outbox.drop_statements(namespace, repair=True)
 
 
@@ -173,8 +174,7 @@ def create(
     connection: BaseDatabaseWrapper, namespace: Namespace, *, max_bytes: int = outbox.MAX_BYTES
 ) -> None:
     """Make the outbox, if there is none."""
-    schema = render("schema.v1", schema=names.schema(namespace))
-    _execute(connection, compiler.serialize(namespace), schema)
+    _execute(connection, compiler.serialize(namespace), compiler.make_schema(namespace))
     _execute(connection, *outbox.storage_statements(namespace, max_bytes))
 
 

@@ -44,7 +44,7 @@ def read(name: str) -> str:
     return root().joinpath(*name.split("/")).read_text(encoding="utf-8").rstrip("\n")
 
 
-def render(name: str, **parts: sql.Composable | str | int | None) -> str:
+def render(name: str, **parts: sql.Composable | str | float | None) -> str:
     """
     Fill a template of ``sql/`` and return the text.
 

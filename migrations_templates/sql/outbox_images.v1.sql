@@ -1,0 +1,45 @@
+DECLARE
+  mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
+  rows pg_catalog.int8;
+  bytes pg_catalog.int8;
+  keys pg_catalog.text;
+  before pg_catalog.text;
+  after pg_catalog.text;
+BEGIN
+  -- This runs with the writer's rights. Casts, output functions and operators of the columns' types
+  -- run here, and their owners must not gain the rights of the role that may write to the outbox.
+  -- The next trigger has that right. It takes over the text alone.
+  IF mute OPERATOR(pg_catalog.=) 'on' OR mute OPERATOR(pg_catalog.=) 'mark' THEN
+    RETURN NULL;
+  END IF;
+  BEGIN
+    SELECT pg_catalog.count(*), pg_catalog.sum({size}),
+           {hand_over}
+      INTO rows, bytes, keys, before, after
+      FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
+    IF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
+      IF NOT ({has_strange_types}) THEN
+        -- No code but the next trigger's own and the server's can run: it reads the rows itself.
+        keys := pg_catalog.set_config({keys_setting}, '*', true);
+      ELSIF (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows
+          OPERATOR(pg_catalog.>) {most_bytes} THEN
+        keys := pg_catalog.set_config({keys_setting}, '!', true);
+      ELSE
+        SELECT pg_catalog.set_config(
+                 {keys_setting},
+                 pg_catalog.concat('*', pg_catalog.json_agg(pg_catalog.json_build_array(c.keys, c.old, c.new))), true)
+          INTO keys
+          FROM (SELECT pg_catalog.json_agg(r.k) AS keys, {old} AS old, {new} AS new
+                  FROM {chunks} AS r
+                 GROUP BY r.chunk) AS c;
+      END IF;
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    -- A write never fails because of a subscription. OTHERS leaves cancellation alone.
+    RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
+      TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
+      USING HINT = {hint};
+    keys := pg_catalog.set_config({keys_setting}, '?', true);
+  END;
+  RETURN NULL;
+END
