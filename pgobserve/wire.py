@@ -107,6 +107,11 @@ class Namespace:
         """Return the name of the trigger for an operation, the same on every table."""
         return f"{self.schema}_{operation.lower()}"
 
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The names of the triggers that every observed table has."""
+        return tuple(self.trigger(operation) for operation in Operation)
+
     def writer(self, operation: Operation) -> str:
         """Return the name of the trigger that writes to the outbox; by name it fires second."""
         return f"{self.trigger(operation)}_write"
@@ -117,13 +122,14 @@ class Namespace:
         return tuple(self.writer(operation) for operation in WITH_IMAGES)
 
     @property
-    def triggers(self) -> tuple[str, ...]:
+    def all_triggers(self) -> tuple[str, ...]:
         """The names of all triggers that a table may have."""
-        return (*(self.trigger(operation) for operation in Operation), *self.writers)
+        return (*self.triggers, *self.writers)
 
-    def handover(self, part: str) -> str:
-        """Return the setting in which a trigger leaves a text for the trigger that fires second."""
-        return f"{self.schema}.{part}"
+    @property
+    def images_setting(self) -> str:
+        """The setting in which a trigger leaves row images for the one that writes them."""
+        return f"{self.schema}.images"
 
     @property
     def outbox_lock(self) -> int:

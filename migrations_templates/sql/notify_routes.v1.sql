@@ -24,6 +24,11 @@ BEGIN
   IF longest IS NULL THEN
     RETURN NULL;  -- no row changed
   END IF;
+  IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>=) {full}::pg_catalog.float8 THEN
+    -- A session that listens and does not read has filled the queue, and the commit would fail. The
+    -- listeners see that it is full, and read everything again.
+    RETURN NULL;
+  END IF;
   head := pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow});
   IF longest OPERATOR(pg_catalog.>=) {oversized}
       OR pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) {most_keys} THEN

@@ -1,28 +1,26 @@
 DECLARE
   mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
-  keys pg_catalog.text := pg_catalog.current_setting({keys_setting}, true);
-  before pg_catalog.text := {old_handed};
-  after pg_catalog.text := {new_handed};
+  images pg_catalog.text := pg_catalog.current_setting({setting}, true);
   at pg_catalog.timestamptz := pg_catalog.clock_timestamp();
   gate pg_catalog.int8;
   left_to_do pg_catalog.bool := false;
 BEGIN
   -- This runs with the rights of the role that installed it. The trigger before it has made the text
-  -- with the writer's: '[…' the keys, and images beside them; '*…' chunks of both; '*' the rows
-  -- are to be read here; '!' any row of the table; '?' it has failed; nothing, if no row changed.
+  -- with the writer's: '[…' keys, old and new images; '*…' chunks of the three; '*' the rows are to be
+  -- read here; '!' any row of the table; '?' it has failed; nothing, if no row changed.
   IF mute OPERATOR(pg_catalog.=) 'on' THEN
     RETURN NULL;
   ELSIF mute OPERATOR(pg_catalog.=) 'mark' THEN
-    keys := '!';
-  ELSIF keys IS NULL OR keys OPERATOR(pg_catalog.=) '' THEN
+    images := '!';
+  ELSIF images IS NULL OR images OPERATOR(pg_catalog.=) '' THEN
     RETURN NULL;
   ELSE
     -- The writer may not see all columns of the row, and must not find them there.
-    mute := pg_catalog.concat({forget});
+    mute := pg_catalog.set_config({setting}, '', true);
   END IF;
   BEGIN
     gate := pg_catalog.pg_sequence_last_value('{schema}.outbox_gate'::pg_catalog.regclass);
-    IF pg_catalog.starts_with(keys, '[') AND gate OPERATOR(pg_catalog.<) 3 THEN
+    IF pg_catalog.starts_with(images, '[') AND gate OPERATOR(pg_catalog.<) 3 THEN
       -- The row is written after this block: here it would take a transaction id of its own, for
       -- each statement. What may be wrong with the table shows here, where it does no harm.
       left_to_do := true;
@@ -33,20 +31,20 @@ BEGIN
       ELSE
         {probe_2};
       END IF;
-    ELSIF keys OPERATOR(pg_catalog.=) '?' THEN
+    ELSIF images OPERATOR(pg_catalog.=) '?' THEN
       {notify};
       PERFORM {schema}.outbox_lose();
-    ELSIF keys OPERATOR(pg_catalog.=) '!' THEN
+    ELSIF images OPERATOR(pg_catalog.=) '!' THEN
       PERFORM {schema}.outbox_mark({label}, {operation});
     ELSIF gate OPERATOR(pg_catalog.>) 2 THEN
       PERFORM {schema}.outbox_lose();  -- full
-    ELSIF keys OPERATOR(pg_catalog.<>) '*' THEN
-      IF NOT {schema}.outbox_fits(gate, pg_catalog.octet_length(keys)) THEN
+    ELSIF images OPERATOR(pg_catalog.<>) '*' THEN
+      IF NOT {schema}.outbox_fits(gate, pg_catalog.octet_length(images)) THEN
         PERFORM {schema}.outbox_lose();
       ELSE
         INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
           SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, c.c OPERATOR(pg_catalog.->) 0, {old_in_chunk}, {new_in_chunk}, at
-            FROM pg_catalog.json_array_elements(pg_catalog.substr(keys, 2)::pg_catalog.json) AS c(c);
+            FROM pg_catalog.json_array_elements(pg_catalog.substr(images, 2)::pg_catalog.json) AS c(c);
       END IF;
     ELSIF {has_strange_types} THEN
       PERFORM {schema}.outbox_mark({label}, {operation});

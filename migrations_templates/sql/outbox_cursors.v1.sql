@@ -8,7 +8,7 @@ BEGIN
   -- cursor is named in its row and not by an advisory lock, which any role could take.
   CREATE TABLE {schema}.outbox_cursor (
     name pg_catalog.text PRIMARY KEY,
-    seen pg_catalog.pg_snapshot,
+    seen pg_catalog.pg_snapshot NOT NULL,
     until pg_catalog.pg_snapshot,
     after_at pg_catalog.int8,
     after_xid pg_catalog.int8,

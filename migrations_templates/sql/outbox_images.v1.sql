@@ -2,9 +2,7 @@ DECLARE
   mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
   rows pg_catalog.int8;
   bytes pg_catalog.int8;
-  keys pg_catalog.text;
-  before pg_catalog.text;
-  after pg_catalog.text;
+  images pg_catalog.text;
 BEGIN
   -- This runs with the writer's rights. Casts, output functions and operators of the columns' types
   -- run here, and their owners must not gain the rights of the role that may write to the outbox.
@@ -14,21 +12,21 @@ BEGIN
   END IF;
   BEGIN
     SELECT pg_catalog.count(*), pg_catalog.sum({size}),
-           {hand_over}
-      INTO rows, bytes, keys, before, after
+           pg_catalog.concat(pg_catalog.json_agg(r.k), {separator}, {old}, {separator}, {new})
+      INTO rows, bytes, images
       FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
-    IF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
+    IF rows OPERATOR(pg_catalog.=) 0 THEN
+      images := '';
+    ELSIF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
       IF NOT ({has_strange_types}) THEN
         -- No code but the next trigger's own and the server's can run: it reads the rows itself.
-        keys := pg_catalog.set_config({keys_setting}, '*', true);
+        images := '*';
       ELSIF (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows
           OPERATOR(pg_catalog.>) {most_bytes} THEN
-        keys := pg_catalog.set_config({keys_setting}, '!', true);
+        images := '!';
       ELSE
-        SELECT pg_catalog.set_config(
-                 {keys_setting},
-                 pg_catalog.concat('*', pg_catalog.json_agg(pg_catalog.json_build_array(c.keys, c.old, c.new))), true)
-          INTO keys
+        SELECT pg_catalog.concat('*', pg_catalog.json_agg(pg_catalog.json_build_array(c.keys, c.old, c.new)))
+          INTO images
           FROM (SELECT pg_catalog.json_agg(r.k) AS keys, {old} AS old, {new} AS new
                   FROM {chunks} AS r
                  GROUP BY r.chunk) AS c;
@@ -39,7 +37,10 @@ BEGIN
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
-    keys := pg_catalog.set_config({keys_setting}, '?', true);
+    images := '?';
   END;
+  -- Always, so that nothing is taken over that the writer has put there. And not within the block,
+  -- which would keep what was there before, for each statement.
+  images := pg_catalog.set_config({setting}, images, true);
   RETURN NULL;
 END

@@ -1,2 +1,2 @@
 INSERT INTO {partition} (slot, xid, label, op, keys, old, new, at)
-      VALUES ({slot}, pg_catalog.pg_current_xact_id(), {label}, {operation}, keys::pg_catalog.json, before::pg_catalog.json, after::pg_catalog.json, at)
+      VALUES ({slot}, pg_catalog.pg_current_xact_id(), {label}, {operation}, pg_catalog.split_part(images, {separator}, 1)::pg_catalog.json, {old}, {new}, at)

@@ -1,9 +1,9 @@
 """
 Events for a worker, one after the other, from a place that outlives the worker.
 
-One connection does it all: it waits for the wake-up, reads, keeps the cursor, and holds the lock
-that says whose the cursor is. If it is lost, so is the lock, and what was handled since the cursor
-was kept last is handled again, here or by another process.
+One connection does it all: it waits for the wake-up, reads, keeps the cursor, and has it to itself.
+If it is lost, another session may have the cursor, and what was handled since the cursor was kept
+last is handled again, here or by another process.
 """
 
 from __future__ import annotations
@@ -45,18 +45,29 @@ logger = logging.getLogger(__name__)
 #: Seconds that the server has for one page.
 PATIENCE: Final = 30.0
 
-#: Seconds between two attempts to get the lock of a cursor. Waiting inside the server would keep a
-#: snapshot, and with it everything that vacuum could remove.
-LOCK_EVERY: Final = 1.0
+#: Seconds between two attempts to get a cursor. Waiting inside the server would keep a snapshot, and
+#: with it everything that vacuum could remove.
+CLAIM_EVERY: Final = 1.0
 
 #: Seconds after which the cursor is kept in the middle of a page, and while nothing comes.
 KEEP_EVERY: Final = 1.0
 KEEP_IDLE: Final = 30.0
 
-LOCK: Final = sql.SQL("""
-SELECT pg_catalog.pg_try_advisory_lock(
-  pg_catalog.hashtextextended({cursors} || ' ' || %s, 0))
-""")
+#: A session has a cursor as long as it lasts, and its row names it. Not an advisory lock: any role that
+#: may connect could hold that, and no event would be handled. Of a session of another role only the
+#: role is visible.
+CLAIM: Final = """
+INSERT INTO {schema}.outbox_cursor AS c (name, seen, moved_at, pid, role, connected_at)
+SELECT %s, pg_catalog.pg_current_snapshot(), pg_catalog.clock_timestamp(), a.pid, a.usesysid, a.backend_start
+  FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()
+ON CONFLICT (name) DO UPDATE
+   SET pid = excluded.pid, role = excluded.role, connected_at = excluded.connected_at
+ WHERE NOT EXISTS (
+   SELECT FROM pg_catalog.pg_stat_activity h
+    WHERE h.pid = c.pid AND h.usesysid = c.role
+      AND (h.backend_start = c.connected_at OR h.backend_start IS NULL))
+RETURNING true
+"""
 LOAD: Final = """
 SELECT seen::text, until::text, after_at, after_xid FROM {schema}.outbox_cursor WHERE name = %s
 """
@@ -182,7 +193,7 @@ class _Stream:
             await ask(connection, statement, patience=PATIENCE)
         name = self._options.name
         if name is not None:
-            await _lock(connection, name, self._options.namespace)
+            await _claim(connection, name, self._options.namespace)
             self._cursor = await _load(connection, name, self._options.namespace)
         elif self._cursor is not None:
             self._cursor = self._durable.go_back()
@@ -279,17 +290,17 @@ class _Stream:
                 woken = woken or notification.payload == OUTBOX_WAKE_UP
 
 
-async def _lock(connection: Connection, name: str, namespace: Namespace) -> None:
-    query = LOCK.format(cursors=sql.Literal(f"{namespace.schema}.outbox_cursor"))
+async def _claim(connection: Connection, name: str, namespace: Namespace) -> None:
+    query = qualified(CLAIM, namespace)
     waiting = False
     while True:
-        row = await (await ask(connection, query, [name], patience=PATIENCE)).fetchone()
-        if row is not None and row[0]:
+        answer = await ask(connection, query, [name], patience=PATIENCE)
+        if await answer.fetchone() is not None:
             return
         if not waiting:
             logger.info("Another process has the cursor %r; this one waits for it.", name)
             waiting = True
-        await asyncio.sleep(LOCK_EVERY)
+        await asyncio.sleep(CLAIM_EVERY)
 
 
 async def _load(connection: Connection, name: str, namespace: Namespace) -> Cursor | None:

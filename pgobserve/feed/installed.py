@@ -39,7 +39,7 @@ def is_observed(
         outbox: Whether they must write to the outbox, too.
         channel: The channel that is listened to; None for any.
     """
-    names = list(namespace.triggers)
+    names = list(namespace.all_triggers)
     with connection.cursor() as cursor:
         cursor.execute(_QUERY, [connection.ops.quote_name(table), names])
         found = {name: (definer, comment) for name, definer, comment in cursor.fetchall()}

@@ -28,6 +28,7 @@ from pgobserve.feed.connection import (
 )
 from pgobserve.feed.payload import parse
 from pgobserve.feed.server import Servers, identify
+from pgobserve.wire import QUEUE_FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +49,9 @@ PROBE: Final = 60.0
 
 #: Share of the server's notification queue in use from which on a warning is logged.
 QUEUE_WARNING = 0.01
+
+#: Share from which on it may have become full, and be read again, between two looks.
+QUEUE_NEARLY_FULL = 0.5
 
 
 @dataclass(slots=True)
@@ -272,11 +276,16 @@ class Listener:
         if usage >= QUEUE_WARNING > before:
             logger.warning(
                 "PostgreSQL's notification queue is %.1f %% full: some session LISTENs and does not "
-                "read. When it is full, every transaction that notifies fails. Feeds of this kind "
+                "read. When it is full, triggers notify no more, and feeds read all that is watched "
+                "again and again; other transactions that notify fail. Feeds of this kind "
                 "are 'pgobserve:…' in pg_stat_activity.application_name; wait_event ClientWrite, or "
                 "an old xact_start, shows who is stuck.",
                 usage * 100,
             )
+        if usage >= QUEUE_FULL or before >= QUEUE_NEARLY_FULL > usage:
+            # Triggers have kept silent since the last look, or may have, so that writers could commit.
+            self.state.gaps += 1
+            self._on_live(True)
 
     def _hear(self, payload: str) -> None:
         self.state.notifications += 1

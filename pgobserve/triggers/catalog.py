@@ -110,7 +110,7 @@ def triggers(
         tables: Only those of these tables and their partitions, and of tables that share a
             function with them; None means all.
     """
-    query, parameters = _TRIGGERS, [list(namespace.triggers)]
+    query, parameters = _TRIGGERS, [list(namespace.all_triggers)]
     if tables is not None:
         oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
         query, parameters = query + _SOME, [*parameters, oids]

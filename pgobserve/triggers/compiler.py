@@ -179,7 +179,7 @@ def install_statements(
         yield from outbox.storage_statements(namespace)
     for trigger in triggers.values():
         yield _function(trigger)
-        if trigger.security_definer:
+        if registration.transport == "outbox":
             function = sql.Identifier(trigger.function)
             yield render("revoke_function.v1", schema=schema, function=function)
     comment = _comment(registration, always=always, home=home)
@@ -201,7 +201,7 @@ def uninstall_statements(
     """
     yield serialize(namespace)
     for relation in tables:
-        for name in namespace.triggers:
+        for name in namespace.all_triggers:
             yield render("drop_trigger.v1", trigger=sql.Identifier(name), table=relation.identifier)
     for function in functions:
         yield drop_function(function, namespace)

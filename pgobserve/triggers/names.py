@@ -57,6 +57,6 @@ def schema(namespace: Namespace) -> sql.SQL:
 
 def is_ours(trigger: str, function_schema: str, comment: str | None, namespace: Namespace) -> bool:
     """Say whether a trigger found in the catalog was put there by this package, in a namespace."""
-    return trigger in namespace.triggers and (
+    return trigger in namespace.all_triggers and (
         function_schema == namespace.schema or (comment or "").startswith("pgobserve:")
     )

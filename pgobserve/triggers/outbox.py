@@ -47,8 +47,8 @@ SOME_ROWS: Final = 50
 #: Bytes that the outbox may take on disk unless a project says otherwise.
 MAX_BYTES: Final = 4 * 1024**3
 
-#: What one trigger leaves to the next.
-PARTS: Final = ("keys", "old", "new")
+#: Between the texts that one trigger leaves to the next. JSON has no such character.
+SEPARATOR: Final = sql.SQL(r"E'\x1f'")
 
 #: Bytes of images of one statement that are left in a setting of the session, which is memory. A
 #: larger statement on a table with types of other roles is a change of the whole table.
@@ -117,7 +117,7 @@ def images_body(
     writer = sql.Literal(registration.namespace.writer(operation))
     return render(
         "outbox_images.v1",
-        hand_over=_hand_over(registration, operation),
+        separator=SEPARATOR,
         has_strange_types=_has_strange_types(sql.SQL(_OWNER_OF_TRIGGER).format(writer)),
         most_bytes=MOST_HANDED_OVER,
         **_reading(operation, rows),
@@ -137,25 +137,16 @@ def body(
         rows: The query for keys and images.
         common: What every template for triggers is given.
     """
-    namespace = registration.namespace
-    settings = {part: sql.Literal(namespace.handover(part)) for part in PARTS}
-    handed = "pg_catalog.current_setting({}, true)"
     has = _images(operation)
     return render(
         "outbox.v1",
-        old_handed=sql.SQL(handed if "old" in has else "NULL").format(settings["old"]),
-        new_handed=sql.SQL(handed if "new" in has else "NULL").format(settings["new"]),
         old_in_chunk=sql.SQL("c.c OPERATOR(pg_catalog.->) 1" if "old" in has else "NULL"),
         new_in_chunk=sql.SQL("c.c OPERATOR(pg_catalog.->) 2" if "new" in has else "NULL"),
-        forget=sql.SQL(", ").join(
-            sql.SQL("pg_catalog.set_config({}, '', true)").format(settings[part])
-            for part in ("keys", *has)
-        ),
         has_strange_types=_has_strange_types(sql.SQL(_OWNER)),
         one_in=MEASURED,
         **_reading(operation, rows),
         **_for_each_slot("probe", registration, operation),
-        **_for_each_slot("insert", registration, operation),
+        **_for_each_slot("insert", registration, operation, **_handed(operation)),
         **_shared(registration, operation, common),
     )
 
@@ -167,7 +158,7 @@ def _shared(
     return {
         "mute": common["mute"],
         "schema": names.schema(registration.namespace),
-        "keys_setting": registration.namespace.handover("keys"),
+        "setting": registration.namespace.images_setting,
         "hint": f"Run manage.py pgobserve install {registration.title}",
         "label": registration.label,
         "operation": str(operation),
@@ -199,21 +190,6 @@ def _images(operation: Operation) -> tuple[str, ...]:
     return {Operation.INSERT: ("new",), Operation.DELETE: ("old",)}.get(operation, ("old", "new"))
 
 
-def _hand_over(registration: Registration, operation: Operation) -> sql.Composable:
-    """Return the select list that leaves keys and images to the trigger that writes them."""
-    # The default of a setting is the writer's to choose: there must always be a value.
-    value = "coalesce(pg_catalog.json_agg(r.{})::pg_catalog.text, '')"
-    has = {"keys": "k", "old": "old", "new": "new"}
-    return sql.SQL(", ").join(
-        sql.SQL(f"pg_catalog.set_config({{}}, {value}, true)").format(
-            sql.Literal(registration.namespace.handover(part)), sql.Identifier(has[part])
-        )
-        if part == "keys" or part in _images(operation)
-        else sql.SQL("NULL")
-        for part in PARTS
-    )
-
-
 def _has_strange_types(owner: sql.Composable) -> sql.Composable:
     """Return the condition that code may run of roles that are neither superusers nor a role."""
     return sql.SQL(render("outbox_strange_types.v1", owner=owner, first_oid=sql.Literal(FIRST_OID)))
@@ -235,7 +211,7 @@ def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> 
 
 
 def _for_each_slot(
-    name: str, registration: Registration, operation: Operation
+    name: str, registration: Registration, operation: Operation, **parts: sql.Composable
 ) -> dict[str, sql.Composable]:
     return {
         f"{name}_{slot}": sql.SQL(
@@ -245,9 +221,22 @@ def _for_each_slot(
                 slot=slot,
                 label=registration.label,
                 operation=str(operation),
+                **parts,
             )
         )
         for slot in range(SLOTS)
+    }
+
+
+def _handed(operation: Operation) -> dict[str, sql.Composable]:
+    """Return expressions for the images in the text that the first trigger has left."""
+    part = sql.SQL("pg_catalog.split_part(images, {}, {})::pg_catalog.json")
+    return {
+        "separator": SEPARATOR,
+        **{
+            name: part.format(SEPARATOR, number) if name in _images(operation) else sql.SQL("NULL")
+            for number, name in enumerate(("old", "new"), 2)
+        },
     }
 
 

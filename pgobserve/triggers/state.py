@@ -180,10 +180,12 @@ def _problems(
     wanted: Mapping[str, Trigger],
     on_table: Mapping[str, Found],
 ) -> list[tuple[State, str]]:
-    missing = sorted(set(wanted) - set(on_table))
     problems = []
-    if missing:
-        problems.append((State.MISSING, f"{table} lacks {', '.join(missing)}"))
+    if missing := sorted(set(wanted) - set(on_table)):
+        # Those that write to the outbox are what a table lacks that was installed without.
+        writers = set(registration.namespace.writers)
+        state = State.OUTDATED if writers.issuperset(missing) else State.MISSING
+        problems.append((state, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
         if name not in wanted:
             problems.append((State.OUTDATED, f"{table} has {name}, which it needs no more"))

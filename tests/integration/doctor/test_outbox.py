@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgobserve.cli.health import outbox
-from pgobserve.wire import ALONE, OUTBOX_ROTATION_LOCK
+from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS
 from tests.integration.feed.conftest import parameters
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_gate(look: Look, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Non
     monkeypatch.setattr(outbox, "LONG", 0.0)
     with psycopg.connect(**parameters(), application_name="import") as each:
         lock = "SELECT pg_advisory_xact_lock(%s, %s)"
-        each.execute(lock, [ALONE.outbox_lock, OUTBOX_ROTATION_LOCK])
+        each.execute(lock, [ALONE.outbox_lock, OUTBOX_WAKE_SLOTS])
         assert look("outbox gate").level == "ok"
         each.execute(lock, [ALONE.outbox_lock, 1])
         found = look("outbox gate")

@@ -138,7 +138,7 @@ async def test_one_works(place: None, writer: Writer) -> None:
     second = pgobserve.events("project.Item", cursor="worker")
     assert what(await anext(first)) == "a"
     waits = asyncio.ensure_future(anext(second))
-    done, _ = await asyncio.wait({waits}, timeout=2 * durable.LOCK_EVERY)
+    done, _ = await asyncio.wait({waits}, timeout=2 * durable.CLAIM_EVERY)
     assert not done
     third = asyncio.ensure_future(anext(first))
     writer.rows(INSERT, 2, "b")

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import catalog, installer, registry
+from pgobserve.triggers import catalog, compiler, installer, registry
 from pgobserve.triggers.installer import Action
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import parameters
@@ -254,13 +254,16 @@ def test_no_table(install: Callable[..., Any]) -> None:
         install(Raw)
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
 def test_two_installations_at_once(
-    install: Callable[..., Any], writer: psycopg.Connection[Any]
+    install: Callable[..., Any], writer: psycopg.Connection[Any], is_first: bool
 ) -> None:
     """An installation waits for another one, whatever its table, instead of failing on a race."""
     (registration,) = registry.build([Item])
+    if not is_first:
+        writer.execute("CREATE SCHEMA pgobserve")
     with writer.transaction():
-        writer.execute("SELECT pg_advisory_xact_lock(1885825890, 1936029302)")
+        writer.execute(compiler.make_schema(ALONE) if is_first else compiler.serialize(ALONE))
         with pytest.raises(TriggerError, match="could not be locked"):
             installer.install(registration, using="default", lock_timeout=0.05)
 

@@ -188,7 +188,7 @@ def test_tampered(command: Command, settings: Any, run: Callable[..., Any]) -> N
     settings.PGOBSERVE = OUTBOX
     command("install")
     ((function,),) = run(
-        "SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'project_item%\\_u'"
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'project_item%\\_u\\_write'"
     )
     for change in ("SECURITY INVOKER", "RESET search_path"):
         run(f"ALTER FUNCTION {function} {change}")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.feed.listener import QUEUE_WARNING, Listener
+from pgobserve.wire import QUEUE_FULL
 
 if TYPE_CHECKING:
     import pytest
@@ -30,6 +31,16 @@ async def test_queue_filling_up(caplog: pytest.LogCaptureFixture) -> None:
         "PostgreSQL's notification queue is 30.0 % full",
     ]
     assert each.state.queue_usage == 0.3
+
+
+async def test_full_queue_is_a_gap() -> None:
+    """While triggers keep silent, and when that may be over, all that is watched is read again."""
+    gaps: list[float] = []
+    each = Listener(dict, "pgobserve", lambda _: None, lambda gap: gaps.append(usage))
+    for usage in (0.2, 0.6, 0.89, QUEUE_FULL, 0.95, 0.7, 0.4, 0.1):
+        each._note_usage(usage)
+
+    assert gaps == [QUEUE_FULL, 0.95, 0.4]
 
 
 async def test_ignored_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

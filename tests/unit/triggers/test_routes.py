@@ -23,8 +23,8 @@ WRITES = (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
 
 #: What a released version installed. Another body would make every table "outdated".
 WITHOUT = {
-    "notify": "75454a18a2829712bbadedad9ef2b654c0bbec0769f0e10c8fbf282d8324bcf0",
-    "outbox": "abb29b29f8d732e2838764539f47d3312042dd128bdbe59d661adb9f851d99df",
+    "notify": "d08b4ea58de05fcb79860d44aed5445969626e28aed160e33284cdef661dc111",
+    "outbox": "ecca63a625a098644f530539b0a68094c1fd90310f3e9de79c7eb174321d9eb0",
 }
 
 
@@ -36,8 +36,8 @@ def _wide(*columns: str, **options: Any) -> Registration:
 
 
 def _digest(registration: Registration) -> str:
-    bodies = [compiler.body(registration, each) for each in Operation]
-    return hashlib.sha256("".join(bodies).encode()).hexdigest()
+    wanted = compiler.wanted(registration, TABLE, always=False)
+    return hashlib.sha256("".join(each.source for each in wanted.values()).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("transport", sorted(WITHOUT))
