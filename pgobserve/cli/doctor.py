@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 
 from pgobserve.cli import targets
 from pgobserve.cli.console import EXIT_NOT_WELL
-from pgobserve.cli.health import limits, listening, outbox, queue, server, silence, tables
+from pgobserve.cli.health import limits, listening, outbox, queue, server, silence, tables, trust
 from pgobserve.cli.health.case import Case
 from pgobserve.cli.health.finding import Level, problem, warning
 from pgobserve.errors import PgObserveError
@@ -33,6 +33,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "autocommit": limits.autocommit,
     "consumers": tables.consumers,
     "rights": tables.rights,
+    "schema": trust.schema,
     "triggers": tables.triggers,
     "namespace": tables.namespace,
     "routes": tables.routes,
@@ -47,6 +48,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "outbox rights": outbox.rights,
     "outbox cursors": outbox.cursors,
     "outbox gate": outbox.gate,
+    "outbox locks": trust.locks,
     "connections": limits.room,
     "pool": limits.pool,
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import storage
+from pgobserve.triggers import owners, storage
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -50,6 +50,8 @@ def check_settings() -> None:
 def look(connection: BaseDatabaseWrapper) -> Facts | None:
     """Return how the outbox stands; None if there is none, it is damaged, or not ours to see."""
     namespace = conf.namespace(connection.alias)
+    if owners.strangers(connection, namespace):
+        return None  # What looks like a table may be another role's view, and run its code.
     if storage.broken(connection, namespace) or not storage.is_readable(connection, namespace):
         return None
     return storage.facts(connection, namespace)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.core.management.base import CommandError
+
 from pgobserve import conf
 from pgobserve.cli import targets
+from pgobserve.cli.console import EXIT_FAILED
 from pgobserve.cli.outbox import described
-from pgobserve.triggers import installer, storage
+from pgobserve.triggers import installer, owners, storage
 from pgobserve.triggers.errors import explained
 
 if TYPE_CHECKING:
@@ -30,6 +33,12 @@ def run(console: Console, *, database: str, as_json: bool) -> None:
         else:
             console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
         return
+    if strangers := owners.strangers(connection, namespace):
+        raise CommandError(
+            f"Other roles have a hand in the schema {namespace.schema}: {'; '.join(strangers)}. "
+            "Nothing in it is run. See manage.py pgobserve doctor.",
+            returncode=EXIT_FAILED,
+        )
     with explained("the outbox", installer.LOCK_TIMEOUT):
         storage.limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
         steps = storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from django.core.management.base import CommandError
 
+from pgobserve import conf
 from pgobserve.cli import outbox, survey, targets
 from pgobserve.cli.console import EXIT_NOT_WELL
+from pgobserve.triggers import owners
 from pgobserve.triggers.state import State
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool
     seen = [status for _, status in survey.take(connection, labels)]
     console.warn(None if labels else targets.only_settings())
     facts = outbox.look(connection)
+    namespace = conf.namespace(database)
+    strangers = owners.problems(connection, namespace)
     if as_json:
         console.json([_facts(status) for status in seen])
     else:
@@ -35,6 +39,12 @@ def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool
     bad = sum(status.state is not State.OK for status in seen)
     if bad:
         raise CommandError(f"{bad} of {len(seen)} tables not as wanted.", returncode=EXIT_NOT_WELL)
+    if strangers:
+        raise CommandError(
+            f"Other roles have a hand in the schema {namespace.schema}: {'; '.join(strangers)}. "
+            "Run manage.py pgobserve doctor.",
+            returncode=EXIT_NOT_WELL,
+        )
 
 
 def _facts(status: Status) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import compiler, names, outbox
+from pgobserve.triggers import compiler, names, outbox, owners
 from pgobserve.triggers.templates import render
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ def drop(connection: BaseDatabaseWrapper, namespace: Namespace) -> None:
 
 def limit(connection: BaseDatabaseWrapper, namespace: Namespace, max_bytes: int) -> None:
     """Set the bytes that the outbox may take, if there is one."""
-    if exists(connection, namespace) and not broken(connection, namespace):
+    if exists(connection, namespace) and not (
+        broken(connection, namespace) or owners.strangers(connection, namespace)
+    ):
         query = sql.SQL("UPDATE {}.outbox_state SET max_bytes = %s WHERE max_bytes <> %s")
         with connection.cursor() as cursor:
             cursor.execute(query.format(names.schema(namespace)), [max_bytes, max_bytes])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgobserve import conf
 from pgobserve.cli import survey, targets
 from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
-from pgobserve.triggers import catalog
+from pgobserve.triggers import catalog, owners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +96,11 @@ class Case:
     def found(self) -> dict[int, dict[str, Found]]:
         """All triggers of ours."""
         return catalog.triggers(self.connection, self.namespace)
+
+    @cached_property
+    def strangers(self) -> list[str]:
+        """What lets other roles run code with the rights of the role that installed."""
+        return owners.strangers(self.connection, self.namespace)
 
     @property
     def by_outbox(self) -> list[Registration]:

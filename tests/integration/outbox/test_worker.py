@@ -149,6 +149,27 @@ async def test_one_works(place: None, writer: Writer) -> None:
     await second.aclose()
 
 
+async def test_advisory_locks_are_nothing(place: None, writer: Writer) -> None:
+    """A role that may only connect keeps no worker from its cursor, whatever locks it holds."""
+    writer.rows(INSERT, 1, "a")
+    with psycopg.connect(**parameters()) as stranger:
+        stranger.execute(
+            "SELECT pg_advisory_lock(hashtextextended('pgobserve.outbox_cursor worker', 0))"
+        )
+        assert await take(1) == ["a"]
+
+
+async def test_end_of_session(place: None, writer: Writer) -> None:
+    """A cursor is free when its session has ended, and the same process id counts only with its start."""
+    writer.rows(
+        "UPDATE pgobserve.outbox_cursor SET pid = pg_backend_pid(), connected_at = now() - interval '1 day', "
+        "role = (SELECT usesysid FROM pg_stat_activity WHERE pid = pg_backend_pid())"
+    )
+    writer.rows(INSERT, 1, "a")
+
+    assert await take(1) == ["a"]
+
+
 async def test_other_names_do_not_wait(place: None, writer: Writer) -> None:
     """Workers with different names, or none, each get everything."""
     await make_place("other")

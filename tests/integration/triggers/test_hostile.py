@@ -10,10 +10,10 @@ import pytest
 from django.db import connection
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import storage
+from pgobserve.triggers import compiler, outbox, storage
 from pgobserve.triggers.installer import Action
-from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS
-from tests.integration.triggers.conftest import parameters
+from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS, TRANSPORTS
+from tests.integration.triggers.conftest import Ear, parameters
 from tests.project.models import Item
 from tests.project.shapes import Plain, Raw
 
@@ -411,3 +411,29 @@ def test_rotation_is_not_waited_for(run: Callable[..., Any]) -> None:
     ((lost,),) = run("SELECT last_value FROM pgobserve.outbox_lost")
 
     assert lost > 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_full_queue(
+    make: Callable[..., None],
+    install: Callable[..., Any],
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    transport: str,
+) -> None:
+    """Once the notification queue is as full as it may be, triggers keep silent and writes go on."""
+    for module in (compiler, outbox):
+        monkeypatch.setattr(module, "QUEUE_FULL", 0.0)
+    make(Plain)
+    install(Plain)
+    with contextlib.closing(Ear()) as listener:
+        row = Plain.objects.create(name="a")
+        run("UPDATE project_plain SET rank = 1")
+        run("ALTER TABLE project_plain RENAME id TO code")
+        run("UPDATE project_plain SET rank = 2")
+        run("ALTER TABLE project_plain RENAME code TO id")
+        run("TRUNCATE project_plain")
+        heard = listener.texts()
+
+    assert row.pk
+    assert heard == []

@@ -1,0 +1,81 @@
+"""In whose hands our schema is: what is in it may run with the rights of the role that installed it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import sql
+
+from pgobserve.triggers import compiler
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.wire import Namespace
+
+_INSTALLERS: Final = """
+SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = %s AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+ ORDER BY 1
+"""
+
+#: Code of another role's can only be reached through functions that run as their owner.
+_UNPINNED: Final = """
+SELECT p.oid::pg_catalog.regprocedure::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = %s AND p.prosecdef
+   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY(p.proconfig), false)
+ ORDER BY 1
+"""
+
+_OPEN: Final = """
+SELECT 'every role may execute ' || p.oid::pg_catalog.regprocedure
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+ WHERE n.nspname = %s AND a.grantee = 0 AND p.prosecdef
+UNION ALL
+SELECT 'every role may ' || a.privilege_type || ' on ' || n.nspname || '.' || c.relname
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+ WHERE n.nspname = %s AND a.grantee = 0
+UNION ALL
+SELECT 'every role may use the schema ' || n.nspname
+  FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
+ WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'USAGE'
+ ORDER BY 1
+"""
+
+
+def strangers(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
+    """
+    Say what in the schema is in the hands of other roles, which could run code as those that use it.
+
+    Only the catalog is read: nothing that is in the schema runs.
+
+    Args:
+        connection: The database.
+        namespace: Whose schema.
+    """
+    installers = [role for (role,) in _fetch(connection, _INSTALLERS, [namespace.schema])]
+    role = sql.Literal(installers[0]) if installers else sql.SQL("CURRENT_USER")
+    return [what for (what,) in _fetch(connection, compiler.strangers(namespace, role))]
+
+
+def problems(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
+    """Say that, and what every role may do in the schema."""
+    schema = namespace.schema
+    unpinned = _fetch(connection, _UNPINNED, [schema])
+    return [
+        *strangers(connection, namespace),
+        *(f"{function} has no pinned search_path" for (function,) in unpinned),
+        *(what for (what,) in _fetch(connection, _OPEN, [schema] * 3)),
+    ]
+
+
+def _fetch(
+    connection: BaseDatabaseWrapper, query: str, parameters: list[Any] | None = None
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
