@@ -258,9 +258,7 @@ def _function(trigger: Trigger) -> str:
     )
 
 
-def _on_partitions(
-    table: Relation, trigger: Trigger, comment: Comment
-) -> Iterator[str]:
+def _on_partitions(table: Relation, trigger: Trigger, comment: Comment) -> Iterator[str]:
     # The partitions are found when this runs: a migration meets others than those of today.
     mark = sql.SQL("\0")
     for statement in _trigger(mark, trigger, comment):
@@ -269,9 +267,7 @@ def _on_partitions(
         yield render("each_partition.v1", root=root, statement=text)
 
 
-def _trigger(
-    table: sql.Composable, trigger: Trigger, comment: Comment
-) -> Iterator[str]:
+def _trigger(table: sql.Composable, trigger: Trigger, comment: Comment) -> Iterator[str]:
     name = sql.Identifier(trigger.name)
     yield render(
         "trigger.v1",
