@@ -1,1 +1,1 @@
-CREATE OR REPLACE FUNCTION {schema}.{function}() RETURNS trigger LANGUAGE plpgsql AS {tag}{body}{tag}
+CREATE OR REPLACE FUNCTION {schema}.{function}() RETURNS trigger LANGUAGE plpgsql{config} AS {tag}{body}{tag}

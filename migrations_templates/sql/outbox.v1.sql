@@ -34,6 +34,7 @@ BEGIN
     ELSIF images OPERATOR(pg_catalog.=) '?' THEN
       {notify};
       PERFORM {schema}.outbox_lose();
+      RETURN NULL;
     ELSIF images OPERATOR(pg_catalog.=) '!' THEN
       PERFORM {schema}.outbox_mark({label}, {operation});
     ELSIF gate OPERATOR(pg_catalog.>) 2 THEN

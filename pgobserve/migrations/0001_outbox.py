@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import migrations
@@ -9,16 +10,26 @@ from django.db import migrations
 if TYPE_CHECKING:
     from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
+logger = logging.getLogger(__name__)
+
 
 def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Make the outbox, if the settings say that this database has one."""
     from pgobserve import conf
     from pgobserve.cli.transport import needs_outbox
-    from pgobserve.triggers import storage
+    from pgobserve.triggers import owners, storage
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql" and needs_outbox(connection.alias):
         namespace = conf.namespace(connection.alias)
+        if strangers := owners.strangers(connection, namespace):
+            # Another role must not be able to stop the project's other migrations.
+            logger.warning(
+                "The outbox was not made in the database %r: %s. Run manage.py pgobserve install.",
+                connection.alias,
+                "; ".join(strangers),
+            )
+            return
         storage.create(connection, namespace, max_bytes=conf.get().OUTBOX_MAX_BYTES)
 
 

@@ -54,7 +54,13 @@ MAX_XID_DIGITS: Final = 20
 #: What ``function.v2`` sets: what runs with its owner's rights must find nothing of anybody else's.
 DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
 
-_DEFINER: Final[Mapping[str, Any]] = {"security_definer": True, "config": DEFINER_CONFIG}
+#: By the class of a field, what a session may have set so that row images would have another value.
+FORMATS: Final[Mapping[str, str]] = {
+    "FloatField": "extra_float_digits=1",
+    "DurationField": "IntervalStyle=postgres",
+    "BinaryField": "bytea_output=hex",
+    "RangeField": "DateStyle=ISO, YMD",
+}
 
 
 def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
@@ -75,7 +81,8 @@ def wanted(registration: Registration, table: Relation, *, always: bool) -> dict
                 name=namespace.trigger(operation),
                 function=function,
                 source=body(registration, operation),
-                **(_DEFINER if writes and not images else {}),
+                security_definer=writes and not images,
+                config=_formats(registration) if images else DEFINER_CONFIG if writes else (),
                 **events,
             )
         )
@@ -86,11 +93,23 @@ def wanted(registration: Registration, table: Relation, *, always: bool) -> dict
                     name=namespace.writer(operation),
                     function=names.function(**owner, operation=operation, writer=True),
                     source=_writer(registration, operation),
-                    **_DEFINER,
+                    security_definer=True,
+                    config=(*DEFINER_CONFIG, *_formats(registration)),
                     **events,
                 )
             )
     return {each.name: each for each in triggers}
+
+
+def _formats(registration: Registration) -> tuple[str, ...]:
+    """Return the settings that row images are made with."""
+    found: set[str] = set()
+    for field in registration.model._meta.local_concrete_fields:
+        each: Any = field
+        while each is not None:
+            found.update(base.__name__ for base in type(each).__mro__)
+            each = getattr(each, "base_field", None)  # of an array
+    return tuple(setting for name, setting in FORMATS.items() if name in found)
 
 
 def _events(operation: Operation) -> dict[str, Any]:
@@ -253,6 +272,7 @@ def _function(trigger: Trigger) -> str:
         "function.v2" if trigger.security_definer else "function.v1",
         schema=sql.SQL(trigger.function_schema),
         function=sql.Identifier(trigger.function),
+        config=sql.SQL("".join(f"\n  SET {each.replace('=', ' = ')}" for each in trigger.config)),
         tag=sql.SQL(tag),
         body=sql.SQL(trigger.source),
     )

@@ -6,6 +6,7 @@ None is managed: the tests that need one make it, so that nobody else's tests pa
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import DateRangeField
 from django.db import models
 from django.db.models.functions import Lower
 
@@ -245,6 +246,19 @@ class Plain(models.Model):
     id = models.BigAutoField(primary_key=True)
     name = models.TextField(default="")
     rank = models.IntegerField(default=0)
+
+    class Meta:
+        managed = False
+
+
+class Typed(models.Model):
+    """Values whose text depends on the settings of the session."""
+
+    id = models.BigAutoField(primary_key=True)
+    ratio = models.FloatField()
+    took = models.DurationField()
+    raw = models.BinaryField()
+    days = DateRangeField()
 
     class Meta:
         managed = False

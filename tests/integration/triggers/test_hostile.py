@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,7 +16,7 @@ from pgobserve.triggers.installer import Action
 from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS, TRANSPORTS
 from tests.integration.triggers.conftest import Ear, parameters
 from tests.project.models import Item
-from tests.project.shapes import Plain, Raw
+from tests.project.shapes import Plain, Raw, Typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,6 +245,22 @@ class TestEscalation:
         assert run("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgobserve%'") == [(0,)]
 
     @pytest.mark.usefixtures("roles", "clean")
+    def test_migrate_goes_on(
+        self, run: Callable[..., Any], settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Such a schema does not stop the project's migrations; the outbox is not made in it."""
+        settings.PGOBSERVE = {"TRANSPORT": "outbox", "MODELS": ["project.Item"]}
+        run("SET ROLE owner")
+        run("CREATE SCHEMA pgobserve")
+        run("RESET ROLE")
+        migration = importlib.import_module("pgobserve.migrations.0001_outbox")
+        with connection.schema_editor() as editor:
+            migration.create(None, editor)
+
+        assert "schema pgobserve belongs to owner" in caplog.text
+        assert run("SELECT to_regclass('pgobserve.outbox')") == [(None,)]
+
+    @pytest.mark.usefixtures("roles", "clean")
     @pytest.mark.parametrize(
         ("statement", "found"),
         [
@@ -437,3 +454,41 @@ def test_full_queue(
 
     assert row.pk
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "DateStyle = 'SQL, DMY'",
+        "IntervalStyle = 'sql_standard'",
+        "extra_float_digits = -15",
+        "bytea_output = 'escape'",
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 60])
+def test_images_are_the_rows(
+    make: Callable[..., None],
+    install: Callable[..., Any],
+    writer: psycopg.Connection[Any],
+    run: Callable[..., Any],
+    setting: str,
+    rows: int,
+) -> None:
+    """What a session has set changes no value in a row image."""
+    make(Typed)
+    install(Typed)
+    writer.execute(f"SET {setting}")
+    writer.execute(
+        "INSERT INTO project_typed SELECT i, 0.1::float8 + 0.2::float8, '-1 day -02:03:04', "
+        "'\\x005c27ff', '[2024-02-03,2024-11-12)' FROM generate_series(1, %s) i",
+        [rows],
+    )
+    ((image,),) = run("SELECT new->0 FROM pgobserve.outbox LIMIT 1")
+
+    del image["id"]
+    assert image == {
+        "ratio": 0.30000000000000004,
+        "took": "-1 days -02:03:04",
+        "raw": "\\x005c27ff",
+        "days": "[2024-02-03,2024-11-12)",
+    }
