@@ -308,10 +308,30 @@ class Owner(Base):
     permission_classes = [permissions.IsOwner]
 
 
+@kind("owner_or_404", judges=True)
+class OwnerOr404(Base):
+    serializer_class = serializers.SecretSerializer
+    permission_classes = [permissions.IsOwnerOr404]
+
+
+@kind("owner_or_fails", judges=True)
+class OwnerOrFails(Base):
+    serializer_class = serializers.SecretSerializer
+    permission_classes = [permissions.IsOwnerOrFails]
+
+
 @kind("owner_async", judges=True)
 class OwnerAsync(Base):
     serializer_class = serializers.SecretSerializer
     permission_classes = [permissions.IsOwnerAsync]
+
+
+@kind("fragile", judges=True)
+class Fragile(Base):
+    """Rows of others can't be shown, and may not be."""
+
+    serializer_class = serializers.FragileSerializer
+    permission_classes = [permissions.IsOwner & ~permissions.IsLocked]
 
 
 @kind("composed", judges=True)

@@ -121,7 +121,8 @@ class Walk:
         for lists in socket.draw.sample([True, False], 2):
             there = [name for name, it in socket.replicas.items() if (it.key is None) == lists]
             if not there or (len(there) < 3 and draw() < 0.5 - 0.4 * lists):
-                await socket.subscribe(None if lists else socket.wished)
+                only = socket.draw.choice([None, None, None, "keys", "count"])
+                await socket.subscribe(*((None, only) if lists else (socket.wished,)))
             elif draw() < 0.1:
                 await socket.unsubscribe(there[0])
 
