@@ -39,14 +39,17 @@ class Writer:
     Writes to the oracle's tables, by a seed.
 
     Attributes:
-        said: What was written since it was last read.
+        said: What was written in this step.
+        groups: What permissions ask may change.
+        emptied: A table was truncated in this step.
     """
 
     def __init__(self, draw: random.Random) -> None:
         self.draw = draw
         self.said: list[str] = []
-        self._number = 0
         self.groups = True
+        self.emptied = False
+        self._number = 0
 
     def text(self, owner: Any = "") -> str:
         """Return a new text, by which its owner is recognized."""
@@ -194,6 +197,8 @@ def delete(writer: Writer) -> None:
 @write(1)
 def truncate(writer: Writer) -> None:
     if writer.draw.random() < 0.5:
+        writer.emptied = True
+        writer.sql("SET CONSTRAINTS ALL IMMEDIATE")
         writer.sql("TRUNCATE oracle_note CASCADE")
         for _ in range(ROWS):
             insert(writer)
