@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.values import Relation
     from pgobserve.wire import Namespace
 
 Action = Literal["create", "update", "delete", "truncate", "muted"]
@@ -181,9 +182,8 @@ def _restore(
     """Give the table the triggers again that it had, or none."""
     table = installer.target(connection, registration)
     comment = next((e.comment for e in before.get(table.oid, {}).values() if e.comment), None)
+    functions = _functions(registration, table)
     if comment is None:
-        names = compiler.wanted(registration, table, always=False).values()
-        functions = [each.function for each in names]
         statements = compiler.uninstall_statements(
             [table, *table.parts], functions, registration.namespace
         )
@@ -197,7 +197,14 @@ def _restore(
         wake=comment.wake,
         routes=comment.routes,
     )
-    _run(connection, compiler.install_statements(had, table, always=comment.always))
+    unused = [each for each in functions if each not in _functions(had, table)]
+    statements = compiler.install_statements(had, table, always=comment.always, unused=unused)
+    _run(connection, statements)
+
+
+def _functions(registration: Registration, table: Relation) -> list[str]:
+    wanted = compiler.wanted(registration, table, always=False)
+    return [each.function for each in wanted.values()]
 
 
 def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
