@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from tests.integration.oracle.kinds import Kind
+    from tests.integration.oracle.kind import Kind
 
 CHANGES = ("create", "update", "delete")
 
