@@ -10,24 +10,31 @@ import asyncio
 import logging
 import sys
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from channels.exceptions import InvalidChannelLayerError, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from pgobserve import _json, conf
 from pgobserve._inbox import Inbox
+from pgobserve._incoming import Incoming
 from pgobserve.exceptions import ClientDisconnected, FrameTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 
 logger = logging.getLogger(__name__)
 
 #: Where an exception must reach the server: there is no socket to answer on.
 _LIFE_CYCLE = frozenset({"websocket.connect", "websocket.disconnect"})
+
+#: Seconds that the handlers of a client that has left may still take, as Daphne has it; and those of
+#: a client whose server is ending, with the code that says so.
+FAREWELL: Final = 10.0
+FAREWELL_AT_END: Final = 5.0
+SERVICE_RESTART: Final = 1012
 
 
 class SocketHooks:
@@ -66,6 +73,12 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     _in_use = False
+    _incoming: Incoming | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _handler: asyncio.Task[Any] | None = None
+    _gone = _late = _cut = False
+    # What ends with the client's presence; most of the time there is nothing.
+    _attended: tuple[asyncio.Timeout, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Remember how to make another one, see ``__call__``."""
@@ -91,9 +104,13 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             await type(self)(*args, **kwargs)(scope, receive, send)
             return
         self._in_use = True
+        self._incoming = Incoming(receive, self._left)
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, self._incoming.receive, send)
         finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            await self._incoming.aclose()
             await self.closed()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
@@ -103,8 +120,9 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             if message.get("type") == "websocket.disconnect":
                 await super().dispatch(message)
             else:
-                async with self.inbox.turn:
-                    await super().dispatch(message)
+                with self._handling():
+                    async with self.inbox.turn:
+                        await super().dispatch(message)
         except StopConsumer:
             raise
         except ClientDisconnected:
@@ -116,6 +134,78 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         finally:
             # It may have activated a language for the socket.
             self.inbox.context = copy_context()
+
+    # A client that leaves
+
+    @asynccontextmanager
+    async def attended(self) -> AsyncIterator[None]:
+        """
+        Surround what is of use to the client alone; it ends when the client leaves.
+
+        Raises:
+            ClientDisconnected: The client has left.
+        """
+        if self._gone:
+            raise ClientDisconnected
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._attended = (*self._attended, scope)
+                try:
+                    yield
+                finally:
+                    self._attended = tuple(each for each in self._attended if each is not scope)
+        except TimeoutError:
+            if scope.expired():
+                raise ClientDisconnected from None
+            raise
+
+    def _left(self, message: dict[str, Any]) -> None:
+        """End what serves the client alone; all else may take a moment longer."""
+        self._gone = True
+        loop = asyncio.get_running_loop()
+        attended, self._attended = self._attended, ()
+        for scope in attended:
+            scope.reschedule(loop.time())
+        ends = message.get("code") == SERVICE_RESTART
+        patience = FAREWELL_AT_END if ends else FAREWELL
+        self._deadline = loop.call_later(patience, self._end_handler)
+
+    def _end_handler(self) -> None:
+        self._late = True
+        if self._handler is not None:
+            self._cut = self._handler.cancel()
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
+        """Surround a handler; one that goes on for too long after the client has left is cancelled."""
+        task = asyncio.current_task()
+        if self._late:
+            raise ClientDisconnected
+        if self._incoming is None or task is None:
+            yield
+            return
+        self._handler = task
+        try:
+            with self._incoming.handling():
+                yield
+        except asyncio.CancelledError:
+            # The server may have cancelled the task as well, and that is for the task.
+            if not self._uncut(task):
+                raise
+            logger.warning(
+                "A handler of %s was cancelled: it was still at work some seconds after its client "
+                "had left.",
+                type(self).__qualname__,
+            )
+        finally:
+            self._handler = None
+            self._uncut(task)
+
+    def _uncut(self, task: asyncio.Task[Any]) -> bool:
+        """Take back the cancellation of a handler; return whether there was that one alone."""
+        cut, self._cut = self._cut, False
+        return cut and task.uncancel() == 0
 
     async def websocket_receive(self, message: Any) -> None:
         """Take one frame of the client."""

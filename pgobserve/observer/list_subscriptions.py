@@ -84,7 +84,8 @@ class ListSubscriptions:
         name = encode_name(kwargs["request_id"])
         self._of.check_limit(size, self._watches.get(name))
         try:
-            return await self._begin(model, name, kwargs, wanted, back)
+            async with self._of.consumer.attended():
+                return await self._begin(model, name, kwargs, wanted, back)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             logger.warning("A subscription could not begin: %s", error)

@@ -146,9 +146,10 @@ class Subscriptions:
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
         self.check_limit(size, self._watches.get(name))
         try:
-            watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
-            if token is not None:
-                begun = await self._catch_up(watch, begun, token)
+            async with self._consumer.attended():
+                watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
+                if token is not None:
+                    begun = await self._catch_up(watch, begun, token)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             logger.warning("A subscription could not begin: %s", error)
