@@ -106,7 +106,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         self._in_use = True
         self._incoming = Incoming(receive, self._left)
         try:
-            await super().__call__(scope, self._incoming.receive, send)
+            await super().__call__(scope, self._incoming.receive, send)  # type: ignore[arg-type]
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()

@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -33,18 +34,33 @@ _at_exit: set[WeakMethod[Callable[[], object]]] = set()
 def cut(raw: Any) -> None:
     """Cut a connection, which another thread may use, and have its query cancelled."""
     # Taken before: it needs the address and the secret of the session.
-    cancel = None
-    with suppress(psycopg.Error):  # libpq knows a way that does not block since version 17
-        cancel = raw.pgconn.cancel_conn()
+    ask = _way_to_ask(raw.pgconn)
     abort(raw)
-    if cancel is not None:
+    if ask is not None:
         # It takes a connection of its own, to a server that may be silent.
-        thread = threading.Thread(target=_ask, args=(cancel,), name="pgobserve-cancel", daemon=True)
+        thread = threading.Thread(target=_asked, args=(ask,), name="pgobserve-cancel", daemon=True)
         _asking.add(thread)
         thread.start()
 
 
-def _ask(cancel: Any) -> None:
+def _way_to_ask(pgconn: Any) -> Callable[[], object] | None:
+    with suppress(psycopg.Error):
+        try:
+            return partial(_poll, pgconn.cancel_conn())
+        except psycopg.NotSupportedError:
+            # Before version 17 of libpq. It has no end where the server is silent, so the daemon thread
+            # may wait for long.
+            return pgconn.get_cancel().cancel  # type: ignore[no-any-return]
+    return None
+
+
+def _asked(ask: Callable[[], object]) -> None:
+    with suppress(psycopg.Error, OSError, ValueError):
+        ask()
+    _asking.discard(threading.current_thread())
+
+
+def _poll(cancel: Any) -> None:
     deadline = time.monotonic() + PATIENCE
     with suppress(psycopg.Error, OSError, ValueError):
         cancel.start()
@@ -56,7 +72,6 @@ def _ask(cancel: Any) -> None:
                 break
     with suppress(psycopg.Error):
         cancel.finish()
-    _asking.discard(threading.current_thread())
 
 
 def at_exit(method: WeakMethod[Callable[[], object]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from django.db import DatabaseError, connections
@@ -129,10 +130,13 @@ class Loader:
         self._upkeep = Upkeep(alias, timeout=statement_timeout)
         self._timeout = timeout
         self._lost = lost
+        self._held: dict[Any, None] = {}
         self._threads = self._make_threads(threads)
         # Made when there is a lane, which mostly there is not.
         self._lane_threads: Threads | None = None
-        self._lanes = Lanes(hub, self._lane_turn, self._lane_failed, self.kick, self._held_by)
+        self._lanes = Lanes(
+            hub, self._lane_turn, self._lane_failed, self.kick, self._threads.held_by
+        )
         hub.clear_lanes()  # those of a loader before this one
 
     def _make_threads(self, count: int) -> Threads:
@@ -142,6 +146,7 @@ class Loader:
             timeout=self._timeout,
             waits=upkeep.waits,
             cut=upkeep.cut,
+            held=self._held,
         )
 
     def kick(self) -> None:
@@ -166,21 +171,19 @@ class Loader:
             raise Unreachable("the feed is being stopped")
         return await self._threads.run(lambda: self._upkeep.run(function), owner=owner)
 
-    async def _load(self, function: Callable[[], Result], lane: Lane | None) -> Result:
+    async def _load(
+        self, function: Callable[[], Result], lane: Lane | None, wanted: Callable[[], bool]
+    ) -> Result:
         """Run a load; that of a lane in a thread that others do not wait for."""
-        if lane is None:
-            return await self.call(function)
         if self._threads.stopped:
             raise Unreachable("the feed is being stopped")
-        if self._lane_threads is None:
+        if lane is not None and self._lane_threads is None:
             self._lane_threads = self._make_threads(LANES)
-        return await self._lane_threads.run(
-            lambda: self._upkeep.run(function), alone=not lane.shared
-        )
-
-    def _held_by(self, owner: type) -> int:
-        pools = (self._threads, self._lane_threads)
-        return sum(pool.held_by(owner) for pool in pools if pool is not None)
+        pool = self._threads if lane is None else self._lane_threads
+        assert pool is not None  # noqa: S101 (made above)
+        alone = lane is not None and not lane.shared
+        work = partial(self._upkeep.run, function, wanted)
+        return await pool.run(work, alone=alone, wanted=wanted)
 
     def stop(self) -> None:
         """Let the threads end; for a loader whose :meth:`run` may not have had its first turn."""
@@ -295,12 +298,12 @@ class Loader:
 
     async def _attempt(self, jobs: list[Job], lane: Lane | None) -> bool:
         """Load and deliver; return False if the database could not be reached."""
+        wanted = partial(_are_watched, jobs)
         try:
-            found = await self._load(lambda: self._sources.load(jobs), lane)
+            found = await self._load(lambda: self._sources.load(jobs), lane, wanted)
         except Unreachable as error:
             self._give_back(jobs)
-            self._unreachable(error)
-            return False
+            return self._missed(error, wanted)
         except Exception as error:
             if isinstance(error, ThreadHeld) and error.watches:
                 self._give_back(jobs)
@@ -338,14 +341,22 @@ class Loader:
         if self.state.failures == 1:
             logger.warning("Watched rows can't be read: %s. It is tried again.", error)
 
+    def _missed(self, error: Unreachable, wanted: Callable[[], bool]) -> bool:
+        """Note that a load came to nothing; return whether the database may be there all the same."""
+        if not wanted():
+            return True  # its query was ended because of that
+        self._unreachable(error)
+        return False
+
     async def _read_wholes(self, rosters: Sequence[Roster], lane: Lane | None = None) -> bool:
         """Read lists and deliver them; return False if the database could not be reached."""
         self._reading_lists += lane is None
         waiting = {
             roster: WholeJob(roster, roster.audience, tuple(roster.newcomers)) for roster in rosters
         }
+        wanted = partial(_are_followed, tuple(waiting.values()))
         try:
-            found = await self._load_wholes(list(waiting.values()), lane)
+            found = await self._load_wholes(list(waiting.values()), lane, wanted)
             for roster, whole in zip(rosters, found, strict=True):
                 if whole is None:
                     roster.alone = True
@@ -353,8 +364,7 @@ class Loader:
                 del waiting[roster]
                 await self._delivery.whole(whole)
         except Unreachable as error:
-            self._unreachable(error)
-            return False
+            return self._missed(error, wanted)
         except ThreadHeld as error:
             jobs = waiting.values()
             self._isolate(
@@ -368,10 +378,10 @@ class Loader:
         return True
 
     async def _load_wholes(
-        self, jobs: Sequence[WholeJob], lane: Lane | None
+        self, jobs: Sequence[WholeJob], lane: Lane | None, wanted: Callable[[], bool]
     ) -> Sequence[FoundWhole | None]:
         try:
-            found = await self._load(lambda: self._sources.load_lists(jobs), lane)
+            found = await self._load(lambda: self._sources.load_lists(jobs), lane, wanted)
         except Unreachable:
             raise
         except Exception as error:
@@ -399,3 +409,11 @@ class Loader:
                     self._delivery.done(row, failed=True)
             elif row.loading:
                 self._hub.done(row, None)
+
+
+def _are_watched(jobs: Sequence[Job]) -> bool:
+    return any(watch.active for job in jobs for watch in job.watches)
+
+
+def _are_followed(jobs: Sequence[WholeJob]) -> bool:
+    return any(watch.active for job in jobs for watch in (*job.watches, *job.newcomers))

@@ -59,6 +59,7 @@ class Threads:
         timeout: Seconds that one hook may take until its thread is given up.
         waits: Tells of a thread whether it waits for the database, which has limits of its own.
         cut: Ends what a thread waits for in the database.
+        held: The threads that hooks hold, if others share the bounds.
 
     Attributes:
         stopped: No more functions are taken.
@@ -74,6 +75,7 @@ class Threads:
         timeout: float = TIMEOUT,
         waits: Callable[[int], bool] = lambda _: False,
         cut: Callable[[int], object] = lambda _: None,
+        held: dict[_Worker, None] | None = None,
     ) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._farewell = farewell
@@ -89,12 +91,17 @@ class Threads:
         self._tripwire = at_close(loop, weakref.WeakMethod(self.abandon))
         self.stopped = False
         self._workers: dict[_Worker, None] = {}
-        self._held: dict[_Worker, None] = {}
+        self._held: dict[_Worker, None] = {} if held is None else held
         for _ in range(count):
             self._spawn()
 
     async def run(
-        self, function: Callable[[], Result], *, owner: type | None = None, alone: bool = False
+        self,
+        function: Callable[[], Result],
+        *,
+        owner: type | None = None,
+        alone: bool = False,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Result:
         """
         Run a function in one of the threads.
@@ -103,6 +110,8 @@ class Threads:
             function: What to run.
             owner: The class whose hooks it runs, if it is only one class.
             alone: It serves suspects only, and may take until the timeout.
+            wanted: Tells whether its result is still of use; called in the event loop. If not, what
+                it waits for in the database is ended. So it is if the present task is cancelled.
 
         Returns:
             What it returns.
@@ -115,10 +124,10 @@ class Threads:
         """
         if self.stopped:
             raise RuntimeError("The loader's threads were stopped: ask a new loader.")
-        if owner is not None and self.held_by(owner) >= HELD_BY_ONE:
-            raise ThreadHeld(owner, "", (), self._any_held_by(owner))
+        if owner is not None and self._are_held(owner):
+            raise self._refusal(owner)
         loop = asyncio.get_running_loop()
-        job = _Job(function, loop.create_future(), alone, waits=owner is not None)
+        job = _Job(function, loop.create_future(), alone, owner, wanted)
         self._jobs.put(job)
         if self._timer is None:
             self._timer = loop.call_later(self._patience / 2, self._look)
@@ -127,10 +136,14 @@ class Threads:
 
     def held_by(self, owner: type) -> int:
         """Return how many threads a class's hooks hold beyond the patience."""
-        return sum(worker.owner is owner for worker in self._held)
+        return sum(worker.owner is owner for worker in [*self._held])
 
-    def _any_held_by(self, owner: type) -> Held:
-        return next(worker.held for worker in self._held if worker.owner is owner)
+    def _are_held(self, owner: type) -> bool:
+        return bool(self._held) and self.held_by(owner) >= HELD_BY_ONE
+
+    def _refusal(self, owner: type) -> ThreadHeld:
+        helds = [worker.held for worker in [*self._held] if worker.owner is owner]
+        return ThreadHeld(owner, "", (), helds[0] if helds else Held())
 
     def stop(self) -> None:
         """Let the threads end when they have done what was asked so far."""
@@ -176,6 +189,10 @@ class Threads:
             self._tell(self._ended, worker)
 
     def _do(self, worker: _Worker, job: _Job) -> None:
+        if job.owner is not None and self._are_held(job.owner):
+            # It may have been put here before they were.
+            self._tell(_fail, job.future, self._refusal(job.owner))
+            return
         worker.occupation.alone = job.alone
         worker.take(job)
         try:
@@ -241,6 +258,9 @@ class Threads:
         if since is None or job is None:
             return
         waits = self._waits(worker.ident)
+        if waits and (job.future.cancelled() or not job.wanted()):
+            self._cut(worker.ident)
+            return
         if owner is None and waits:
             return
         if now - since >= self._timeout:
@@ -250,7 +270,7 @@ class Threads:
 
     def _replace(self, worker: _Worker, job: _Job) -> None:
         """Let others go on: a hook holds this thread."""
-        if not job.alone and not job.waits:
+        if not job.alone and job.owner is None:
             _fail(job.future, worker.trouble())
         if len(self._held) < HELD:
             self._let_go(worker)
@@ -285,22 +305,23 @@ class Threads:
 
 
 class _Job:
-    """A function to run; ``waits``: its caller waits for it alone, as long as it may take."""
+    """A function to run; if it has an owner, its caller waits for it alone, as long as it may take."""
 
-    __slots__ = ("alone", "function", "future", "waits")
+    __slots__ = ("alone", "function", "future", "owner", "wanted")
 
     def __init__(
         self,
         function: Callable[[], Any],
         future: asyncio.Future[Any],
         alone: bool,
-        *,
-        waits: bool,
+        owner: type | None,
+        wanted: Callable[[], bool],
     ) -> None:
         self.function = function
         self.future = future
         self.alone = alone
-        self.waits = waits
+        self.owner = owner
+        self.wanted = wanted
 
 
 class _Worker:

@@ -67,11 +67,14 @@ class Upkeep:
         self._ended = False
         at_exit(WeakMethod(self.end))
 
-    def run(self, function: Callable[[], Result]) -> Result:
+    def run(
+        self, function: Callable[[], Result], wanted: Callable[[], bool] = lambda: True
+    ) -> Result:
         """
         Run a function in the present thread, which is one of the loader's.
 
-        It is run again if the connection, kept from earlier, turns out to have ended.
+        It is run again if the connection, kept from earlier, turns out to have ended, unless its
+        result is not wanted any more.
 
         Raises:
             Unreachable: The database can't be reached.
@@ -81,7 +84,7 @@ class Upkeep:
         try:
             return self._once(function)
         except Unreachable:
-            if self._ended or not kept:
+            if self._ended or not kept or not wanted():
                 raise
             # That a connection has ended is told to who uses it next, and that may be long after.
             return self._once(function)
