@@ -33,8 +33,14 @@ _PRESENCE: Final = (
 _here: Final = threading.local()
 
 
-def limit(seconds: float) -> None:
-    """Limit the statements of connections that the present thread makes from now on; 0 for none."""
+def limit(seconds: float | None) -> None:
+    """
+    Prepare connections that the present thread makes from now on.
+
+    Args:
+        seconds: What a statement may take; 0 for as long as it takes. None: the thread is no more a
+            loader's.
+    """
     _here.seconds = seconds
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import threading
 import time
+import warnings
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -17,7 +19,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed import runtime
+from pgobserve.feed import runtime, timeouts
 from pgobserve.feed.hub import Subject
 from pgobserve.feed.jobs import Found
 from pgobserve.feed.mailbox import ABSENT, Kind, Mailbox, Outcome, View, Watch
@@ -390,6 +392,92 @@ def test_loops_one_after_another(leftovers: Leftovers, writer: Writer) -> None:
     leftovers.check()
 
     assert first is not second
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_loops_closed_without_an_end(leftovers: Leftovers) -> None:
+    """Event loops that are closed with all of ours in them leave no thread, connection or runtime."""
+    before = len(runtime.runtimes())
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+
+        async def main() -> None:
+            await Client().begin(runtime.current().feed("default", options), 1)
+
+        loop.run_until_complete(main())
+        loop.close()
+        del loop, main
+        gc.collect()  # what Python says of tasks that can't end now belongs to this test
+    leftovers.check()
+    assert len(runtime.runtimes()) == before
+
+
+async def test_forked(feed: Any) -> None:
+    """A forked process has runtimes of its own, and none of its parent's."""
+    mine = runtime.current()
+
+    def child() -> bool:
+        async def main() -> Runtime:
+            return runtime.current()
+
+        found = asyncio.run(main())
+        return found is not mine and mine not in runtime.runtimes()
+
+    with warnings.catch_warnings():
+        # Of Python 3.12: the child has locks of threads that it has not.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:  # pragma: no cover (the child)
+        code = 1
+        try:
+            asyncio.events._set_running_loop(None)
+            code = 0 if child() else 2
+        finally:
+            os._exit(code)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert runtime.current() is mine
+
+
+async def test_forked_loop(feed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop that goes on in a forked process gets another runtime."""
+    mine = runtime.current()
+    monkeypatch.setattr(runtime.os, "getpid", lambda: -1)
+    assert runtime.current() is not mine
+    assert mine not in runtime.runtimes()
+
+
+async def test_row_that_nobody_watches(
+    feed: Any, writer: Writer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query for a row is cancelled with its last subscription; other rows go on."""
+    monkeypatch.setattr(timeouts, "_PRESENCE", "")  # the server notices nothing by itself
+    slow = "SELECT pg_sleep(600) AS unwatched"
+    active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s"
+
+    def read(jobs: Sequence[Job]) -> list[Found]:
+        if any(job.row.key == 2 for job in jobs):
+            connections["default"].cursor().execute(slow)
+        return load("default", jobs)
+
+    async def until(count: int) -> None:
+        async with asyncio.timeout(60):
+            while writer.rows(active, slow) != [(count,)]:  # noqa: ASYNC110 (nothing tells)
+                await asyncio.sleep(0.01)
+
+    async with feed(sources=Rows(read)) as each:
+        client, leaving = Client(), Client()
+        await client.begin(each, 1)
+        begins = asyncio.create_task(leaving.begin(each, 2))
+        await until(1)
+        begins.cancel()
+        (watch,) = [w for w in each.hub._watches if w.key == 2]
+        each.end(watch)
+        await until(0)
+
+        writer.rows(UPDATE, "new", 1)
+        await client.until(("update", "new"))
+    assert "can't be read" not in caplog.text
 
 
 def test_loop_is_forgotten(leftovers: Leftovers) -> None:

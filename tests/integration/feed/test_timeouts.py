@@ -21,7 +21,7 @@ def fresh() -> Iterator[None]:
     """Make the connection anew, and leave nothing to other tests."""
     connection.close()
     yield
-    limit(0)
+    limit(None)
     connection.close()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from pgobserve.exceptions import ClientDisconnected
 from pgobserve.feed import runtime
 from tests.integration.observer.test_instance import ItemConsumer
 from tests.project.models import Item
@@ -26,6 +29,11 @@ async def test_subscription_that_begins_after_the_close(connect: Any, item: Item
     await stays.subscribe(item.pk)
     goes = await connect(TellingConsumer)
     await goes.close()
-    await opened.pop().begin(Item, item.pk, item.pk, {"request_id": 1, "action": "update"})
+    subscriptions = opened.pop()
+    kwargs = {"request_id": 1, "action": "update"}
+    with pytest.raises(ClientDisconnected):
+        await subscriptions.begin(Item, item.pk, item.pk, kwargs)
+    # As if it had begun before.
+    await subscriptions._begin(Item, item.pk, ("1", "1"), kwargs, False, False)
 
     assert len(runtime.current().feeds["default"].hub) == 1
