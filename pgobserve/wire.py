@@ -53,6 +53,15 @@ WAKES: Final = ("gated", "poll")
 #: 1 ms, eight writers kept 0.89 of their commits with one or two, and 0.66 with four: whoever has a
 #: slot queues for NOTIFY's lock behind whoever has another.
 OUTBOX_WAKE_SLOTS: Final = 2
+
+#: First key of the advisory locks about the outbox, in the namespace without a name.
+OUTBOX_NAMESPACE: Final = 1885826914
+
+#: Second keys on which earlier versions waited. Nothing takes these locks any more; the numbers stay
+#: reserved, so that a process of such a version never blocks a new one.
+OUTBOX_SEQUENCES_LOCK: Final = 16
+OUTBOX_ROTATION_LOCK: Final = 17
+
 #: The wake-up. Always the same text: within a transaction it is sent once. It is about no row.
 OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}'
 
@@ -138,7 +147,7 @@ class Namespace:
 
         Any role can take them, so nothing may wait for them or depend on them.
         """
-        return self._lock(1885826914, "outbox")
+        return self._lock(OUTBOX_NAMESPACE, "outbox")
 
     def _lock(self, default: int, purpose: str) -> int:
         if not self.name:

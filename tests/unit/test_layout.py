@@ -13,6 +13,7 @@ PACKAGES = ["feed", "triggers"]
 ELSEWHERE = {
     "feed/admission": "unit/feed/test_roster.py",
     "feed/confirm": "integration/observer/test_confirm.py",
+    "feed/lanes": "unit/feed/test_held.py",
     "feed/listwatch": "unit/feed/test_list_convergence.py",
     "feed/subject": "unit/feed/test_index.py",
     "feed/durable": "integration/outbox/test_worker.py",
@@ -23,6 +24,7 @@ ELSEWHERE = {
     "feed/pace": "integration/outbox/test_follow.py",
     "feed/reader": "integration/outbox/test_follow.py",
     "feed/since": "integration/outbox/test_since.py",
+    "triggers/owners": "integration/doctor/test_trust.py",
 }
 
 
