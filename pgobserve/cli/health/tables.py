@@ -100,7 +100,7 @@ def namespace(case: Case) -> Finding:
         )
     strangers = [
         f"{table}, trigger {name}"
-        for table, name, text in case.query(_STRANGERS, [[*case.namespace.triggers]])
+        for table, name, text in case.query(_STRANGERS, [[*case.namespace.all_triggers]])
         if (comment := Comment.parse(text)) is not None and comment.channel == case.channel
     ]
     if strangers:

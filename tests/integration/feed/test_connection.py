@@ -50,14 +50,14 @@ async def test_listen(writer: Writer, opened: Any) -> None:
 async def test_assumed_role(writer: Writer, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection has the role that Django's connections assume, whatever it is called."""
     writer.rows('CREATE ROLE "a role\\"')
+    options = connections["default"].settings_dict["OPTIONS"]
     try:
-        monkeypatch.setitem(
-            connections["default"].settings_dict["OPTIONS"], "assume_role", "a role\\"
-        )
-        given = parameters_of(connections["default"])
-        cursor = await (await opened(given)).execute("SELECT current_user")
-        assert await cursor.fetchall() == [("a role\\",)]
-        assert "options" not in parameters_of(connections["default"], {"user": "another"})
+        with monkeypatch.context() as patch:
+            patch.setitem(options, "assume_role", "a role\\")
+            given = parameters_of(connections["default"])
+            cursor = await (await opened(given)).execute("SELECT current_user")
+            assert await cursor.fetchall() == [("a role\\",)]
+            assert "options" not in parameters_of(connections["default"], {"user": "another"})
     finally:
         writer.rows('DROP ROLE "a role\\"')
 

@@ -113,7 +113,7 @@ def test_remedy(command: Command, settings: Any) -> None:
     assert REMEDY not in said
     assert states(command) == [("project.Item", "ok")]
     found = {each["check"]: each for each in json.loads(command("doctor", "--json")[1])}
-    assert found["namespace"]["level"] == "ok"
+    assert found["namespace"]["level"] == "ok", found["namespace"]
 
 
 @by_each_transport

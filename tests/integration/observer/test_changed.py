@@ -60,7 +60,7 @@ def test_many_tokens(books: list[Book]) -> None:
             assert [changed.since(each) for each in tokens] == [
                 set(keys[n:]) for n in range(len(keys))
             ]
-            reads = [each for each in queries if "pgobserve.outbox o" in each["sql"]]
+            reads = [each for each in queries if '"pgobserve".outbox o' in each["sql"]]
             assert len(reads) == len(tokens) - 1
         with CaptureQueriesContext(connection) as queries:
             assert [len(changed.since(each) or ()) for each in tokens] == [5, 4, 3, 2, 1]
