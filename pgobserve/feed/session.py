@@ -107,7 +107,8 @@ class Session:
         self.raw: Any = connection.connection
         self.modes = _modes(self.raw)
         self.touched = self.changed = self.held = self.snapshot = False
-        self.settings: Settings | None = None
+        # What holds for the work at hand holds on a connection that is made meanwhile.
+        self.settings: Settings | None = None if before is None else before.settings
         self._own = self._plain = 0
         self._attributes: dict[str, Any] = (
             _attributes(connections.create_connection(connection.alias))
@@ -202,7 +203,19 @@ def session_of(connection: BaseDatabaseWrapper) -> Session:
             # It was somebody else's before.
             known.touched = True
             restore(connection)
+        else:
+            known.apply(connection)
     return known
+
+
+def _made(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Make the settings on a connection that a hook has made in place of one that has ended."""
+    known: Session | None = getattr(connection, "_pgobserve_session", None)
+    if known is not None and known.raw is not connection.connection and known.settings is not None:
+        session_of(connection)
+
+
+connection_created.connect(_made, dispatch_uid="pgobserve.feed.session")
 
 
 def restore(connection: BaseDatabaseWrapper) -> None:
@@ -256,20 +269,35 @@ def _of(connection: BaseDatabaseWrapper) -> Session | None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let the present thread's sessions stay as hooks have changed them; restores them at the end."""
+    """
+    Let the present thread's sessions stay as hooks have changed them; restores them at the end.
+
+    Raises:
+        InterfaceError: A connection has ended meanwhile. What ran since may have run in a session that
+            no hook had prepared.
+    """
+    prepared: dict[BaseDatabaseWrapper, Any] = {}
     try:
         for connection in connections.all(initialized_only=True):
             if (session := _of(connection)) is not None:
                 session.held = True
+                prepared[connection] = session.raw
                 if session.differs(connection):
                     # Such a backend changes the session with its next cursor.
                     connection.cursor().close()
         yield
+        for connection, raw in prepared.items():
+            _must_be(connection, raw)
     finally:
         for connection in connections.all(initialized_only=True):
             if (session := _of(connection)) is not None:
                 session.held = False
         restore_all()
+
+
+def _must_be(connection: BaseDatabaseWrapper, raw: Any) -> None:
+    if connection.connection is not raw or raw.closed:
+        raise InterfaceError("A hook closed the connection whose session was prepared for it.")
 
 
 def _in_transaction(connection: BaseDatabaseWrapper, session: Session) -> bool:
@@ -345,8 +373,10 @@ def applied(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[Non
     """
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         with in_snapshot(connection):
+            raw = connection.connection
             settings.apply(connection, local=True)
             yield
+            _must_be(connection, raw)
         return
     session = session_of(connection)
     try:
@@ -354,8 +384,10 @@ def applied(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[Non
         session.apply(connection)
         yield
     finally:
-        session.settings = None
-        session.touched = True
+        # A hook may have made another connection.
+        latest: Session = getattr(connection, "_pgobserve_session", session)
+        latest.settings = session.settings = None
+        latest.touched = True
         restore(connection)
 
 

@@ -15,7 +15,9 @@ from psycopg.pq import TransactionStatus
 from pgobserve import conf
 from pgobserve.feed.jobs import Found, FoundWhole, Job
 from pgobserve.feed.mailbox import ABSENT, Refusal, View
+from pgobserve.feed.occupation import contained
 from pgobserve.feed.roster import Entry
+from pgobserve.feed.upkeep import is_lost, reconnect
 from pgobserve.feed.whole import one_snapshot
 from pgobserve.observer.checks import check, is_unjudged
 from pgobserve.observer.loading import Load
@@ -82,6 +84,13 @@ class ListLoad(Load):
                 logger.warning(
                     "A serializer's query failed; the list is shown from several snapshots."
                 )
+                self._read_rendered(inside=False)
+            except BaseException as error:
+                contained(error)
+                if not is_lost(self._connection):
+                    raise
+                # By a serializer, or by itself. If the database is there, it is the serializer's.
+                reconnect(self._connection)
                 self._read_rendered(inside=False)
         return self.checked()
 

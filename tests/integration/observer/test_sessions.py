@@ -295,3 +295,42 @@ async def test_tables_without_triggers(connect: Any, policy: None) -> None:
         await run_sql("DROP SCHEMA tenant_c CASCADE")
 
     assert frame["response_status"] == 503
+
+
+class Closing(Seen):
+    """Closes the connection first, and looks at another row of the policy's then."""
+
+    def get_session(self, item: Item) -> Any:
+        connection.close()
+        everything = [name for (name,) in Item.objects.order_by("id").values_list("name")]
+        return [super().get_session(item), everything]
+
+
+class ClosingByHook(ByHook):
+    serializer_class = Closing
+
+
+class ClosingInQueryset(InQueryset):
+    serializer_class = Closing
+
+
+@pytest.mark.parametrize("consumer", [ClosingByHook, ClosingInQueryset])
+async def test_serializer_closes_the_connection(connect: Any, policy: None, consumer: Any) -> None:
+    """On a new connection a serializer runs in the session of its subscriber, or its row is not shown."""
+    socket = await connect(consumer, tenant="a")
+    frame = await socket.ask("subscribe_list", request_id=1)
+    if consumer is ClosingByHook:
+        assert [row["session"] for row in frame["data"]["results"]] == [["a", ["a1", "a2"]]] * 2
+    else:
+        assert frame["response_status"] == 500, frame
+    row = await Item.objects.aget(name="a1")
+    frame = await socket.ask("subscribe_instance", request_id=2, pk=row.pk)
+    assert frame["response_status"] == 201
+
+    await run_sql("UPDATE project_item SET name = 'a3' WHERE name = 'a1'")
+    while (frame := await socket.receive())["request_id"] != 2:
+        pass
+    if consumer is ClosingByHook:
+        assert frame["data"]["session"] == ["a", ["a3", "a2"]]
+    else:
+        assert frame["response_status"] == 500, frame
