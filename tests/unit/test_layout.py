@@ -23,6 +23,7 @@ ELSEWHERE = {
     "feed/options": "integration/feed/test_runtime.py",
     "feed/pace": "integration/outbox/test_follow.py",
     "feed/reader": "integration/outbox/test_follow.py",
+    "feed/tripwire": "integration/feed/test_runtime.py",
     "feed/since": "integration/outbox/test_since.py",
     "triggers/owners": "integration/doctor/test_trust.py",
 }
