@@ -13,8 +13,8 @@ from psycopg import sql
 
 from pgobserve import conf
 from pgobserve.cli import targets
-from pgobserve.errors import PayloadInvalid, TriggerError
-from pgobserve.feed import outbox
+from pgobserve.errors import FeedUnavailable, PayloadInvalid, TriggerError
+from pgobserve.feed import outbox, trust
 from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
 from pgobserve.feed.cursor import Cursor, Facts
 from pgobserve.feed.events import Action, changes_in
@@ -75,7 +75,7 @@ def run(
                 tail.follow()
     except (KeyboardInterrupt, BrokenPipeError):
         return
-    except psycopg.Error as error:
+    except (psycopg.Error, FeedUnavailable) as error:
         raise TriggerError(f"The database {database!r} can't be read: {error}".strip()) from error
 
 
@@ -265,6 +265,8 @@ class Tail:
                 self._hear(channel, pace.delay)
 
     def _facts(self) -> Facts | None:
+        wanted = trust.parameters(self._namespace)
+        trust.refuse(self._connection.execute(trust.QUERY, wanted).fetchall(), self._namespace)
         try:
             row = self._connection.execute(qualified(outbox.FACTS, self._namespace)).fetchone()
         except psycopg.errors.UndefinedTable:

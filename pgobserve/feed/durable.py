@@ -20,7 +20,7 @@ from django.db import connections
 from psycopg import sql
 
 from pgobserve.errors import FeedUnavailable, TriggerError
-from pgobserve.feed import outbox
+from pgobserve.feed import outbox, trust
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.connection import Connection, abort, ask, connect
 from pgobserve.feed.cursor import Cursor, Durable, Place
@@ -191,6 +191,7 @@ class _Stream:
         else:
             statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
             await ask(connection, statement, patience=PATIENCE)
+        await trust.check(connection, self._options.namespace, PATIENCE)
         name = self._options.name
         if name is not None:
             await _claim(connection, name, self._options.namespace)

@@ -19,7 +19,7 @@ import psycopg
 from django.db import connections
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed import outbox
+from pgobserve.feed import outbox, trust
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.change import Change
 from pgobserve.feed.connection import Connection, abort, ask, connect
@@ -210,6 +210,7 @@ class Reader:
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention, options.namespace)
         self._connection: Connection | None = None
+        self._is_trusted = False
 
     def wake(self) -> None:
         """Say that there may be something to read."""
@@ -258,7 +259,7 @@ class Reader:
 
     async def _read_until_lost(self) -> None:
         connection = await connect(self._options.parameters(), PATIENCE)
-        self._connection = connection
+        self._connection, self._is_trusted = connection, False
         if self._options.poll:
             # So it may be through a proxy that gives each transaction another session.
             connection.prepare_threshold = None
@@ -273,7 +274,8 @@ class Reader:
                 more = await self._step(connection)
                 self._turned.set()
                 self._is_live()
-                await self._rotation.turn(connection)
+                if self._is_trusted:
+                    await self._rotation.turn(connection)
                 if not more:
                     await self._rest()
         finally:
@@ -289,12 +291,16 @@ class Reader:
     async def _step(self, connection: Connection) -> bool:
         """Read once; return whether there is more."""
         try:
+            if not self._is_trusted:
+                await trust.check(connection, self._options.namespace, PATIENCE)
+                self._is_trusted = True
             if self._followers.cursor is None:
                 await self._begin(connection)
             self._followers.begin()
             return await self._read(connection)
         except psycopg.errors.UndefinedTable:
-            # Nothing has the outbox as its transport yet, or any more.
+            # Nothing has the outbox as its transport yet, or any more. Any role may make it next.
+            self._is_trusted = False
             self._pace.note(0, full=True)
             return False
 

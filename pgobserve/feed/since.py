@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from django.db import DatabaseError, transaction
 
-from pgobserve.feed import outbox
+from pgobserve.errors import FeedUnavailable
+from pgobserve.feed import outbox, trust
 from pgobserve.feed.cursor import Cursor
 from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
@@ -66,6 +67,8 @@ def entries_since(
     )
     try:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute(trust.QUERY, trust.parameters(namespace))
+            trust.refuse(cursor.fetchall(), namespace)
             cursor.execute(qualified(outbox.QUERY, namespace), wanted)
             page = outbox.page(cursor.fetchall(), cursor_at, ENTRIES)
             cursor.execute(qualified(_EMPTIED, namespace))
@@ -75,6 +78,9 @@ def entries_since(
             raise
         # There is none, or it may not be read by who reads the list.
         logger.debug("The outbox tells nothing to who comes back: %s", error)
+        return None
+    except FeedUnavailable as error:
+        logger.warning("The outbox is not read: %s", error)
         return None
     if page.why is not None or page.more or emptied:
         return None

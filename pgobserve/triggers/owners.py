@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from django.apps import apps
 from psycopg import sql
 
-from pgobserve.triggers import compiler
+from pgobserve.triggers import compiler, names
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.wire import Namespace
 
+#: The role that installed: it may put triggers on a table of the project. Any role can make a schema of
+#: our name with trigger functions in it.
 _INSTALLERS: Final = """
-SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)::text
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+SELECT DISTINCT r.rolname::pg_catalog.text
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
  WHERE n.nspname = %s AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+   AND (r.rolsuper OR EXISTS (
+         SELECT FROM pg_catalog.unnest(%s::pg_catalog.text[]) t(name)
+          WHERE pg_catalog.has_table_privilege(
+                  r.oid, pg_catalog.to_regclass(t.name)::pg_catalog.oid, 'TRIGGER')))
  ORDER BY 1
 """
 
@@ -57,7 +66,10 @@ def strangers(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str
         connection: The database.
         namespace: Whose schema.
     """
-    installers = [role for (role,) in _fetch(connection, _INSTALLERS, [namespace.schema])]
+    models = apps.get_models(include_auto_created=True)
+    tables = sorted({names.quote(model._meta.db_table) for model in models})
+    found = _fetch(connection, _INSTALLERS, [namespace.schema, tables])
+    installers = [role for (role,) in found]
     role = sql.Literal(installers[0]) if installers else sql.SQL("CURRENT_USER")
     return [what for (what,) in _fetch(connection, compiler.strangers(namespace, role))]
 
