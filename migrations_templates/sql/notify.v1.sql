@@ -11,8 +11,9 @@ BEGIN
     SELECT pg_catalog.array_agg(s.k), pg_catalog.max(pg_catalog.octet_length(s.k))
       INTO keys, longest
       FROM ({keys} LIMIT {one_key_more}) AS s;
-  EXCEPTION WHEN OTHERS THEN
-    -- A write never fails because somebody watches. OTHERS leaves cancellation alone.
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
+    -- A write never fails because somebody watches. Without
+    -- cancellation, but with failed assertions, which code of a type's owner may have.
     RAISE WARNING 'pgobserve: trigger % does not fit table %.% any more (%); readers are told to read the table again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};

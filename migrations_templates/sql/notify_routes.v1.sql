@@ -13,8 +13,9 @@ BEGIN
     SELECT pg_catalog.array_agg(s.k), pg_catalog.array_agg(ARRAY[{values}]), pg_catalog.max(GREATEST(pg_catalog.octet_length(s.k), {lengths}))
       INTO keys, routes, longest
       FROM ({rows} LIMIT {one_key_more}) AS s;
-  EXCEPTION WHEN OTHERS THEN
-    -- A write never fails because somebody watches. OTHERS leaves cancellation alone.
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
+    -- A write never fails because somebody watches. Without
+    -- cancellation, but with failed assertions, which code of a type's owner may have.
     RAISE WARNING 'pgobserve: trigger % does not fit table %.% any more (%); readers are told to read the table again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};

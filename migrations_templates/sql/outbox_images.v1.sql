@@ -32,8 +32,9 @@ BEGIN
                  GROUP BY r.chunk) AS c;
       END IF;
     END IF;
-  EXCEPTION WHEN OTHERS THEN
-    -- A write never fails because of a subscription. OTHERS leaves cancellation alone.
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
+    -- A write never fails because of a subscription. Without
+    -- cancellation, but with failed assertions, which code of a type's owner may have.
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};

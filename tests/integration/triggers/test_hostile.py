@@ -231,6 +231,33 @@ class TestEscalation:
         assert [operation for _, operation, *_ in told] == sorted(o for _, o, *_ in told)
         assert sum(text.count('"id"') for *_, text in told if text) == 2 * rows
 
+    @pytest.mark.usefixtures("raw")
+    @pytest.mark.parametrize("transport", TRANSPORTS)
+    @pytest.mark.parametrize("rows", [1, 60])
+    def test_failing_cast(
+        self,
+        run: Callable[..., Any],
+        writer: psycopg.Connection[Any],
+        install: Callable[..., Any],
+        rows: int,
+    ) -> None:
+        """An assertion that fails in a cast of a type's owner does not fail the write."""
+        install(Raw)
+        run("SET ROLE owner")
+        run("CREATE TYPE evil.key AS (n int)")
+        run(
+            "CREATE FUNCTION evil.take(evil.key) RETURNS json LANGUAGE plpgsql AS "
+            "$$ BEGIN ASSERT false; END $$"
+        )
+        run("CREATE CAST (evil.key AS json) WITH FUNCTION evil.take(evil.key)")
+        run("ALTER TABLE project_raw DROP id")
+        run("ALTER TABLE project_raw ADD id evil.key DEFAULT ROW(1)")
+        run("RESET ROLE")
+        writer.execute("SET ROLE owner")
+        writer.execute(f"INSERT INTO project_raw (a) SELECT i FROM generate_series(1, {rows}) i")
+
+        assert run("SELECT count(*) FROM project_raw") == [(rows,)]
+
     @pytest.mark.usefixtures("roles", "clean")
     def test_schema_that_was_there(
         self, run: Callable[..., Any], install: Callable[..., Any]
