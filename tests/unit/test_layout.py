@@ -25,6 +25,7 @@ ELSEWHERE = {
     "feed/reader": "integration/outbox/test_follow.py",
     "feed/tripwire": "integration/feed/test_runtime.py",
     "feed/since": "integration/outbox/test_since.py",
+    "feed/trust": "integration/outbox/test_trust.py",
     "triggers/owners": "integration/doctor/test_trust.py",
 }
 
