@@ -9,7 +9,7 @@ http = get_asgi_application()
 
 from django.urls import path  # noqa: E402
 
-from tests.acceptance.faults import consumers  # noqa: E402
+from tests.acceptance.faults import consumers, hooks  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
@@ -22,6 +22,11 @@ application = ProtocolTypeRouter(
                 path("lists/items/", consumers.ItemListConsumer.as_asgi()),
                 path("lists/fragile/", consumers.FragileListConsumer.as_asgi()),
                 path("long/", consumers.LongConsumer.as_asgi()),
+                path("bad/serializer/", hooks.BadSerializerConsumer.as_asgi()),
+                path("bad/queryset/", hooks.BadQuerysetConsumer.as_asgi()),
+                path("bad/permission/", hooks.BadPermissionConsumer.as_asgi()),
+                path("bad/async/", hooks.BadAsyncPermissionConsumer.as_asgi()),
+                path("bad/reply/", hooks.BadReplyConsumer.as_asgi()),
                 path("state/", consumers.StateConsumer.as_asgi()),
             ]
         ),

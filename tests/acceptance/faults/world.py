@@ -91,6 +91,12 @@ class World:
             cursor = await connection.execute(text.encode(), parameters or None)
             return await cursor.fetchall() if cursor.description else []
 
+    async def locked(self, table: str) -> psycopg.AsyncConnection[Any]:
+        """Lock a table against readers until the connection is closed, which is returned."""
+        connection = await psycopg.AsyncConnection.connect(**self.parameters)
+        await connection.execute(f"LOCK TABLE {table}".encode())
+        return connection
+
     async def table(self) -> Table:
         """Return the rows as the serializers show them."""
         rows = await self.execute("SELECT id, name, rank FROM project_item")
