@@ -40,7 +40,8 @@ PATIENCE: Final = 1.0
 #: Seconds after which a thread that is still in one hook is given up.
 TIMEOUT: Final = 30.0
 
-#: Threads that hooks may hold besides those of the pool, of one class and of all.
+#: Threads that hooks may hold besides those of the pools: of one class, before it gets no more for new
+#: subscriptions, and of all.
 HELD_BY_ONE: Final = 3
 HELD: Final = 24
 
