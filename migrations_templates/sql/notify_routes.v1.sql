@@ -41,7 +41,9 @@ BEGIN
     -- One row is what most statements change: no query.
     body := pg_catalog.concat('[', keys[1], {one_row});
     IF pg_catalog.octet_length(body) OPERATOR(pg_catalog.<=) {most_body} THEN
-      PERFORM pg_catalog.pg_notify({channel}, pg_catalog.concat(head, body));
+      IF pg_catalog.pg_notify({channel}, pg_catalog.concat(head, body)) IS NULL THEN
+        NULL;  -- An expression: PERFORM runs a query, which costs more.
+      END IF;
       RETURN NULL;
     END IF;
   END IF;

@@ -1,23 +1,18 @@
 DECLARE
-  mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
   images pg_catalog.text := pg_catalog.current_setting({setting}, true);
   at pg_catalog.timestamptz := pg_catalog.clock_timestamp();
   gate pg_catalog.int8;
+  emptied pg_catalog.text;
   left_to_do pg_catalog.bool := false;
 BEGIN
   -- This runs with the rights of the role that installed it. The trigger before it has made the text
   -- with the writer's: '[…' keys, old and new images; '*…' chunks of the three; '*' the rows are to be
-  -- read here; '!' any row of the table; '?' it has failed; nothing, if no row changed.
-  IF mute OPERATOR(pg_catalog.=) 'on' THEN
+  -- read here; '!' any row of the table; '?' it has failed; nothing, if no row changed or it is muted.
+  IF images IS NULL OR images OPERATOR(pg_catalog.=) '' THEN
     RETURN NULL;
-  ELSIF mute OPERATOR(pg_catalog.=) 'mark' THEN
-    images := '!';
-  ELSIF images IS NULL OR images OPERATOR(pg_catalog.=) '' THEN
-    RETURN NULL;
-  ELSE
-    -- The writer may not see all columns of the row, and must not find them there.
-    mute := pg_catalog.set_config({setting}, '', true);
   END IF;
+  -- The writer may not see all columns of the row, and must not find them there.
+  emptied := pg_catalog.set_config({setting}, '', true);
   BEGIN
     gate := pg_catalog.pg_sequence_last_value('{schema}.outbox_gate'::pg_catalog.regclass);
     IF pg_catalog.starts_with(images, '[') AND gate OPERATOR(pg_catalog.<) 3 THEN
@@ -61,7 +56,7 @@ BEGIN
          GROUP BY r.chunk;
     END IF;
     IF gate OPERATOR(pg_catalog.<) 3
-        AND pg_catalog.date_part('microseconds', at)::pg_catalog.int8 OPERATOR(pg_catalog.%) {one_in} OPERATOR(pg_catalog.=) 0 THEN
+        AND (pg_catalog.date_part('epoch', at) OPERATOR(pg_catalog.*) 1e6::pg_catalog.float8)::pg_catalog.int8 OPERATOR(pg_catalog.%) {one_in} OPERATOR(pg_catalog.=) 0 THEN
       PERFORM {schema}.outbox_measure(gate);
     END IF;
   EXCEPTION WHEN OTHERS OR assert_failure THEN

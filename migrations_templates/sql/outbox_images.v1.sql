@@ -8,28 +8,34 @@ BEGIN
   -- run here, and their owners must not gain the rights of the role that may write to the outbox.
   -- The next trigger has that right. It takes over the text alone.
   IF mute OPERATOR(pg_catalog.=) 'on' OR mute OPERATOR(pg_catalog.=) 'mark' THEN
+    images := pg_catalog.set_config({setting}, CASE WHEN mute OPERATOR(pg_catalog.=) 'mark' THEN '!' ELSE '' END, true);
     RETURN NULL;
   END IF;
   BEGIN
-    SELECT pg_catalog.count(*), pg_catalog.sum({size}),
-           pg_catalog.concat(pg_catalog.json_agg(r.k), {separator}, {old}, {separator}, {new})
-      INTO rows, bytes, images
-      FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
-    IF rows OPERATOR(pg_catalog.=) 0 THEN
-      images := '';
-    ELSIF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
-      IF NOT ({has_strange_types}) THEN
-        -- No code but the next trigger's own and the server's can run: it reads the rows itself.
-        images := '*';
-      ELSIF (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows
-          OPERATOR(pg_catalog.>) {most_bytes} THEN
-        images := '!';
-      ELSE
-        SELECT pg_catalog.concat('*', pg_catalog.json_agg(pg_catalog.json_build_array(c.keys, c.old, c.new)))
-          INTO images
-          FROM (SELECT pg_catalog.json_agg(r.k) AS keys, {old} AS old, {new} AS new
-                  FROM {chunks} AS r
-                 GROUP BY r.chunk) AS c;
+    -- One row is what most statements change: no aggregates, and no join that sorts or hashes. With
+    -- more rows, or another key, this query finds nothing, and reads no more than two rows to know.
+    {one_row};
+    IF images IS NULL OR pg_catalog.octet_length(images) OPERATOR(pg_catalog.>) {chunk_bytes} THEN
+      SELECT pg_catalog.count(*), pg_catalog.sum({size}),
+             pg_catalog.concat(pg_catalog.json_agg(r.k), {separator}, {old}, {separator}, {new})
+        INTO rows, bytes, images
+        FROM ({rows} LIMIT {some_rows} OPERATOR(pg_catalog.+) 1) AS r;
+      IF rows OPERATOR(pg_catalog.=) 0 THEN
+        images := '';
+      ELSIF rows OPERATOR(pg_catalog.>) {some_rows} OR bytes OPERATOR(pg_catalog.>) {chunk_bytes} THEN
+        IF NOT ({has_strange_types}) THEN
+          -- No code but the next trigger's own and the server's can run: it reads the rows itself.
+          images := '*';
+        ELSIF (SELECT pg_catalog.count(*) FROM {table}) OPERATOR(pg_catalog.*) bytes OPERATOR(pg_catalog./) rows
+            OPERATOR(pg_catalog.>) {most_bytes} THEN
+          images := '!';
+        ELSE
+          SELECT pg_catalog.concat('*', pg_catalog.json_agg(pg_catalog.json_build_array(c.keys, c.old, c.new)))
+            INTO images
+            FROM (SELECT pg_catalog.json_agg(r.k) AS keys, {old} AS old, {new} AS new
+                    FROM {chunks} AS r
+                   GROUP BY r.chunk) AS c;
+        END IF;
       END IF;
     END IF;
   EXCEPTION WHEN OTHERS OR assert_failure THEN

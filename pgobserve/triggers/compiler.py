@@ -127,7 +127,8 @@ def body(registration: Registration, operation: Operation) -> str:
         if operation is Operation.TRUNCATE:
             return _as_body(outbox.truncate_body(registration, common))
         rows = _rows(registration, operation)
-        return _as_body(outbox.images_body(registration, operation, rows, common))
+        one_row = _one_row(registration, operation)
+        return _as_body(outbox.images_body(registration, operation, rows, one_row, common))
     if operation is Operation.TRUNCATE:
         return _as_body(render("notify_truncate.v1", **common))
     limits: dict[str, Any] = {
@@ -355,6 +356,18 @@ def _rows(registration: Registration, operation: Operation) -> str:
     if operation is Operation.DELETE:
         return outbox.rows(operation, _value(old))
     return outbox.rows(operation, _value(_either(new, old)), **_changed(registration, new, old))
+
+
+def _one_row(registration: Registration, operation: Operation) -> str:
+    """Return the query for the text of a statement that changed one row."""
+    new = [sql.Identifier("n", column) for column in registration.key]
+    old = [sql.Identifier("o", column) for column in registration.key]
+    if operation is not Operation.UPDATE:
+        return outbox.one_row(operation, _json(old if operation is Operation.DELETE else new))
+    changed = _changed(registration, new, old)
+    return outbox.one_row(
+        operation, _json(new), same_key=changed["same_key"], differs=changed["differs"]
+    )
 
 
 def _either(new: list[sql.Identifier], old: list[sql.Identifier]) -> list[sql.Composed]:

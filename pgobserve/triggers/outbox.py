@@ -103,7 +103,11 @@ def truncate_body(registration: Registration, common: Mapping[str, Any]) -> str:
 
 
 def images_body(
-    registration: Registration, operation: Operation, rows: str, common: Mapping[str, Any]
+    registration: Registration,
+    operation: Operation,
+    rows: str,
+    one_row: str,
+    common: Mapping[str, Any],
 ) -> str:
     """
     Return the body of the trigger function that makes images with the writer's rights.
@@ -112,11 +116,13 @@ def images_body(
         registration: What is wanted.
         operation: The operation.
         rows: The query for keys and images.
+        one_row: The query for the text of a statement that changed one row.
         common: What every template for triggers is given.
     """
     writer = sql.Literal(registration.namespace.writer(operation))
     return render(
         "outbox_images.v1",
+        one_row=sql.SQL(one_row),
         separator=SEPARATOR,
         has_strange_types=_has_strange_types(sql.SQL(_OWNER_OF_TRIGGER).format(writer)),
         most_bytes=MOST_HANDED_OVER,
@@ -208,6 +214,50 @@ def rows(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> 
     """Return the query for keys and images of the rows that a statement changed."""
     name = {Operation.INSERT: "insert", Operation.UPDATE: "update", Operation.DELETE: "delete"}
     return render(f"outbox_rows_{name[operation]}.v1", key=key, **parts)
+
+
+def one_row(
+    operation: Operation,
+    key: sql.Composable,
+    *,
+    same_key: sql.Composable | None = None,
+    differs: sql.Composable | None = None,
+) -> str:
+    """
+    Return the query that puts key and images of a statement's only row into ``images``.
+
+    It finds no row if the statement changed more, or changed the key.
+
+    Args:
+        operation: The operation.
+        key: The row's key as JSON.
+        same_key: For UPDATE, the condition that both rows have the same key.
+        differs: For UPDATE, the condition that the row is told to have changed.
+    """
+    has = _images(operation)
+    tables = [sql.SQL(f"pgobserve_{each} AS {each[0]}") for each in has]
+    only = [sql.SQL(f"NOT EXISTS (SELECT FROM pgobserve_{each} OFFSET 1)") for each in has]
+    # Few arguments: each is converted and copied.
+    text = sql.SQL(_ONE_ROW[operation]).format(key)
+    if differs is not None:
+        text = sql.SQL("CASE WHEN {} THEN {} ELSE '' END").format(differs, text)
+    return render(
+        "outbox_one_row.v1",
+        text=text,
+        tables=sql.SQL(" CROSS JOIN ").join(tables),
+        one_only=sql.SQL(" AND ").join([*only, *([same_key] if same_key else [])]),
+    )
+
+
+_ONE_ROW: Final = {
+    Operation.INSERT: r"""
+        pg_catalog.concat('[', {}, E']\x1f\x1f[', pg_catalog.row_to_json(n.*), ']')""",
+    Operation.DELETE: r"""
+        pg_catalog.concat('[', {}, E']\x1f[', pg_catalog.row_to_json(o.*), E']\x1f')""",
+    Operation.UPDATE: r"""
+        pg_catalog.concat(
+          '[', {}, E']\x1f[', pg_catalog.row_to_json(o.*), E']\x1f[', pg_catalog.row_to_json(n.*), ']')""",
+}
 
 
 def _for_each_slot(

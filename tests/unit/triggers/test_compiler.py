@@ -94,6 +94,20 @@ def test_no_inner_join(routes: tuple[str, ...]) -> None:
     assert "IS DISTINCT FROM" not in body
 
 
+def test_one_row() -> None:
+    """An update of one row is read first, without a join of many; the key must be the same."""
+    registration = _registration(shapes.PairKey, transport="outbox")
+    body = compiler.body(registration, Operation.UPDATE)
+    first, _, rest = body.partition("IF images IS NULL")
+
+    assert "FULL JOIN" not in first
+    assert "json_agg" not in first
+    assert '"o"."left" OPERATOR(pg_catalog.=) "n"."left" AND "o"."right"' in first
+    for table in ("old", "new"):
+        assert f"NOT EXISTS (SELECT FROM pgobserve_{table} OFFSET 1)" in first
+    assert "FULL JOIN" in rest
+
+
 def test_composite_key() -> None:
     """All parts of a composite key are joined on and told."""
     body = compiler.body(_registration(shapes.PairKey), Operation.UPDATE)

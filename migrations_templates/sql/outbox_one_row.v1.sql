@@ -1,0 +1,4 @@
+SELECT {text}
+      INTO images
+      FROM {tables}
+     WHERE {one_only}
