@@ -209,6 +209,7 @@ class Reader:
         self._turned = asyncio.Event()
         self._pace = Pace(poll=options.poll)
         self._rotation = Rotation(options.retention, options.namespace)
+        self._has_begun = False
         self._connection: Connection | None = None
         self._is_trusted = False
 
@@ -234,13 +235,21 @@ class Reader:
         """
         Connect, read, and on any interruption go on; ends only by cancellation.
 
+        After an error it may be called again. It goes on where the followers are.
+
         Args:
             at_once: Whether to begin before the first wake-up.
         """
-        if not at_once:
+        if self._has_begun:
+            # What these hold may be what failed.
+            self._pace = Pace(poll=self._options.poll)
+            self._rotation = Rotation(self._options.retention, self._options.namespace)
+        elif not at_once:
             self.live.set()
             await self._woken.wait()
             self.live.clear()
+        # The read that failed may have answered the only wake-up: another run does not wait for one.
+        self._has_begun = True
         delays = backoff()
         while True:
             began = time.monotonic()

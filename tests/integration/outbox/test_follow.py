@@ -168,25 +168,64 @@ async def test_connections_are_terminated(feed: Callable[..., Feed], writer: Wri
     assert [event.key for event in hear.heard if isinstance(event, Event)] == [*range(10)]
 
 
-async def test_feed_fails(
+async def _until_the_reader_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(60):
+        while "The task pgobserve-reader of the feed" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_reader_fails(
     feed: Callable[..., Feed], writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is written while the feed is starting again after a failure is heard, too."""
+    """A reader that failed by what it holds is started anew: followers miss nothing afterwards."""
     caplog.set_level(logging.CRITICAL)
     hear, made = Hearer(), feed()
     follow = await made.follow([ITEM], hear)
-    before = made.reader
-    assert before is not None
-    before._pace = None  # type: ignore[assignment]
-    before.wake()
-    async with asyncio.timeout(60):
-        while made.reader is before or made.reader is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    writer.rows(INSERT, 1, "a")
-    await hear.until(1)
+    assert made.reader is not None
+    made.reader._pace = None  # type: ignore[assignment]
+    made.reader.wake()
+    await _until_the_reader_has_failed(caplog)
+    for key in (1, 2):
+        writer.rows(INSERT, key, "a")
+        await hear.until(key)
     follow.close()
 
-    assert hear.names == [("create", "a")]
+    assert hear.names == [("create", "a")] * 2
+    assert caplog.text.count("The task pgobserve-reader of the feed") == 1
+
+
+@pytest.mark.parametrize("outbox", [True, False])
+async def test_read_fails(
+    feed: Callable[..., Feed],
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    outbox: bool,
+) -> None:
+    """Followers receive what the failed read had found, without another wake-up."""
+    caplog.set_level(logging.CRITICAL)
+    hear, client, made = Hearer(), Client(), feed(outbox=outbox)
+    writer.rows(INSERT, 1, "one")
+    watch, _ = await client.begin(made, 1)
+    follow = await made.follow([ITEM], hear)
+    real = reader.outbox.page
+
+    def fails_for_rows(rows: Any, cursor: Any) -> Any:
+        page = real(rows, cursor)
+        if page.entries:
+            monkeypatch.undo()
+            raise RuntimeError("The page can't be taken.")
+        return page
+
+    monkeypatch.setattr(reader.outbox, "page", fails_for_rows)
+    writer.rows(UPDATE, "two", 1)
+    await hear.until(1)
+    await client.until(("update", "two"))
+    follow.close()
+    made.end(watch)
+
+    assert hear.names == [("update", "two")]
+    assert "The task pgobserve-reader of the feed" in caplog.text
 
 
 async def test_build_fails(
