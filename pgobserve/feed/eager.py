@@ -11,10 +11,13 @@ import sys
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
+
+#: What asks Python for it, where Python can do it. The version is not compared for each frame.
+_EAGERLY: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 def start(
@@ -36,9 +39,9 @@ def start(
     """
     if not isinstance(work, CoroutineType):
         work = _awaited(work)
-    if sys.version_info >= (3, 12):
+    if _EAGERLY:
         loop = asyncio.get_running_loop()
-        task = asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
+        task = asyncio.Task(work, loop=loop, name=name, context=context, **_EAGERLY)
         if not task.done():
             return task
         task.result()

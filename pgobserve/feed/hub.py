@@ -392,13 +392,21 @@ class Hub:
 
     def spread(self, table: str) -> tuple[int, int]:
         """Return how many rows and how many lists a change of the table may concern."""
-        index = self._index
-        linked = (subject for subject, _ in index.linked.get(table, ()))
-        kinds = [
-            self._kinds[subject]
-            for subject in chain(index.keyed.get(table, ()), index.wide.get(table, ()), linked)
-        ]
-        return sum(len(kind.rows) for kind in kinds), sum(len(kind.rosters) for kind in kinds)
+        index, kinds, rows, lists = self._index, self._kinds, 0, 0
+        # For each change that is heard: plain loops, for mostly there is one subject.
+        for subject in index.keyed.get(table, ()):
+            kind = kinds[subject]
+            rows += len(kind.rows)
+            lists += len(kind.rosters)
+        for subject in index.wide.get(table, ()):
+            kind = kinds[subject]
+            rows += len(kind.rows)
+            lists += len(kind.rosters)
+        for subject, _ in index.linked.get(table, ()):
+            kind = kinds[subject]
+            rows += len(kind.rows)
+            lists += len(kind.rosters)
+        return rows, lists
 
     def routes(self) -> dict[str, set[str]]:
         """Return the columns whose values lead back, by table."""

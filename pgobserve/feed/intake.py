@@ -92,7 +92,9 @@ class Intake:
             return False
         if not self._hub.watches_table(table):
             return False
-        window = self._window(table)
+        now, window = self._clock(), self._windows.get(table)
+        if window is None or now - window.began >= WINDOW:
+            window = self._windows[table] = _Window(now)
         window.steps += self._cost(table, change)
         if window.steps > STEPS:
             self._flood(table)
@@ -129,13 +131,6 @@ class Intake:
             if waiting:
                 self._flooded[table] = False
                 self._mark_all(table)
-
-    def _window(self, table: str) -> _Window:
-        now = self._clock()
-        window = self._windows.get(table)
-        if window is None or now - window.began >= WINDOW:
-            window = self._windows[table] = _Window(now)
-        return window
 
     def _cost(self, table: str, change: Change) -> int:
         rows, lists = self._hub.spread(table)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 Model = type[models.Model]
 
+# For each key that is heard: written as a union, they would be made anew with each call.
+_NO_SCALARS: Final = (list, dict, bool)
+_NUMBERS: Final = (int, float, Decimal)
+_EVENLY_HASHED: Final = (str, int)
+
 #: Keys of one hash that a client may name. Others than crafted ones never have two.
 ALIKE: Final = 16
 
@@ -85,7 +90,7 @@ def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
         ValueError: The field can't have that value, or it is null.
     """
     target = _target(field)
-    if value is None or isinstance(value, list | dict | bool):
+    if value is None or isinstance(value, _NO_SCALARS):
         raise ValueError("not a scalar")
     try:
         if isinstance(target, models.IntegerField):
@@ -108,7 +113,7 @@ def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
 def _to_integer(field: models.IntegerField[Any, Any], value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII):
         value = int(value)
-    if not isinstance(value, int | float | Decimal):
+    if not isinstance(value, _NUMBERS):
         raise TypeError("not a number")
     bound = 2 ** (_bits(field) - 1)
     # First the range: outside it, to calculate with a Decimal may take for ever.
@@ -151,7 +156,7 @@ def collide(keys: Sequence[Hashable], seen: Counter[int], limit: int) -> bool:
         seen: How often hashes were there before; these are added.
         limit: How many of one hash are no accident.
     """
-    if not keys or isinstance(keys[0], str | int):
+    if not keys or isinstance(keys[0], _EVENLY_HASHED):
         return False
     hashes = [*map(hash, keys)]
     seen.update(hashes)

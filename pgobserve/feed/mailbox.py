@@ -286,7 +286,11 @@ class Mailbox:
 
         The caller that :attr:`wake` started must go on until None.
         """
-        pending, room = self._pending, 0 if self._rereading else READ_AGAIN
+        pending = self._pending
+        if not pending:  # mostly
+            self._sending = False
+            return None
+        room = 0 if self._rereading else READ_AGAIN
         while pending and not self._held:
             watch, waiting = pending.popitem(last=False)
             first, outcome, snapshot, since = waiting

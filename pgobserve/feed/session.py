@@ -353,8 +353,12 @@ def discard(connection: BaseDatabaseWrapper) -> None:
 
 def isolate(connection: BaseDatabaseWrapper) -> None:
     """Undo between two hooks what the first may have changed; what was applied stays applied."""
-    session = _of(connection)
-    if session is not None and not session.held and session.notice(connection):
+    wrapper: Any = connection
+    session: Session | None = getattr(wrapper, "_pgobserve_session", None)
+    # After each hook for each row: calls would take as long as all the rest of it.
+    if session is None or session.held or session.raw is not wrapper.connection:
+        return
+    if session.changed or (session._attributes and session.notice(connection)):
         restore(connection)
 
 

@@ -80,17 +80,17 @@ class Upkeep:
             Unreachable: The database can't be reached.
             Exception: What the function raises.
         """
-        kept = connections[self._alias].connection is not None
+        connection = connections[self._alias]
+        kept = connection.connection is not None
         try:
-            return self._once(function)
+            return self._once(connection, function)
         except Unreachable:
             if self._ended or not kept or not wanted():
                 raise
             # That a connection has ended is told to who uses it next, and that may be long after.
-            return self._once(function)
+            return self._once(connection, function)
 
-    def _once(self, function: Callable[[], Result]) -> Result:
-        connection = connections[self._alias]
+    def _once(self, connection: BaseDatabaseWrapper, function: Callable[[], Result]) -> Result:
         thread = threading.get_ident()
         self._working[thread] = _Work(connection, time.monotonic())
         limit(self._timeout)
@@ -191,10 +191,23 @@ def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> 
     try:
         return function()
     except (OperationalError, InterfaceError):
-        if connection.in_atomic_block or not is_lost(connection):
-            raise
-        reconnect(connection)
+        renew(connection)
         return function()
+
+
+def renew(connection: BaseDatabaseWrapper) -> None:
+    """
+    Open a connection anew that has ended, so that the hook that has just failed can be called again.
+
+    Must be called while the hook's error is handled, which is raised if the connection is not to blame.
+
+    Raises:
+        Unreachable: The database can't be reached.
+        django.db.Error: The hook's own error.
+    """
+    if connection.in_atomic_block or not is_lost(connection):
+        raise
+    reconnect(connection)
 
 
 def _waits(work: _Work) -> bool:

@@ -22,7 +22,7 @@ from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.session import isolate
 from pgobserve.feed.statement import fetch_many
-from pgobserve.feed.upkeep import Unreachable, attempt, is_lost
+from pgobserve.feed.upkeep import Unreachable, attempt, is_lost, renew
 from pgobserve.observer.checks import check, hidden, is_unjudged
 from pgobserve.observer.copies import copied
 from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.observer.hook_context import HookContext
     from pgobserve.observer.source import Source
+    from pgobserve.observer.visibility import Visibility
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Load:
     def __init__(self, alias: str, jobs: Sequence[Job]) -> None:
         self._connection = connections[alias]
         self._at = occupation()
+        self._longest = conf.longest_row()
         self._jobs = jobs
         # For each job, the subscriptions by what they may see; and those that can't be told.
         self._groups: list[dict[Source, list[Watch]]] = []
@@ -201,7 +203,7 @@ class Load:
             for part in _chunks(sources, UNION):
                 # Prefetches are made by managers, and values for the active time zone.
                 context = self._instead.get(part[0], part[0]).context
-                broken |= context.run(
+                broken |= self._here(context).run(
                     self._read_part, [(source, wanted[source]) for source in part]
                 )
         return broken
@@ -236,11 +238,13 @@ class Load:
         default: Outcome = ABSENT
         unjudged = False
         for number, (source, audience) in enumerate(groups.items()):
-            prepared = self._prepared.get((source, id(job)))
+            prepared = self._prepared and self._prepared.get((source, id(job)))
             watches, unseen, shared, special = prepared or self._shown(
                 source, job, audience, broken
             )
-            unjudged = unjudged or is_unjudged(unseen)
+            if unseen:
+                unjudged = unjudged or is_unjudged(unseen)
+                outcomes.update(unseen)
             if isinstance(source.renderer, PresenceRenderer) and isinstance(shared, View):
                 shared = _in_version(shared, job)
             if number == 0:
@@ -248,15 +252,19 @@ class Load:
             elif shared is not default:
                 outcomes.update(dict.fromkeys(watches, shared))
             outcomes.update(special)
-            outcomes.update(unseen)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
         failed = unjudged or not broken.isdisjoint(groups)
         return Found(job, self._snapshot, default, outcomes, failed=failed, moved=self._moved)
 
     def _shown(self, source: Source, job: Job, audience: list[Any], broken: set[Source]) -> Shown:
         """Check who of a source's audience may see a row, and render it for them."""
-        watches, unseen = self._judged(job, self._rows.get((source, job.key)), audience)
-        return watches, unseen, *self._rendered(source, job.key, watches, broken)
+        key, watches = job.key, audience
+        unseen: dict[Any, Outcome] = {}
+        instance = self._rows.get((source, key))
+        if self._guarded:
+            watches, unseen = self._judged(job, instance, audience)
+        shared, special = self._rendered(source, key, instance, watches, broken)
+        return watches, unseen, shared, special
 
     def _judged(
         self, job: Job, instance: Model | None, watches: list[Any]
@@ -284,12 +292,16 @@ class Load:
         return [watch for watch in watches if watch not in hidden_from], hidden_from
 
     def _rendered(
-        self, source: Source, key: Hashable, watches: list[Watch], broken: set[Source]
+        self,
+        source: Source,
+        key: Hashable,
+        instance: Model | None,
+        watches: list[Watch],
+        broken: set[Source],
     ) -> tuple[Outcome, dict[Watch, Outcome]]:
         """Return the outcome that all of the watches share, and those that differ from it."""
         if source in broken:
             return UNREAD, {}
-        instance = self._rows.get((source, key))
         if instance is None or not watches:
             return ABSENT, {}
         once = (source.renderer, id(instance))  # the instance lives as long as this load
@@ -308,20 +320,51 @@ class Load:
         of_audience: dict[Any, Outcome] = {}
         shared = self._spared or len(watches) > 1
         for watch in watches:
-            audience = watch.context.visibility.audience
-            if audience not in of_audience:
+            visibility = watch.context.visibility
+            # Mostly one rendering serves all, and nobody needs to know who it was made for.
+            if not of_audience or visibility.audience not in of_audience:
                 # A serializer may change what it is given, related rows and JSON included; others
                 # are given it too, and permissions judge it.
                 given = copied(instance) if shared else instance
-                here = self._here(watch.context.visibility.context)
-                self._at.enter(type(watch.context.visibility.consumer), "serializer", (watch,))
-                outcome, serves_all = here.run(_render, source, key, given, watch)
+                here = self._here(visibility.context)
+                self._at.enter(type(visibility.consumer), "serializer", (watch,))
+                outcome, serves_all = here.run(self._serialize, source, key, given, visibility)
                 isolate(self._connection)
                 if serves_all:
                     return outcome, special, True
-                of_audience[audience] = outcome
-            special[watch] = of_audience[audience]
+                of_audience[visibility.audience] = outcome
+            special[watch] = of_audience[visibility.audience]
         return ABSENT, special, False
+
+    def _serialize(
+        self, source: Source, key: Hashable, instance: Model, visibility: Visibility
+    ) -> tuple[Outcome, bool]:
+        """Render a row for one subscription; return whether it serves others, too."""
+        connection, consumer = self._connection, visibility.consumer
+        render = source.renderer.render
+        try:
+            try:
+                view, serves_all = render(instance, consumer, visibility.kwargs)
+            except (OperationalError, InterfaceError):
+                renew(connection)
+                view, serves_all = render(instance, consumer, visibility.kwargs)
+        except Unreachable:
+            raise
+        except RenderingFailed as failure:
+            label = source.statement.model._meta.label
+            logger.exception(_NOT_SHOWN, label, key, exc_info=failure.__cause__)
+            return FAILED, True
+        except BaseException as error:
+            failed = contained(error)
+            if connection.in_atomic_block and is_lost(connection):
+                raise  # the transaction has to be begun again
+            logger.exception(_NOT_SHOWN, source.statement.model._meta.label, key, exc_info=failed)
+            return FAILED, False
+        if view.body is not None and len(view.body) > self._longest:
+            label, name = source.statement.model._meta.label, type(consumer).__name__
+            logger.warning(_TOO_LARGE, label, key, len(view.body), name)
+            return TOO_LARGE, serves_all
+        return view, serves_all
 
     def _here(self, context: HookContext) -> Context:
         """Return a copy of a context to call a hook in: what it activates ends with the call."""
@@ -337,31 +380,6 @@ def _in_version(view: View, job: Job) -> View:
     if view.body is None or not isinstance(row, Row) or not (row.touched and row.subject.links):
         return view
     return View(view.body, view.digest + b" %d" % row.touched)
-
-
-def _render(source: Source, key: Hashable, instance: Model, watch: Watch) -> tuple[Outcome, bool]:
-    visibility, model = watch.context.visibility, source.statement.model._meta.label
-    try:
-        view, serves_all = attempt(
-            lambda: source.renderer.render(instance, visibility.consumer, visibility.kwargs),
-            connections[source.alias],
-        )
-    except Unreachable:
-        raise
-    except RenderingFailed as failure:
-        logger.exception(_NOT_SHOWN, model, key, exc_info=failure.__cause__)
-        return FAILED, True
-    except BaseException as error:
-        failed = contained(error)
-        connection = connections[source.alias]
-        if connection.in_atomic_block and is_lost(connection):
-            raise  # the transaction has to be begun again
-        logger.exception(_NOT_SHOWN, model, key, exc_info=failed)
-        return FAILED, False
-    if view.body is not None and len(view.body) > conf.longest_row():
-        logger.warning(_TOO_LARGE, model, key, len(view.body), type(visibility.consumer).__name__)
-        return TOO_LARGE, serves_all
-    return view, serves_all
 
 
 def _chunks(items: Iterable[Source], size: int) -> Iterator[list[Source]]:

@@ -25,12 +25,10 @@ from pgobserve.observer.rendering import encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from contextvars import Context
 
     from pgobserve.feed.mailbox import Item, Kind, Outcome, Told, View
     from pgobserve.feed.snapshot import Snapshot
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.observer.hook_context import HookContext
 
 logger = logging.getLogger(__name__)
 
@@ -108,19 +106,30 @@ class Outlet:
     def _write(self, item: Item | None) -> None:
         """Send until there is nothing left, or until a send has to wait; most do not."""
         while item is not None:
+            watch, outcome, snapshot, kind = item
+            bare = self._raw and not watch.context.by_itself
             try:
-                task = eager.start(self._send(*item), "pgobserve-outlet", self._context_of(item[0]))
+                if bare:
+                    # What the consumer's own methods come down to, called five times less deep.
+                    text = _text(watch, outcome, snapshot, kind)
+                    if len(text) > self._limit:  # it is ASCII
+                        raise FrameTooLarge  # noqa: TRY301 (a call for each frame costs more)
+                    work = self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
+                    task = eager.start(work, "pgobserve-outlet")
+                else:
+                    # The consumer's hooks run in the context of the subscription.
+                    context = watch.context.visibility.origin.here()
+                    task = eager.start(self._send(*item), "pgobserve-outlet", context)
             except BaseException as error:
-                if self._raw and not item[0].context.by_itself and not _is_own(error):
+                if bare and not _is_own(error):
                     raise
-                item = self._failed(contained(error), item)
-            else:
-                if task is not None:
-                    self._task = task
-                    task.add_done_callback(partial(self._go_on, item))
-                    return
-                item = None
-            item = item or self.mailbox.take()
+                item = self._failed(contained(error), item) or self.mailbox.take()
+                continue
+            if task is not None:
+                self._task = task
+                task.add_done_callback(partial(self._go_on, item))
+                return
+            item = self.mailbox.take()
 
     def _go_on(self, item: Item, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -158,19 +167,9 @@ class Outlet:
         if watch.context.by_itself:
             return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
         text = _text(watch, outcome, snapshot, kind)
-        if len(text) > self._limit:  # it is ASCII
+        if len(text) > self._limit:
             raise FrameTooLarge
-        if self._raw:
-            # What the consumer's own methods come down to, called five times less deep.
-            return self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         return _contained(self._reply(watch, text))
-
-    def _context_of(self, watch: Told) -> Context | None:
-        """Return the context of the subscription, if methods of the consumer's own are called."""
-        if self._raw and not watch.context.by_itself:
-            return None
-        origin: HookContext = watch.context.visibility.origin
-        return origin.here()
 
     async def send(self, text: str) -> None:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError
@@ -102,7 +103,7 @@ class Renderer:
             self._idle.pair = serializer, context
         return view, not context.looked
 
-    @property
+    @cached_property
     def _has_own_data(self) -> bool:
         own: bool = self._class.data.fget is not Serializer.data.fget  # type: ignore[attr-defined]
         return own
