@@ -12,6 +12,7 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from django.db import InterfaceError, connections, transaction
@@ -22,7 +23,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from pgobserve.feed.plain import is_plain_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 #: What a connection of Django's own has; a backend for tenants keeps the schema in other attributes.
 _OF_DJANGO: Final = frozenset(vars(DatabaseWrapper({}))) | frozenset(dir(DatabaseWrapper))
 _PLAIN: Final = (type(None), bool, int, float, str, tuple)
+
+#: By which Django makes a cursor; a backend may set a tenant or a role in one of its own.
+_CURSORS: Final = ("cursor", "_cursor", "create_cursor", "make_cursor", "make_debug_cursor")
 
 #: As DISCARD ALL, but prepared statements stay: psycopg knows of them. Costs as much as SELECT 1.
 _RESET: Final = (
@@ -147,11 +151,66 @@ class Session:
         finally:
             self._plain -= plain
 
+    def may_have_changed(self) -> None:
+        """Say that a statement of the loader's own had something in it that may set anything."""
+        self.touched = self.changed = True
+
+    def shared(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether code of the project's has a hand in each statement: a backend, wrappers."""
+        backend: Any = type(connection)
+        return len(connection.execute_wrappers) > 1 or has_own_cursors(backend)
+
+    def execute(
+        self,
+        connection: BaseDatabaseWrapper,
+        run: Callable[[str, Any], object],
+        text: str,
+        params: Any = None,
+    ) -> None:
+        """
+        Execute a statement of the loader's own, as one of the project's is executed.
+
+        A backend of the project's may set a tenant in each cursor that it makes, and its execute
+        wrappers may before each statement.
+
+        Args:
+            connection: The connection.
+            run: Executes a text with parameters.
+            text: The statement.
+            params: Its parameters.
+        """
+
+        if not self.shared(connection):
+            with self:
+                run(text, params)
+            return
+
+        def own(sql: str, params: Any, many: bool, context: Any) -> None:
+            with self:
+                run(sql, params)
+
+        backend: Any = type(connection)
+        if has_own_cursors(backend):
+            # Not one of the loader's: what it does to the session is to be undone.
+            connection.cursor().close()
+        executor: Any = own
+        for wrapper in reversed(connection.execute_wrappers):
+            if wrapper != self._judge:
+                executor = partial(wrapper, executor)
+        executor(text, params, False, {"connection": connection, "cursor": None})
+
     def notice(self, connection: BaseDatabaseWrapper) -> bool:
         """Tell whether the session may have been changed, its attributes in Python included."""
         if self._attributes and self._now(connection) != self._accepted:
             self.touched = self.changed = True
+        if len(connection.execute_wrappers) != len(self._wrappers) and self._has_new(connection):
+            self.touched = self.changed = True
         return self.changed
+
+    def _has_new(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether a hook has left an execute wrapper, which may set anything before a statement."""
+        added = (each for each in connection.execute_wrappers if each not in self._wrappers)
+        return any(not getattr(each, "of_pgobserve", False) for each in added)
 
     def differs(self, connection: BaseDatabaseWrapper) -> bool:
         """Tell whether an attribute is another one than a new connection has."""
@@ -173,9 +232,18 @@ class Session:
         wrapper: Any = connection
         if self.differs(connection) and hasattr(wrapper, "set_schema_to_public"):
             wrapper.set_schema_to_public()
-        vars(connection).update(self._attributes)
+        own = vars(connection)
+        for name in _attributes(connection).keys() - self._attributes.keys():
+            del own[name]  # what a backend remembers to have set
+        own.update(self._attributes)
         self._accepted = self._attributes
         connection.execute_wrappers[:] = self._wrappers
+
+
+@lru_cache(maxsize=16)
+def has_own_cursors(backend: type) -> bool:
+    """Tell whether a class of connections makes cursors in a way of its own."""
+    return any(getattr(backend, each) is not getattr(DatabaseWrapper, each) for each in _CURSORS)
 
 
 def _attributes(connection: BaseDatabaseWrapper) -> dict[str, Any]:
@@ -407,8 +475,9 @@ def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         with session:
             atomic.__enter__()
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            with connection.wrap_database_errors:
+                # Not by a cursor of Django's, for which a backend or a wrapper may query first.
+                session.raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         try:
             yield
         except BaseException:

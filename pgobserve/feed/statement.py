@@ -9,6 +9,7 @@ read in, even if there is no row.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.feed.keys import array_types, as_parameters, key_fields, key_of
 from pgobserve.feed.literals import Keys, for_each, inline
 from pgobserve.feed.own_rows import has_own_rows, has_own_values, own_rows
+from pgobserve.feed.plain import is_plain_read
 from pgobserve.feed.session import session_of
 from pgobserve.feed.snapshot import Snapshot
 
@@ -102,6 +104,7 @@ class Statement:
     Attributes:
         text: The SQL with everything but the keys in it. Equal texts read the same rows, so it
             identifies the queryset.
+        plain: It calls nothing that may change the session, as far as its text shows.
         shape: What two statements must share to be answered by one ``UNION ALL``.
 
     Raises:
@@ -128,7 +131,9 @@ class Statement:
         self.text = inline(text, params, connection)
         self._arrays = sum(isinstance(param, Keys) for param in params) // len(types)
         columns = tuple((column[1][0], column[2]) for column in self._compiler.select)
-        self.shape = (self.model, columns)
+        self.plain = is_plain_read(text)
+        # What one of them sets while it is read, another would be read with.
+        self.shape = (self.model, columns, "set_config" in text and self.text)
 
     def fetch(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
@@ -237,6 +242,8 @@ def fetch_many(
         django.db.Error: As the ORM raises it.
     """
     rows = _read(wanted, connection)
+    if not all(statement.plain for statement, _ in wanted):
+        session_of(connection).may_have_changed()
     snapshot = Snapshot.parse(rows[0][0])
     parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
     for row in rows:
@@ -319,8 +326,8 @@ def _run(
         "DISABLE_SERVER_SIDE_CURSORS"
     ):
         raw.prepare_threshold = PREPARE_AFTER
-    with session, psycopg.Cursor(raw) as cursor:
-        cursor.execute(text, params, prepare=prepare)
+    with psycopg.Cursor(raw) as cursor:
+        session.execute(connection, partial(cursor.execute, prepare=prepare), text, params)
         return cursor.fetchall()
 
 

@@ -8,7 +8,7 @@ prefetched, or that a serializer asks for.
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import InterfaceError, OperationalError
@@ -16,7 +16,8 @@ from django.db import InterfaceError, OperationalError
 from pgobserve.feed.keys import key_of
 from pgobserve.feed.literals import for_each, inline
 from pgobserve.feed.own_rows import has_own_rows
-from pgobserve.feed.session import in_snapshot, session_of
+from pgobserve.feed.plain import is_plain_read
+from pgobserve.feed.session import in_snapshot, isolate, session_of
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.statement import SNAPSHOT, check, instances_of
 
@@ -53,6 +54,7 @@ class Whole:
         )
         self._template, self._params = self._compiler.as_sql()
         self.text = _executable(inline(self._template, self._params, connection))
+        self.plain = is_plain_read(self._template)
 
     def read(
         self, connection: BaseDatabaseWrapper, limit: int | None = None
@@ -71,6 +73,8 @@ class Whole:
         Raises:
             django.db.Error: As the ORM raises it.
         """
+        if not self.plain:
+            session_of(connection).may_have_changed()
         if limit is None:
             return self._by_key(_fetch(self.text, connection))
         size = int(limit)
@@ -114,6 +118,8 @@ def read_many(
     by_shape: dict[str, list[int]] = defaultdict(list)
     for number, whole in enumerate(wholes):
         by_shape[whole._template].append(number)
+    if not all(whole.plain for whole in wholes):
+        session_of(connection).may_have_changed()
     for numbers in by_shape.values():
         text = _for_all([wholes[number] for number in numbers], connection, limit + 1)
         for row in _fetch(text, connection):
@@ -149,6 +155,7 @@ def one_snapshot(connection: BaseDatabaseWrapper) -> Iterator[Snapshot]:
     try:
         with in_snapshot(connection):
             yield Snapshot.parse(_fetch(f"SELECT {SNAPSHOT}", connection)[0][0])
+        isolate(connection)
     except (OperationalError, InterfaceError):
         # Where a connection ends within, Django makes a new one on the way out. Whoever is to find
         # out why the query failed must see that it was the connection.
@@ -163,7 +170,10 @@ def _executable(text: str) -> str:
 
 
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
-    with session_of(connection), connection.cursor() as cursor:
+    session = session_of(connection)
+    # What the project's wrappers do to the session is not the loader's.
+    own = nullcontext() if session.shared(connection) else session
+    with own, connection.cursor() as cursor:
         cursor.execute(text)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows

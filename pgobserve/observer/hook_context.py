@@ -182,7 +182,12 @@ def _key_of(value: Any) -> Hashable:
         return kind, frozenset(_of_model(value))
     if kind in (tuple, frozenset):
         return kind, kind(_key_of(each) for each in value)
-    return (kind, value) if issubclass(kind, _PLAIN) else _Same(value)
+    return (kind, value) if issubclass(kind, _PLAIN) and _says_all(value) else _Same(value)
+
+
+def _says_all(value: Any) -> bool:
+    """Tell whether equal values are the same: one of a subclass may have attributes."""
+    return isinstance(value, enum.Enum | datetime.tzinfo) or not getattr(value, "__dict__", None)
 
 
 def _of_model(instance: Model) -> Iterator[tuple[str, Hashable]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db.models import QuerySet
 from rest_framework.serializers import BaseSerializer
 
+from pgobserve.feed.own_rows import overrides
 from pgobserve.generics import GenericAsyncAPIConsumer
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def is_fixed(consumer: GenericAsyncAPIConsumer) -> bool:
         and not own_serializer
         and isinstance(queryset, QuerySet)
         and all(getattr(type(queryset), n) is getattr(QuerySet, n) for n in _COPYING)
+        and not overrides(type(queryset))
         and isinstance(serializer, type)
         and issubclass(serializer, BaseSerializer)
         and not any(hasattr(type(each), "__get__") for each in (queryset, serializer))

@@ -206,6 +206,8 @@ class Load:
                 broken |= self._here(context).run(
                     self._read_part, [(source, wanted[source]) for source in part]
                 )
+                # What the statement itself set, the next one must not be read with.
+                isolate(self._connection)
         return broken
 
     def _read_part(self, part: list[tuple[Source, list[Hashable]]]) -> set[Source]:

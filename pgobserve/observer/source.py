@@ -7,7 +7,7 @@ one serialization; that is found out here, nobody declares it.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -18,15 +18,17 @@ from django.db.models import QuerySet
 from pgobserve._arguments import refuse_reserved
 from pgobserve.errors import ConfigurationError
 from pgobserve.feed.hub import Subject
+from pgobserve.feed.own_rows import overrides, own_rows
 from pgobserve.feed.session import applied, changed
 from pgobserve.feed.statement import Statement
 from pgobserve.feed.tables import tables_of
 from pgobserve.feed.trace import direct
 from pgobserve.feed.whole import Whole
 from pgobserve.observer import dependencies
+from pgobserve.observer.asked import Asked
 from pgobserve.observer.fingerprint import fingerprint
 from pgobserve.observer.hook_context import BLANK, HookContext
-from pgobserve.observer.hooks import Same, maker, meta_of
+from pgobserve.observer.hooks import Same, has_own, maker, meta_of
 from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.observer.python_state import python_state, stands_for
 from pgobserve.observer.reconstruct import OldRows
@@ -207,6 +209,7 @@ def build(
     *,
     settings: Settings | None = None,
     owner: Owner | None = None,
+    asked: Asked | None = None,
 ) -> tuple[Source, HookContext]:
     """
     Return where the rows come from that a consumer's hooks choose; runs them.
@@ -218,6 +221,7 @@ def build(
         context: In which they are called.
         settings: Of the database session in which they are called.
         owner: For whom, if they change the database session.
+        asked: Counts the queries that the queryset takes.
 
     Returns:
         The source, and the context as the hooks left it: a language that they activate is the
@@ -228,7 +232,7 @@ def build(
     """
     here = context.here()
     before = here.copy()
-    chosen = here.run(_choose, consumer, kwargs, wanted)
+    chosen = here.run(_choose, consumer, kwargs, wanted, asked or Asked())
     left = context.left_by(here, before)
     state = _State(left, settings, owner if owner is not None and changed() else None)
     # Some lookups are compiled for the active time zone.
@@ -245,13 +249,20 @@ class _State(NamedTuple):
 
 
 def _choose(
-    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted
+    consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any], wanted: Wanted, asked: Asked
 ) -> tuple[Any, Any, Any]:
     """Return the queryset, the class of the serializer, and what tells what it shows."""
     queryset = _queryset(consumer, kwargs)
-    if wanted not in (None, "rows"):
-        return queryset, None, None
-    return queryset, *dependencies.serializer_of(consumer, kwargs)
+    rows = wanted in (None, "rows")
+    # `list` calls all of them before its query runs, and any may set a role, a language or a tenant.
+    if rows or has_own(consumer, "get_serializer", "get_serializer_class"):
+        serializer = dependencies.serializer_of(consumer, kwargs)
+    with asked.ignoring(), suppress(Exception):  # a row may be wanted, which is not there yet
+        if has_own(consumer, "get_serializer_context"):
+            consumer.get_serializer_context(**kwargs)
+        if overrides(type(queryset)):
+            own_rows(queryset, lambda iterable_class: iter(()))
+    return (queryset, *serializer) if rows else (queryset, None, None)
 
 
 def _compile(

@@ -5,13 +5,14 @@ What one subscription may see, and for how long that is believed: stale visibili
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from pgobserve.feed.session import Settings, applied, held, isolate_all, session_of
 from pgobserve.observer import dependencies
+from pgobserve.observer.asked import Asked
 from pgobserve.observer.hook_context import HookContext
 from pgobserve.observer.hooks import has_own, is_fixed
 from pgobserve.observer.presence import presence_source
@@ -30,10 +31,14 @@ def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
     """Tell whether all sockets of the consumer's class see the same rows in the same way."""
     return (
         not has_own(
-            consumer, "get_queryset", "filter_queryset", "get_serializer_class", "database_session"
+            consumer,
+            "get_queryset",
+            "filter_queryset",
+            "get_serializer_class",
+            "get_serializer_context",
+            "database_session",
         )
         and is_fixed(consumer)
-        and "get_serializer_context" not in vars(consumer)
         and not dependencies.makes_serializers(consumer)
         and not consumer.filter_backends
     )
@@ -158,16 +163,8 @@ class Visibility:
 
     def _build(self, settings: Settings | None) -> tuple[Source, bool]:
         """Build, and tell whether a query was run meanwhile, on any alias."""
-        queries = 0
-
-        def count(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
-            nonlocal queries
-            queries += 1
-            return execute(sql, params, many, context)
-
-        with ExitStack() as stack:
-            for alias in connections:
-                stack.enter_context(connections[alias].execute_wrapper(count))
+        asked = Asked()
+        with asked.counting():
             source, self.context = build(
                 self.consumer,
                 self.kwargs,
@@ -175,8 +172,9 @@ class Visibility:
                 self.origin,
                 settings=settings,
                 owner=self,
+                asked=asked,
             )
-        return source, queries > 0
+        return source, asked.queries > 0
 
     def _settings(self) -> Settings | None:
         settings = self.origin.run(lambda: self.consumer.database_session(**self.kwargs))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.signals import connection_created
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
 from rest_framework import serializers
 
 from pgobserve import mixins
@@ -334,3 +338,164 @@ async def test_serializer_closes_the_connection(connect: Any, policy: None, cons
         assert frame["data"]["session"] == ["a", ["a3", "a2"]]
     else:
         assert frame["response_status"] == 500, frame
+
+
+class InSerializer(Base):
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        ask("SELECT set_config('app.tenant', %s, false)", self.scope["tenant"])
+        return super().get_serializer(*args, **kwargs)
+
+
+class InSerializerClass(Base):
+    def get_serializer_class(self, **kwargs: Any) -> Any:
+        ask("SELECT set_config('app.tenant', %s, false)", self.scope["tenant"])
+        return super().get_serializer_class(**kwargs)
+
+
+class InSerializerContext(Base):
+    def get_serializer_context(self, **kwargs: Any) -> Any:
+        ask("SELECT set_config('app.tenant', %s, false)", self.scope["tenant"])
+        return super().get_serializer_context(**kwargs)
+
+
+class Fetching(QuerySet[Item]):
+    """Prepares the session just before its query runs."""
+
+    tenant = ""
+
+    def _clone(self) -> Any:
+        made = super()._clone()  # type: ignore[misc]
+        made.tenant = self.tenant
+        return made
+
+    def _fetch_all(self) -> None:
+        if self._result_cache is None:  # type: ignore[has-type]
+            ask("SELECT set_config('app.tenant', %s, false)", self.tenant)
+        super()._fetch_all()  # type: ignore[misc]
+
+
+class InFetching(Base):
+    def get_queryset(self, **kwargs: Any) -> Any:
+        queryset = Fetching(Item).order_by("id")
+        queryset.tenant = self.scope["tenant"]
+        return queryset
+
+
+@pytest.fixture
+def open_policy(observed: None) -> Iterator[None]:
+    """A policy that hides nothing while no tenant is set, for another role than the feed's own."""
+    rendered.clear()
+    execute(
+        "ALTER TABLE project_item ENABLE ROW LEVEL SECURITY;"
+        "CREATE ROLE session_app; GRANT SELECT ON project_item TO session_app;"
+        "CREATE POLICY of_tenant ON project_item"
+        " USING (starts_with(name, coalesce(current_setting('app.tenant', true), '')))"
+    )
+    for name in ("a1", "b1", "a2"):
+        Item.objects.create(name=name)
+    yield
+    execute(
+        "DROP POLICY of_tenant ON project_item; ALTER TABLE project_item DISABLE ROW LEVEL SECURITY;"
+        "DROP OWNED BY session_app; DROP ROLE session_app"
+    )
+
+
+class AsRole:
+    """Reads as a role to which the policy applies."""
+
+    def database_session(self, **kwargs: Any) -> Any:
+        return {"role": "session_app"}
+
+
+@pytest.mark.parametrize("only", [None, "keys", "count"])
+@pytest.mark.parametrize(
+    "consumer", [InSerializer, InSerializerClass, InSerializerContext, InFetching]
+)
+async def test_any_hook_may_prepare_the_session(
+    connect: Any, open_policy: None, consumer: Any, only: Any
+) -> None:
+    """What `list` calls before its query runs prepares the session, whatever is wanted of the rows."""
+    made = type(consumer.__name__, (AsRole, consumer), {})
+    for tenant, number in (("a", 2), ("b", 1)):
+        socket = await connect(made, tenant=tenant)
+        frame = await socket.ask("subscribe_list", request_id=1, only=only)
+        found = frame["data"].get("count") or len(frame["data"]["results"])
+        assert found == number
+        if only is None:
+            assert all(name.startswith(tenant) for name in names(frame))
+
+
+class Setting(AsRole, Base):
+    """Its own statement sets a tenant."""
+
+    queryset = Item.objects.order_by("id").annotate(
+        tenant=RawSQL("set_config('app.tenant', 'b', false)", [])
+    )
+
+
+class Plain(AsRole, Base):
+    pass
+
+
+async def test_what_a_querysets_own_statement_sets(
+    connect: Any, open_policy: None, settings: Any
+) -> None:
+    """It is undone before others are read, in the same piece of work too."""
+    settings.PGOBSERVE = {"LOADER_THREADS": 1}
+    setting, plain = await connect(Setting), await connect(Plain)
+    for _ in range(2):
+        await setting.ask("subscribe_list", request_id=1)
+        frame = await plain.ask("subscribe_list", request_id=1)
+        assert names(frame) == ["a1", "b1", "a2"]
+
+    await run_sql("UPDATE project_item SET name = name || '!'")
+    frames = [await plain.receive() for _ in range(3)]
+    assert sorted(frame["data"]["name"] for frame in frames) == ["a1!", "a2!", "b1!"]
+
+
+tenant_of_context: ContextVar[str] = ContextVar("tenant_of_context", default="")
+
+
+def by_context(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """Prepare the session before each statement, as an execute wrapper of a project does it."""
+    # Threads keep it for other tests.
+    if tenant := tenant_of_context.get():
+        context["connection"].connection.execute(
+            "SELECT set_config('app.tenant', %s, false)", [tenant]
+        )
+    return execute(sql, params, many, context)
+
+
+class InContext(AsRole, Base):
+    async def connect(self) -> None:
+        tenant_of_context.set(self.scope["tenant"])
+        await super().connect()
+
+
+@pytest.fixture
+def wrapped() -> Iterator[None]:
+    def wrap(connection: Any, **_: Any) -> None:
+        if by_context not in connection.execute_wrappers:
+            connection.execute_wrappers.append(by_context)
+
+    connection_created.connect(wrap)
+    yield
+    connection_created.disconnect(wrap)
+
+
+async def test_execute_wrappers_prepare_the_session(
+    connect: Any, open_policy: None, wrapped: None
+) -> None:
+    """Rows are read as `list` reads them: within the execute wrappers, in the socket's context."""
+    sockets = [(tenant, await connect(InContext, tenant=tenant)) for tenant in "ab"]
+    for tenant, socket in sockets:
+        frame = await socket.ask("subscribe_list", request_id=1)
+        assert names(frame) == {"a": ["a1", "a2"], "b": ["b1"]}[tenant]
+        hidden = await Item.objects.filter(name={"a": "b1", "b": "a1"}[tenant]).values("id").aget()
+        assert (await socket.subscribe(hidden["id"]))["response_status"] == 404
+
+    await run_sql("UPDATE project_item SET name = name || '!'")
+    for tenant, socket in sockets:
+        expected = {"a": ["a1!", "a2!"], "b": ["b1!"]}[tenant]
+        assert [(await socket.receive())["data"]["name"] for _ in expected] == expected
+        assert await socket.has_nothing()

@@ -120,10 +120,22 @@ EQUAL: dict[str, Callable[[], Any]] = {
     "zone": lambda: ZoneInfo("Asia/Tokyo"),
 }
 
+
+class Name(str):  # noqa: SLOT000 (its attributes are the point)
+    """Text that has more to it."""
+
+
+def named(text: str) -> Name:
+    name = Name(text)
+    name.schema = object()  # type: ignore[attr-defined]
+    return name
+
+
 UNEQUAL: dict[str, Callable[[], Any]] = {
     "dictionary": lambda: {"tenant": 7},
     "object": object,
     "tuple of lists": lambda: ([1],),
+    "text with attributes": lambda: named("7"),
     "lazy object": lambda: SimpleLazyObject(lambda: pytest.fail("evaluated")),
 }
 
