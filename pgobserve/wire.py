@@ -69,8 +69,9 @@ OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}
 MARK: Final = "pgobserve.mark"
 
 
-#: What a namespace's name may be. Its longest derived name, that of a trigger, has 63 bytes at most.
-NAMESPACES: Final = re.compile(r"[a-z0-9_]{0,51}")
+#: What a namespace's name may be. Its longest derived name, that of a trigger that writes to the outbox,
+#: has 63 bytes at most. PostgreSQL would cut a longer one off, and it would be the name of another.
+NAMESPACES: Final = re.compile(r"[a-z0-9_]{0,45}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Namespace:
     def __post_init__(self) -> None:
         if not NAMESPACES.fullmatch(self.name):
             raise ValueError(
-                "a namespace has lower-case letters, digits and underscores, at most 51 of them, "
+                "a namespace has lower-case letters, digits and underscores, at most 45 of them, "
                 f"not {self.name!r}"
             )
 
