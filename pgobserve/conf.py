@@ -141,7 +141,7 @@ def _derived(alias: str) -> str:
     if NAMESPACES.fullmatch(schema):
         return schema
     digest = hashlib.sha256(schema.encode()).hexdigest()[:8]
-    return re.sub("[^a-z0-9_]", "_", schema.lower())[:40] + f"_{digest}"
+    return re.sub("[^a-z0-9_]", "_", schema.lower())[:36] + f"_{digest}"
 
 
 def project() -> str:
