@@ -51,6 +51,15 @@ MAX_KEYS_BYTES: Final = 1_000_000
 #: Digits of the largest transaction id (xid8).
 MAX_XID_DIGITS: Final = 20
 
+#: What stands in a payload between the transaction and the keys.
+KEYS_FOLLOW: Final = '","k":'
+
+#: The schema whose tables have payloads that name no schema.
+USUAL_SCHEMA: Final = "public"
+
+#: Bytes of the longest name of a schema in JSON, quoted: 63 characters that are escaped.
+MAX_SCHEMA_BYTES: Final = len('""') + 63 * len(r"\u0001")
+
 #: What ``function.v2`` sets: what runs with its owner's rights must find nothing of anybody else's.
 DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
 
@@ -80,7 +89,7 @@ def wanted(registration: Registration, table: Relation, *, always: bool) -> dict
             Trigger(
                 name=namespace.trigger(operation),
                 function=function,
-                source=body(registration, operation),
+                source=body(registration, operation, table),
                 security_definer=writes and not images,
                 config=_formats(registration) if images else DEFINER_CONFIG if writes else (),
                 **events,
@@ -92,7 +101,7 @@ def wanted(registration: Registration, table: Relation, *, always: bool) -> dict
                 Trigger(
                     name=namespace.writer(operation),
                     function=names.function(**owner, operation=operation, writer=True),
-                    source=_writer(registration, operation),
+                    source=_writer(registration, operation, table),
                     security_definer=True,
                     config=(*DEFINER_CONFIG, *_formats(registration)),
                     **events,
@@ -120,9 +129,10 @@ def _events(operation: Operation) -> dict[str, Any]:
     }
 
 
-def body(registration: Registration, operation: Operation) -> str:
+def body(registration: Registration, operation: Operation, table: Relation) -> str:
     """Return the body of the function of the trigger that fires first."""
-    common = _common(registration, operation)
+    names_schema = _names_schema(table)
+    common = _common(registration, operation, names_schema=names_schema)
     if registration.transport == "outbox":
         if operation is Operation.TRUNCATE:
             return _as_body(outbox.truncate_body(registration, common))
@@ -138,7 +148,7 @@ def body(registration: Registration, operation: Operation) -> str:
         "oversized": OVERSIZED,
         "hint": f"Run manage.py pgobserve install {registration.title}",
     }
-    before = len(common["head"]) + MAX_XID_DIGITS + len(common["keys_follow"])
+    before = _head_bytes(registration, operation, names_schema=names_schema)
     if registration.routes:
         rows = _keys(registration, operation)
         return _as_body(
@@ -155,21 +165,53 @@ def body(registration: Registration, operation: Operation) -> str:
     )
 
 
-def _writer(registration: Registration, operation: Operation) -> str:
+def _writer(registration: Registration, operation: Operation, table: Relation) -> str:
     """Return the body of the function of the trigger that writes to the outbox."""
-    rows, common = _rows(registration, operation), _common(registration, operation)
+    rows = _rows(registration, operation)
+    common = _common(registration, operation, names_schema=_names_schema(table))
     return _as_body(outbox.body(registration, operation, rows, common))
 
 
-def _common(registration: Registration, operation: Operation) -> dict[str, Any]:
-    start = f'{{"v":{PAYLOAD_VERSION},"t":{json.dumps(registration.label)},"o":"{operation}","x":"'
+def _names_schema(table: Relation) -> bool:
+    """
+    Say whether the payloads of a table name its schema.
+
+    Not of a partitioned table: a statement may name a partition, in another schema.
+    """
+    return table.schema != USUAL_SCHEMA and table.kind == "r"
+
+
+def _common(
+    registration: Registration, operation: Operation, *, names_schema: bool
+) -> dict[str, Any]:
+    start, end = _head(registration, operation)
+    head: sql.Composable = sql.Literal(start + end)
+    if names_schema:
+        # The trigger reads the name at run time: a schema may be renamed.
+        head = sql.SQL(", ").join([sql.Literal(f'{start},"s":'), _SCHEMA, sql.Literal(end)])
     return {
         "mute": registration.namespace.mute_setting,
         "channel": registration.channel,
-        "head": start,
-        "keys_follow": '","k":',
+        "head": head,
+        "keys_follow": KEYS_FOLLOW,
         "full": QUEUE_FULL,
     }
+
+
+_SCHEMA: Final = sql.SQL("pg_catalog.to_json(TG_TABLE_SCHEMA::pg_catalog.text)")
+
+
+def _head(registration: Registration, operation: Operation) -> tuple[str, str]:
+    """Return what a payload begins with, in front of its schema and behind it."""
+    label = json.dumps(registration.label)
+    return f'{{"v":{PAYLOAD_VERSION},"t":{label},"o":"{operation}"', ',"x":"'
+
+
+def _head_bytes(registration: Registration, operation: Operation, *, names_schema: bool) -> int:
+    """Return the bytes of a payload in front of its keys, at most."""
+    schema = len(',"s":') + MAX_SCHEMA_BYTES if names_schema else 0
+    head = "".join(_head(registration, operation))
+    return len(head) + schema + MAX_XID_DIGITS + len(KEYS_FOLLOW)
 
 
 def install_statements(

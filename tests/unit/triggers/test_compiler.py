@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from tests.project import shapes
 from tests.project.models import Item
 
 TABLE = Relation("public", "project_item")
+ELSEWHERE = Relation("tenant", "project_item")
 
 
 def _registration(model: Any = Item, **changes: Any) -> registry.Registration:
@@ -53,12 +55,15 @@ def test_always() -> None:
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("routes", [(), ("name", "right")])
-def test_names_are_qualified(operation: Operation, transport: str, routes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("table", [TABLE, ELSEWHERE])
+def test_names_are_qualified(
+    operation: Operation, transport: str, routes: tuple[str, ...], table: Relation
+) -> None:
     """No function, type or operator is left to the writer's search_path."""
     registration = _registration(
         shapes.PairKey, columns=("left",), transport=transport, routes=routes
     )
-    wanted = compiler.wanted(registration, TABLE, always=False)
+    wanted = compiler.wanted(registration, table, always=False)
     two = (ALONE.trigger(operation), ALONE.writer(operation))
     body = "\n".join(wanted[name].source for name in two if name in wanted)
     code = re.sub(r"--.*|E?'(?:[^']|'')*'", "", body)
@@ -87,7 +92,7 @@ def _keywords() -> set[str]:
 @pytest.mark.parametrize("routes", [(), ("name",)])
 def test_no_inner_join(routes: tuple[str, ...]) -> None:
     """The update's two transition tables are joined in the one way that no cached plan can ruin."""
-    body = compiler.body(_registration(routes=routes), Operation.UPDATE)
+    body = compiler.body(_registration(routes=routes), Operation.UPDATE, TABLE)
 
     assert "FULL JOIN" in body
     assert "INNER JOIN" not in body
@@ -97,7 +102,7 @@ def test_no_inner_join(routes: tuple[str, ...]) -> None:
 def test_one_row() -> None:
     """An update of one row is read first, without a join of many; the key must be the same."""
     registration = _registration(shapes.PairKey, transport="outbox")
-    body = compiler.body(registration, Operation.UPDATE)
+    body = compiler.body(registration, Operation.UPDATE, TABLE)
     first, _, rest = body.partition("IF images IS NULL")
 
     assert "FULL JOIN" not in first
@@ -110,7 +115,7 @@ def test_one_row() -> None:
 
 def test_composite_key() -> None:
     """All parts of a composite key are joined on and told."""
-    body = compiler.body(_registration(shapes.PairKey), Operation.UPDATE)
+    body = compiler.body(_registration(shapes.PairKey), Operation.UPDATE, TABLE)
 
     assert (
         'json_build_array(coalesce("n"."left", "o"."left"), coalesce("n"."right", "o"."right"))'
@@ -135,18 +140,48 @@ def test_composite_key() -> None:
 def test_columns(columns: tuple[str, ...] | None, condition: str) -> None:
     """``columns`` decides what counts as a change."""
     assert f"IS NULL OR {condition} LIMIT" in compiler.body(
-        _registration(columns=columns), Operation.UPDATE
+        _registration(columns=columns), Operation.UPDATE, TABLE
     )
 
 
 def test_payload_leaves_room() -> None:
     """Header, the longest transaction id and the keys together never exceed the limit."""
-    body = compiler.body(_registration(), Operation.INSERT)
+    body = compiler.body(_registration(), Operation.INSERT, TABLE)
     (head,) = re.findall(r"concat\('(\{[^']*)'", body)
     (room,) = set(re.findall(r"ELSIF .*<=\) (\d+) THEN", body))
 
     assert head == '{"v":1,"t":"project.item","o":"I","x":"'
     assert len(head) + 20 + len('","k":[]}') + int(room) == 7999
+
+
+@pytest.mark.parametrize("routes", [(), ("name",)])
+def test_schema_leaves_room(routes: tuple[str, ...]) -> None:
+    """The longest name of a schema is counted with a header that names it, as JSON escapes it."""
+    here, elsewhere = (
+        compiler.body(_registration(routes=routes), Operation.INSERT, each)
+        for each in (TABLE, ELSEWHERE)
+    )
+    rooms = [
+        int(re.findall(r"\((\d+) OPERATOR\(pg_catalog.-\) longest", body)[0])
+        for body in (here, elsewhere)
+    ]
+
+    assert "TG_TABLE_SCHEMA::" not in here
+    assert rooms[0] - rooms[1] == len(',"s":' + json.dumps("\1" * 63))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_partitions_name_no_schema(transport: str) -> None:
+    """Partitions may be in another schema than their table, so its payloads name none."""
+    partitioned = replace(ELSEWHERE, kind="p")
+    here, there, elsewhere = (
+        [t.source for t in compiler.wanted(registration, each, always=False).values()]
+        for registration in [_registration(transport=transport)]
+        for each in (TABLE, partitioned, ELSEWHERE)
+    )
+
+    assert here == there
+    assert sum(a != b for a, b in zip(here, elsewhere, strict=True)) == 4
 
 
 def test_statements_in_order() -> None:

@@ -100,7 +100,7 @@ def test_names_that_fill_a_payload(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_payload_leaves_room(operation: Operation, columns: list[str]) -> None:
     """Whatever is between the values is counted in bytes, as it is sent."""
     registration = Registration(model=shapes.Wide, routes=tuple(columns))
-    body = compiler.body(registration, operation)
+    body = compiler.body(registration, operation, TABLE)
     head = f'{{"v":1,"t":"project.wide","o":"{operation}","x":"' + "9" * 20 + '","k":'
     empty = '[],"r":' + json.dumps({each: [] for each in columns}, separators=(",", ":")) + "}"
     (most,) = re.findall(r"octet_length\(body\) OPERATOR\(pg_catalog.<=\) (\d+)", body)
@@ -113,7 +113,9 @@ def test_payload_leaves_room(operation: Operation, columns: list[str]) -> None:
 @pytest.mark.parametrize("names", [["owner_id"], ["c" * 1900, "d" * 1900]])
 def test_oversized_leaves_pieces(names: list[str]) -> None:
     """However much the names take, a payload has room for three of the longest values."""
-    body = compiler.body(Registration(model=shapes.Wide, routes=tuple(names)), Operation.INSERT)
+    body = compiler.body(
+        Registration(model=shapes.Wide, routes=tuple(names)), Operation.INSERT, TABLE
+    )
     (oversized,) = map(int, re.findall(r"longest OPERATOR\(pg_catalog.>=\) (\d+)", body))
     (room,) = map(int, re.findall(r"\((\d+) OPERATOR\(pg_catalog.-\) longest", body))
 
@@ -127,7 +129,7 @@ def test_columns_and_routes(transport: str) -> None:
     registration = _wide(options={"project.wide": {"columns": ["shown"]}}, transport=transport)
 
     assert registration.told == ("shown", "owner_id")
-    assert '"n"."shown", "n"."owner_id")::' in compiler.body(registration, Operation.UPDATE)
+    assert '"n"."shown", "n"."owner_id")::' in compiler.body(registration, Operation.UPDATE, TABLE)
     assert _wide().told is None
 
 
