@@ -287,6 +287,24 @@ async def test_schema_per_tenant(connect: Any, schemas: None, consumer: Any) -> 
         assert await socket.has_nothing()
 
 
+async def test_schemas_change_places(connect: Any, schemas: None) -> None:
+    """
+    A write is delivered although its schema has another name by the time of its commit.
+
+    So the feed can't leave out a change because its payload names another schema.
+    """
+    socket = await connect(BySchema, tenant="a")
+    assert names(await socket.ask("subscribe_list", request_id=1)) == ["a one"]
+    swap = (
+        "ALTER SCHEMA tenant_a RENAME TO tenant_c; ALTER SCHEMA tenant_b RENAME TO tenant_a;"
+        "ALTER SCHEMA tenant_c RENAME TO tenant_b"
+    )
+
+    await run_sql(f"BEGIN; UPDATE tenant_b.project_item SET name = 'b two'; {swap}; COMMIT")
+
+    assert (await socket.receive())["data"]["name"] == "b two"
+
+
 async def test_tables_without_triggers(connect: Any, policy: None) -> None:
     """The triggers are looked for where the rows are read."""
     await run_sql("CREATE SCHEMA tenant_c")
