@@ -160,6 +160,7 @@ class ListLoad(Load):
         return (
             self.listing.only == "count"
             and self.listing.whole.counts_in_sql
+            and not self._current.renderer.leaves_out
             and not any(watch.context.guard.judges for watch in watches)
         )
 
@@ -172,8 +173,14 @@ class ListLoad(Load):
         return Found(job, self._snapshot, outcome, special, moved=self._moved)
 
     def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
-        if self.listing.only == "count":
+        if self.listing.only != "count":
+            return self._render_each(rows, watches)
+        if not self._current.renderer.leaves_out:
             return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
+        found = self._render_each(rows, watches)
+        return [self._counted(watches, lambda watch: sum(_is_shown(it, watch) for it in found))]
+
+    def _render_each(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[Found]:
         assert self._snapshot is not None  # noqa: S101 (render sets it)
         audience, roster, found = tuple(watches), self._whole.roster, []
         for key, instance in rows.items():
@@ -246,7 +253,7 @@ class ListLoad(Load):
                 else accounts.of(
                     watch.context.back,
                     {**shared, **own} if own else shared,
-                    judged=watch.context.guard.judges,
+                    judged=watch.context.guard.judges or self._current.renderer.leaves_out,
                 )
             )
 
@@ -256,6 +263,12 @@ class ListLoad(Load):
         # A serializer may have closed it, too.
         if raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.INERROR:
             raise Aborted
+
+
+def _is_shown(item: Found, watch: Any) -> bool:
+    """Tell whether a subscription sees a row; one that can't be shown is not counted."""
+    outcome = item.special.get(watch, item.outcome)
+    return isinstance(outcome, View) and outcome.body is not None
 
 
 def too_many(limit: int) -> Refusal:

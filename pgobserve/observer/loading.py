@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from pgobserve import conf
 from pgobserve.feed.hub import Row
-from pgobserve.feed.jobs import FAILED, NEVER, TOO_LARGE, Found
+from pgobserve.feed.jobs import NEVER, TOO_LARGE, Found
 from pgobserve.feed.mailbox import ABSENT, UNREAD, View
 from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.roster import Entry
@@ -355,13 +355,13 @@ class Load:
         except RenderingFailed as failure:
             label = source.statement.model._meta.label
             logger.exception(_NOT_SHOWN, label, key, exc_info=failure.__cause__)
-            return FAILED, True
+            return source.renderer.failed, True
         except BaseException as error:
             failed = contained(error)
             if connection.in_atomic_block and is_lost(connection):
                 raise  # the transaction has to be begun again
             logger.exception(_NOT_SHOWN, source.statement.model._meta.label, key, exc_info=failed)
-            return FAILED, False
+            return source.renderer.failed, False
         if view.body is not None and len(view.body) > self._longest:
             label, name = source.statement.model._meta.label, type(consumer).__name__
             logger.warning(_TOO_LARGE, label, key, len(view.body), name)

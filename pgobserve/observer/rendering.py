@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import InterfaceError, OperationalError
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
+from pgobserve.feed.jobs import FAILED
 from pgobserve.feed.keys import key_of, shown
-from pgobserve.feed.mailbox import View
+from pgobserve.feed.mailbox import Refusal, View
 from pgobserve.observer.hooks import has_own
 from pgobserve.observer.recording import RecordingContext
 
@@ -47,7 +48,14 @@ class Renderer:
         bespoke: The consumer overrides how serializers are made, so each is made by the consumer.
         keys: Keys of the context, None if the consumer overrides ``get_serializer_context``.
         turns: Only one thread at a time may make a serializer and use it.
+
+    Attributes:
+        leaves_out: Rows that are read may be left out.
+        failed: The answer where a serializer fails.
     """
+
+    leaves_out: ClassVar[bool] = False
+    failed: ClassVar[Refusal] = FAILED
 
     def __init__(
         self,
@@ -138,6 +146,9 @@ class PresenceRenderer:
     For consumers that read and show rows by themselves: each version reaches them.
     """
 
+    leaves_out: ClassVar[bool] = False
+    failed: ClassVar[Refusal] = FAILED
+
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return a view that serves all."""
         return View("null", str(getattr(instance, VERSION)).encode()), True
@@ -145,6 +156,9 @@ class PresenceRenderer:
 
 class KeyRenderer:
     """Renders a row's key, for lists of keys."""
+
+    leaves_out: ClassVar[bool] = False
+    failed: ClassVar[Refusal] = FAILED
 
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return a view that serves all."""

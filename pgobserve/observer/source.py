@@ -29,6 +29,7 @@ from pgobserve.observer.asked import Asked
 from pgobserve.observer.fingerprint import fingerprint
 from pgobserve.observer.hook_context import BLANK, HookContext
 from pgobserve.observer.hooks import Same, has_own, maker, meta_of
+from pgobserve.observer.listed import ListedRenderer, may_leave_out
 from pgobserve.observer.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.observer.python_state import python_state, stands_for
 from pgobserve.observer.reconstruct import OldRows
@@ -255,8 +256,10 @@ def _choose(
     queryset = _queryset(consumer, kwargs)
     rows = wanted in (None, "rows")
     # `list` calls all of them before its query runs, and any may set a role, a language or a tenant.
-    if rows or has_own(consumer, "get_serializer", "get_serializer_class"):
+    own = has_own(consumer, "get_serializer", "get_serializer_class")
+    if rows or own or may_leave_out(consumer, consumer.serializer_class):
         serializer = dependencies.serializer_of(consumer, kwargs)
+        rows = rows or may_leave_out(consumer, serializer[0])
     with asked.ignoring(), suppress(Exception):  # a row may be wanted, which is not there yet
         if has_own(consumer, "get_serializer_context"):
             consumer.get_serializer_context(**kwargs)
@@ -304,7 +307,18 @@ def _compile(
     )
     source = _shared.get(identity)
     if source is None:
-        renderer = renderer_of(serializer_class, how, context.key)
+        renderer: Renderer | KeyRenderer
+        if wanted is not None and serializer_class and may_leave_out(consumer, serializer_class):
+            renderer = ListedRenderer(
+                serializer_class,
+                queryset.using(alias),
+                keys_only=wanted != "rows",
+                bespoke=how.bespoke,
+                keys=how.keys,
+                turns=how.written,
+            )
+        else:
+            renderer = renderer_of(serializer_class, how, context.key)
         subject = subject_of(queryset.model, dependencies.of(cls, queryset, shows))
         if state.settings is not None or state.owner is not None:
             subject = _untraced(subject)

@@ -126,3 +126,38 @@ class Only(Base):
     def get_queryset(self, **kwargs: Any) -> Any:
         found = Note.objects.only("id", "title")
         return found if self.user.is_staff else found.filter(weight__lt=3)
+
+
+@kind("list_serializer_by_user")
+class ListSerializerByUser(Base):
+    """Lists fewer rows than it retrieves, as the user decides."""
+
+    serializer_class = serializers.OwnListedSerializer
+
+
+@kind("list_serializer_by_state")
+class ListSerializerByState(Base):
+    """Lists fewer rows than it retrieves, for all alike."""
+
+    serializer_class = serializers.YesListedSerializer
+
+
+@kind("many_init")
+class ManyInit(Base):
+    serializer_class = serializers.LightListedSerializer
+
+
+@kind("list_serializer_made_by_the_consumer")
+class ListSerializerMade(Base):
+    def get_serializer(self, *args: Any, many: bool = False, **kwargs: Any) -> Any:
+        if many and not self.user.is_staff:
+            kwargs["instance"] = kwargs["instance"].filter(weight__lt=3)
+        return super().get_serializer(*args, many=many, **kwargs)
+
+
+@kind("list_serializer_chosen_by_the_consumer")
+class ListSerializerChosen(Base):
+    def get_serializer_class(self, **kwargs: Any) -> Any:
+        if self.user.is_staff:
+            return serializers.NoteSerializer
+        return serializers.OwnListedSerializer

@@ -98,6 +98,50 @@ class FragileSerializer(SecretSerializer):
         return super().to_representation(instance)
 
 
+class OwnNotes(serializers.ListSerializer):
+    """Lists what belongs to the user."""
+
+    def to_representation(self, data: Any) -> Any:
+        return super().to_representation(data.filter(owner=self.context["scope"]["user"]))
+
+
+class YesNotes(serializers.ListSerializer):
+    """Lists what is in one state."""
+
+    def to_representation(self, data: Any) -> Any:
+        return super().to_representation([note for note in data if note.state == "y"])
+
+
+class LightNotes(serializers.ListSerializer):
+    """Hides the heavy notes of others when they are listed."""
+
+    @property
+    def data(self) -> Any:
+        me = self.context["scope"]["user"].pk
+        instances: Any = self.instance
+        return [
+            self.child.to_representation(note)
+            for note in instances
+            if note.weight < 3 or note.owner_id == me
+        ]
+
+
+class OwnListedSerializer(NoteSerializer):
+    class Meta(NoteSerializer.Meta):
+        list_serializer_class = OwnNotes
+
+
+class YesListedSerializer(NoteSerializer):
+    class Meta(NoteSerializer.Meta):
+        list_serializer_class = YesNotes
+
+
+class LightListedSerializer(NoteSerializer):
+    @classmethod
+    def many_init(cls, *args: Any, **kwargs: Any) -> Any:
+        return LightNotes(*args, child=cls(context=kwargs["context"]), **kwargs)
+
+
 class CommentSerializer(serializers.ModelSerializer):
     class Meta:
         model = Comment
