@@ -12,6 +12,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from rest_framework.filters import SearchFilter
 from rest_framework.permissions import BasePermission
+from rest_framework.serializers import ListSerializer
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
@@ -52,6 +53,20 @@ class UserConsumer(ItemListConsumer):
 class OwnConsumer(ItemListConsumer):
     def get_queryset(self, **kwargs: Any) -> Any:
         return super().get_queryset(**kwargs).filter(name__startswith=self.scope["user"])
+
+
+class LowListed(ListSerializer):
+    def to_representation(self, data: Any) -> Any:
+        return super().to_representation(data.filter(rank__lt=3))
+
+
+class LowListedSerializer(ItemSerializer):
+    class Meta(ItemSerializer.Meta):
+        list_serializer_class = LowListed
+
+
+class LowListedConsumer(ItemListConsumer):
+    serializer_class = LowListedSerializer
 
 
 class LowRanks(BasePermission):

@@ -17,6 +17,7 @@ from tests.integration.observer.resuming import (
     UPDATE,
     ClockConsumer,
     JudgedConsumer,
+    LowListedConsumer,
     UserConsumer,
     in_table,
     outbox_only,
@@ -213,3 +214,20 @@ async def test_unsaid_and_row_security(connect: Connect, items: list[Item]) -> N
         assert await resets(replica, keys=False)
     finally:
         await run_sql("ALTER TABLE project_item DISABLE ROW LEVEL SECURITY")
+
+
+@outbox_only
+async def test_unsaid_where_the_list_serializer_leaves_rows_out(
+    connect: Connect, items: list[Item]
+) -> None:
+    """A row that the list serializer leaves out is not named when the client comes back."""
+    replica = await Replica(connect, LowListedConsumer).come()
+    assert sorted(replica.rows) == [1, 2]
+    await replica.leave()
+    await run_sql(UPDATE, "hidden", 3)
+    await replica.come_back(keys=False)
+    await replica.settle()
+
+    assert replica.resets == 1
+    assert replica.told == []
+    assert sorted(replica.rows) == [1, 2]
