@@ -77,8 +77,8 @@ def _build(
     table = connection.ops.quote_name(model._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT r.* FROM unnest(%s::text[]) WITH ORDINALITY AS i(image, n), "  # noqa: S608
-            f"json_populate_record(NULL::{table}, i.image::json) AS r ORDER BY i.n",  # by Django
+            "SELECT r.* FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS i(image, n), "  # noqa: S608
+            f"pg_catalog.json_populate_record(NULL::{table}, i.image::json) AS r ORDER BY i.n",  # by Django
             [[image.text for image in images]],
         )
         columns = {column[0]: i for i, column in enumerate(cursor.description)}

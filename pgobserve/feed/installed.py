@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from pgobserve.wire import Namespace
 
+#: Operands have the same types: another role may have made an operator in ``public`` that fits mixed
+#: types better than PostgreSQL's own. So it is in all queries of feeds.
 _QUERY = """
 SELECT t.tgname, p.prosecdef, pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
- WHERE t.tgrelid = pg_catalog.to_regclass(%s)
+ WHERE t.tgrelid = pg_catalog.to_regclass(%s)::pg_catalog.oid
    AND t.tgname = ANY(%s) AND t.tgenabled IN ('O', 'A')
 """
 

@@ -54,7 +54,8 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
           FROM (
             SELECT o.xid, o.label, o.op, o.at, o.keys, o.old, o.new,
                    o.cmin::text::bigint AS command, w.wanted,
-                   (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid)) * 1000000)::bigint AS last,
+                   (extract(epoch FROM max(o.at) OVER (PARTITION BY o.xid))
+                      OPERATOR(pg_catalog.*) 1000000)::bigint AS last,
                    CASE WHEN w.wanted THEN coalesce(pg_catalog.pg_column_size(o.old), 0)
                                          + coalesce(pg_catalog.pg_column_size(o.new), 0)
                         ELSE 0 END AS size

@@ -38,7 +38,7 @@ BYTES: Final = 8_000_000
 _EMPTIED: Final = """
 SELECT count(*) FILTER (WHERE pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode)
   FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = '{schema}.outbox'::regclass
+ WHERE i.inhparent = '{schema}.outbox'::pg_catalog.regclass::pg_catalog.oid
 """
 
 

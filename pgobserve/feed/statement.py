@@ -53,10 +53,11 @@ _RUN: Final = (
     " THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END)"
 )
 
-RUN: Final = f"(extract(epoch FROM {_RUN}) * 1000000)::bigint"
+RUN: Final = f"(extract(epoch FROM {_RUN}) OPERATOR(pg_catalog.*) 1000000)::bigint"
 
-#: As `Snapshot.parse` reads it.
-SNAPSHOT: Final = f"pg_catalog.pg_current_snapshot()::text || '@' || {RUN}"
+#: As `Snapshot.parse` reads it. Operators take equal types, or are qualified: one of another role's might
+#: fit mixed types better.
+SNAPSHOT: Final = f"pg_catalog.pg_current_snapshot()::text || '@' || {RUN}::text"
 _WITH_SNAPSHOT: Final = f"SELECT {SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (
     f"SELECT {SNAPSHOT}, q.* FROM (VALUES (1)) AS one LEFT JOIN ({{}}) q ON TRUE"  # noqa: S608

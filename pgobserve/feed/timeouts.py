@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: A shorter time, which the role or the project has set, stays.
 _LIMIT: Final = (
     "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
-    " WHERE %s <> '0' AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
-    " NOT BETWEEN '1 ms' AND (%s || ' ms')::pg_catalog.interval"
+    " WHERE %s::pg_catalog.text <> '0' AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
+    " NOT BETWEEN '1 ms' AND (%s::pg_catalog.text || ' ms')::pg_catalog.interval"
 )
 
 #: A process that is killed cancels nothing. What the project has set stays.

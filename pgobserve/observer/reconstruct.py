@@ -43,14 +43,14 @@ _FICKLE: Final = (Now, Random)
 _FICKLE_NAMES: Final = frozenset({"TransactionNow", "RandomUUID", "UUID4", "UUID7"})
 
 _SHADOWED: Final = (
-    "WITH {table} AS (SELECT image.* FROM json_array_elements(%s::json) AS listed(value),"
-    " LATERAL json_populate_record(NULL::{table}, listed.value) AS image) "
+    "WITH {table} AS (SELECT image.* FROM pg_catalog.json_array_elements(%s::json) AS listed(value),"
+    " LATERAL pg_catalog.json_populate_record(NULL::{table}, listed.value) AS image) "
 )
 
 #: Rows of partitions can come and go as a whole, and policies don't look at images.
 _PLAIN: Final = """
 SELECT count(*) FROM pg_catalog.pg_class c
- WHERE c.oid = pg_catalog.to_regclass(%s) AND c.relkind = 'r'
+ WHERE c.oid = pg_catalog.to_regclass(%s)::pg_catalog.oid AND c.relkind = 'r'
    AND NOT (c.relrowsecurity OR c.relispartition)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
 """

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.search_path import first_schema
-from pgobserve.triggers import names
+from pgobserve.triggers import names, pinned
 from pgobserve.triggers.values import Comment, Found, Relation, Trigger
 
 if TYPE_CHECKING:
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 TRIGGERABLE = ("r", "p")
 
 _RELATIONS = """
-SELECT w.name, c.oid, n.nspname, c.relname, c.relkind,
+SELECT c.oid, n.nspname, c.relname, c.relkind,
        ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-  FROM (SELECT u.name, pg_catalog.to_regclass(u.name) AS oid
-          FROM pg_catalog.unnest(%s::pg_catalog.text[]) AS u(name)) w
-  JOIN pg_catalog.pg_class c ON c.oid = w.oid
+  FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY(%s::pg_catalog.oid[])
 """
 
 _PARTS = """
@@ -69,11 +68,12 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
     Returns:
         Those that exist, by the name asked for.
     """
-    rows = _fetch(connection, _RELATIONS, [list(tables)])
-    partitioned = [oid for _, oid, _, _, kind, _ in rows if kind == "p"]
+    oids = pinned.resolve(connection, tables)
+    rows = pinned.fetch(connection, _RELATIONS, [[*oids.values()]]) if oids else []
+    partitioned = [oid for oid, _, _, kind, _ in rows if kind == "p"]
     parts = _parts(connection, partitioned) if partitioned else {}
-    return {
-        asked: Relation(
+    found = {
+        oid: Relation(
             schema=schema,
             name=name,
             kind=kind,
@@ -81,8 +81,9 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
             parts=tuple(parts.get(oid, ())),
             oid=oid,
         )
-        for asked, oid, schema, name, kind, columns in rows
+        for oid, schema, name, kind, columns in rows
     }
+    return {name: found[oid] for name, oid in oids.items() if oid in found}
 
 
 def home(connection: BaseDatabaseWrapper) -> str:
@@ -92,7 +93,7 @@ def home(connection: BaseDatabaseWrapper) -> str:
     What the session has set since, for a tenant say, does not count.
     """
     query = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
-    ((search_path,),) = _fetch(connection, query)
+    ((search_path,),) = pinned.fetch(connection, query)
     return first_schema(search_path)
 
 
@@ -115,7 +116,7 @@ def triggers(
         oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
         query, parameters = query + _SOME, [*parameters, oids]
     found: dict[int, dict[str, Found]] = defaultdict(dict)
-    for row in _fetch(connection, query, parameters):
+    for row in pinned.fetch(connection, query, parameters):
         oid, schema, table_name, kind, *fields, description = row
         trigger = _trigger(fields)
         if names.is_ours(trigger.name, trigger.function_schema, description, namespace):
@@ -136,7 +137,7 @@ def functions(found: Mapping[int, Mapping[str, Found]], namespace: Namespace) ->
 
 def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[Relation]]:
     parts: dict[int, list[Relation]] = defaultdict(list)
-    for root, oid, schema, name, kind in _fetch(connection, _PARTS, [list(roots)]):
+    for root, oid, schema, name, kind in pinned.fetch(connection, _PARTS, [list(roots)]):
         parts[root].append(Relation(schema=schema, name=name, kind=kind, oid=oid))
     return parts
 
@@ -160,11 +161,3 @@ def _trigger(fields: Sequence[Any]) -> Trigger:
         security_definer=definer,
         config=tuple(config or ()),
     )
-
-
-def _fetch(
-    connection: BaseDatabaseWrapper, query: str, parameters: Sequence[Any] | None = None
-) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(query, parameters)
-        return list(cursor.fetchall())

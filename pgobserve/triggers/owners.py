@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from django.apps import apps
 from psycopg import sql
 
-from pgobserve.triggers import compiler, names
+from pgobserve.triggers import compiler, names, pinned
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -23,9 +23,8 @@ SELECT DISTINCT r.rolname::pg_catalog.text
   JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
  WHERE n.nspname = %s AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
    AND (r.rolsuper OR EXISTS (
-         SELECT FROM pg_catalog.unnest(%s::pg_catalog.text[]) t(name)
-          WHERE pg_catalog.has_table_privilege(
-                  r.oid, pg_catalog.to_regclass(t.name)::pg_catalog.oid, 'TRIGGER')))
+         SELECT FROM pg_catalog.unnest(%s::pg_catalog.oid[]) t(oid)
+          WHERE pg_catalog.has_table_privilege(r.oid, t.oid, 'TRIGGER')))
  ORDER BY 1
 """
 
@@ -67,27 +66,19 @@ def strangers(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str
         namespace: Whose schema.
     """
     models = apps.get_models(include_auto_created=True)
-    tables = sorted({names.quote(model._meta.db_table) for model in models})
-    found = _fetch(connection, _INSTALLERS, [namespace.schema, tables])
+    tables = pinned.resolve(connection, sorted({names.quote(e._meta.db_table) for e in models}))
+    found = pinned.fetch(connection, _INSTALLERS, [namespace.schema, [*tables.values()]])
     installers = [role for (role,) in found]
     role = sql.Literal(installers[0]) if installers else sql.SQL("CURRENT_USER")
-    return [what for (what,) in _fetch(connection, compiler.strangers(namespace, role))]
+    return [what for (what,) in pinned.fetch(connection, compiler.strangers(namespace, role))]
 
 
 def problems(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
     """Say that, and what every role may do in the schema."""
     schema = namespace.schema
-    unpinned = _fetch(connection, _UNPINNED, [schema])
+    unpinned = pinned.fetch(connection, _UNPINNED, [schema])
     return [
         *strangers(connection, namespace),
         *(f"{function} has no pinned search_path" for (function,) in unpinned),
-        *(what for (what,) in _fetch(connection, _OPEN, [schema] * 3)),
+        *(what for (what,) in pinned.fetch(connection, _OPEN, [schema] * 3)),
     ]
-
-
-def _fetch(
-    connection: BaseDatabaseWrapper, query: str, parameters: list[Any] | None = None
-) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(query, parameters)
-        return list(cursor.fetchall())

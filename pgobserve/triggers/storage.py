@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import compiler, names, outbox, owners
+from pgobserve.triggers import compiler, names, outbox, owners, pinned
 from pgobserve.triggers.templates import render
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Facts:
 def exists(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
     """Say whether there is an outbox."""
     query = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL"
-    ((found,),) = _fetch(connection, query, [f"{namespace.schema}.outbox"])
+    ((found,),) = pinned.fetch(connection, query, [f"{namespace.schema}.outbox"])
     return bool(found)
 
 
@@ -135,11 +135,11 @@ def _misshapen(columns: Mapping[str, str], namespace: Namespace) -> str:
 
 
 def _columns(connection: BaseDatabaseWrapper, namespace: Namespace) -> dict[str, str]:
-    return dict(_fetch(connection, _COLUMNS, [namespace.schema, list(SHAPE)]))
+    return dict(pinned.fetch(connection, _COLUMNS, [namespace.schema, list(SHAPE)]))
 
 
 def _outdated(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
-    sources = dict(_fetch(connection, _FUNCTIONS, [namespace.schema]))
+    sources = dict(pinned.fetch(connection, _FUNCTIONS, [namespace.schema]))
     for statement in outbox.function_statements(namespace):
         head, body, _ = statement.split("$pgobserve$")
         name = head.partition("(")[0].rpartition(".")[2]
@@ -149,7 +149,7 @@ def _outdated(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
 
 
 def _forbidden(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
-    owners = [owner for (owner,) in _fetch(connection, _STRANGERS, [namespace.schema])]
+    owners = [owner for (owner,) in pinned.fetch(connection, _STRANGERS, [namespace.schema])]
     if not owners:
         return ""
     schema = namespace.schema
@@ -158,7 +158,7 @@ def _forbidden(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
 
 def is_readable(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
     """Say whether the role may see how the outbox stands."""
-    return any(readable for (readable,) in _fetch(connection, _READABLE, [namespace.schema]))
+    return any(readable for (readable,) in pinned.fetch(connection, _READABLE, [namespace.schema]))
 
 
 def repair_statements(connection: BaseDatabaseWrapper, namespace: Namespace) -> Iterator[str]:
@@ -200,7 +200,7 @@ def limit(connection: BaseDatabaseWrapper, namespace: Namespace, max_bytes: int)
 
 def facts(connection: BaseDatabaseWrapper, namespace: Namespace) -> Facts:
     """Return how the outbox stands; there must be one."""
-    ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = _fetch(
+    ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = pinned.fetch(
         connection, _FACTS.format(schema=names.schema(namespace))
     )
     return Facts(
@@ -229,7 +229,9 @@ def rotate(connection: BaseDatabaseWrapper, namespace: Namespace, retention: flo
     steps: list[str] = []
     query = sql.SQL("SELECT {}.outbox_rotate(%s)").format(names.schema(namespace))
     while len(steps) < MAX_STEPS:
-        ((step,),) = _fetch(connection, query, [retention])
+        with connection.cursor() as cursor:
+            cursor.execute(query, [retention])
+            (step,) = cursor.fetchone()
         steps.append(step)
         if step not in GOES_ON:
             break
@@ -247,13 +249,3 @@ def _execute(connection: BaseDatabaseWrapper, *statements: str) -> None:
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
-
-
-def _fetch(
-    connection: BaseDatabaseWrapper,
-    query: str | sql.Composed,
-    parameters: list[Any] | None = None,
-) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(query, parameters)
-        return list(cursor.fetchall())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgobserve import conf
 from pgobserve.cli import survey, targets
 from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
-from pgobserve.triggers import catalog, owners
+from pgobserve.triggers import catalog, owners, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,10 +41,8 @@ class Case:
     def query(
         self, statement: str | Composed, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """Return the rows of a query."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            return list(cursor.fetchall())
+        """Return the rows of a query, in which other roles' operators are not found."""
+        return pinned.fetch(self.connection, statement, parameters)
 
     @cached_property
     def settings(self) -> Settings:
