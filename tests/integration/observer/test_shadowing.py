@@ -28,7 +28,7 @@ async def test_subscriptions(connect: Any, item: Item) -> None:
     """Subscriptions to a row and to a list begin, are told a change, and are resumed."""
     rows, lists = await connect(ItemConsumer), await connect(ItemListConsumer)
     await rows.subscribe(item.pk)
-    token = (await subscribe(lists))["data"]["token"]
+    token = (await subscribe(lists))["token"]
     await run_sql(UPDATE, "two", item.pk)
     frames = [await rows.receive(), await lists.receive()]
     again = await connect(ItemListConsumer)
