@@ -190,7 +190,7 @@ def test_one_channel(command: Command, settings: Any) -> None:
     command("install")
     found = {each["check"]: each for each in json.loads(command("doctor", "--json")[1])}
     assert found["namespace"]["level"] == "warning"
-    assert found["namespace"]["details"][0] == "project_item, trigger pgobserve_other_d"
+    assert found["namespace"]["details"][0] == "public.project_item, trigger pgobserve_other_d"
 
 
 @by_each_transport
