@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from django.db import InterfaceError, connections, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.utils.connection import ConnectionProxy
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from pgobserve.feed.plain import is_plain_read
@@ -157,7 +158,7 @@ class Session:
 
     def shared(self, connection: BaseDatabaseWrapper) -> bool:
         """Tell whether code of the project's has a hand in each statement: a backend, wrappers."""
-        backend: Any = type(connection)
+        backend: Any = type(_wrapper(connection))
         return len(connection.execute_wrappers) > 1 or has_own_cursors(backend)
 
     def execute(
@@ -189,7 +190,7 @@ class Session:
             with self:
                 run(sql, params)
 
-        backend: Any = type(connection)
+        backend: Any = type(_wrapper(connection))
         if has_own_cursors(backend):
             # Not one of the loader's: what it does to the session is to be undone.
             connection.cursor().close()
@@ -224,7 +225,7 @@ class Session:
             self.touched, self._accepted = True, self._now(connection)
 
     def _now(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
-        own = vars(connection)
+        own = vars(_wrapper(connection))
         return {name: own.get(name) for name in self._attributes}
 
     def restore_attributes(self, connection: BaseDatabaseWrapper) -> None:
@@ -232,12 +233,20 @@ class Session:
         wrapper: Any = connection
         if self.differs(connection) and hasattr(wrapper, "set_schema_to_public"):
             wrapper.set_schema_to_public()
-        own = vars(connection)
+        own = vars(_wrapper(connection))
         for name in _attributes(connection).keys() - self._attributes.keys():
             del own[name]  # what a backend remembers to have set
         own.update(self._attributes)
         self._accepted = self._attributes
         connection.execute_wrappers[:] = self._wrappers
+
+
+def _wrapper(connection: Any) -> BaseDatabaseWrapper:
+    """Return a connection itself, also of ``django.db.connection``, which only stands for one."""
+    found: BaseDatabaseWrapper = (
+        connections[connection.alias] if type(connection) is ConnectionProxy else connection
+    )
+    return found
 
 
 @lru_cache(maxsize=16)
@@ -250,7 +259,7 @@ def _attributes(connection: BaseDatabaseWrapper) -> dict[str, Any]:
     """Return the attributes of a new connection that a backend has added, and that hold plain values."""
     return {
         name: value
-        for name, value in vars(connection).items()
+        for name, value in vars(_wrapper(connection)).items()
         if name not in _OF_DJANGO and isinstance(value, _PLAIN)
     }
 
@@ -392,7 +401,7 @@ def _reset(connection: BaseDatabaseWrapper, session: Session) -> None:
             raise InterfaceError(result.error_message.decode(errors="replace"))
         # As when it was made: time zone and role, and what the project sets with the signal.
         wrapper._configure_connection(session.raw)
-        connection_created.send(sender=type(connection), connection=connection)
+        connection_created.send(sender=type(_wrapper(connection)), connection=connection)
     session.touched = session.changed = False
     session.apply(connection)
 
@@ -494,7 +503,7 @@ def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
 @contextmanager
 def locally(connection: BaseDatabaseWrapper, settings: Settings) -> Iterator[None]:
     """Have settings hold for a transaction, on a connection that is not the loader's."""
-    own = vars(connection)
+    own = vars(_wrapper(connection))
     before = {name: own[name] for name in own.keys() - _OF_DJANGO}
     try:
         with transaction.atomic(using=connection.alias):
