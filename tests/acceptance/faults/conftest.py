@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.faults import world as worlds
 from tests.acceptance.faults.replica import Fleet, fleet
+from tests.acceptance.faults.standby import STREAMING, Cluster
+from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -44,3 +46,25 @@ async def clients(world: worlds.World, faulty_server: worlds.Server) -> AsyncIte
     """Many sockets with replicas of their own."""
     async with fleet(world, faulty_server) as made:
         yield made
+
+
+@pytest.fixture
+def streaming_world() -> Iterator[worlds.World]:
+    """A PostgreSQL of the test's own, which a standby can follow."""
+    with worlds.world(STREAMING) as made:
+        yield made
+
+
+@pytest.fixture
+async def front(streaming_world: worlds.World) -> AsyncIterator[Proxy]:
+    """What server processes connect to it through."""
+    async with Proxy("127.0.0.1", streaming_world.postgres.port) as made:
+        yield made
+
+
+@pytest.fixture
+async def cluster(streaming_world: worlds.World, front: Proxy) -> AsyncIterator[Cluster]:
+    """The means to fail over."""
+    made = Cluster(streaming_world, front)
+    yield made
+    await made.close()

@@ -8,40 +8,17 @@ import psycopg
 import pytest
 
 from tests.acceptance.faults.replica import fleet
-from tests.acceptance.faults.standby import STREAMING, Cluster
 from tests.acceptance.faults.world import RESET, ROLE, World, serving
-from tests.acceptance.faults.world import world as make_world
-from tests.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tests.acceptance.faults.standby import Cluster
+    from tests.proxy import Proxy
 
 #: Of the server processes' connections: those that LISTEN, those that read rows.
 LISTENING = "application_name LIKE 'pgobserve:%'"
 READING = "application_name NOT LIKE 'pgobserve:%'"
-
-
-@pytest.fixture
-def streaming_world() -> Iterator[World]:
-    """A PostgreSQL that a standby can follow."""
-    with make_world(STREAMING) as made:
-        yield made
-
-
-@pytest.fixture
-async def proxy(streaming_world: World) -> AsyncIterator[Proxy]:
-    """What the server process connects through."""
-    async with Proxy("127.0.0.1", streaming_world.postgres.port) as made:
-        yield made
-
-
-@pytest.fixture
-async def cluster(streaming_world: World, proxy: Proxy) -> AsyncIterator[Cluster]:
-    """The means to fail over."""
-    made = Cluster(streaming_world, proxy)
-    yield made
-    await made.close()
 
 
 @pytest.mark.timeout(240)
@@ -49,7 +26,7 @@ async def cluster(streaming_world: World, proxy: Proxy) -> AsyncIterator[Cluster
 @pytest.mark.parametrize("broken", [LISTENING, READING], ids=["listening", "reading"])
 async def test_old_primary_lives_on(
     streaming_world: World,
-    proxy: Proxy,
+    front: Proxy,
     cluster: Cluster,
     tmp_path: Path,
     broken: str,
@@ -66,7 +43,7 @@ async def test_old_primary_lives_on(
             f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgobserve TO {ROLE}"
         )
     await world.execute(RESET)
-    with serving("uvicorn", world.environ(port=proxy.port), tmp_path) as server:
+    with serving("uvicorn", world.environ(port=front.port), tmp_path) as server:
         async with fleet(world, server) as clients:
             await world.execute("UPDATE project_item SET rank = rank + 1")
             await clients.equals_the_table()

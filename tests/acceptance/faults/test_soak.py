@@ -21,18 +21,17 @@ import pytest
 
 from tests.acceptance.faults.lasting import lasting
 from tests.acceptance.faults.replica import ListReplica, Replica
-from tests.acceptance.faults.standby import STREAMING, Cluster
 from tests.acceptance.faults.world import CHANGE_ALL, RESET, ROWS, serving
-from tests.acceptance.faults.world import world as make_world
 from tests.acceptance.faults.writers import writing
-from tests.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from tests.acceptance.faults.lasting import Lasting
+    from tests.acceptance.faults.standby import Cluster
     from tests.acceptance.faults.world import Server, World
+    from tests.proxy import Proxy
 
 SECONDS = float(os.environ.get("PGOBSERVE_SOAK_SECONDS") or 900)
 SEED = int(os.environ.get("PGOBSERVE_SOAK_SEED") or time.time())
@@ -168,44 +167,22 @@ class Faults:
         await asyncio.sleep(self._random.uniform(0, most))
 
 
-@pytest.fixture
-def soaked_world() -> Iterator[World]:
-    """A PostgreSQL of the soak's own, which a standby can follow."""
-    with make_world(STREAMING) as made:
-        yield made
-
-
-@pytest.fixture
-async def proxy(soaked_world: World) -> AsyncIterator[Proxy]:
-    """What the server processes connect through."""
-    async with Proxy("127.0.0.1", soaked_world.postgres.port) as made:
-        yield made
-
-
-@pytest.fixture
-async def cluster(soaked_world: World, proxy: Proxy) -> AsyncIterator[Cluster]:
-    """The means to fail over."""
-    made = Cluster(soaked_world, proxy)
-    yield made
-    await made.close()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 600)
 async def test_random_faults(
-    soaked_world: World, proxy: Proxy, cluster: Cluster, tmp_path: Path
+    streaming_world: World, front: Proxy, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Whatever happens to the servers, every socket has the committed rows once it is over."""
-    world, chance = soaked_world, random.Random(SEED)
+    world, chance = streaming_world, random.Random(SEED)
     await world.execute(RESET)
-    environ = world.environ(port=proxy.port)
+    environ = world.environ(port=front.port)
     for kind in ("daphne", "uvicorn"):
         (tmp_path / kind).mkdir()
     with (
         serving("daphne", environ, tmp_path / "daphne") as first,
         serving("uvicorn", environ, tmp_path / "uvicorn") as second,
     ):
-        faults = Faults(world, proxy, cluster, [first, second], chance)
+        faults = Faults(world, front, cluster, [first, second], chance)
         async with lasting(_places([first, second])) as sockets:
             end, rounds = time.monotonic() + SECONDS, 0
             while rounds == 0 or time.monotonic() < end:
