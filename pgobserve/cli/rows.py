@@ -74,7 +74,7 @@ def elsewhere(way: Way) -> str | None:
     """Return the alias of the database that a consumer listens to and reads from."""
     if way.root is None:
         return None
-    queryset = getattr(way.consumer, "queryset", None)
+    queryset = _declared(way.consumer)
     return router.db_for_write(way.root) if queryset is None else alias_of(queryset)
 
 
@@ -87,8 +87,14 @@ def seen_by(way: Way, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
     return Seen(None, "")
 
 
-def _in_queryset(consumer: Any, key: Hashable) -> Seen:
+def _declared(consumer: Any) -> Any:
+    """Return the queryset that a class declares; None if only its instances have one, a property."""
     queryset = getattr(consumer, "queryset", None)
+    return queryset if hasattr(queryset, "model") else None
+
+
+def _in_queryset(consumer: Any, key: Hashable) -> Seen:
+    queryset = _declared(consumer)
     if queryset is None:
         return Seen(None, "without a user it can't be told which rows get_queryset() returns")
     try:

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "feed/tripwire": "integration/feed/test_runtime.py",
     "feed/since": "integration/outbox/test_since.py",
     "feed/trust": "integration/outbox/test_trust.py",
+    "triggers/pinned": "integration/triggers/test_shadowing.py",
     "triggers/owners": "integration/doctor/test_trust.py",
 }
 
