@@ -258,6 +258,19 @@ def test_row_outside_the_queryset(why: Why, install: Callable[..., None]) -> Non
     assert told["obstacles"][0].startswith("The row is none that somebody may watch now")
 
 
+def test_queryset_of_instances(
+    why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only a socket's consumer has a queryset, it can't be told which rows are in it."""
+    monkeypatch.setattr(Items, "queryset", property(lambda self: Item.objects.all()))
+    install(Item)
+    told = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
+
+    watched, says = _row(told, "Items")
+    assert watched is None
+    assert says.startswith("without a user")
+
+
 def test_client_decides(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
