@@ -19,7 +19,7 @@ django.setup()
 from pgobserve import __version__  # noqa: E402 (after django.setup)
 
 project = "pgobserve"
-author = "the pgobserve contributors"
+author = "the pgobserve developers"
 copyright = f"2026, {author}"
 version = release = __version__
 

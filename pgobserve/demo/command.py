@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         0 if it was stopped, 1 if it could not be started.
     """
     try:
+        serving.check()
         with stopping() as signals, contextlib.ExitStack() as stack:
             _serve(options, signals, stack)
     except (RuntimeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgobserve.demo.stopping import Stopping
+
+
+def check() -> None:
+    """
+    Check that the web server is installed.
+
+    Raises:
+        RuntimeError: It is not; the text says how to install it.
+    """
+    if find_spec("daphne") is None:
+        raise RuntimeError(
+            "No server for the demo's page: the package daphne is not installed. "
+            "Install it with: pip install 'pgobserve[demo]'"
+        )
 
 
 def prepare() -> None:

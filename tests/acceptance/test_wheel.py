@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,24 @@ def test_nothing_else_is_there(wheel: Path) -> None:
 
     assert {top.partition("-")[0] for top in tops} == {"pgobserve"}
     assert sorted(top.endswith(".dist-info") for top in tops) == [False, True]
+
+
+def test_metadata_stands_alone(wheel: Path) -> None:
+    """What the package index shows has no relative link, and Daphne is required by extras alone."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(archive.read(name))
+    links = re.findall(r"\]\(([^)\s]+)\)", str(metadata.get_payload()))
+    urls = [each.partition(", ")[2] for each in metadata.get_all("Project-URL", [])]
+
+    assert len(links) > 10
+    assert len(urls) > 2
+    assert [each for each in [*links, *urls] if not each.startswith("https://")] == []
+    assert [
+        each
+        for each in metadata.get_all("Requires-Dist", [])
+        if "daphne" in each and "extra ==" not in each
+    ] == []
 
 
 def test_templates_are_found(wheel: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from pgobserve import checks, conf, exceptions, settings
 from pgobserve.management.commands.pgobserve import RUN
@@ -25,6 +26,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+#: Where the documentation is published; the README links there, for it is shown elsewhere too.
+SITE = "https://pgobserve.readthedocs.io/en/latest/"
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 
 
@@ -98,6 +101,30 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_readme_links_are_absolute() -> None:
+    """The README's links work on the package index, and those to the documentation lead to a page."""
+    found = LINK.findall(prose(ROOT / "README.md"))
+    published = [link.removeprefix(SITE) for link in found if link.startswith(SITE)]
+
+    assert [link for link in found if not link.startswith("https://")] == []
+    assert len(published) >= 10
+    for page in published:
+        path = page.replace("_images/", "images/").replace(".html", ".md")
+        assert (DOCS / path).exists(), page
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_issue_form_is_valid(name: str) -> None:
+    """An issue form has what is required of one, and each question has an id of its own."""
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+    questions = [part for part in form["body"] if part["type"] != "markdown"]
+
+    assert form["name"]
+    assert form["description"]
+    assert all(part["attributes"]["label"] for part in questions)
+    assert len({part["id"] for part in questions}) == len(questions) > 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_compiles(page: Path) -> None:
     """Python on a page is Python."""
@@ -111,5 +138,5 @@ def test_readme_has_code() -> None:
     readme = ROOT / "README.md"
 
     assert len(code(readme)) >= 4
-    assert len(list(links(readme))) >= 10
+    assert len(list(links(DOCS / "index.md"))) >= 4
     assert "Five minutes" in headings(readme)

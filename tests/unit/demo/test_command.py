@@ -75,3 +75,16 @@ def test_demo_extra_is_missing(
 
     assert main(["demo"]) == 1
     assert "pip install 'pgobserve[demo]'" in capsys.readouterr().err
+
+
+def test_daphne_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a web server the demo starts nothing, and says what to install."""
+    monkeypatch.setattr("pgobserve.demo.serving.find_spec", {}.get)
+    monkeypatch.setattr("pgobserve.demo.command._serve", None)
+
+    assert main(["demo"]) == 1
+    message = capsys.readouterr().err
+    assert "daphne is not installed" in message
+    assert "pip install 'pgobserve[demo]'" in message
