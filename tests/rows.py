@@ -27,3 +27,6 @@ class Rows:
 
     def owner(self, watch: Any) -> type:
         return type(watch.context)
+
+    def label(self, watch: Any) -> str:
+        return "project.Item"

@@ -32,6 +32,7 @@ from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.feed.qualified import qualified
 from pgobserve.feed.snapshot import Snapshot
 from pgobserve.feed.upkeep import Unreachable
+from pgobserve.logs import fields
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
                     async for event in events:
                         yield event
             except (psycopg.Error, OSError, FeedUnavailable, Unreachable) as error:
-                logger.warning("The outbox can't be read: %s. It is tried again.", error)
+                session.lost(error)
             if time.monotonic() - began > 1:
                 delays = backoff()
             await asyncio.sleep(next(delays))
@@ -144,7 +145,12 @@ async def _check(options: StreamOptions, loader: Loader) -> None:
             )
         except Unreachable as error:
             # It may be there in a moment; the stream waits for it.
-            logger.warning("Whether %s is observed can't be found out: %s", label, error)
+            logger.warning(
+                "Whether %s has its triggers can't be determined in database %r: %s. The stream waits "
+                "for it.",
+                *(label, alias, error),
+                extra=fields(model=label, alias=alias),
+            )
             return
         if not observed:
             raise TriggerError(
@@ -161,7 +167,8 @@ class _Stream:
     def __init__(self, options: StreamOptions, loader: Loader) -> None:
         self._options = options
         self._loader = loader
-        self._rotation = Rotation(options.retention, options.namespace)
+        self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
+        self._failing_since: float | None = None
         self._cursor: Cursor | None = None
         self._durable = Durable()
         self._kept = 0.0
@@ -174,6 +181,7 @@ class _Stream:
             pace = Pace(poll=self._options.poll)
             while True:
                 page = await self._read(connection)
+                self._found()
                 pace.note(len(page.entries), full=page.facts.full)
                 async with aclosing(self._handle(connection, page)) as events:
                     async for event in events:
@@ -185,6 +193,26 @@ class _Stream:
             abort(connection)
             await connection.close()
 
+    def lost(self, error: Exception) -> None:
+        """Note that the connection is lost, or could not be made."""
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            logger.warning(
+                "Reading the outbox of database %r failed: %s. The stream reconnects until it "
+                "succeeds.",
+                *(self._options.alias, error),
+                extra=fields(alias=self._options.alias),
+            )
+
+    def _found(self) -> None:
+        if self._failing_since is not None:
+            logger.warning(
+                "The outbox of database %r is read again after %.1f s, from where the stream was.",
+                *(self._options.alias, time.monotonic() - self._failing_since),
+                extra=fields(alias=self._options.alias),
+            )
+            self._failing_since = None
+
     async def _prepare(self, connection: Connection) -> None:
         if self._options.poll:
             connection.prepare_threshold = None
@@ -194,7 +222,7 @@ class _Stream:
         await trust.check(connection, self._options.namespace, PATIENCE)
         name = self._options.name
         if name is not None:
-            await _claim(connection, name, self._options.namespace)
+            await _claim(connection, name, self._options)
             self._cursor = await _load(connection, name, self._options.namespace)
         elif self._cursor is not None:
             self._cursor = self._durable.go_back()
@@ -291,17 +319,27 @@ class _Stream:
                 woken = woken or notification.payload == OUTBOX_WAKE_UP
 
 
-async def _claim(connection: Connection, name: str, namespace: Namespace) -> None:
-    query = qualified(CLAIM, namespace)
-    waiting = False
+async def _claim(connection: Connection, name: str, options: StreamOptions) -> None:
+    query, alias = qualified(CLAIM, options.namespace), options.alias
+    since: float | None = None
     while True:
         answer = await ask(connection, query, [name], patience=PATIENCE)
         if await answer.fetchone() is not None:
-            return
-        if not waiting:
-            logger.info("Another process has the cursor %r; this one waits for it.", name)
-            waiting = True
+            break
+        if since is None:
+            logger.info(
+                "Another process holds the cursor %r of database %r; this one waits for it.",
+                *(name, alias),
+                extra=fields(key=name, alias=alias),
+            )
+            since = time.monotonic()
         await asyncio.sleep(CLAIM_EVERY)
+    if since is not None:
+        logger.info(
+            "This process holds the cursor %r of database %r after %.1f s.",
+            *(name, alias, time.monotonic() - since),
+            extra=fields(key=name, alias=alias),
+        )
 
 
 async def _load(connection: Connection, name: str, namespace: Namespace) -> Cursor | None:

@@ -19,6 +19,7 @@ from pgobserve.feed.fold import Action, RowChange, TableChange, fold
 from pgobserve.feed.images import Image, build
 from pgobserve.feed.keys import to_key
 from pgobserve.feed.tables import model_of
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
@@ -137,7 +138,11 @@ def _instances(
     for label, images in wanted.items():
         model = model_of(label)
         if model is None:
-            logger.warning("Changes of %s are left out: there is no such model any more.", label)
+            logger.warning(
+                "Changes of %s in database %r are left out: the project has no such model any more.",
+                *(label, connection.alias),
+                extra=fields(model=label, alias=connection.alias),
+            )
             continue
         for image, instance in zip(images, build(model, [*images], connection), strict=True):
             found[(label, image)] = instance

@@ -257,8 +257,8 @@ class Hub:
                     del self._kinds[subject].traces[link]
                     self._mark_all(subject, None)
 
-    def publish_gap(self) -> None:
-        """Mark everything: changes may have passed unseen."""
+    def publish_gap(self) -> tuple[int, int]:
+        """Mark everything: changes may have passed unseen. Return how many rows and lists that are."""
         for kind in self._kinds.values():
             for row in kind.rows.values():
                 row.touched += 1
@@ -266,6 +266,8 @@ class Hub:
             for roster in kind.rosters.values():
                 roster.mark_whole(None)
                 self._stale[roster] = None
+        kinds = self._kinds.values()
+        return sum(len(kind.rows) for kind in kinds), sum(len(kind.rosters) for kind in kinds)
 
     def confirm(self, snapshot: Snapshot) -> None:
         """Note that all that is visible in a snapshot has been heard of."""

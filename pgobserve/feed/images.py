@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.db import DataError, ProgrammingError
 
+from pgobserve.logs import fields
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -63,10 +65,11 @@ def build(
         if len(images) > 1:
             return [build(model, [image], connection)[0] for image in images]
         logger.warning(
-            "A row of %s was written before the table was changed, and its columns can't all be "
-            "read as they are now; those have their fields' defaults.",
-            model._meta.label,
+            "A row of %s in the outbox of database %r was written before its table was altered, and "
+            "not all of its columns can be read with today's types; those have their fields' defaults.",
+            *(model._meta.label, connection.alias),
             exc_info=True,
+            extra=fields(model=model, alias=connection.alias),
         )
         return [_by_hand(model, images[0], connection)]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgobserve.feed.held import ThreadHeld
 from pgobserve.feed.threads import HELD_BY_ONE, PATIENCE
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -77,6 +78,7 @@ class Lanes:
         failed: Called with a lane whose subscriptions are to hear an error.
         returned: Called when subscriptions have left a lane.
         held_by: Returns how many threads a class's hooks hold.
+        alias: The database alias, for the log.
     """
 
     def __init__(
@@ -86,7 +88,10 @@ class Lanes:
         failed: Callable[[Lane], object],
         returned: Callable[[], object],
         held_by: Callable[[type], int],
+        *,
+        alias: str = "default",
     ) -> None:
+        self._alias = alias
         self._hub = hub
         self._turn = turn
         self._failed = failed
@@ -110,11 +115,10 @@ class Lanes:
         """
         assert error.owner is not None  # noqa: S101 (else there are no subscriptions)
         logger.warning(
-            "%s.%s has held a thread for %.0f s. Its subscription is read apart from others, and "
-            "so are the others of the class until they are quick.",
-            error.owner.__qualname__,
-            error.hook,
-            PATIENCE,
+            "%s.%s has held a thread of database %r for %.0f s. Its subscription is read apart from "
+            "others, and so are the others of the class until they are quick.",
+            *(error.owner.__qualname__, error.hook, self._alias, PATIENCE),
+            extra=fields(consumer=error.owner, alias=self._alias),
         )
         self._put(Lane(error.owner, error.held), error.watches)
         if mates:
@@ -142,11 +146,21 @@ class Lanes:
         self._tasks.pop(lane, None)
         if self._of_class.get(lane.owner) is lane:
             del self._of_class[lane.owner]
+        names = (lane.owner.__qualname__, self._alias)
+        about = fields(consumer=lane.owner, alias=self._alias)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error(
-                "The lane of %s failed; its subscriptions are read with all others again.",
-                lane.owner.__qualname__,
+                "Reading subscriptions of %s apart from others failed in database %r; they are read "
+                "with all others again.",
+                *names,
                 exc_info=error,
+                extra=about,
+            )
+        elif not task.cancelled() and (subscriptions := self._hub.lane(lane)):
+            logger.warning(
+                "%s is quick again in database %r: %d subscriptions are read with all others.",
+                *(*names, len(subscriptions)),
+                extra=about,
             )
         self._hub.isolate(self._hub.lane(lane), None)
         self._returned()

@@ -28,6 +28,7 @@ from pgobserve.feed.connection import (
 )
 from pgobserve.feed.payload import parse
 from pgobserve.feed.server import Servers, identify
+from pgobserve.logs import fields
 from pgobserve.wire import QUEUE_FULL
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Listener:
             seconds that it has to answer.
         skim: Called with each payload first; if it returns True, the payload is not decoded.
         servers: Is told which server is listened to.
+        alias: The database alias, for the log.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class Listener:
         parameters: Callable[[], Mapping[str, Any]],
         channel: str,
         on_change: Callable[[Change], None],
-        on_live: Callable[[bool], None],
+        on_live: Callable[[bool], object],
         heartbeat: float = 5.0,
         *,
+        alias: str = "default",
         skim: Callable[[str], bool] = lambda _: False,
         servers: Servers | None = None,
     ) -> None:
@@ -109,6 +112,7 @@ class Listener:
         self.live = asyncio.Event()
         self._parameters = parameters
         self._channel = channel
+        self._alias = alias
         self._on_change = on_change
         self._on_live = on_live
         self._heartbeat = heartbeat
@@ -132,7 +136,11 @@ class Listener:
             if began is not None and time.monotonic() - began > 1:
                 delays = backoff()
             delay = next(delays)
-            logger.info("The feed's connection is tried again in %.1f s.", delay)
+            logger.info(
+                "The feed of database %r reconnects in %.1f s.",
+                *(self._alias, delay),
+                extra=fields(alias=self._alias),
+            )
             await asyncio.sleep(delay)
 
     def abandon(self) -> None:
@@ -275,12 +283,19 @@ class Listener:
         before, self.state.queue_usage = self.state.queue_usage, usage
         if usage >= QUEUE_WARNING > before:
             logger.warning(
-                "PostgreSQL's notification queue is %.1f %% full: some session LISTENs and does not "
-                "read. When it is full, triggers notify no more, and feeds read all that is watched "
-                "again and again; other transactions that notify fail. Feeds of this kind "
-                "are 'pgobserve:…' in pg_stat_activity.application_name; wait_event ClientWrite, or "
-                "an old xact_start, shows who is stuck.",
-                usage * 100,
+                "The notification queue of database %r is %.1f %% full: a session LISTENs and does "
+                "not read. When the queue is full, triggers stop notifying, feeds read everything "
+                "watched again and again, and other transactions that notify fail. The feeds are "
+                "'pgobserve:…' in pg_stat_activity.application_name; wait_event ClientWrite, or an "
+                "old xact_start, shows the session that is stuck.",
+                *(self._alias, usage * 100),
+                extra=fields(alias=self._alias),
+            )
+        elif before >= QUEUE_WARNING > usage:
+            logger.warning(
+                "The notification queue of database %r has drained to %.1f %%.",
+                *(self._alias, usage * 100),
+                extra=fields(alias=self._alias),
             )
         if usage >= QUEUE_FULL or before >= QUEUE_NEARLY_FULL > usage:
             # Triggers have kept silent since the last look, or may have, so that writers could commit.
@@ -303,17 +318,32 @@ class Listener:
         self.state.ignored += 1
         if self.state.ignored == 1:
             logger.warning(
-                "A notification on channel %s was ignored: %s. Later ones are only counted.",
-                self._channel,
-                why,
+                "The feed of database %r ignored a notification on channel %s: %s. Later ones are "
+                "only counted.",
+                *(self._alias, self._channel, why),
+                extra=fields(alias=self._alias),
             )
 
     def _connected(self) -> None:
-        gap = self.state.gaps > 0 or self.state.error is not None
+        failed, before = self.state.error is not None, self.state.since
+        gap = self.state.gaps > 0 or failed
         self.state.live, self.state.since, self.state.error = True, time.time(), None
-        logger.info("The feed is live on channel %s.", self._channel)
         self.live.set()
-        self._on_live(gap)
+        again = self._on_live(gap)
+        if failed:  # at the level of the loss, so that whatever shows one shows the other
+            logger.warning(
+                "The feed of database %r is live%s on channel %s after %.1f s; %s.",
+                *(self._alias, " again" if self.state.gaps else "", self._channel),
+                time.time() - before,
+                again or "everything watched is read again",
+                extra=fields(alias=self._alias),
+            )
+        else:
+            logger.info(
+                "The feed of database %r is live on channel %s.",
+                *(self._alias, self._channel),
+                extra=fields(alias=self._alias),
+            )
 
     def _lost(self, error: BaseException) -> None:
         # libpq's messages have several lines, and mostly end with a full stop.
@@ -323,9 +353,12 @@ class Listener:
             self.state.since = time.time()
         if self.state.live or self.state.error is None:
             logger.warning(
-                "The feed's connection is lost or can't be made: %s. It is tried again until it "
-                "works; then everything watched is read again.",
+                "The feed of database %r %s: %s. It reconnects until it succeeds, and then reads "
+                "everything watched again.",
+                self._alias,
+                "lost its LISTEN connection" if self.state.live else "has no LISTEN connection",
                 reason,
+                extra=fields(alias=self._alias),
             )
         self.state.live, self.state.error = False, reason
         self.live.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -24,8 +25,10 @@ from pgobserve.feed.mailbox import UNREAD
 from pgobserve.feed.repeats import Repeats
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.supervisor import Supervisor
+from pgobserve.feed.tables import title_of
 from pgobserve.feed.threads import TIMEOUT, Threads
 from pgobserve.feed.upkeep import Unreachable, Upkeep
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -78,6 +81,9 @@ class Sources(Protocol):
     def owner(self, watch: Any) -> type:
         """Return the class whose hooks a subscription runs; called in the event loop."""
 
+    def label(self, watch: Any) -> str:
+        """Return the label of the model whose rows a subscription shows, for the log."""
+
 
 class _NoSources:
     def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
@@ -90,6 +96,9 @@ class _NoSources:
         raise NotImplementedError
 
     def owner(self, watch: Any) -> type:
+        raise NotImplementedError
+
+    def label(self, watch: Any) -> str:
         raise NotImplementedError
 
 
@@ -120,6 +129,8 @@ class Loader:
         lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.state = LoaderState()
+        self._alias = alias
+        self._failing_since = 0.0
         self._hub = hub
         self._sources: Sources = sources or _NoSources()
         self._work = asyncio.Event()
@@ -135,7 +146,8 @@ class Loader:
         # Made when there is a lane, which mostly there is not.
         self._lane_threads: Threads | None = None
         self._lanes = Lanes(
-            hub, self._lane_turn, self._lane_failed, self.kick, self._threads.held_by
+            *(hub, self._lane_turn, self._lane_failed, self.kick, self._threads.held_by),
+            alias=alias,
         )
         hub.clear_lanes()  # those of a loader before this one
 
@@ -147,6 +159,7 @@ class Loader:
             waits=upkeep.waits,
             cut=upkeep.cut,
             held=self._held,
+            alias=self._alias,
         )
 
     def kick(self) -> None:
@@ -201,7 +214,9 @@ class Loader:
         """Serve the hub until cancelled; ends the threads and their connections."""
         works = {f"pgobserve-loader-{number}": self._serve for number in range(self._count)}
         try:
-            supervisor = Supervisor("the loader", self._lost)
+            supervisor = Supervisor(
+                f"the loader of database {self._alias!r}", self._lost, alias=self._alias
+            )
             await supervisor.run({**works, "pgobserve-upkeep": self._upkeep.watch})
         finally:
             self._repeats.end()
@@ -285,7 +300,12 @@ class Loader:
             raise
         except Exception:
             logger.exception(
-                "Which rows a change of %s concerns can't be told; all are read.", trace.link.table
+                "Resolving changes of %s to rows of %s failed in database %r; all rows of it that "
+                "have subscribers are read.",
+                title_of(trace.link.table),
+                model := title_of(trace.subject.tables[0]),
+                self._alias,
+                extra=fields(model=model, alias=self._alias),
             )
             return None
 
@@ -304,14 +324,14 @@ class Loader:
         except Unreachable as error:
             self._give_back(jobs)
             return self._missed(error, wanted)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (it is logged)
             if isinstance(error, ThreadHeld) and error.watches:
                 self._give_back(jobs)
                 self._isolate(error, (watch for job in jobs for watch in job.watches), lane)
                 return True
             # One row must not spoil the batch it shares: halve it until the row is found.
             if len(jobs) == 1:
-                logger.exception("Row %r can't be read; its watchers are told.", jobs[0].key)
+                self._log_unread(jobs[0], error)
                 failed = isinstance(error, DatabaseError | ThreadHeld)
                 await self._delivery.rows([Found(jobs[0], NEVER, UNREAD, failed=failed)])
                 return True
@@ -320,7 +340,7 @@ class Loader:
             return await self._attempt(jobs[half:], lane) and first
         self.state.batches += 1
         self.state.rows += len(found)
-        self.state.failures = 0
+        self._reached(len(found))
         await self._delivery.rows(found)
         return True
 
@@ -339,7 +359,50 @@ class Loader:
     def _unreachable(self, error: Unreachable) -> None:
         self.state.failures += 1
         if self.state.failures == 1:
-            logger.warning("Watched rows can't be read: %s. It is tried again.", error)
+            self._failing_since = time.monotonic()
+            logger.warning(
+                "Reading from database %r failed: %s. Its %d subscriptions keep their last state. "
+                "The loader retries.",
+                *(self._alias, error, len(self._hub)),
+                extra=fields(alias=self._alias),
+            )
+
+    def _reached(self, count: int) -> None:
+        """Note that a load has come back from the database, with a number of rows."""
+        if self.state.failures:
+            logger.warning(
+                "Database %r answers again after %.1f s and %d attempts; %d rows were read, and %d "
+                "rows and lists are waiting.",
+                *(self._alias, time.monotonic() - self._failing_since, self.state.failures),
+                *(count, self._hub.dirty),
+                extra=fields(alias=self._alias),
+            )
+        self.state.failures = 0
+
+    def _log_unread(self, job: Job, error: Exception) -> None:
+        consumer, model = self._names(job.watches)
+        logger.error(
+            "Reading %s %s for %s failed in database %r; its %d subscribers receive an error.",
+            *(model, job.key, consumer, self._alias, len(job.watches)),
+            exc_info=error,
+            extra=fields(consumer=consumer, model=model, key=job.key, alias=self._alias),
+        )
+
+    def _log_unread_list(self, job: WholeJob, error: Exception) -> None:
+        consumer, model = self._names((*job.watches, *job.newcomers))
+        logger.error(
+            "Reading the list of %s (%s) failed in database %r; %d subscribers keep their last "
+            "state, and %d new ones receive an error. The loader retries while the list has "
+            "subscribers.",
+            *(consumer, model, self._alias, len(job.watches), len(job.newcomers)),
+            exc_info=error,
+            extra=fields(consumer=consumer, model=model, alias=self._alias),
+        )
+
+    def _names(self, watches: Sequence[Any]) -> tuple[str, str]:
+        """Return whose rows are read, for the log: of which consumer, and of which model."""
+        owners = dict.fromkeys(self._sources.owner(watch).__qualname__ for watch in watches)
+        return ", ".join(owners), self._sources.label(watches[0]) if watches else "?"
 
     def _missed(self, error: Unreachable, wanted: Callable[[], bool]) -> bool:
         """Note that a load came to nothing; return whether the database may be there all the same."""
@@ -388,13 +451,19 @@ class Loader:
             if isinstance(error, ThreadHeld) and error.watches:
                 raise
             if len(jobs) > 1:
-                logger.debug("Lists can't be read together.", exc_info=True)
+                logger.debug(
+                    "Reading %d lists of database %r together failed; each is read alone.",
+                    *(len(jobs), self._alias),
+                    exc_info=True,
+                    extra=fields(alias=self._alias),
+                )
                 return [None] * len(jobs)
-            logger.exception("A list can't be read; it is tried again if somebody has it.")
+            self._log_unread_list(jobs[0], error)
             return [FoundWhole(jobs[0], NEVER, (), refusal=FAILED, failed=True)]
-        self.state.failures = 0
+        count = sum(len(whole.rows) for whole in found if whole is not None)
+        self._reached(count)
         self.state.batches += 1
-        self.state.rows += sum(len(whole.rows) for whole in found if whole is not None)
+        self.state.rows += count
         return found
 
     def _repeat(self, row: Row | Entry | Roster) -> None:

@@ -12,6 +12,7 @@ import psycopg
 
 from pgobserve.feed.connection import ask
 from pgobserve.feed.qualified import qualified
+from pgobserve.logs import fields
 from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Rotation:
         retention: Seconds that rows are kept at least.
         namespace: Whose outbox.
         clock: Monotonic seconds.
+        alias: The database alias, for the log.
     """
 
     def __init__(
@@ -79,7 +81,10 @@ class Rotation:
         retention: float,
         namespace: Namespace = ALONE,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        alias: str = "default",
     ) -> None:
+        self._alias = alias
         self._query = qualified("SELECT {schema}.outbox_rotate(%s)", namespace)
         self._retention = retention
         self._every = max(1.0, retention / 8)
@@ -97,7 +102,12 @@ class Rotation:
             row = await answer.fetchone()
         except psycopg.errors.InsufficientPrivilege:
             # Another role has it run: by a command, or in a process of its own.
-            logger.info("The outbox is not rotated here: the role may not run outbox_rotate.")
+            logger.info(
+                "The outbox of database %r is not rotated by this process: its role may not run "
+                "outbox_rotate.",
+                self._alias,
+                extra=fields(alias=self._alias),
+            )
             self._due = None
             return
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):

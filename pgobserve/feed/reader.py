@@ -29,6 +29,7 @@ from pgobserve.feed.pace import Pace, Rotation
 from pgobserve.feed.qualified import qualified
 from pgobserve.feed.statement import RUN
 from pgobserve.feed.upkeep import Unreachable
+from pgobserve.logs import fields
 from pgobserve.wire import ALONE, MAX_KEYS
 
 if TYPE_CHECKING:
@@ -134,7 +135,13 @@ class Followers:
                     if (catching_up := each.callback(concerned)) is not None:
                         await catching_up
                 except Exception:
-                    logger.exception("What follows %s failed.", ", ".join(sorted(each.labels)))
+                    labels, xid = ", ".join(sorted(each.labels)), concerned[0].xid
+                    logger.exception(
+                        "A subscriber to events of %s failed on transaction %s; it receives the "
+                        "next ones.",
+                        *(labels, xid),
+                        extra=fields(model=labels, transaction=xid),
+                    )
 
 
 @dataclass(slots=True)
@@ -175,17 +182,19 @@ class ReaderOptions:
             nothing is listened to.
         routes: Returns, by label, the columns of which changes carry the old and new values; asked
             before each read.
+        alias: The database alias, for the log.
     """
 
     parameters: Callable[[], Mapping[str, Any]]
     on_change: Callable[[Change], None]
-    on_gap: Callable[[], None]
+    on_gap: Callable[[], object]
     build: Builder
     poll: bool = False
     retention: float = 3600.0
     routes: Callable[[], Routes] = dict
     run: Callable[[], int | None] = lambda: None
     namespace: Namespace = ALONE
+    alias: str = "default"
 
 
 class Reader:
@@ -208,7 +217,7 @@ class Reader:
         self._woken = asyncio.Event()
         self._turned = asyncio.Event()
         self._pace = Pace(poll=options.poll)
-        self._rotation = Rotation(options.retention, options.namespace)
+        self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
         self._has_begun = False
         self._connection: Connection | None = None
         self._is_trusted = False
@@ -243,7 +252,8 @@ class Reader:
         if self._has_begun:
             # What these hold may be what failed.
             self._pace = Pace(poll=self._options.poll)
-            self._rotation = Rotation(self._options.retention, self._options.namespace)
+            options = self._options
+            self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
         elif not at_once:
             self.live.set()
             await self._woken.wait()
@@ -350,8 +360,10 @@ class Reader:
         if page.why is not None:
             self.state.resets += 1
             logger.warning(
-                "Changes may be missing in the outbox (%s): everything watched is read again.",
-                page.why,
+                "Changes may be missing in the outbox of database %r (%s); everything watched is "
+                "read again.",
+                *(self._options.alias, page.why),
+                extra=fields(alias=self._options.alias),
             )
             self._options.on_gap()
         for change in changes_of(page.entries, routes):
@@ -374,7 +386,13 @@ class Reader:
             raise
         except Exception:
             # It would be so the next time, too; and nobody must believe to have had everything.
-            logger.exception("Events can't be made of what is in the outbox.")
+            names = ", ".join(sorted(labels))
+            logger.exception(
+                "Making events of %s failed from transaction %d on, in the outbox of database %r; "
+                "subscribers to these events receive a reset.",
+                *(names, entries[0].xid, self._options.alias),
+                extra=fields(model=names, alias=self._options.alias, transaction=entries[0].xid),
+            )
             return [Reset(None, Why.UNREADABLE)]
 
     async def _rest(self) -> None:
@@ -386,6 +404,12 @@ class Reader:
 
     def _is_live(self) -> None:
         if not self.state.live:
+            if self.state.error is not None:
+                logger.warning(
+                    "The outbox of database %r is read again after %.1f s, from where the reader was.",
+                    *(self._options.alias, time.time() - self.state.since),
+                    extra=fields(alias=self._options.alias),
+                )
             self.state.live, self.state.since, self.state.error = True, time.time(), None
         self.live.set()
 
@@ -393,7 +417,9 @@ class Reader:
         reason = str(error).strip() or type(error).__name__
         if self.state.live or self.state.error is None:
             logger.warning(
-                "The outbox can't be read: %s. It is tried again until it works.", reason
+                "Reading the outbox of database %r failed: %s. The reader retries until it succeeds.",
+                *(self._options.alias, reason),
+                extra=fields(alias=self._options.alias),
             )
             self.state.since = time.time()
         self.state.live, self.state.error = False, reason

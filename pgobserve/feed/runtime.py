@@ -33,6 +33,7 @@ from pgobserve.feed.supervisor import Supervisor
 from pgobserve.feed.tripwire import at_close
 from pgobserve.feed.upkeep import Unreachable
 from pgobserve.feed.vigil import Vigil
+from pgobserve.logs import fields
 from pgobserve.wire import MARK
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class Feed:
         self.hub = Hub()
         self._servers = Servers()
         self._intake = Intake(self.hub, self._ignore, self._kick)
-        self.vigil = Vigil(self.hub.tables, self._has_triggers, self._read_again)
+        self.vigil = Vigil(
+            *(self.hub.tables, self._has_triggers, self._read_again), alias=options.alias
+        )
         self.listener: Listener | None = None
         self.reader: Reader | None = None
         self.loader: Loader | None = None
@@ -272,6 +275,7 @@ class Feed:
                 options.channel,
                 self._on_change,
                 self._on_live,
+                alias=options.alias,
                 skim=self._intake.skim,
                 servers=self._servers,
             )
@@ -316,6 +320,7 @@ class Feed:
             routes=lambda: routes(self.hub),
             run=lambda: self._servers.run,
             namespace=options.namespace,
+            alias=options.alias,
         )
         return Reader(wanted, self._followers)
 
@@ -332,7 +337,8 @@ class Feed:
         if listener is not None:
             works["pgobserve-listener"] = listener.run
         alias = self.options.alias
-        await Supervisor(f"the feed of database {alias!r}", self._read_again).run(works)
+        supervisor = Supervisor(f"the feed of database {alias!r}", self._read_again, alias=alias)
+        await supervisor.run(works)
 
     def _ended(self, task: asyncio.Task[None], loader: Loader) -> None:
         loader.stop()
@@ -352,12 +358,17 @@ class Feed:
         self._again = None
         if self._wanted and not self.running:
             logger.critical(
-                "The task of the feed of database %r was ended by other code. The feed starts "
-                "again, and everything watched is read again.",
+                "The task of the feed of database %r was ended by other code.",
                 self.options.alias,
+                extra=fields(alias=self.options.alias),
             )
             self._start()
-            self._read_again()
+            again = self._read_again()
+            logger.critical(
+                "The feed of database %r was started again; %s.",
+                *(self.options.alias, again),
+                extra=fields(alias=self.options.alias),
+            )
 
     @property
     def _wanted(self) -> bool:
@@ -439,13 +450,14 @@ class Feed:
         if self.listener is not None:
             self.listener.ignore(why)
 
-    def _on_live(self, gap: bool) -> None:
+    def _on_live(self, gap: bool) -> str:
         self._installed.clear()
         # A first listener has no gap, but its feed has one if it failed or was closed before.
-        self._read_again()
+        again = self._read_again()
         if self.reader is not None and self.reader.state.live:
             # Wake-ups may have been missed, too. And its connection may lead to an old primary.
             self.reader.wake()
+        return again
 
     async def _has_triggers(self, table: str) -> bool:
         if self.loader is None:
@@ -453,9 +465,11 @@ class Feed:
         observed = await self.loader.call(lambda: self._ask(table, False))
         return observed or table in self._elsewhere
 
-    def _read_again(self) -> None:
-        self.hub.publish_gap()
+    def _read_again(self) -> str:
+        """Have everything watched read again; return how much that is, for the log."""
+        rows, lists = self.hub.publish_gap()
         self._kick()
+        return f"{rows} rows and {lists} lists are read again"
 
     def _kick(self) -> None:
         if self.loader is not None:

@@ -8,7 +8,6 @@ the server that they have reached, which every snapshot carries.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from pgobserve.feed.hub import Trace
     from pgobserve.feed.jobs import Found, FoundWhole, Job, WholeJob
     from pgobserve.feed.loader import Sources
-
-logger = logging.getLogger(__name__)
 
 #: Seconds for which an older timeline is refused after a newer one was reached. A restored server may
 #: begin with an older one again.
@@ -155,6 +152,10 @@ class Believed:
     def owner(self, watch: Any) -> type:
         """Return the class whose hooks a subscription runs."""
         return self._sources.owner(watch)
+
+    def label(self, watch: Any) -> str:
+        """Return the label of the model whose rows a subscription shows."""
+        return self._sources.label(watch)
 
     def _compare(self) -> None:
         """Ask which server a kept connection has reached, once for each that is listened to."""

@@ -22,6 +22,7 @@ from django.utils.connection import ConnectionProxy
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from pgobserve.feed.plain import is_plain_read
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -319,7 +320,12 @@ def restore(connection: BaseDatabaseWrapper) -> None:
         session.restore_attributes(connection)
         _reset(connection, session)
     except Exception:
-        logger.debug("A session could not be reset; its connection is closed.", exc_info=True)
+        logger.debug(
+            "Resetting a session of database %r failed; its connection is closed.",
+            connection.alias,
+            exc_info=True,
+            extra=fields(alias=connection.alias),
+        )
         discard(connection)
 
 

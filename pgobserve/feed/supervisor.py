@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pgobserve.feed.backoff import backoff
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -30,6 +32,7 @@ class Supervisor:
         what: Of what they are the tasks, for the log.
         on_failure: Called after a task has ended; what it was busy with may be lost.
         delays: Makes the delays before one task's restarts, in seconds.
+        alias: The database alias, for the log; ``what`` names it.
 
     Attributes:
         restarts: How often a task was started again.
@@ -40,7 +43,10 @@ class Supervisor:
         what: str,
         on_failure: Callable[[], object] = lambda: None,
         delays: Callable[[], Iterator[float]] = backoff,
+        *,
+        alias: str | None = None,
     ) -> None:
+        self._alias = alias
         self.restarts = 0
         self._what = what
         self._on_failure = on_failure
@@ -57,7 +63,8 @@ class Supervisor:
                     name = tasks.pop(task)
                     self._report(name, task)
                     delay = next(self._failing.setdefault(name, self._delays()))
-                    tasks[_start(name, works[name], delay)] = name
+                    again = partial(self._again, name, works[name], delay)
+                    tasks[_start(name, again)] = name
         finally:
             await _end(tasks)
 
@@ -68,24 +75,32 @@ class Supervisor:
         logger.critical(
             "The task %s of %s %s, which must not happen. It starts again, and everything watched "
             "is read again.",
-            name,
-            self._what,
-            how,
+            *(name, self._what, how),
             exc_info=error,
+            extra=fields(alias=self._alias),
         )
         try:
             self._on_failure()
         except Exception:
-            logger.exception("The feed could not be told that its task %s ended.", name)
+            logger.exception(
+                "Reading everything again after the end of the task %s of %s failed.",
+                *(name, self._what),
+                extra=fields(alias=self._alias),
+            )
 
-
-def _start(name: str, work: Work, delay: float = 0.0) -> asyncio.Task[object]:
-    async def later() -> object:
+    async def _again(self, name: str, work: Work, delay: float) -> object:
         if delay:
             await asyncio.sleep(delay)
+        logger.critical(
+            "The task %s of %s runs again, after %.1f s.",
+            *(name, self._what, delay),
+            extra=fields(alias=self._alias),
+        )
         return await work()
 
-    return asyncio.create_task(later(), name=name)
+
+def _start(name: str, work: Work) -> asyncio.Task[object]:
+    return asyncio.create_task(work(), name=name)
 
 
 async def _end(tasks: Mapping[asyncio.Task[object], str]) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pgobserve.feed.held import Held, ThreadHeld, interrupt, stack_of
 from pgobserve.feed.occupation import Interrupted, Occupation, contained, occupation
 from pgobserve.feed.tripwire import at_close
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class Threads:
         waits: Tells of a thread whether it waits for the database, which has limits of its own.
         cut: Ends what a thread waits for in the database.
         held: The threads that hooks hold, if others share the bounds.
+        alias: The database alias, for the log.
 
     Attributes:
         stopped: No more functions are taken.
@@ -77,7 +79,9 @@ class Threads:
         waits: Callable[[int], bool] = lambda _: False,
         cut: Callable[[int], object] = lambda _: None,
         held: dict[_Worker, None] | None = None,
+        alias: str = "default",
     ) -> None:
+        self._alias = alias
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._farewell = farewell
         self._idle = idle
@@ -183,7 +187,11 @@ class Threads:
                 self._do(worker, job)
                 del job  # it knows what was read, and for whom
         except Interrupted:
-            logger.debug("A thread was interrupted between two functions.")
+            logger.debug(
+                "A thread of database %r was interrupted between two functions.",
+                self._alias,
+                extra=fields(alias=self._alias),
+            )
         finally:
             with contextlib.suppress(Exception, Interrupted):
                 self._farewell()
@@ -236,6 +244,12 @@ class Threads:
 
     def _ended(self, worker: _Worker) -> None:
         worker.ended.set()
+        if worker.given_up_at is not None:
+            logger.error(
+                "%s has returned, in database %r, %.0f s after its thread was given up.",
+                *(worker.given_up_as, self._alias, time.monotonic() - worker.given_up_at),
+                extra=fields(consumer=worker.owner, alias=self._alias),
+            )
         self._workers.pop(worker, None)
         self._held.pop(worker, None)
         worker.held.end()
@@ -284,17 +298,16 @@ class Threads:
             self._spawn()
 
     def _give_up(self, worker: _Worker, job: _Job, seconds: float, waits: bool) -> None:
-        if worker.given_up:
+        if worker.given_up_at is not None:
             return
-        worker.given_up = True
+        worker.given_up_at, worker.given_up_as = time.monotonic(), str(worker.occupation)
         if worker not in self._held:
             self._let_go(worker)
         logger.error(
-            "%s has held a thread for %.0f s. The thread is given up and another one takes its "
-            "place; the subscription receives an error. The thread was here:\n%s",
-            worker.occupation,
-            seconds,
-            stack_of(worker.ident),
+            "%s has held a thread of database %r for %.0f s. The thread is given up and another one "
+            "takes its place; the subscription receives an error. The thread was here:\n%s",
+            *(worker.given_up_as, self._alias, seconds, stack_of(worker.ident)),
+            extra=fields(consumer=worker.owner, alias=self._alias),
         )
         _fail(job.future, worker.trouble())
         if waits:
@@ -332,7 +345,8 @@ class _Worker:
     Attributes:
         ended: It has ended.
         leaves: It takes no more functions.
-        given_up: Nobody waits for it any more.
+        given_up_at: When it was given up, in monotonic seconds; nothing waits for it any more.
+        given_up_as: Which hook held it then.
         owner: The class whose hook held it.
         job: What it does.
     """
@@ -340,7 +354,8 @@ class _Worker:
     __slots__ = (
         "_seen",
         "ended",
-        "given_up",
+        "given_up_as",
+        "given_up_at",
         "held",
         "ident",
         "job",
@@ -353,7 +368,8 @@ class _Worker:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.leaves = False
-        self.given_up = False
+        self.given_up_at: float | None = None
+        self.given_up_as = ""
         self.owner: type | None = None
         self.job: _Job | None = None
         self.lock = threading.Lock()

@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 from pgobserve.feed.cutting import at_exit, cut
 from pgobserve.feed.session import restore_all, session_of
 from pgobserve.feed.timeouts import limit
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,9 +133,10 @@ class Upkeep:
             silent = [w for w in self._working.values() if w.since < latest and _waits(w)]
             if silent:
                 logger.warning(
-                    "The database has not answered for %.0f s while watched rows were read. The "
-                    "connection is cut, and they are read again.",
-                    self._patience,
+                    "Database %r has not answered a query of the loader for %.0f s. The connection "
+                    "is cut, and the rows are read again.",
+                    *(self._alias, self._patience),
+                    extra=fields(alias=self._alias),
                 )
                 self._patience *= 2
             for work in silent:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 from django.db import Error
 
+from pgobserve.feed.tables import title_of
 from pgobserve.feed.upkeep import Unreachable
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -34,6 +37,7 @@ class Vigil:
         is_observed: Tells whether a table has its triggers.
         on_return: Called when a table has them again.
         period: Seconds between two looks.
+        alias: The database alias, for the log.
 
     Attributes:
         missing: Watched tables without their triggers, at the last look.
@@ -45,12 +49,19 @@ class Vigil:
         is_observed: Callable[[str], Awaitable[bool]],
         on_return: Callable[[], object],
         period: float = PERIOD,
+        *,
+        alias: str = "default",
     ) -> None:
-        self.missing: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._alias = alias
         self._tables = tables
         self._is_observed = is_observed
         self._on_return = on_return
         self._period = period
+
+    @property
+    def missing(self) -> set[str]:
+        return set(self._since)
 
     async def run(self) -> None:
         """Look for ever."""
@@ -59,7 +70,11 @@ class Vigil:
             try:
                 await self.look()
             except (Unreachable, Error) as error:
-                logger.debug("The triggers can't be looked at for now: %s", error)
+                logger.debug(
+                    "Whether tables of database %r have their triggers can't be determined now: %s",
+                    *(self._alias, error),
+                    extra=fields(alias=self._alias),
+                )
 
     async def look(self) -> None:
         """
@@ -69,20 +84,27 @@ class Vigil:
             Unreachable: The database can't be reached.
         """
         watched = set(self._tables())
-        self.missing &= watched
+        for table in self.missing - watched:
+            del self._since[table]
         for table in sorted(watched):
             if await self._is_observed(table):
                 self._found(table)
-            elif table not in self.missing:
-                self.missing.add(table)
+            elif table not in self._since:
+                self._since[table] = time.monotonic()
+                model = title_of(table)
                 logger.warning(
-                    "Table %s is watched and has lost its triggers, or they are disabled: its "
-                    "changes are not seen. Run manage.py pgobserve install.",
-                    table,
+                    "Table %s (%s) in database %r has subscribers and has lost its triggers, or they "
+                    "are disabled: its changes are not seen. Run manage.py pgobserve install.",
+                    *(table, model, self._alias),
+                    extra=fields(model=model, alias=self._alias),
                 )
 
     def _found(self, table: str) -> None:
-        if table in self.missing:
-            self.missing.discard(table)
-            logger.info("Table %s has its triggers again; what is watched is read again.", table)
-            self._on_return()
+        if (since := self._since.pop(table, None)) is not None:
+            model, again = title_of(table), self._on_return()
+            logger.warning(
+                "Table %s (%s) in database %r has its triggers again after %.0f s; %s.",
+                *(table, model, self._alias, time.monotonic() - since),
+                again or "everything watched is read again",
+                extra=fields(model=model, alias=self._alias),
+            )

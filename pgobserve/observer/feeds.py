@@ -50,6 +50,10 @@ class _Sources:
     def owner(self, watch: Any) -> type:
         return type(watch.context.visibility.consumer)
 
+    def label(self, watch: Any) -> str:
+        source = watch.context.visibility.source
+        return "?" if source is None else source.statement.model._meta.label
+
 
 def feed_of(alias: str) -> runtime.Feed:
     """Return the feed of a database alias in this event loop, made from the settings."""

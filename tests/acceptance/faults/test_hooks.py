@@ -109,7 +109,11 @@ async def test_held_threads_are_reported(world: World, server: Server) -> None:
         await world.execute("UPDATE project_item SET name = 'sleep' WHERE id = 1")
         assert (await client.receive())["response_status"] == 500
     output = server.process.output()
-    (line,) = [line for line in output.splitlines() if "has held a thread for 3 s" in line][-1:]
+    (line,) = [
+        line
+        for line in output.splitlines()
+        if "has held a thread of database 'default' for 3 s" in line
+    ][-1:]
     assert "BadSerializerConsumer.serializer" in line
     assert "time.sleep(600)" in output
 

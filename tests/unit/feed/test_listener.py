@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,19 @@ def listener(changes: list[Any]) -> Listener:
 
 
 async def test_queue_filling_up(caplog: pytest.LogCaptureFixture) -> None:
-    """That the notification queue fills is logged when it begins, and again if it comes back."""
+    """That the notification queue fills is logged each time it begins, and so is its end."""
     each = listener([])
     for usage in (0.0, QUEUE_WARNING, 0.5, 0.02, 0.0, 0.3):
         each._note_usage(usage)
 
+    queue = "The notification queue of database 'default'"
     messages = [record.getMessage() for record in caplog.records]
     assert [text.split(":")[0] for text in messages] == [
-        "PostgreSQL's notification queue is 1.0 % full",
-        "PostgreSQL's notification queue is 30.0 % full",
+        f"{queue} is 1.0 % full",
+        f"{queue} has drained to 0.0 %.",
+        f"{queue} is 30.0 % full",
     ]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert each.state.queue_usage == 0.3
 
 
@@ -53,7 +57,29 @@ async def test_ignored_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len(changes) == 1
     assert (each.state.notifications, each.state.ignored) == (3, 2)
     (record,) = caplog.records
-    assert "on channel pgobserve was ignored: not JSON: 'x'" in record.getMessage()
+    assert "ignored a notification on channel pgobserve: not JSON: 'x'" in record.getMessage()
+
+
+async def test_recovery_is_logged_like_the_loss(caplog: pytest.LogCaptureFixture) -> None:
+    """The first connection is news; after a loss the next one is logged at the level of the loss."""
+    caplog.set_level("INFO")
+    each = Listener(dict, "c", lambda _: None, lambda gap: "9 rows are read" * gap, alias="other")
+    each._connected()
+    each._lost(OSError("gone"))
+    each._lost(OSError("still gone"))
+    each._connected()
+
+    assert [(record.levelname, record.alias) for record in caplog.records] == [  # type: ignore[attr-defined]
+        ("INFO", "other"),
+        ("WARNING", "other"),
+        ("WARNING", "other"),
+    ]
+    live, lost, again = (record.getMessage() for record in caplog.records)
+    assert live == "The feed of database 'other' is live on channel c."
+    assert lost.startswith("The feed of database 'other' lost its LISTEN connection: gone.")
+    assert re.fullmatch(
+        r".*'other' is live again on channel c after \d\.\d s; 9 rows are read\.", again
+    )
 
 
 class Notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -178,9 +179,12 @@ async def test_one_bad_row(
     outcomes = await each.first(*range(9))
 
     assert outcomes == [UNREAD if key == 5 else View.of(str(key)) for key in range(9)]
-    assert [r.getMessage() for r in caplog.records] == [
-        "Row 5 can't be read; its watchers are told."
-    ]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"Reading project.Item 5 for {record.consumer} failed in database 'default'; its 1 "  # type: ignore[attr-defined]
+        "subscribers receive an error."
+    )
+    assert (record.model, record.key) == ("project.Item", "5")  # type: ignore[attr-defined]
     assert not each.hub.busy
     assert await each.first(77) == [View.of("77")]
 
@@ -216,8 +220,15 @@ async def test_database_away(bench: Any, caplog: pytest.LogCaptureFixture) -> No
     assert await each.first(1, 2, 3) == [View.of("1"), View.of("2"), View.of("3")]
 
     assert tries == [3] * 5
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["Watched rows can't be read: down. It is tried again."]
+    lost, again = (record.getMessage() for record in caplog.records)
+    assert lost == (
+        "Reading from database 'default' failed: down. Its 3 subscriptions keep their last state. "
+        "The loader retries."
+    )
+    assert re.match(
+        r"Database 'default' answers again after [\d.]+ s and 4 attempts; 3 rows", again
+    )
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert each.loader.state.failures == 0
 
 
@@ -270,8 +281,9 @@ async def test_delivery_that_fails(bench: Any, caplog: pytest.LogCaptureFixture)
     async with asyncio.timeout(20):
         assert [await futures[key] for key in (0, 2, 3)] == [View.of(str(k)) for k in (0, 2, 3)]
 
-    (record,) = [r for r in caplog.records if r.levelname == "CRITICAL"]
+    record, again = [r for r in caplog.records if r.levelname == "CRITICAL"]
     assert "pgobserve-loader-0" in record.getMessage()
+    assert "pgobserve-loader-0 of the loader of database 'default' runs again" in again.getMessage()
     assert isinstance(record.exc_info[1], asyncio.InvalidStateError)  # type: ignore[index]
     assert not any(row.loading for row in each.hub._watches.values())
 

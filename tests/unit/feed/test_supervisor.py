@@ -56,9 +56,10 @@ async def test_starts_again(work: object, how: str, caplog: pytest.LogCaptureFix
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    (record,) = caplog.records
-    assert record.levelname == "CRITICAL"
+    record, again = caplog.records
+    assert record.levelname == again.levelname == "CRITICAL"
     assert f"listener of the feed {how}" in record.getMessage()
+    assert "listener of the feed runs again" in again.getMessage()
     assert (supervisor.restarts, len(failures)) == (1, 1)
 
 
@@ -83,4 +84,4 @@ async def test_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    assert any("could not be told" in each.getMessage() for each in caplog.records)
+    assert any("after the end of the task loader" in each.getMessage() for each in caplog.records)

@@ -37,13 +37,16 @@ async def test_triggers_lost_and_back(caplog: Any) -> None:
     for _ in range(2):
         await vigil.look()
     assert vigil.missing == {"b"}
-    assert caplog.text.count("Table b is watched and has lost its triggers") == 1
+    assert caplog.text.count("Table b (b) in database 'default' has subscribers and has lost") == 1
     server.observed.add("b")
     for _ in range(2):
         await vigil.look()
 
     assert vigil.missing == set()
     assert server.returned == 1
+    lost, back = caplog.records
+    assert (lost.levelname, back.levelname) == ("WARNING", "WARNING")
+    assert "Table b (b) in database 'default' has its triggers again" in back.getMessage()
 
 
 async def test_table_that_nobody_watches_any_more() -> None:
