@@ -15,6 +15,7 @@ from contextvars import copy_context
 from typing import Any
 
 from pgobserve.exceptions import ClientDisconnected
+from pgobserve.logs import fields
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +90,26 @@ class Inbox:
         try:
             await call()
         except ClientDisconnected:
-            logger.debug("The client left before %s could tell it something.", name)
+            logger.debug(
+                "The client left before %s could send.", name, extra=fields(consumer=_owner(name))
+            )
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            logger.exception("%s was cancelled by itself.", name)
+            logger.exception(
+                "%s cancelled itself; the socket goes on.",
+                name,
+                extra=fields(consumer=_owner(name)),
+            )
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException:
-            logger.exception("%s failed; the socket goes on.", name)
+            logger.exception(
+                "%s failed; the socket goes on.", name, extra=fields(consumer=_owner(name))
+            )
+
+
+def _owner(name: str) -> str | None:
+    """Return the class in the qualified name of a handler."""
+    return name.rpartition(".")[0] or None

@@ -21,6 +21,7 @@ from pgobserve import _json, conf
 from pgobserve._inbox import Inbox
 from pgobserve._incoming import Incoming
 from pgobserve.exceptions import ClientDisconnected, FrameTooLarge
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
@@ -126,11 +127,19 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         except StopConsumer:
             raise
         except ClientDisconnected:
-            logger.debug("The client left before it was answered.")
+            logger.debug(
+                "The client left before %s could answer.",
+                type(self).__qualname__,
+                extra=fields(consumer=type(self)),
+            )
         except (Exception, asyncio.CancelledError):
             if message.get("type") in _LIFE_CYCLE or is_being_cancelled():
                 raise
-            logger.exception("A handler of %s failed.", message.get("type"))
+            logger.exception(
+                "The handler of %s in %s failed.",
+                *(message.get("type"), type(self).__qualname__),
+                extra=fields(consumer=type(self)),
+            )
         finally:
             # It may have activated a language for the socket.
             self.inbox.context = copy_context()
@@ -194,9 +203,10 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             if not self._uncut(task):
                 raise
             logger.warning(
-                "A handler of %s was cancelled: it was still at work some seconds after its client "
+                "A handler of %s was cancelled: it was still running some seconds after its client "
                 "had left.",
                 type(self).__qualname__,
+                extra=fields(consumer=type(self)),
             )
         finally:
             self._handler = None
@@ -231,7 +241,11 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             try:
                 await self.channel_layer.group_discard(group, self.channel_name)
             except Exception:
-                logger.exception("Could not leave the channel-layer group %s.", group)
+                logger.exception(
+                    "%s could not leave the channel-layer group %s.",
+                    *(type(self).__qualname__, group),
+                    extra=fields(consumer=type(self)),
+                )
         await super().closed()
 
     # Frames
@@ -267,8 +281,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         logger.warning(
             "A frame of %s with %d characters is too large and was not sent. Serialize less, or raise "
             "PGOBSERVE['MAX_FRAME_BYTES'] as far as the server can send.",
-            type(self).__name__,
-            length,
+            *(type(self).__qualname__, length),
+            extra=fields(consumer=type(self)),
         )
 
     @classmethod
@@ -329,7 +343,12 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         if task.cancelled() or (error := task.exception()) is None:
             return
         if not isinstance(error, ClientDisconnected):
-            logger.error("The detached %s failed.", task.get_name(), exc_info=error)
+            logger.error(
+                "The detached action %s of %s failed.",
+                *(name, type(self).__qualname__),
+                exc_info=error,
+                extra=fields(consumer=type(self)),
+            )
 
 
 def is_being_cancelled() -> bool:

@@ -31,6 +31,7 @@ from pgobserve._arguments import RESERVED, fit, refuse_reserved
 from pgobserve._asking import Case, answer
 from pgobserve._socket import JsonSocket, is_being_cancelled
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
+from pgobserve.logs import fields
 from pgobserve.permissions import PermissionClass, instances
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
@@ -287,7 +288,12 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         await self.reply(action=action, errors=errors, status=status, request_id=request_id)
 
     async def _internal_error(self, error: BaseException, action: Any, request_id: Any) -> None:
-        logger.error("The action %r of %s failed.", action, type(self).__qualname__, exc_info=error)
+        logger.error(
+            "The action %r of %s failed.",
+            *(action, type(self).__qualname__),
+            exc_info=error,
+            extra=fields(consumer=type(self)),
+        )
         await self.reply(action=action, errors=[INTERNAL_ERROR], status=500, request_id=request_id)
 
     def _format_errors(self, errors: Any) -> list[Any]:

@@ -57,6 +57,7 @@ class NotObserved(APIException):
         super().__init__(
             f"Changes of {label} are not observed yet: run manage.py pgobserve install {label}"
         )
+        self.label = label
 
 
 class EventsNotObserved(NotObserved):
@@ -68,6 +69,7 @@ class EventsNotObserved(NotObserved):
             f"Events of {label} are not written to the outbox yet: run manage.py pgobserve install "
             f"{label}, and see that PGOBSERVE does not say another transport for it.",
         )
+        self.label = label
 
 
 class FeedDown(APIException):

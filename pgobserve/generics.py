@@ -25,6 +25,7 @@ from pgobserve._arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.feed.occupation import contained
 from pgobserve.feed.session import Settings, locally
+from pgobserve.logs import fields
 from pgobserve.permissions import decide_object, instances, judges_objects
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
@@ -152,7 +153,12 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
             if isinstance(error, KeyboardInterrupt) or self._may_retrieve(instance, kwargs):
                 raise
             if not isinstance(error, (APIException, PermissionDenied, Http404)):
-                logger.exception("A permission of %s failed.", type(self).__qualname__)
+                about = fields(consumer=type(self), model=type(instance), key=instance.pk)
+                logger.exception(
+                    "A permission of %s failed for %s %s; the client receives 404.",
+                    *(about["consumer"], about["model"], about["key"]),
+                    extra=about,
+                )
             raise Http404 from None
         return instance
 

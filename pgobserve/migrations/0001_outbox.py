@@ -17,6 +17,7 @@ def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Make the outbox, if the settings say that this database has one."""
     from pgobserve import conf
     from pgobserve.cli.transport import needs_outbox
+    from pgobserve.logs import fields
     from pgobserve.triggers import owners, storage
 
     connection = schema_editor.connection
@@ -25,9 +26,10 @@ def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
         if strangers := owners.strangers(connection, namespace):
             # Another role must not be able to stop the project's other migrations.
             logger.warning(
-                "The outbox was not made in the database %r: %s. Run manage.py pgobserve install.",
+                "The outbox of database %r was not created: %s. Run manage.py pgobserve install.",
                 connection.alias,
                 "; ".join(strangers),
+                extra=fields(alias=connection.alias),
             )
             return
         storage.create(connection, namespace, max_bytes=conf.get().OUTBOX_MAX_BYTES)

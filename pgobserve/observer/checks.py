@@ -31,6 +31,7 @@ from pgobserve.feed.mailbox import ABSENT, NOTHING, UNREAD, Refusal, View
 from pgobserve.feed.occupation import contained, occupation
 from pgobserve.feed.session import isolate_all
 from pgobserve.feed.upkeep import attempt, is_lost
+from pgobserve.logs import fields
 from pgobserve.observer.hooks import has_own
 from pgobserve.permissions import AllowAny, decide, instances, judges_objects
 
@@ -58,7 +59,7 @@ UNDECIDED: Final = Refusal(500, UNREAD.errors)
 #: A row that is absent because its permissions could not be checked: it is to be read again.
 UNJUDGED: Final = View(None, NOTHING)
 
-_OBJECT_FAILED: Final = "check_object_permissions() of %s failed for %s %r, which is not shown."
+_OBJECT_FAILED: Final = "check_object_permissions() of %s failed for %s %s, which is not shown."
 
 #: What a check raises to say no.
 _REFUSING: Final = (APIException, DjangoPermissionDenied, Http404)
@@ -115,7 +116,7 @@ class Guard:
             given = decide(permission, consumer.scope, consumer, action, kwargs)
             # A composition may be of both kinds, and a plain function may return a coroutine.
             if not (self._wait_for(given) if isawaitable(given) else given):
-                return _attempt(partial(consumer._refused, permission))
+                return _attempt(partial(consumer._refused, permission), type(consumer))
         return None
 
     def _wait_for(self, given: Awaitable[bool]) -> bool:
@@ -131,9 +132,9 @@ class Guard:
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
-            return refusal(contained(error))
+            return refusal(contained(error), type(self._consumer))
         except BaseException as error:  # noqa: BLE001 (it becomes the answer)
-            return refusal(contained(error))
+            return refusal(contained(error), type(self._consumer))
         return None
 
     def sees(self, instance: Model, action: str, kwargs: Mapping[str, Any]) -> bool:
@@ -152,16 +153,21 @@ class Guard:
             self._consumer.check_object_permissions(instance, action=action, **kwargs)
         except (OperationalError, InterfaceError):
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (it is logged)
             contained(error)
             if not isinstance(error, _REFUSING):
-                name, label = type(self._consumer).__name__, instance._meta.label
-                logger.exception(_OBJECT_FAILED, name, label, instance.pk)
+                _log_object_failed(type(self._consumer), instance, error)
             return False
         return True
 
 
-def refusal(error: BaseException) -> Refusal:
+def _log_object_failed(owner: type, instance: Model, error: BaseException) -> None:
+    about = fields(consumer=owner, model=type(instance), key=instance.pk, alias=instance._state.db)
+    names = (about["consumer"], about["model"], about["key"])
+    logger.error(_OBJECT_FAILED, *names, exc_info=error, extra=about)
+
+
+def refusal(error: BaseException, owner: type) -> Refusal:
     """Return the answer that an exception makes; an unexpected one is logged and tells nothing."""
     if isinstance(error, Http404):
         return Refusal(404, ("Not found",))
@@ -170,15 +176,20 @@ def refusal(error: BaseException) -> Refusal:
     if isinstance(error, APIException):
         detail: Any = error.detail
         return Refusal(error.status_code, tuple(detail if isinstance(detail, list) else [detail]))
-    logger.error("A permission failed.", exc_info=error)
+    logger.error(
+        "A permission of %s failed; the client receives no row.",
+        owner.__qualname__,
+        exc_info=error,
+        extra=fields(consumer=owner),
+    )
     return UNDECIDED
 
 
-def _attempt(function: Callable[[], object]) -> Refusal | None:
+def _attempt(function: Callable[[], object], owner: type) -> Refusal | None:
     try:
         function()
     except BaseException as error:  # noqa: BLE001 (it becomes the answer)
-        return refusal(contained(error))
+        return refusal(contained(error), owner)
     return None
 
 
@@ -201,11 +212,10 @@ def hidden(
     occupation().enter(owner, "check_object_permissions", (watch,))
     try:
         seen = attempt(lambda: guard.sees(instance, action, {"pk": shown(job.key)}), connection)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError) as error:
         if is_lost(connection):
             raise
-        name = owner.__name__
-        logger.exception(_OBJECT_FAILED, name, instance._meta.label, instance.pk)
+        _log_object_failed(owner, instance, error)
         # A client that has just asked must not see the difference to a row that is not there.
         return UNJUDGED if begins else UNREAD
     return None if seen else ABSENT
@@ -285,7 +295,7 @@ def _attempt_ask(case: _Case) -> Refusal | None:
     try:
         return origin.run(case.guard.ask, case.action, case.kwargs)  # type: ignore[no-any-return]
     except BaseException as error:  # noqa: BLE001 (it becomes the answer)
-        return refusal(contained(error))
+        return refusal(contained(error), case.owner)
 
 
 def _ask_in_loop(cases: Sequence[_Case]) -> None:
@@ -331,7 +341,11 @@ def _held(late: Sequence[_Case]) -> ThreadHeld:
     """Return the error that has others go on without those whose permissions do not answer."""
     held, owner = Held(), late[0].owner
     if occupation().alone:
-        logger.error("%s.check_permissions did not answer; nothing is shown.", owner.__qualname__)
+        logger.error(
+            "%s.check_permissions did not return; the client receives no row.",
+            owner.__qualname__,
+            extra=fields(consumer=owner),
+        )
         held.give_up()
     held.end()  # what was asked is cancelled, and holds no thread
     watches = tuple(case.watch for case in late if case.owner is owner)

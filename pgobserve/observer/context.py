@@ -11,6 +11,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from pgobserve._json import is_deeper
 from pgobserve.exceptions import ArgumentsTooLong, QueryTooLong
 from pgobserve.feed.listwatch import BETWEEN
+from pgobserve.logs import fields
 from pgobserve.observer.checks import Guard
 from pgobserve.observer.tokens import FINGERPRINT
 
@@ -74,6 +75,15 @@ class Subscription:
         self.size = size_of(self.visibility.kwargs)
         self.guard = Guard(self.visibility.consumer, by_itself=self.by_itself)
         self.visibility.on_rebuild = self.guard.examine
+
+    def about(self, key: object = None) -> dict[str, object]:
+        """Return the fields of a log line about a row of the subscription."""
+        return fields(
+            consumer=type(self.visibility.consumer),
+            model=self.visibility.source.statement.model,
+            key=key,
+            alias=self.alias,
+        )
 
     def subject(self, source: Source) -> Subject:
         """Return which changes concern its rows, when they come from a source."""

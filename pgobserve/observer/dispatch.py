@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.feed.backoff import backoff
 from pgobserve.feed.events import Event
 from pgobserve.feed.snapshot import Snapshot
+from pgobserve.logs import fields
 from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.member import Beginning, Member
 
@@ -206,7 +208,7 @@ class Dispatcher:
 
     async def _prepared(self, labels: frozenset[str], events: list[Event]) -> list[Prepared]:
         """Serialize in a thread; while the database is away, try again: no event may be lost."""
-        delays = backoff()
+        delays, lost = backoff(), Lost(labels, events, self._alias)
         while True:
             wanted = {
                 observer: frozenset(groups)
@@ -214,18 +216,25 @@ class Dispatcher:
                 if observer.sources.labels == labels
             }
             try:
-                return await self._feed.call(partial(prepare, events, wanted, self._alias))
+                prepared = await self._feed.call(partial(prepare, events, wanted, self._alias))
             except FeedUnavailable as error:
-                logger.warning("Events wait for the database: %s", error)
+                lost.log(error)
                 await asyncio.sleep(next(delays))
             except Exception:
                 first = events[0].xid
                 if events[-1].xid == first:
-                    logger.exception("Transaction %d can't be told; it is left out.", first)
+                    logger.exception(
+                        "Serializing events of %s failed for transaction %d of database %r; subscribers "
+                        "do not receive them.",
+                        *(", ".join(sorted(labels)), first, self._alias),
+                        extra=lost.about,
+                    )
                     return []
                 # One transaction must not spoil the batch it shares.
                 parts = [[*part] for _, part in groupby(events, lambda event: event.xid)]
                 return [each for part in parts for each in await self._prepared(labels, part)]
+            lost.log_recovery()
+            return prepared
 
     def _deliver(self, prepared: Iterable[Prepared]) -> None:
         for each in prepared:
@@ -236,7 +245,12 @@ class Dispatcher:
                 )
 
     def _reset(self, labels: frozenset[str], reset: Reset) -> None:
-        logger.warning("Events of %s may be missing: %s.", ", ".join(sorted(labels)), reset.why)
+        names = ", ".join(sorted(labels))
+        logger.warning(
+            "Events of %s in database %r may be missing: %s. Subscribers receive a reset.",
+            *(names, self._alias, reset.why),
+            extra=fields(model=names, alias=self._alias),
+        )
         for observer, groups in self.members.items():
             if observer.sources.labels != labels:
                 continue
@@ -262,6 +276,43 @@ async def _tell_reset(member: Member, observer: ModelObserver, group: str, reaso
         await observer.tell_reset(member.consumer, group, reason)
 
 
+class Lost:
+    """
+    A database that events wait for; logs the loss once, and the recovery.
+
+    Args:
+        labels: Of the models.
+        events: The events.
+        alias: The database alias.
+    """
+
+    def __init__(self, labels: frozenset[str], events: Sequence[Event], alias: str) -> None:
+        names, first = ", ".join(sorted(labels)), events[0].xid
+        self.about = fields(model=names, alias=alias, transaction=first)
+        self._names = (len(events), names, first, alias)
+        self._since: float | None = None
+
+    def log(self, error: Exception) -> None:
+        """Log the loss, if it is new."""
+        if self._since is None:
+            self._since = time.monotonic()
+            logger.warning(
+                "%d events of %s, from transaction %s on, wait for database %r: %s",
+                *(*self._names, error),
+                extra=self.about,
+            )
+
+    def log_recovery(self) -> None:
+        """Log that the events go on, if they had to wait."""
+        if self._since is not None:
+            logger.warning(
+                "%d events of %s, from transaction %s on, are delivered: database %r answers again "
+                "after %.1f s.",
+                *(*self._names, time.monotonic() - self._since),
+                extra=self.about,
+            )
+
+
 def prepare(
     events: Sequence[Event], wanted: dict[ModelObserver, frozenset[str]], alias: str
 ) -> list[Prepared]:
@@ -285,8 +336,18 @@ def prepare(
             except DatabaseError:
                 raise
             except Exception:
-                name = observer.func.__qualname__
-                logger.exception("%s could not say what an event means; it is left out.", name)
+                name, labels = (
+                    observer.func.__qualname__,
+                    ", ".join(sorted(observer.sources.labels)),
+                )
+                logger.exception(
+                    "The observer %s failed on events of %s in transaction %s of database %r; its "
+                    "subscribers do not receive them.",
+                    *(name, labels, xid, alias),
+                    extra=fields(
+                        consumer=name.rpartition(".")[0], model=labels, alias=alias, transaction=xid
+                    ),
+                )
     return prepared
 
 

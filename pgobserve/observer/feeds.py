@@ -13,6 +13,7 @@ from pgobserve.feed import runtime
 from pgobserve.feed.connection import parameters_of
 from pgobserve.feed.options import Options
 from pgobserve.feed.trace import trace
+from pgobserve.logs import fields
 from pgobserve.observer.loading import load
 from pgobserve.observer.registry import evented_models
 from pgobserve.observer.several import load_lists
@@ -51,8 +52,7 @@ class _Sources:
         return type(watch.context.visibility.consumer)
 
     def label(self, watch: Any) -> str:
-        source = watch.context.visibility.source
-        return "?" if source is None else source.statement.model._meta.label
+        return watch.context.visibility.source.statement.model._meta.label  # type: ignore[no-any-return]
 
 
 def feed_of(alias: str) -> runtime.Feed:
@@ -90,11 +90,9 @@ def tell_not_observed(error: NotObserved, alias: str) -> NotObserved:
     if (sentence, schema) not in _told:
         _told.add((sentence, schema))
         logger.warning(
-            "A subscription was refused. %s (looked for in the namespace %s, channel %s, of the "
-            "database %r)",
-            sentence,
-            schema,
-            conf.channel(alias),
-            alias,
+            "A subscription to %s was refused. %s (looked for in the namespace %s, channel %s, of "
+            "the database %r)",
+            *(error.label, sentence, schema, conf.channel(alias), alias),
+            extra=fields(model=error.label, alias=alias),
         )
     return error

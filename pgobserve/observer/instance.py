@@ -174,8 +174,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if not group.watch.context.hidden:
             await self.handle_exception(error, action=action, request_id=request_id)
         elif not isinstance(error, _REFUSING):
-            name = type(self).__qualname__
-            logger.error("%s failed for a row that is hidden.", name, exc_info=error)
+            about = group.watch.context.about(group.watch.key)
+            logger.error(
+                "%s failed for %s %s, which is hidden from the client; no frame is sent.",
+                *(about["consumer"], about["model"], about["key"]),
+                exc_info=error,
+                extra=about,
+            )
 
     async def deliver(self, watch: Watch, kind: str) -> None:
         """Hand the news of one subscription to the class's own methods."""

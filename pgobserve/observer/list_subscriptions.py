@@ -17,6 +17,7 @@ from pgobserve.feed import runtime
 from pgobserve.feed.listwatch import ListWatch
 from pgobserve.feed.mailbox import Refusal
 from pgobserve.feed.occupation import as_hook
+from pgobserve.logs import fields
 from pgobserve.observer.context import (
     Subscription,
     check_arguments,
@@ -88,10 +89,20 @@ class ListSubscriptions:
                 return await self._begin(model, name, kwargs, wanted, back)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
-            logger.warning("A subscription could not begin: %s", error)
+            about = fields(consumer=type(self._of.consumer), model=model)
+            logger.warning(
+                "%s could not subscribe a client to its list of %s: %s",
+                *(about["consumer"], about["model"] or "rows", error),
+                extra=about,
+            )
             raise FeedDown from error
         except ConfigurationError as error:
-            logger.warning("A list can't be watched: %s", error)
+            about = fields(consumer=type(self._of.consumer), model=model)
+            logger.warning(
+                "The list of %s (%s) can't be watched: %s",
+                *(about["consumer"], about["model"] or "of an unknown model", error),
+                extra=about,
+            )
             raise NotWatchable from error
 
     @property

@@ -19,6 +19,7 @@ from pgobserve.feed.occupation import contained
 from pgobserve.feed.roster import Entry
 from pgobserve.feed.upkeep import is_lost, reconnect
 from pgobserve.feed.whole import one_snapshot
+from pgobserve.logs import fields
 from pgobserve.observer.checks import check, is_unjudged
 from pgobserve.observer.loading import Load
 from pgobserve.observer.rendering import encode
@@ -81,8 +82,12 @@ class ListLoad(Load):
             try:
                 self._read_rendered()
             except Aborted:
+                about = self._about_list()
                 logger.warning(
-                    "A serializer's query failed; the list is shown from several snapshots."
+                    "A query of a serializer failed while the list of %s (%s) was read from database "
+                    "%r. The list is read again, without one snapshot for all of its queries.",
+                    *(about["consumer"], about["model"], about["alias"]),
+                    extra=about,
                 )
                 self._read_rendered(inside=False)
             except BaseException as error:
@@ -93,6 +98,13 @@ class ListLoad(Load):
                 reconnect(self._connection)
                 self._read_rendered(inside=False)
         return self.checked()
+
+    def _about_list(self) -> dict[str, object]:
+        owners = dict.fromkeys(
+            type(watch.context.visibility.consumer).__qualname__ for watch in self._listeners
+        )
+        model, alias = self.source.statement.model, self._connection.alias
+        return fields(consumer=", ".join(owners), model=model, alias=alias)
 
     def prepare(self) -> None:
         """Find out for whom it is."""

@@ -23,6 +23,7 @@ from pgobserve.feed.roster import Entry
 from pgobserve.feed.session import isolate
 from pgobserve.feed.statement import fetch_many
 from pgobserve.feed.upkeep import Unreachable, attempt, is_lost, renew
+from pgobserve.logs import fields
 from pgobserve.observer.checks import check, hidden, is_unjudged
 from pgobserve.observer.copies import copied
 from pgobserve.observer.rendering import PresenceRenderer, RenderingFailed
@@ -46,9 +47,9 @@ logger = logging.getLogger(__name__)
 #: Sources that one statement answers for at most; planning it costs time for each.
 UNION: Final = 200
 
-_NOT_SHOWN: Final = "Serializing %s %r failed."
+_NOT_SHOWN: Final = "Serializing %s %s for %s failed; its subscribers receive an error."
 _TOO_LARGE: Final = (
-    "%s %r takes %d bytes as JSON, too many for a frame; subscribers of %s receive an error instead. "
+    "%s %s of %s takes %d bytes as JSON, too many for a frame; its subscribers receive an error. "
     "Serialize less of it, or raise PGOBSERVE['MAX_FRAME_BYTES'] as far as the server can send."
 )
 
@@ -150,9 +151,10 @@ class Load:
             raise
         except BaseException as error:
             logger.exception(
-                "The queryset of %s failed; its subscriber receives an error.",
-                owner.__qualname__,
+                "The queryset of %s failed in database %r; its subscriber receives an error.",
+                *(owner.__qualname__, self._connection.alias),
                 exc_info=contained(error),
+                extra=fields(consumer=owner, alias=self._connection.alias),
             )
             self._failed[watch] = UNREAD
             return None
@@ -187,8 +189,13 @@ class Load:
         except (OperationalError, InterfaceError):
             raise
         except Exception:
-            label = first.statement.model._meta.label
-            logger.exception("The database session for rows of %s could not be prepared.", label)
+            model, alias = first.statement.model, self._connection.alias
+            logger.exception(
+                "Preparing the session of database %r for rows of %s failed; their subscribers receive "
+                "an error.",
+                *(alias, model._meta.label),
+                extra=fields(model=model, alias=alias),
+            )
             return set(wanted)
         return broken
 
@@ -223,8 +230,13 @@ class Load:
             if len(part) > 1:
                 # Some of them can't be answered together, or one can't at all.
                 return set().union(*(self._read_part([single]) for single in part))
-            label = part[0][0].statement.model._meta.label
-            logger.exception("The query of %s failed.", label, exc_info=failed)
+            model, alias = part[0][0].statement.model, self._connection.alias
+            logger.exception(
+                "The query for rows of %s failed in database %r; their subscribers receive an error.",
+                *(model._meta.label, alias),
+                exc_info=failed,
+                extra=fields(model=model, alias=alias),
+            )
             return {part[0][0]}
         # The oldest of all: what is visible in it is visible in each.
         self._snapshot = self._snapshot or snapshot
@@ -338,6 +350,10 @@ class Load:
             special[watch] = of_audience[visibility.audience]
         return ABSENT, special, False
 
+    def _about(self, source: Source, key: object, consumer: object) -> dict[str, object]:
+        model, alias = source.statement.model, self._connection.alias
+        return fields(consumer=type(consumer), model=model, key=key, alias=alias)
+
     def _serialize(
         self, source: Source, key: Hashable, instance: Model, visibility: Visibility
     ) -> tuple[Outcome, bool]:
@@ -353,18 +369,19 @@ class Load:
         except Unreachable:
             raise
         except RenderingFailed as failure:
-            label = source.statement.model._meta.label
-            logger.exception(_NOT_SHOWN, label, key, exc_info=failure.__cause__)
+            about = self._about(source, key, consumer)
+            logger.exception(_NOT_SHOWN, *_names(about), exc_info=failure.__cause__, extra=about)
             return source.renderer.failed, True
         except BaseException as error:
             failed = contained(error)
             if connection.in_atomic_block and is_lost(connection):
                 raise  # the transaction has to be begun again
-            logger.exception(_NOT_SHOWN, source.statement.model._meta.label, key, exc_info=failed)
+            about = self._about(source, key, consumer)
+            logger.exception(_NOT_SHOWN, *_names(about), exc_info=failed, extra=about)
             return source.renderer.failed, False
         if view.body is not None and len(view.body) > self._longest:
-            label, name = source.statement.model._meta.label, type(consumer).__name__
-            logger.warning(_TOO_LARGE, label, key, len(view.body), name)
+            about = self._about(source, key, consumer)
+            logger.warning(_TOO_LARGE, *_names(about), len(view.body), extra=about)
             return TOO_LARGE, serves_all
         return view, serves_all
 
@@ -393,3 +410,7 @@ def _chunks(items: Iterable[Source], size: int) -> Iterator[list[Source]]:
 def load(alias: str, jobs: Sequence[Job]) -> list[Found]:
     """Read and render a batch; the feed's loader calls this in a thread."""
     return Load(alias, jobs).run()
+
+
+def _names(about: dict[str, object]) -> tuple[object, object, object]:
+    return about["model"], about["key"], about["consumer"]

@@ -144,21 +144,24 @@ class Outlet:
     def _failed(self, error: BaseException, item: Item) -> Item | None:
         """Return what is sent instead of a frame that could not be."""
         watch, outcome, snapshot, kind = item
-        name = type(self._consumer).__name__
+        about = watch.context.about(watch.key)
+        names = (about["consumer"], about["model"], about["key"])
         if is_gone(error):
             self.mailbox.close()
         elif is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
             logger.warning(
-                "The server sends no frame as large as that of %s with %r; the subscriber receives "
-                "an error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
-                name,
-                watch.key,
+                "The server refused a frame of %s with %s %s as too large; the subscriber receives an "
+                "error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
+                *names,
+                extra=about,
             )
             watch.unsent(kind)
             return watch, TOO_LARGE, snapshot, "error"
         else:
             # A frame that can't be sent must not end the feed of this socket.
-            logger.error("A frame of %s could not be sent.", name, exc_info=error)
+            logger.error(
+                "A frame of %s with %s %s could not be sent.", *names, exc_info=error, extra=about
+            )
         return None
 
     def _send(

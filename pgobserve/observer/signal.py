@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
+from pgobserve.logs import fields
 from pgobserve.observer.base_observer import BaseObserver
 
 if TYPE_CHECKING:
@@ -64,9 +65,13 @@ class Observer(BaseObserver):
         try:
             message = self.serialize(signal, *args, **kwargs)
             groups = list(self.group_names_for_signal(*args, message=message, **kwargs))
-            _run(self._send(layer, groups, message))
+            _run(self._send(layer, groups, message), self.func.__qualname__)
         except Exception:
-            logger.exception("The observer %s could not send.", self._stable_observer_id)
+            logger.exception(
+                "The observer %s could not send its message.",
+                self.func.__qualname__,
+                extra=fields(consumer=self.func.__qualname__.rpartition(".")[0]),
+            )
 
     def serialize(self, signal: Signal, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the message for a signal, as the channel layer wants it."""
@@ -156,14 +161,14 @@ def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
 _sending: set[asyncio.Task[None]] = set()
 
 
-def _run(work: Any) -> None:
+def _run(work: Any, name: str) -> None:
     """Run ``work`` to its end, or beside the event loop where this is called in one."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         async_to_sync(_awaited)(work)
         return
-    task = loop.create_task(work)
+    task = loop.create_task(work, name=name)
     _sending.add(task)
     task.add_done_callback(_sent)
 
@@ -175,4 +180,9 @@ async def _awaited(work: Any) -> None:
 def _sent(task: asyncio.Task[None]) -> None:
     _sending.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("A signal's message could not be sent.", exc_info=error)
+        logger.error(
+            "The observer %s could not send its message.",
+            task.get_name(),
+            exc_info=error,
+            extra=fields(consumer=task.get_name().rpartition(".")[0]),
+        )

@@ -21,6 +21,7 @@ from pgobserve.feed.jobs import FAILED, TOO_LARGE
 from pgobserve.feed.mailbox import UNKNOWN, UNREAD, View, Watch
 from pgobserve.feed.occupation import as_hook
 from pgobserve.feed.tables import title_of
+from pgobserve.logs import fields
 from pgobserve.observer.context import Subscription, check_arguments, encode_name, refused
 from pgobserve.observer.feeds import feed_of, tell_not_observed
 from pgobserve.observer.hook_context import HookContext
@@ -152,7 +153,12 @@ class Subscriptions:
                     begun = await self._catch_up(watch, begun, token)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
-            logger.warning("A subscription could not begin: %s", error)
+            about = fields(consumer=type(self._consumer), model=model, key=key)
+            logger.warning(
+                "%s could not subscribe a client to %s %s: %s",
+                *(about["consumer"], about["model"], key, error),
+                extra=about,
+            )
             raise FeedDown from error
         if begun.view.body is None and token is None:
             self._drop(name, watch)
@@ -259,7 +265,13 @@ class Subscriptions:
             if await feed.is_observed((link.table,), within=within):
                 links.append(link)
             else:  # what is shown of it was looked at above
-                logger.warning("%s", NotObserved(through.model._meta.label).detail)
+                label = through.model._meta.label
+                logger.warning(
+                    "%s observes %s only in part, in database %r. %s",
+                    type(self._consumer).__qualname__,
+                    *(label, source.alias, NotObserved(label).detail),
+                    extra=fields(consumer=type(self._consumer), model=label, alias=source.alias),
+                )
         return replace(subject, links=tuple(links)) if len(links) > len(subject.links) else subject
 
     async def _see(

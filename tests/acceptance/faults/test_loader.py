@@ -149,7 +149,7 @@ async def test_row_that_can_not_be_shown(world: World, faulty_server: Server) ->
         table = await world.table()
         for each in clients.replicas:
             await each.until(lambda: not (each.stale(table).keys() - {12}))  # noqa: B023
-        assert "Serializing project.Item 12 failed" in faulty_server.process.output()
+        assert "Serializing project.Item 12 for " in faulty_server.process.output()
         await world.execute("UPDATE project_item SET name = 'good' WHERE id = 12")
 
         await clients.equals_the_table()

@@ -243,7 +243,7 @@ async def test_feed_down(
 
     assert answer["response_status"] == 503
     assert answer["errors"] == ["Changes can't be followed now; try again later."]
-    assert "A subscription could not begin: Changes can't be followed now" in caplog.text
+    assert "could not subscribe a client to project.Item" in caplog.text
 
 
 async def test_too_many_subscriptions(connect: Any, item: Item, settings: Any) -> None:
