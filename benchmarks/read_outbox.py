@@ -20,12 +20,12 @@ import psycopg
 
 from benchmarks.results import Row, percentile
 from benchmarks.writing.server import ROWS, Table, table
-from pgobserve.feed.outbox import WAKE_UP
+from pgobserve.outbox.outbox_page import WAKE_UP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgobserve.feed.change import Change
+    from pgobserve.hub.change import Change
 
 WRITERS = 8
 
@@ -80,8 +80,8 @@ def _measure(where: Table, seconds: float, transport: str, wake: str) -> dict[st
 async def _hear(
     where: Table, seconds: float, *, poll: bool
 ) -> tuple[dict[int, float], dict[int, float], int]:
-    from pgobserve.feed.listener import Listener
-    from pgobserve.feed.reader import Followers, Reader, ReaderOptions
+    from pgobserve.listen.listener import Listener
+    from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
 
     heard: dict[int, float] = {}
 

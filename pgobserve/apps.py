@@ -30,6 +30,6 @@ def install_after_migrate(
     from pgobserve import conf
 
     if conf.get().INSTALL_ON_MIGRATE:
-        from pgobserve.cli import migrate
+        from pgobserve.install import after_migrate
 
-        migrate.install_app(app_config.label, using=using, verbosity=verbosity)
+        after_migrate.install_app(app_config.label, using=using, verbosity=verbosity)

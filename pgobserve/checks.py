@@ -10,16 +10,16 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pgobserve import conf
-from pgobserve.cli import outbox, survey, targets
+from pgobserve.dependencies import row_dependencies
 from pgobserve.errors import ConfigurationError, PgObserveError
-from pgobserve.observer import dependencies, registry
-from pgobserve.triggers.state import State
+from pgobserve.install import consumer_registry, outbox_report, survey, targets
+from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgobserve.triggers.state import Status
-    from pgobserve.triggers.values import Relation
+    from pgobserve.triggers.server.drift import Status
+    from pgobserve.triggers.trigger_values import TableInfo
 
 #: The identifiers, as ``SILENCED_SYSTEM_CHECKS`` takes them.
 BAD_SETTINGS = "pgobserve.E001"
@@ -43,7 +43,7 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     """Check that ``PGOBSERVE`` can be used as it is."""
     try:
         conf.get()
-        outbox.check_settings()
+        outbox_report.check_settings()
         targets.named()
     except PgObserveError as error:
         return [Error(str(error), hint="Correct the setting PGOBSERVE.", id=BAD_SETTINGS)]
@@ -57,9 +57,9 @@ def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     with suppress(ConfigurationError):
         targets.import_consumers()
     found: list[CheckMessage] = []
-    for consumer_class in registry.consumers():
+    for consumer_class in consumer_registry.consumers():
         try:
-            dependencies.check(consumer_class)
+            row_dependencies.check(consumer_class)
         except ConfigurationError as error:
             name = f"{consumer_class.__module__}.{consumer_class.__qualname__}"
             hint = "Correct observe_related."
@@ -83,18 +83,18 @@ def _check_database(using: str) -> list[CheckMessage]:
     try:
         connection = targets.connect(using)
         seen = survey.take(connection)
-        facts = outbox.look(connection)
+        facts = outbox_report.look(connection)
     except (PgObserveError, DatabaseError) as error:
         text = f"The triggers of the database {using!r} could not be checked: {error}"
         return [Warning(text, id=NOT_CHECKED)]
-    warnings = [] if facts is None else outbox.warnings(facts)
+    warnings = [] if facts is None else outbox_report.warnings(facts)
     return [
         *(Warning(f"{text}.", obj=f"database {using!r}", id=OUTBOX) for text in warnings),
         *_messages(seen),
     ]
 
 
-def _messages(seen: Sequence[tuple[Relation | None, Status]]) -> list[CheckMessage]:
+def _messages(seen: Sequence[tuple[TableInfo | None, Status]]) -> list[CheckMessage]:
     return [
         _message(status)
         for table, status in seen

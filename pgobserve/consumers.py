@@ -26,10 +26,11 @@ from rest_framework.exceptions import (
     ValidationError,
 )
 
-from pgobserve import _json, _view
-from pgobserve._arguments import RESERVED, fit, refuse_reserved
-from pgobserve._asking import Case, answer
-from pgobserve._socket import JsonSocket, is_being_cancelled
+from pgobserve import _json
+from pgobserve._consumer import view_call
+from pgobserve._consumer.arguments import RESERVED, fit, refuse_reserved
+from pgobserve._consumer.json_socket import JsonSocket, is_being_cancelled
+from pgobserve._consumer.permission_call import PermissionCase, answer
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.logs import fields
 from pgobserve.permissions import PermissionClass, instances
@@ -85,7 +86,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
 
     async def websocket_connect(self, message: Any) -> None:
         """Accept the socket if every permission's ``can_connect`` agrees."""
-        case = Case(self.scope, self, "connect", message=message)
+        case = PermissionCase(self.scope, self, "connect", message=message)
         try:
             for permission in await self.get_permissions(action="connect"):
                 if not await answer(permission, "can_connect", case):
@@ -208,7 +209,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         Raises:
             PermissionDenied: With the permission's ``message`` and ``code``, if it has any.
         """
-        case = Case(self.scope, self, action, kwargs)
+        case = PermissionCase(self.scope, self, action, kwargs)
         for permission in await self.get_permissions(action=action, **kwargs):
             if not await answer(permission, "has_permission", case):
                 self._refused(permission)
@@ -328,7 +329,7 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
             raise MethodNotAllowed(method=action)
         args, view_kwargs = self.get_view_args(action=action, **kwargs)
         method = self.actions[action].upper()
-        return await _view.call(type(self).view, self.scope, method, kwargs, args, view_kwargs)
+        return await view_call.call(type(self).view, self.scope, method, kwargs, args, view_kwargs)
 
     def get_view_args(self, action: str, **kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return the arguments that a URL would have given the view."""

@@ -21,14 +21,14 @@ from django.db import (
 from django.http import Http404
 from rest_framework.exceptions import APIException, ValidationError
 
-from pgobserve._arguments import refuse_reserved
+from pgobserve._consumer.arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
-from pgobserve.feed.occupation import contained
-from pgobserve.feed.session import Settings, locally
+from pgobserve.database.session import SessionSettings, locally
 from pgobserve.logs import fields
 from pgobserve.permissions import decide_object, instances, judges_objects
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
+from pgobserve.workers.occupation import contained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,7 +114,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         read = DEFAULT_DB_ALIAS if model is None else router.db_for_read(model)
         with ExitStack() as stack:
             for alias in {read, self._write_alias()}:
-                stack.enter_context(locally(connections[alias], Settings.of(settings)))
+                stack.enter_context(locally(connections[alias], SessionSettings.of(settings)))
             yield
 
     @classmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgobserve.feed.runtime import runtimes
+from pgobserve.runtime.runtime import runtimes
 
 if TYPE_CHECKING:
-    from pgobserve.feed.listener import ListenerState
-    from pgobserve.feed.loader import LoaderState
-    from pgobserve.feed.reader import ReaderState
+    from pgobserve.listen.listener import ListenerState
+    from pgobserve.load.loader import LoaderState
+    from pgobserve.outbox.outbox_reader import ReaderState
 
 
 @dataclass(frozen=True, slots=True)

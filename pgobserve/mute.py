@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import DEFAULT_DB_ALIAS
 
 from pgobserve import conf
-from pgobserve.triggers import mute
+from pgobserve.triggers import muting
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,7 +30,7 @@ def muted(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> AbstractContex
             this project's triggers. Changes of other tables in the block are not told at all.
         using: Alias of the database.
     """
-    return mute.muted(*models, using=using, namespace=conf.namespace(using))
+    return muting.muted(*models, using=using, namespace=conf.namespace(using))
 
 
 def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
@@ -45,4 +45,4 @@ def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
             triggers.
         using: Alias of the database.
     """
-    mute.announce(*models, using=using, namespace=conf.namespace(using))
+    muting.announce(*models, using=using, namespace=conf.namespace(using))

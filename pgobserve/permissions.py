@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import markcoroutinefunction
 from rest_framework import permissions as drf
 
-from pgobserve._asking import Answer, Asked, Case, Question, Scope, answer, ask, chain, negated
+from pgobserve._consumer.permission_call import (
+    Answer,
+    PermissionCase,
+    PermissionRequest,
+    Question,
+    Scope,
+    answer,
+    ask,
+    chain,
+    negated,
+)
 from pgobserve.scope_utils import HTTP_METHODS, drf_request
 
 if TYPE_CHECKING:
@@ -120,7 +130,7 @@ class IsAuthenticated(BasePermission):
         return bool(user and user.pk and user.is_authenticated)
 
 
-class WrappedDRFPermission(BasePermission, Asked):
+class WrappedDRFPermission(BasePermission, PermissionRequest):
     """A permission of DRF, asked with a request made from the scope."""
 
     mapped_actions: Mapping[str, str] = HTTP_METHODS
@@ -132,16 +142,16 @@ class WrappedDRFPermission(BasePermission, Asked):
         self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
     ) -> bool:
         """Return what DRF's permission says of a request with that action's method."""
-        return await answer(self, "has_permission", Case(scope, consumer, action, kwargs))
+        return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
     async def can_connect(
         self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
     ) -> bool:
         """Return what DRF's permission says of a HEAD request."""
-        case = Case(scope, consumer, "connect", message=message)
+        case = PermissionCase(scope, consumer, "connect", message=message)
         return await answer(self, "can_connect", case)
 
-    def ask(self, question: Question, case: Case) -> Answer:
+    def ask(self, question: Question, case: PermissionCase) -> Answer:
         """Put a question to DRF's permission, in the thread that this is called in."""
         query = case.kwargs.get("query")
         request = drf_request(
@@ -159,7 +169,7 @@ class WrappedDRFPermission(BasePermission, Asked):
         return given
 
 
-class _Operation(BasePermission, Asked):
+class _Operation(BasePermission, PermissionRequest):
     """
     A composition.
 
@@ -173,13 +183,13 @@ class _Operation(BasePermission, Asked):
         self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
     ) -> bool:
         """Return what the operands say together."""
-        return await answer(self, "has_permission", Case(scope, consumer, action, kwargs))
+        return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
     async def can_connect(
         self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
     ) -> bool:
         """Return what the operands say together."""
-        case = Case(scope, consumer, "connect", message=message)
+        case = PermissionCase(scope, consumer, "connect", message=message)
         return await answer(self, "can_connect", case)
 
 
@@ -189,7 +199,7 @@ class AND(_Operation):
     def __init__(self, op1: Any, op2: Any) -> None:
         self.op1, self.op2 = self.operands = (op1, op2)
 
-    def ask(self, question: Question, case: Case) -> Answer:
+    def ask(self, question: Question, case: PermissionCase) -> Answer:
         """Ask the second operand if the first agrees."""
         return chain(((self.op1, question), (self.op2, question)), case, until=False)
 
@@ -200,7 +210,7 @@ class OR(_Operation):
     def __init__(self, op1: Any, op2: Any) -> None:
         self.op1, self.op2 = self.operands = (op1, op2)
 
-    def ask(self, question: Question, case: Case) -> Answer:
+    def ask(self, question: Question, case: PermissionCase) -> Answer:
         """Ask the second operand if the first refuses."""
         operands: tuple[Any, ...] = (self.op1, self.op2)
         if question == "has_object_permission":
@@ -216,7 +226,7 @@ class NOT(_Operation):
         self.op1 = op1
         self.operands = (op1,)
 
-    def ask(self, question: Question, case: Case) -> Answer:
+    def ask(self, question: Question, case: PermissionCase) -> Answer:
         """Ask the operand and say the opposite."""
         given = ask(self.op1, question, case)
         return negated(given) if isawaitable(given) else not given
@@ -229,7 +239,7 @@ class _Whole(_Operation):
         self.op1 = op1
         self.operands = (op1,)
 
-    def ask(self, question: Question, case: Case) -> Answer:
+    def ask(self, question: Question, case: PermissionCase) -> Answer:
         """Ask both questions."""
         return chain(
             ((self.op1, "has_permission"), (self.op1, "has_object_permission")), case, until=False
@@ -269,7 +279,7 @@ def decide(
         The answer, or an awaitable of it if the permission is asynchronous, to be awaited in the
         event loop.
     """
-    return ask(permission, "has_permission", Case(scope, consumer, action, kwargs))
+    return ask(permission, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
 
 def decide_object(
@@ -281,7 +291,7 @@ def decide_object(
     kwargs: Mapping[str, Any],
 ) -> Answer:
     """Ask whether ``action`` may be taken on ``instance``; else like :func:`decide`."""
-    case = Case(scope, consumer, action, kwargs, instance)
+    case = PermissionCase(scope, consumer, action, kwargs, instance)
     return ask(permission, "has_object_permission", case)
 
 

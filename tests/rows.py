@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pgobserve.feed.jobs import Found, Job
+    from pgobserve.hub.load_requests import LoadRequest, LoadResult
 
 
 class Rows:
     """What a loader reads, by one function."""
 
-    def __init__(self, load: Callable[[Sequence[Job]], Sequence[Found]]) -> None:
+    def __init__(self, load: Callable[[Sequence[LoadRequest]], Sequence[LoadResult]]) -> None:
         self._load = load
 
-    def load(self, jobs: Sequence[Job]) -> Sequence[Found]:
+    def load(self, jobs: Sequence[LoadRequest]) -> Sequence[LoadResult]:
         return self._load(jobs)
 
     def load_lists(self, jobs: Any) -> Any:

@@ -15,7 +15,7 @@ import psycopg
 from django.conf import settings
 
 from pgobserve.demo.postgres import embedded
-from pgobserve.triggers.values import Relation
+from pgobserve.triggers.trigger_values import TableInfo
 from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def listeners(where: Table, count: int) -> Iterator[None]:
             each.close()
 
 
-RELATION = Relation("public", "item")
+RELATION = TableInfo("public", "item")
 
 
 def _registration(**options: Any) -> Any:

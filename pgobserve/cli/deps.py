@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from django.db import router
 from django.utils.module_loading import import_string
 
-from pgobserve.cli import dot, survey, targets
+from pgobserve.cli import dot
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.observer import registry
-from pgobserve.observer.paths import path_of
+from pgobserve.install import consumer_registry, survey, targets
+from pgobserve.install.path_text import path_of
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cli.console import Console
-    from pgobserve.feed.links import Link
-    from pgobserve.observer.gathering import Dependencies
-    from pgobserve.triggers.state import Status
+    from pgobserve.dependencies.gathering import Dependencies
+    from pgobserve.sql.relation_path import RelationPath
+    from pgobserve.triggers.server.drift import Status
 
 HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
 
@@ -33,7 +33,7 @@ HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ConsumerDependencies:
     """
     A consumer class and what it depends on.
 
@@ -70,18 +70,18 @@ def run(
         console.write(f"\n{HINT}")
 
 
-def _subjects(name: str | None) -> Iterator[Subject]:
+def _subjects(name: str | None) -> Iterator[ConsumerDependencies]:
     if not targets.import_consumers() and name is None:
         raise ConfigurationError(
             "Nothing says which consumers there are: ASGI_APPLICATION is not set. Set it, or name one "
             "by its dotted path."
         )
-    classes: Sequence[Any] = registry.consumers() if name is None else _named(name)
+    classes: Sequence[Any] = consumer_registry.consumers() if name is None else _named(name)
     for cls in classes:
         found = cls.observed_dependencies()
         models = _own(cls.observed_models(), found)
         if models or found or name is not None:
-            yield Subject(_dotted(cls), models, found)
+            yield ConsumerDependencies(_dotted(cls), models, found)
 
 
 def _own(models: Iterable[type[Model]], found: Dependencies) -> tuple[type[Model], ...]:
@@ -92,7 +92,7 @@ def _own(models: Iterable[type[Model]], found: Dependencies) -> tuple[type[Model
 
 
 def _named(name: str) -> list[Any]:
-    known = registry.consumers()
+    known = consumer_registry.consumers()
     found = [each for each in known if name in (_dotted(each), each.__name__)]
     if found:
         return found
@@ -113,7 +113,7 @@ def _dotted(cls: type) -> str:
 
 
 def _statuses(
-    console: Console, subjects: Sequence[Subject], database: str
+    console: Console, subjects: Sequence[ConsumerDependencies], database: str
 ) -> Mapping[str, Status] | None:
     """Return how the triggers stand, by the label of the model; None if that can't be told."""
     models = {canonical(model) for subject in subjects for model in _models(subject)}
@@ -127,7 +127,7 @@ def _statuses(
     return {status.title: status for _, status in seen}
 
 
-def _models(subject: Subject) -> Iterator[type[Model]]:
+def _models(subject: ConsumerDependencies) -> Iterator[type[Model]]:
     yield from subject.models
     yield from subject.found.wide
     for link in subject.found.links:
@@ -141,7 +141,9 @@ def _state(model: type[Model], statuses: Mapping[str, Status] | None) -> str | N
     return "not in this database" if status is None else str(status.state)
 
 
-def _facts(subject: Subject, statuses: Mapping[str, Status] | None) -> dict[str, object]:
+def _facts(
+    subject: ConsumerDependencies, statuses: Mapping[str, Status] | None
+) -> dict[str, object]:
     def table(model: type[Model]) -> dict[str, object]:
         state = _state(model, statuses)
         return {"label": model._meta.label, "table": model._meta.db_table, "triggers": state}
@@ -158,7 +160,9 @@ def _facts(subject: Subject, statuses: Mapping[str, Status] | None) -> dict[str,
     }
 
 
-def _print(console: Console, subject: Subject, statuses: Mapping[str, Status] | None) -> None:
+def _print(
+    console: Console, subject: ConsumerDependencies, statuses: Mapping[str, Status] | None
+) -> None:
     console.write(subject.consumer, "MIGRATE_HEADING")
     rows = [
         *(("-", model, "by key") for model in subject.models),
@@ -177,5 +181,5 @@ def _print(console: Console, subject: Subject, statuses: Mapping[str, Status] | 
         console.write(f"Not seen: {sentence}", "WARNING")
 
 
-def _back(link: Link) -> str:
+def _back(link: RelationPath) -> str:
     return "by key" if link.column is None else f"by {link.column} in the change"

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.feed.links import Hop, Link
-    from pgobserve.observer.gathering import Dependencies
+    from pgobserve.dependencies.gathering import Dependencies
+    from pgobserve.sql.relation_path import Join, RelationPath
 
     #: Its dotted name, its models, and what their rows depend on.
     Consumer = tuple[str, Iterable[type[Model]], Dependencies]
@@ -37,14 +37,14 @@ def graph(consumers: Iterable[Consumer]) -> str:
     return f"digraph pgobserve {{\n  rankdir=LR;\n  node [shape=box];\n{body}}}"
 
 
-def _joins(link: Link) -> Iterable[str]:
+def _joins(link: RelationPath) -> Iterable[str]:
     model = link.root
     for hop in link.hops:
         yield f"{_node(model)} -> {_node(hop.model)} [label={_quoted(_condition(hop))}]"
         model = hop.model
 
 
-def _condition(hop: Hop) -> str:
+def _condition(hop: Join) -> str:
     return ", ".join(f"{source.column} = {target.column}" for source, target in hop.on)
 
 

@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgobserve import conf
-from pgobserve.cli import survey, targets, work
-from pgobserve.triggers import installer, storage
+from pgobserve.cli import work
+from pgobserve.install import survey, targets
+from pgobserve.triggers import installer, outbox_storage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,6 @@ def run(
     seen = survey.clashes(connection)
     for status in seen:
         console.warn(f"{status.sentence} {status.detail}. {status.remedy}")
-    storage.limit(connection, conf.namespace(database), conf.get().OUTBOX_MAX_BYTES)
+    outbox_storage.limit(connection, conf.namespace(database), conf.get().OUTBOX_MAX_BYTES)
     if not wanted and not as_json:
         console.write("Nothing to install: no consumer and no setting names a model.")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from django.core.management.base import CommandError
 
 from pgobserve import conf
-from pgobserve.cli import targets
 from pgobserve.cli.console import EXIT_FAILED
-from pgobserve.cli.outbox import described
-from pgobserve.triggers import installer, owners, storage
-from pgobserve.triggers.errors import explained
+from pgobserve.install import targets
+from pgobserve.install.outbox_report import described
+from pgobserve.triggers import installer, outbox_storage
+from pgobserve.triggers.refusals import explained
+from pgobserve.triggers.server import schema_owners
 
 if TYPE_CHECKING:
     from pgobserve.cli.console import Console
@@ -27,22 +28,22 @@ REASONS = {
 def run(console: Console, *, database: str, as_json: bool) -> None:
     """Rotate the outbox as far as it is due, and tell how it stands then."""
     connection, namespace = targets.connect(database), conf.namespace(database)
-    if not storage.exists(connection, namespace):
+    if not outbox_storage.exists(connection, namespace):
         if as_json:
             console.json({"database": database, "exists": False, "steps": []})
         else:
             console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
         return
-    if strangers := owners.strangers(connection, namespace):
+    if strangers := schema_owners.strangers(connection, namespace):
         raise CommandError(
             f"Other roles have a hand in the schema {namespace.schema}: {'; '.join(strangers)}. "
             "Nothing in it is run. See manage.py pgobserve doctor.",
             returncode=EXIT_FAILED,
         )
     with explained("the outbox", installer.LOCK_TIMEOUT):
-        storage.limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
-        steps = storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)
-        facts = storage.facts(connection, namespace)
+        outbox_storage.limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
+        steps = outbox_storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)
+        facts = outbox_storage.facts(connection, namespace)
     if as_json:
         console.json({"database": database, "exists": True, "steps": steps, **described(facts)})
         return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgobserve.cli import targets
+from pgobserve.install import targets
 from pgobserve.triggers import compiler, installer
-from pgobserve.triggers.errors import explained
-from pgobserve.triggers.state import State
+from pgobserve.triggers.refusals import explained
+from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

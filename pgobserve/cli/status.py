@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from django.core.management.base import CommandError
 
 from pgobserve import conf
-from pgobserve.cli import outbox, survey, targets
 from pgobserve.cli.console import EXIT_NOT_WELL
-from pgobserve.triggers import owners
-from pgobserve.triggers.state import State
+from pgobserve.install import outbox_report, survey, targets
+from pgobserve.triggers.server import schema_owners
+from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgobserve.cli.console import Console
-    from pgobserve.triggers.state import Status
-    from pgobserve.triggers.storage import Facts
+    from pgobserve.triggers.outbox_storage import StorageStatus
+    from pgobserve.triggers.server.drift import Status
 
 HEADING = ("MODEL", "TABLE", "STATE", "FIRES", "BY")
 
@@ -27,9 +27,9 @@ def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool
     connection = targets.connect(database)
     seen = [status for _, status in survey.take(connection, labels)]
     console.warn(None if labels else targets.only_settings())
-    facts = outbox.look(connection)
+    facts = outbox_report.look(connection)
     namespace = conf.namespace(database)
-    strangers = owners.problems(connection, namespace)
+    strangers = schema_owners.problems(connection, namespace)
     if as_json:
         console.json([_facts(status) for status in seen])
     else:
@@ -86,11 +86,11 @@ def _print(console: Console, seen: Sequence[Status]) -> None:
             console.write(f"  {status.remedy}")
 
 
-def _print_outbox(console: Console, facts: Facts) -> None:
+def _print_outbox(console: Console, facts: StorageStatus) -> None:
     moment = f"{facts.rotated_at:%Y-%m-%d %H:%M:%S} UTC"
     console.write(
         f"\nThe outbox takes {facts.size:,} of {facts.max_bytes:,} bytes, and went on to another "
         f"slot at {moment}."
     )
-    for warning in outbox.warnings(facts):
+    for warning in outbox_report.warnings(facts):
         console.write(f"{warning}.", "WARNING")

@@ -12,18 +12,18 @@ from django.utils import timezone
 from psycopg import sql
 
 from pgobserve import conf
-from pgobserve.cli import targets
+from pgobserve.database.async_connection import DJANGO_ONLY, parameters_of
 from pgobserve.errors import FeedUnavailable, PayloadInvalid, TriggerError
-from pgobserve.feed import outbox, trust
-from pgobserve.feed.connection import DJANGO_ONLY, parameters_of
-from pgobserve.feed.cursor import Cursor, Facts
-from pgobserve.feed.events import Action, changes_in
-from pgobserve.feed.fold import RowChange
-from pgobserve.feed.pace import Pace
-from pgobserve.feed.payload import parse
-from pgobserve.feed.qualified import qualified
-from pgobserve.feed.snapshot import Snapshot
-from pgobserve.feed.tables import model_of
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.install import targets
+from pgobserve.listen.payload import parse
+from pgobserve.outbox import outbox_page, outbox_trust
+from pgobserve.outbox.cursor import Cursor, OutboxStatus
+from pgobserve.outbox.event import EventAction, changes_in
+from pgobserve.outbox.fold import RowChange
+from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.polling import PollingSchedule
+from pgobserve.sql.model_tables import model_of
 from pgobserve.triggers.registry import canonical, find
 from pgobserve.wire import MARK, Operation
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from pgobserve.cli.console import Console
-    from pgobserve.feed.images import Image
-    from pgobserve.feed.outbox import Entry, Page
+    from pgobserve.outbox.outbox_page import OutboxRecord, Page
+    from pgobserve.outbox.row_images import Image
     from pgobserve.wire import Namespace
 
 STYLES = {"create": "SUCCESS", "update": "WARNING", "delete": "ERROR", "reset": "NOTICE"}
 
 #: Of a notification it is not known what became of the rows, only what the statement was.
 ACTIONS = {
-    Operation.INSERT: Action.CREATE,
-    Operation.UPDATE: Action.UPDATE,
-    Operation.DELETE: Action.DELETE,
+    Operation.INSERT: EventAction.CREATE,
+    Operation.UPDATE: EventAction.UPDATE,
+    Operation.DELETE: EventAction.DELETE,
 }
 
 #: The snapshot in which nothing is visible.
@@ -87,7 +87,7 @@ def _connect(database: str) -> psycopg.Connection[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TailLine:
     """
     A change of a row, or of a table.
 
@@ -143,7 +143,7 @@ class Printer:
         self._width = max((len(label) for label in labels), default=16)
         self._key_width = 6
 
-    def print(self, line: Line) -> None:
+    def print(self, line: TailLine) -> None:
         """Print a change."""
         if self._as_json:
             self._console.out.write(self._json(line))
@@ -151,7 +151,7 @@ class Printer:
             self._console.write(self._text(line), STYLES[line.action])
         self._console.out.flush()
 
-    def _json(self, line: Line) -> str:
+    def _json(self, line: TailLine) -> str:
         facts: dict[str, Any] = {
             "at": line.at.isoformat(),
             "xid": line.xid,
@@ -169,7 +169,7 @@ class Printer:
         old, new = (image.text if image else "null" for image in (line.old, line.new))
         return f'{text[:-1]}, "old": {old}, "new": {new}}}'
 
-    def _text(self, line: Line) -> str:
+    def _text(self, line: TailLine) -> str:
         model = model_of(line.label) if line.label else None
         title = model._meta.label if model else line.label or "*"
         key = "*" if line.key is None else json.dumps(line.key, default=str, ensure_ascii=False)
@@ -186,16 +186,16 @@ class Printer:
         ]
         return "  ".join(cells).rstrip()
 
-    def _details(self, line: Line) -> str:
+    def _details(self, line: TailLine) -> str:
         if line.why is not None:
             return line.why
         changed = line.changed
         if changed is None or not self._rows:
-            return "" if line.action != Action.UPDATE else ", ".join(changed or ())
+            return "" if line.action != EventAction.UPDATE else ", ".join(changed or ())
         return ", ".join(f"{name}: {_shown(line, name)}" for name in changed)
 
 
-def _shown(line: Line, name: str) -> str:
+def _shown(line: TailLine, name: str) -> str:
     sides = [side for side in (line.old, line.new) if side is not None]
     return " → ".join(
         json.dumps(side.values.get(name), default=str, ensure_ascii=False) for side in sides
@@ -251,7 +251,7 @@ class Tail:
         """Print what comes, for ever."""
         channel = self._channel
         self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        pace = Pace(poll=conf.get().OUTBOX_WAKE == "poll")
+        pace = PollingSchedule(poll=conf.get().OUTBOX_WAKE == "poll")
         while True:
             facts = self._facts() if self._cursor is None else None
             if facts is not None:
@@ -264,23 +264,29 @@ class Tail:
             if not page.more:
                 self._hear(channel, pace.delay)
 
-    def _facts(self) -> Facts | None:
-        wanted = trust.parameters(self._namespace)
-        trust.refuse(self._connection.execute(trust.QUERY, wanted).fetchall(), self._namespace)
+    def _facts(self) -> OutboxStatus | None:
+        wanted = outbox_trust.parameters(self._namespace)
+        outbox_trust.refuse(
+            self._connection.execute(outbox_trust.QUERY, wanted).fetchall(), self._namespace
+        )
         try:
-            row = self._connection.execute(qualified(outbox.FACTS, self._namespace)).fetchone()
+            row = self._connection.execute(qualified(outbox_page.FACTS, self._namespace)).fetchone()
         except psycopg.errors.UndefinedTable:
             return None
-        return None if row is None else outbox.facts(row)
+        return None if row is None else outbox_page.facts(row)
 
     def _read(self, since: datetime.datetime | None = None, *, whole: bool = True) -> Page:
         cursor = self._cursor
         assert cursor is not None  # noqa: S101 (whoever reads has set it)
-        wanted = outbox.parameters(cursor, images=None, labels=self._labels or None, since=since)
-        rows = self._connection.execute(qualified(outbox.QUERY, self._namespace), wanted).fetchall()
-        page = outbox.page(rows, cursor, whole=whole)
+        wanted = outbox_page.parameters(
+            cursor, images=None, labels=self._labels or None, since=since
+        )
+        rows = self._connection.execute(
+            qualified(outbox_page.QUERY, self._namespace), wanted
+        ).fetchall()
+        page = outbox_page.page(rows, cursor, whole=whole)
         if page.why is not None:
-            self._printer.print(Line(timezone.now(), None, None, "reset", why=page.why))
+            self._printer.print(TailLine(timezone.now(), None, None, "reset", why=page.why))
         for entry in page.entries:
             for line in _lines(entry):
                 self._printer.print(line)
@@ -302,7 +308,7 @@ class Tail:
             change = parse(payload)
         except PayloadInvalid:
             return False
-        if change.label == outbox.WAKE_UP:
+        if change.label == outbox_page.WAKE_UP:
             return True
         if change.label == MARK:
             return False
@@ -311,16 +317,16 @@ class Tail:
             why = "whole table" if change.keys is None else None
             for key in change.keys if change.keys is not None else (None,):
                 self._printer.print(
-                    Line(timezone.now(), change.xid, change.label, action, key, why=why)
+                    TailLine(timezone.now(), change.xid, change.label, action, key, why=why)
                 )
         return False
 
 
-def _lines(entry: Entry) -> Iterator[Line]:
-    keys = None if entry.keys is None else outbox.keys(entry.keys)
+def _lines(entry: OutboxRecord) -> Iterator[TailLine]:
+    keys = None if entry.keys is None else outbox_page.keys(entry.keys)
     for number, change in enumerate(changes_in(entry)):
         if isinstance(change, RowChange) and keys is not None:
-            yield Line(
+            yield TailLine(
                 entry.at,
                 entry.xid,
                 entry.label,
@@ -330,4 +336,4 @@ def _lines(entry: Entry) -> Iterator[Line]:
                 change.new,
             )
         else:
-            yield Line(entry.at, entry.xid, entry.label, "reset", why="whole table")
+            yield TailLine(entry.at, entry.xid, entry.label, "reset", why="whole table")

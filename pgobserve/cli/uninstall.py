@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgobserve import conf
-from pgobserve.cli import survey, targets, work
+from pgobserve.cli import work
+from pgobserve.install import survey, targets
 from pgobserve.triggers import installer, registry
-from pgobserve.triggers.state import State
+from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,17 +8,17 @@ from django.core.management.base import CommandError
 
 from pgobserve.cli.console import EXIT_FAILED
 from pgobserve.errors import TriggerError
-from pgobserve.triggers.installer import Action
+from pgobserve.triggers.installer import InstallAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pgobserve.cli.console import Console
-    from pgobserve.triggers.installer import Outcome
+    from pgobserve.triggers.installer import InstallOutcome
 
-    Job = tuple[str, Callable[[], Outcome]]
+    Job = tuple[str, Callable[[], InstallOutcome]]
 
-CHANGES = (Action.INSTALLED, Action.UPDATED, Action.REMOVED)
+CHANGES = (InstallAction.INSTALLED, InstallAction.UPDATED, InstallAction.REMOVED)
 
 
 def through(console: Console, jobs: Sequence[Job], *, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def through(console: Console, jobs: Sequence[Job], *, as_json: bool) -> None:
         raise CommandError(errors[0] if len(jobs) == 1 else summary, returncode=EXIT_FAILED)
 
 
-def _facts(done: Outcome) -> dict[str, object]:
+def _facts(done: InstallOutcome) -> dict[str, object]:
     return {
         "label": done.title,
         "table": done.table,
@@ -66,7 +66,7 @@ def _facts(done: Outcome) -> dict[str, object]:
     }
 
 
-def _line(done: Outcome) -> str:
+def _line(done: InstallOutcome) -> str:
     parts = f" and {done.parts} partitions" if done.parts else ""
-    why = f" (was {done.was})" if done.action is Action.UPDATED else ""
+    why = f" (was {done.was})" if done.action is InstallAction.UPDATED else ""
     return f"{done.title}: {done.action} on {done.table}{parts}{why}"

@@ -16,14 +16,15 @@ logger = logging.getLogger(__name__)
 def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Make the outbox, if the settings say that this database has one."""
     from pgobserve import conf
-    from pgobserve.cli.transport import needs_outbox
+    from pgobserve.install.transports_in_use import needs_outbox
     from pgobserve.logs import fields
-    from pgobserve.triggers import owners, storage
+    from pgobserve.triggers import outbox_storage
+    from pgobserve.triggers.server import schema_owners
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql" and needs_outbox(connection.alias):
         namespace = conf.namespace(connection.alias)
-        if strangers := owners.strangers(connection, namespace):
+        if strangers := schema_owners.strangers(connection, namespace):
             # Another role must not be able to stop the project's other migrations.
             logger.warning(
                 "The outbox of database %r was not created: %s. Run manage.py pgobserve install.",
@@ -32,17 +33,17 @@ def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
                 extra=fields(alias=connection.alias),
             )
             return
-        storage.create(connection, namespace, max_bytes=conf.get().OUTBOX_MAX_BYTES)
+        outbox_storage.create(connection, namespace, max_bytes=conf.get().OUTBOX_MAX_BYTES)
 
 
 def drop(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Remove it with all that is in it."""
     from pgobserve import conf
-    from pgobserve.triggers import storage
+    from pgobserve.triggers import outbox_storage
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql":
-        storage.drop(connection, conf.namespace(connection.alias))
+        outbox_storage.drop(connection, conf.namespace(connection.alias))
 
 
 class Migration(migrations.Migration):

@@ -6,11 +6,11 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from pgobserve.observer import dependencies
-from pgobserve.observer.context import encode_name
-from pgobserve.observer.gathering import Dependencies
-from pgobserve.observer.registry import observe
-from pgobserve.observer.subscription import Subscriptions
+from pgobserve.deliver.row_subscriptions import Subscriptions
+from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.dependencies import row_dependencies
+from pgobserve.dependencies.gathering import Dependencies
+from pgobserve.install.consumer_registry import observe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     _Base = GenericAsyncAPIConsumer
 else:
-    from pgobserve._socket import SocketHooks as _Base
+    from pgobserve._consumer.json_socket import SocketHooks as _Base
 
 
 class ObserverConsumerMixin(_Base):
@@ -51,7 +51,7 @@ class ObserverConsumerMixin(_Base):
     @classmethod
     def observed_dependencies(cls) -> Dependencies:
         """Return which other tables those rows depend on, as far as can be told."""
-        return dependencies.of_consumer(cls) if cls.observed_models() else Dependencies()
+        return row_dependencies.of_consumer(cls) if cls.observed_models() else Dependencies()
 
     @property
     def subscriptions(self) -> Subscriptions:
@@ -96,7 +96,7 @@ class ObserverConsumerMixin(_Base):
 
 def declared_model(cls: type) -> type[Model] | None:
     """Return the model of a consumer class's queryset, or else of its serializer."""
-    return dependencies.model_of_consumer(cls)
+    return row_dependencies.model_of_consumer(cls)
 
 
 def _hashable(value: Any) -> Any:

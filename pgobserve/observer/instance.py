@@ -17,25 +17,25 @@ from rest_framework.exceptions import (
     ValidationError,
 )
 
-from pgobserve._socket import SocketHooks
+from pgobserve._consumer.json_socket import SocketHooks
 from pgobserve.decorators import action
-from pgobserve.feed.keys import key_of, shown, to_key
+from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.deliver.tokens import parse_token
+from pgobserve.events.event_tables import throughs_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
-from pgobserve.observer.context import encode_name
-from pgobserve.observer.hooks import has_own
-from pgobserve.observer.related import throughs_of
-from pgobserve.observer.tokens import parse_token
+from pgobserve.render.own_hooks import has_own
+from pgobserve.sql.keys import key_of, shown, to_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from django.db.models import Model
 
-    from pgobserve.feed.mailbox import Watch
-    from pgobserve.feed.snapshot import Snapshot
-    from pgobserve.observer.gathering import Dependencies
-    from pgobserve.observer.subscription import Begun
+    from pgobserve.deliver.row_subscriptions import StartResult
+    from pgobserve.dependencies.gathering import Dependencies
+    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.hub.snapshot import Snapshot
 
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
                 extra=about,
             )
 
-    async def deliver(self, watch: Watch, kind: str) -> None:
+    async def deliver(self, watch: RowSubscription, kind: str) -> None:
         """Hand the news of one subscription to the class's own methods."""
         group = _Group(watch)
         message = {"pk": shown(watch.key)}
@@ -251,13 +251,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         except ValueError:
             return encode_name(lookup)
 
-    async def _data(self, begun: Begun, kwargs: dict[str, Any]) -> Any:
+    async def _data(self, begun: StartResult, kwargs: dict[str, Any]) -> Any:
         if self._delivers_by_itself():
             response = await self.retrieve(**{**kwargs, "action": "retrieve"})
             return response[0] if isinstance(response, tuple) else None
         return await self.decode_json(begun.view.body) if begun.view.body else None
 
-    async def _reply_with_token(self, request_id: Any, begun: Begun, data: Any) -> None:
+    async def _reply_with_token(self, request_id: Any, begun: StartResult, data: Any) -> None:
         await self.send_json(
             {
                 "errors": [],
@@ -275,7 +275,7 @@ class _Group:
 
     __slots__ = ("watch",)
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: RowSubscription) -> None:
         self.watch = watch
 
     def __str__(self) -> str:

@@ -10,16 +10,16 @@ from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.decorators import action
+from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.deliver.tokens import Back, parse_list_token
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
-from pgobserve.observer.context import encode_name
-from pgobserve.observer.rendering import encode
-from pgobserve.observer.tokens import Back, parse_list_token
+from pgobserve.render.rendering import encode
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from pgobserve.feed.listwatch import Listed
-    from pgobserve.observer.source import Wanted
+    from pgobserve.cohorts.cohort import Wanted
+    from pgobserve.hub.list_subscription import ListSnapshot
 
 #: What a client may ask for in place of the rows.
 ONLY: Final = ("keys", "count")
@@ -98,7 +98,9 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
-    def _asked(self, request_id: Any, only: Any, max_rows: Any, token: Any, keys: Any) -> _Asked:
+    def _asked(
+        self, request_id: Any, only: Any, max_rows: Any, token: Any, keys: Any
+    ) -> _ListRequest:
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         if only is not None and only not in ONLY:
@@ -109,7 +111,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
                 raise ValidationError(['"max_rows" must be a whole number of at least 1.'])
             size = min(size, max_rows)
         wanted = cast("Wanted", only or "rows")
-        return _Asked(encode_name(request_id), wanted, size, self._back(token, keys))
+        return _ListRequest(encode_name(request_id), wanted, size, self._back(token, keys))
 
     def _back(self, token: Any, keys: Any) -> Back | None:
         if token is None:
@@ -124,7 +126,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             ) from None
         return Back(seen, fingerprint, None if keys is None else _keys(keys))
 
-    async def _answer_list(self, asked: _Asked, listed: Listed, token: str) -> None:
+    async def _answer_list(self, asked: _ListRequest, listed: ListSnapshot, token: str) -> None:
         if asked.back is not None and not listed.unchanged:
             await self._send_list(asked, None, asked.back.token)
             await self._send_list(asked, listed, token, action="reset", code=205)
@@ -133,8 +135,8 @@ class ObserverModelListMixin(ObserverConsumerMixin):
 
     async def _send_list(
         self,
-        asked: _Asked,
-        listed: Listed | None,
+        asked: _ListRequest,
+        listed: ListSnapshot | None,
         token: str,
         *,
         action: str = "subscribe_list",
@@ -155,7 +157,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ListRequest:
     """
     What a client asks for.
 

@@ -2,5 +2,4 @@
 
 from __future__ import annotations
 
-from pgobserve.observer.model import Action as Action
-from pgobserve.observer.model import ModelObserver as ModelObserver
+from pgobserve.events.model_events import ModelObserver as ModelObserver

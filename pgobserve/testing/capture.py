@@ -13,7 +13,8 @@ from psycopg import sql
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import catalog, compiler, installer, registry
+from pgobserve.triggers import compiler, installer, registry
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import Operation
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.triggers.registry import Registration
-    from pgobserve.triggers.values import Relation
+    from pgobserve.triggers.trigger_values import TableInfo
     from pgobserve.wire import Namespace
 
 Action = Literal["create", "update", "delete", "truncate", "muted"]
@@ -202,7 +203,7 @@ def _restore(
     _run(connection, statements)
 
 
-def _functions(registration: Registration, table: Relation) -> list[str]:
+def _functions(registration: Registration, table: TableInfo) -> list[str]:
     wanted = compiler.wanted(registration, table, always=False)
     return [each.function for each in wanted.values()]
 

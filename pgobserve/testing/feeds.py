@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgobserve.feed import runtime
+from pgobserve.runtime import runtime
 
 
 async def close_feeds() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import names, outbox, routes
+from pgobserve.triggers import names, outbox_bodies, route_bodies
 from pgobserve.triggers.templates import render
-from pgobserve.triggers.values import Comment, Relation, Trigger
+from pgobserve.triggers.trigger_values import Comment, TableInfo, Trigger
 from pgobserve.wire import (
     MAX_KEYS,
     MAX_PAYLOAD_BYTES,
@@ -72,7 +72,7 @@ FORMATS: Final[Mapping[str, str]] = {
 }
 
 
-def wanted(registration: Registration, table: Relation, *, always: bool) -> dict[str, Trigger]:
+def wanted(registration: Registration, table: TableInfo, *, always: bool) -> dict[str, Trigger]:
     """Return the triggers that a table should have, by name; its partitions need the same."""
     namespace = registration.namespace
     common: dict[str, Any] = {
@@ -129,16 +129,16 @@ def _events(operation: Operation) -> dict[str, Any]:
     }
 
 
-def body(registration: Registration, operation: Operation, table: Relation) -> str:
+def body(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the body of the function of the trigger that fires first."""
     names_schema = _names_schema(table)
     common = _common(registration, operation, names_schema=names_schema)
     if registration.transport == "outbox":
         if operation is Operation.TRUNCATE:
-            return _as_body(outbox.truncate_body(registration, common))
+            return _as_body(outbox_bodies.truncate_body(registration, common))
         rows = _rows(registration, operation)
         one_row = _one_row(registration, operation)
-        return _as_body(outbox.images_body(registration, operation, rows, one_row, common))
+        return _as_body(outbox_bodies.images_body(registration, operation, rows, one_row, common))
     if operation is Operation.TRUNCATE:
         return _as_body(render("notify_truncate.v1", **common))
     limits: dict[str, Any] = {
@@ -152,7 +152,9 @@ def body(registration: Registration, operation: Operation, table: Relation) -> s
     if registration.routes:
         rows = _keys(registration, operation)
         return _as_body(
-            routes.body(operation, registration.routes, rows, head_bytes=before, **limits, **common)
+            route_bodies.body(
+                operation, registration.routes, rows, head_bytes=before, **limits, **common
+            )
         )
     return _as_body(
         render(
@@ -165,14 +167,14 @@ def body(registration: Registration, operation: Operation, table: Relation) -> s
     )
 
 
-def _writer(registration: Registration, operation: Operation, table: Relation) -> str:
+def _writer(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the body of the function of the trigger that writes to the outbox."""
     rows = _rows(registration, operation)
     common = _common(registration, operation, names_schema=_names_schema(table))
-    return _as_body(outbox.body(registration, operation, rows, common))
+    return _as_body(outbox_bodies.body(registration, operation, rows, common))
 
 
-def _names_schema(table: Relation) -> bool:
+def _names_schema(table: TableInfo) -> bool:
     """
     Say whether the payloads of a table name its schema.
 
@@ -216,7 +218,7 @@ def _head_bytes(registration: Registration, operation: Operation, *, names_schem
 
 def install_statements(
     registration: Registration,
-    table: Relation,
+    table: TableInfo,
     *,
     always: bool,
     unused: Iterable[str] = (),
@@ -238,7 +240,7 @@ def install_statements(
     yield serialize(namespace)
     yield make_schema(namespace)
     if registration.transport == "outbox":
-        yield from outbox.storage_statements(namespace)
+        yield from outbox_bodies.storage_statements(namespace)
     for trigger in triggers.values():
         yield _function(trigger)
         if registration.transport == "outbox":
@@ -254,7 +256,7 @@ def install_statements(
 
 
 def uninstall_statements(
-    tables: Iterable[Relation], functions: Iterable[str], namespace: Namespace
+    tables: Iterable[TableInfo], functions: Iterable[str], namespace: Namespace
 ) -> Iterator[str]:
     """
     Yield the statements that remove a namespace's triggers from tables.
@@ -267,7 +269,7 @@ def uninstall_statements(
             yield render("drop_trigger.v1", trigger=sql.Identifier(name), table=relation.identifier)
     for function in functions:
         yield drop_function(function, namespace)
-    yield from outbox.drop_statements(namespace, only_unused=True)
+    yield from outbox_bodies.drop_statements(namespace, only_unused=True)
     yield render("drop_schema.v1", schema=names.schema(namespace))
 
 
@@ -321,7 +323,7 @@ def _function(trigger: Trigger) -> str:
     )
 
 
-def _on_partitions(table: Relation, trigger: Trigger, comment: Comment) -> Iterator[str]:
+def _on_partitions(table: TableInfo, trigger: Trigger, comment: Comment) -> Iterator[str]:
     # The partitions are found when this runs: a migration meets others than those of today.
     mark = sql.SQL("\0")
     for statement in _trigger(mark, trigger, comment):
@@ -384,7 +386,7 @@ def _keys(registration: Registration, operation: Operation) -> str:
         name = "update"
         parts = {"either_key": _json(_either(new, old)), **_changed(registration, new, old)}
     if registration.routes:
-        parts["values"] = routes.values(operation, registration.routes)
+        parts["values"] = route_bodies.values(operation, registration.routes)
         return render(f"routes_{name}.v1", **parts)
     return render(f"keys_{name}.v1", **parts)
 
@@ -394,10 +396,12 @@ def _rows(registration: Registration, operation: Operation) -> str:
     new = [sql.Identifier("n", column) for column in registration.key]
     old = [sql.Identifier("o", column) for column in registration.key]
     if operation is Operation.INSERT:
-        return outbox.rows(operation, _value(new))
+        return outbox_bodies.rows(operation, _value(new))
     if operation is Operation.DELETE:
-        return outbox.rows(operation, _value(old))
-    return outbox.rows(operation, _value(_either(new, old)), **_changed(registration, new, old))
+        return outbox_bodies.rows(operation, _value(old))
+    return outbox_bodies.rows(
+        operation, _value(_either(new, old)), **_changed(registration, new, old)
+    )
 
 
 def _one_row(registration: Registration, operation: Operation) -> str:
@@ -405,9 +409,11 @@ def _one_row(registration: Registration, operation: Operation) -> str:
     new = [sql.Identifier("n", column) for column in registration.key]
     old = [sql.Identifier("o", column) for column in registration.key]
     if operation is not Operation.UPDATE:
-        return outbox.one_row(operation, _json(old if operation is Operation.DELETE else new))
+        return outbox_bodies.one_row(
+            operation, _json(old if operation is Operation.DELETE else new)
+        )
     changed = _changed(registration, new, old)
-    return outbox.one_row(
+    return outbox_bodies.one_row(
         operation, _json(new), same_key=changed["same_key"], differs=changed["differs"]
     )
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import catalog, compiler, state, storage
-from pgobserve.triggers.errors import explained
-from pgobserve.triggers.state import State
+from pgobserve.triggers import compiler, outbox_storage
+from pgobserve.triggers.refusals import explained
+from pgobserve.triggers.server import catalog, drift
+from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.triggers.registry import Registration
-    from pgobserve.triggers.state import Status
-    from pgobserve.triggers.values import Found, Relation
+    from pgobserve.triggers.server.drift import Status
+    from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
     from pgobserve.wire import Namespace
 
 #: Seconds to wait for a lock: whoever writes meanwhile waits behind us.
 LOCK_TIMEOUT = 5.0
 
 
-class Action(StrEnum):
+class InstallAction(StrEnum):
     """What was done to a table."""
 
     INSTALLED = "installed"
@@ -38,7 +39,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class InstallOutcome:
     """
     What was done to one table, and why.
 
@@ -52,14 +53,14 @@ class Outcome:
 
     title: str
     table: str
-    action: Action
+    action: InstallAction
     was: State
     parts: int = 0
 
 
 def install(
     registration: Registration, *, using: str, lock_timeout: float = LOCK_TIMEOUT
-) -> Outcome:
+) -> InstallOutcome:
     """
     Install the triggers of one table, or bring them up to date.
 
@@ -77,12 +78,14 @@ def install(
     with explained(registration.title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
         plan = make_plan(connection, registration)
-        done = Action.INSTALLED if plan.before.state is State.MISSING else Action.UPDATED
+        done = (
+            InstallAction.INSTALLED if plan.before.state is State.MISSING else InstallAction.UPDATED
+        )
         if plan.before.state is State.OK:
-            done = Action.UNCHANGED
+            done = InstallAction.UNCHANGED
         else:
             _run(connection, plan.statements)
-        return Outcome(
+        return InstallOutcome(
             title=registration.title,
             table=str(plan.table),
             action=done,
@@ -102,7 +105,7 @@ class Plan:
         statements: What makes it right; needless if it is.
     """
 
-    table: Relation
+    table: TableInfo
     before: Status
     statements: tuple[str, ...]
 
@@ -119,8 +122,8 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
     found = catalog.triggers(connection, registration.namespace, [table])
     _refuse_others(registration, table, found)
     repair, problem = _outbox(connection, registration)
-    before = state.judge(registration, table, found, using=connection.alias, outbox=problem)
-    always = state.is_always(registration, found.get(table.oid, {}))
+    before = drift.judge(registration, table, found, using=connection.alias, outbox=problem)
+    always = drift.is_always(registration, found.get(table.oid, {}))
     wanted = {
         each.function for each in compiler.wanted(registration, table, always=always).values()
     }
@@ -134,14 +137,14 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
 
 
 def _refuse_others(
-    registration: Registration, table: Relation, found: Mapping[int, Mapping[str, Found]]
+    registration: Registration, table: TableInfo, found: Mapping[int, Mapping[str, CatalogEntry]]
 ) -> None:
     """Refuse to replace the triggers of another project, which would lose its changes."""
     for each in found.get(table.oid, {}).values():
         comment = each.comment
         if (
             comment is not None
-            and state.is_others(comment, registration.project)
+            and drift.is_others(comment, registration.project)
             and comment.label != registration.label
         ):
             raise TriggerError(
@@ -159,19 +162,19 @@ def _outbox(
     """Return what must go before the outbox can be used, and what is wrong with it."""
     if registration.transport != "outbox":
         return (), ""
-    problem = storage.problem(connection, registration.namespace)
-    repair = storage.repair_statements(connection, registration.namespace) if problem else ()
+    problem = outbox_storage.problem(connection, registration.namespace)
+    repair = outbox_storage.repair_statements(connection, registration.namespace) if problem else ()
     return tuple(repair), problem
 
 
 def uninstall(
-    table: Relation,
+    table: TableInfo,
     title: str,
     *,
     namespace: Namespace,
     using: str,
     lock_timeout: float = LOCK_TIMEOUT,
-) -> Outcome:
+) -> InstallOutcome:
     """
     Remove our triggers from a table and its partitions, and their functions.
 
@@ -193,19 +196,21 @@ def uninstall(
         found = catalog.triggers(connection, namespace, [table])
         touched = tuple(each for each in (table, *table.parts) if each.oid in found)
         if not touched:
-            return Outcome(title=title, table=str(table), action=Action.ABSENT, was=State.MISSING)
+            return InstallOutcome(
+                title=title, table=str(table), action=InstallAction.ABSENT, was=State.MISSING
+            )
         functions = _only_here(found, table, namespace)
         _run(connection, compiler.uninstall_statements(touched, functions, namespace))
-        return Outcome(
+        return InstallOutcome(
             title=title,
             table=str(table),
-            action=Action.REMOVED,
+            action=InstallAction.REMOVED,
             was=State.OK,
             parts=len(table.parts),
         )
 
 
-def target(connection: BaseDatabaseWrapper, registration: Registration) -> Relation:
+def target(connection: BaseDatabaseWrapper, registration: Registration) -> TableInfo:
     """
     Return the table of a registration, fit to get triggers.
 
@@ -270,7 +275,7 @@ def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
 
 
 def _only_here(
-    found: Mapping[int, Mapping[str, Found]], table: Relation, namespace: Namespace
+    found: Mapping[int, Mapping[str, CatalogEntry]], table: TableInfo, namespace: Namespace
 ) -> list[str]:
     """Return our functions that triggers of a table and its partitions use, and of no other."""
     here = frozenset(each.oid for each in (table, *table.parts))

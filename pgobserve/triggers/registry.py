@@ -14,7 +14,7 @@ from django.db.models import Field, GeneratedField
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
-from pgobserve.triggers.routes import fit
+from pgobserve.triggers.route_bodies import fit
 from pgobserve.wire import ALONE, TRANSPORTS, WAKES, Namespace
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgobserve.observer.paths import path_of
+from pgobserve.install.path_text import path_of
 
 if TYPE_CHECKING:
-    from pgobserve.observer.dependencies import Dependencies
+    from pgobserve.dependencies.row_dependencies import Dependencies
 
 
 def told(found: Dependencies) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,16 +20,16 @@ from rest_framework.permissions import IsAdminUser
 from pgobserve import mixins
 from pgobserve.consumers import AsyncAPIConsumer, DjangoViewAsConsumer, view_as_consumer
 from pgobserve.decorators import action, detached
+from pgobserve.events.model_events import EventAction, ModelObserver
+from pgobserve.events.observer_base import BaseObserver
+from pgobserve.events.signal_observer import Observer
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import model_observer, observer
-from pgobserve.observer.base_observer import BaseObserver
 from pgobserve.observer.generics import (
     ObserverConsumerMixin,
     ObserverModelInstanceMixin,
     ObserverModelListMixin,
 )
-from pgobserve.observer.model import Action, ModelObserver
-from pgobserve.observer.signal import Observer
 from pgobserve.pagination import WebsocketLimitOffsetPagination
 from pgobserve.permissions import AllowAny, BasePermission, IsAuthenticated
 
@@ -115,7 +115,7 @@ class Streamed(mixins.StreamedPaginatedListMixin, GenericAsyncAPIConsumer):
 
 
 class Own(ModelObserver):
-    def serialize(self, instance: Model, action: Action, **kwargs: Any) -> dict[str, Any]:
+    def serialize(self, instance: Model, action: EventAction, **kwargs: Any) -> dict[str, Any]:
         return {**super().serialize(instance, action, **kwargs), "own": True}
 
     async def __call__(
@@ -145,7 +145,7 @@ class Activity(ObserverConsumerMixin, GenericAsyncAPIConsumer):
             await self.reply(action, data=message, request_id=request_id)
 
     @changed.serializer
-    def change_shown(self, instance: User, action: Action, **kwargs: Any) -> Any:
+    def change_shown(self, instance: User, action: EventAction, **kwargs: Any) -> Any:
         return {"name": instance.username, "action": action.value}
 
     @changed.groups_for_signal

@@ -10,12 +10,12 @@ import pytest
 from autobahn.exception import Disconnected
 from uvicorn.protocols.utils import ClientDisconnected as UvicornDisconnected
 
-from pgobserve._socket import JsonSocket
+from pgobserve._consumer.json_socket import JsonSocket
+from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.exceptions import ClientDisconnected
-from pgobserve.feed.mailbox import Mailbox, View, Watch
-from pgobserve.feed.snapshot import Snapshot
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.observer.outlet import Outlet
+from pgobserve.hub.send_queue import RowSubscription, SendQueue, View
+from pgobserve.hub.snapshot import Snapshot
 
 GONE = [Disconnected("Attempt to send on a closed protocol"), UvicornDisconnected(), OSError()]
 
@@ -46,10 +46,10 @@ async def test_event_for_a_client_that_is_gone(
 
     consumer = GenericAsyncAPIConsumer()
     consumer.base_send = send
-    mailbox: Mailbox = Outlet(consumer).mailbox
+    mailbox: SendQueue = FrameWriter(consumer).mailbox
     for key in (1, 2):
         context = SimpleNamespace(by_itself=False, wants_token=False, request_id_text="1")
-        watch = Watch(mailbox, key, 1, context, lambda *_: None)
+        watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
         watch.begun = None
         with caplog.at_level(logging.ERROR):
             mailbox.put(watch, View.of("{}"), Snapshot(1, 1, frozenset()))

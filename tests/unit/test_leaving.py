@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve import _incoming, _socket
+from pgobserve._consumer import incoming, json_socket
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from tests.sockets import Client
@@ -70,7 +70,7 @@ class Socket(Client):
 
 @pytest.fixture
 async def socket(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Socket]:
-    monkeypatch.setattr(_incoming, "PATIENCE", 0.0)
+    monkeypatch.setattr(incoming, "READ_AHEAD_DELAY", 0.0)
     socket = Socket()
     async with asyncio.timeout(60):
         assert await socket.connect()
@@ -113,7 +113,7 @@ async def test_not_for_ever(
 ) -> None:
     """A handler that does not end is cancelled some time after its client has left."""
     for each in ("FAREWELL", "FAREWELL_AT_END"):
-        monkeypatch.setattr(_socket, each, 0.0 if each == bound else 600.0)
+        monkeypatch.setattr(json_socket, each, 0.0 if each == bound else 600.0)
     for name in ("stay", "write", "stay"):
         await socket.send(action=name)
     await socket.begun.wait()
@@ -126,7 +126,7 @@ async def test_not_for_ever(
 
 async def test_cancelled_by_the_server(socket: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cancels the socket's task meanwhile has it cancelled."""
-    monkeypatch.setattr(_socket, "FAREWELL", 600.0)
+    monkeypatch.setattr(json_socket, "FAREWELL", 600.0)
     await socket.send(action="stay")
     await socket.begun.wait()
     await socket.leave()

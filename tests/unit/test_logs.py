@@ -81,7 +81,7 @@ import logging, logging.config
 
 {snippet}
 logging.config.dictConfig(LOGGING)
-from pgobserve.feed.listener import Listener
+from pgobserve.listen.listener import Listener
 import asyncio
 
 async def live():

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from rest_framework import permissions as drf
 
-from pgobserve._asking import Case, answer
+from pgobserve._consumer.permission_call import PermissionCase, answer
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -77,7 +77,7 @@ class DrfNo(drf.BasePermission):
 
 async def allowed(make: Any, question: Any = "has_permission", **case: Any) -> bool:
     given = {"scope": {}, "consumer": CONSUMER, "action": "list"} | case
-    return await answer(adapt(make()), question, Case(**given))
+    return await answer(adapt(make()), question, PermissionCase(**given))
 
 
 @pytest.mark.parametrize(

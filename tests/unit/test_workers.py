@@ -34,8 +34,8 @@ def test_large(arguments: list[str]) -> None:
     [
         ["tests/unit"],
         ["tests/unit/feed"],
-        ["tests/integration/feed/test_loader.py"],
-        ["tests/integration/feed", "tests/integration/feed/test_loader.py::test_flood"],
+        ["tests/integration/load/test_loader.py"],
+        ["tests/integration/feed", "tests/integration/load/test_loader.py::test_flood"],
         ["tests/integration", "-k", "flood"],
         ["--lf"],
         ["--pdb"],

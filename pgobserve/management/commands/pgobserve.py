@@ -13,20 +13,20 @@ from django.utils import timezone
 
 from pgobserve.cli import (
     deps,
-    doctor,
     install,
-    migration,
     prune,
     sql,
     status,
     tail,
     uninstall,
-    why,
+    write_migration,
 )
 from pgobserve.cli.console import EXIT_FAILED, Console
+from pgobserve.cli.doctor import examination
+from pgobserve.cli.why import answer
 from pgobserve.errors import PgObserveError
-from pgobserve.triggers.errors import refusal
 from pgobserve.triggers.installer import LOCK_TIMEOUT
+from pgobserve.triggers.refusals import refusal
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -37,12 +37,12 @@ RUN: Final[Mapping[str, Callable[..., None]]] = {
     "uninstall": uninstall.run,
     "status": status.run,
     "sql": sql.run,
-    "migration": migration.run,
+    "migration": write_migration.run,
     "deps": deps.run,
     "prune": prune.run,
     "tail": tail.run,
-    "why": why.run,
-    "doctor": doctor.run,
+    "why": answer.run,
+    "doctor": examination.run,
 }
 
 #: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.

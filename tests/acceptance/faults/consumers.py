@@ -10,9 +10,9 @@ from rest_framework.serializers import ModelSerializer
 
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
-from pgobserve.feed import runtime
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
+from pgobserve.runtime import runtime
 from tests.project.models import Item, Membership
 
 

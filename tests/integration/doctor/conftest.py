@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection
 
-from pgobserve.cli.doctor import CHECKS
-from pgobserve.cli.health.case import Case
-from tests.integration.feed.conftest import bouncer  # noqa: F401 (a fixture)
+from pgobserve.cli.doctor.case import Examination
+from pgobserve.cli.doctor.examination import CHECKS
+from tests.integration.conftest import bouncer  # noqa: F401 (a fixture)
 from tests.integration.triggers.conftest import (  # noqa: F401 (fixtures)
     bare_command,
     clean,
@@ -24,7 +24,7 @@ from tests.integration.triggers.conftest import (  # noqa: F401 (fixtures)
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgobserve.cli.health.finding import Finding
+    from pgobserve.cli.doctor.finding import Finding
 
     Command = Callable[..., tuple[int, str, str]]
     Look = Callable[[str], Finding]
@@ -36,6 +36,6 @@ def look(command: Command, settings: Any) -> Look:  # noqa: F811
     settings.PGOBSERVE = {"MODELS": ["project.Item"]}
 
     def look(name: str) -> Finding:
-        return CHECKS[name](Case(connection))
+        return CHECKS[name](Examination(connection))
 
     return look

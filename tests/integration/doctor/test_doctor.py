@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection, connections
 
-from pgobserve.cli import doctor
-from pgobserve.cli.health.finding import problem
+from pgobserve.cli.doctor import examination
+from pgobserve.cli.doctor.finding import problem
 from pgobserve.errors import TriggerError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_all_is_well(command: Command) -> None:
     code, out, err = command("doctor", "--json")
 
     assert (code, err) == (0, "")
-    assert _levels(out) == dict.fromkeys(doctor.CHECKS, "ok")
+    assert _levels(out) == dict.fromkeys(examination.CHECKS, "ok")
 
 
 def test_text(command: Command) -> None:
@@ -57,7 +57,7 @@ def test_problem(command: Command, run: Callable[..., Any]) -> None:
     code, out, err = command("doctor")
 
     assert code == 1
-    assert err == f"1 of {len(doctor.CHECKS)} checks have found a problem: triggers."
+    assert err == f"1 of {len(examination.CHECKS)} checks have found a problem: triggers."
     assert (
         "problem  triggers: 1 of 2 tables are not as wanted.\n"
         "         - A trigger on the table of project.Item is disabled, so changes are not told: run "
@@ -78,7 +78,7 @@ def test_broken_application(command: Command, settings: Any) -> None:
     assert facts["triggers"] == {
         "check": "triggers",
         "level": "warning",
-        "state": doctor.SAME,
+        "state": examination.SAME,
         "details": [],
         "advice": "See above.",
     }
@@ -117,8 +117,8 @@ def test_check_that_fails(
     """A check that fails says why, and those after it are made, in autocommit mode and without it."""
     monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", autocommit)
     connection.close()
-    checks = {"bad": check, **{k: v for k, v in doctor.CHECKS.items() if k != "autocommit"}}
-    monkeypatch.setattr(doctor, "CHECKS", checks)
+    checks = {"bad": check, **{k: v for k, v in examination.CHECKS.items() if k != "autocommit"}}
+    monkeypatch.setattr(examination, "CHECKS", checks)
     try:
         _, out, _ = command("doctor", "--json")
     finally:
@@ -144,7 +144,9 @@ def test_autocommit(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_warnings(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning is no problem."""
-    monkeypatch.setattr("pgobserve.cli.health.server.MENDED", dict.fromkeys(range(14, 19), 99))
+    monkeypatch.setattr(
+        "pgobserve.cli.doctor.server_health.MENDED", dict.fromkeys(range(14, 19), 99)
+    )
     code, out, _ = command("doctor", "--json")
 
     assert code == 0
@@ -166,5 +168,5 @@ def test_all_checks_are_documented() -> None:
     """The reference has a line for each check."""
     from tests.unit.cli.test_documentation import _section
 
-    assert [name for name in doctor.CHECKS if f"| `{name}` |" not in _section("doctor")] == []
+    assert [name for name in examination.CHECKS if f"| `{name}` |" not in _section("doctor")] == []
     assert problem("x", advice="y").level == "problem"

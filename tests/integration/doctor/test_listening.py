@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from tests.integration.feed.conftest import free_port, parameters
+from tests.integration.conftest import free_port, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgobserve.cli.health import outbox
+from pgobserve.cli.doctor import outbox_health
 from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,7 +172,7 @@ def test_cursors(look: Look, run: Run) -> None:
 @pytest.mark.usefixtures("boxed")
 def test_gate(look: Look, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Who holds the gate for long is told; who holds another lock is not."""
-    monkeypatch.setattr(outbox, "LONG", 0.0)
+    monkeypatch.setattr(outbox_health, "LONG", 0.0)
     with psycopg.connect(**parameters(), application_name="import") as each:
         lock = "SELECT pg_advisory_xact_lock(%s, %s)"
         each.execute(lock, [ALONE.outbox_lock, OUTBOX_WAKE_SLOTS])

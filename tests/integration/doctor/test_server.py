@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.cli.health import server
+from pgobserve.cli.doctor import server_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def test_prepared(look: Look, writer: Any, monkeypatch: pytest.MonkeyPatch) -> N
     writer.execute("PREPARE TRANSACTION 'forgotten'")
     try:
         assert look("prepared").level == "ok"
-        monkeypatch.setattr(server, "FORGOTTEN", 0.0)
+        monkeypatch.setattr(server_health, "FORGOTTEN", 0.0)
         found = look("prepared")
     finally:
         writer.execute("ROLLBACK PREPARED 'forgotten'")

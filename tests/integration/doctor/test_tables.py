@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.observer.registry import observed_models, observed_routes
+from pgobserve.install.consumer_registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
 from tests.bookshelf.models import Author, Publisher
 from tests.bookshelf.tables import library
@@ -34,10 +34,10 @@ def related(look: Look, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Itera
     """Books are watched with what belongs to them; what lies between has triggers without routes."""
     settings.PGOBSERVE = {}
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Books})
-    monkeypatch.setattr("pgobserve.observer.registry._observers", set())
-    monkeypatch.setattr("pgobserve.cli.targets.observed_models", observed_models)
-    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", observed_routes)
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Books})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._observers", set())
+    monkeypatch.setattr("pgobserve.install.targets.observed_models", observed_models)
+    monkeypatch.setattr("pgobserve.install.targets.observed_routes", observed_routes)
     with library():
         for each in registry.build([*observed_models(), Author, Publisher]):
             installer.install(each, using="default")
@@ -223,7 +223,7 @@ def test_consumers(look: Look, settings: Any, monkeypatch: pytest.MonkeyPatch) -
     """That nothing is observed, or that nothing says which consumers there are, is told."""
     assert look("consumers").state.startswith("ASGI_APPLICATION is not set")
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Items})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Items})
     assert look("consumers").state == (
         "Consumers with subscriptions: 1. Tables that are observed: 1."
     )

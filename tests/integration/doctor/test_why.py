@@ -10,10 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
-from pgobserve.observer.registry import observed_models, observed_routes
+from pgobserve.install.consumer_registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
 from tests.bookshelf.models import Author, Book, Ebook, Loan, Publisher, Tag
 from tests.bookshelf.tables import library
+from tests.integration.conftest import free_port, parameters
 from tests.integration.doctor.watching import (
     Books,
     Ebooks,
@@ -25,7 +26,6 @@ from tests.integration.doctor.watching import (
     Restaurants,
     Unseen,
 )
-from tests.integration.feed.conftest import free_port, parameters
 from tests.project import asgi, shapes
 from tests.project.models import Item, Note
 
@@ -48,10 +48,12 @@ NOBODY = "No feed is connected to this database now: nobody is subscribed, here 
 def watchers(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are these consumers, and no others."""
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Items, Books, Ebooks, Loans})
-    monkeypatch.setattr("pgobserve.observer.registry._observers", {Notes.on_note})
-    monkeypatch.setattr("pgobserve.cli.targets.observed_models", observed_models)
-    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", observed_routes)
+    monkeypatch.setattr(
+        "pgobserve.install.consumer_registry._consumers", {Items, Books, Ebooks, Loans}
+    )
+    monkeypatch.setattr("pgobserve.install.consumer_registry._observers", {Notes.on_note})
+    monkeypatch.setattr("pgobserve.install.targets.observed_models", observed_models)
+    monkeypatch.setattr("pgobserve.install.targets.observed_routes", observed_routes)
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def test_tables_of_a_second_parent(
     why: Why, install: Callable[..., None], make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a second parent's table the row has another key, which is not asked for."""
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Kiosks, Restaurants})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Kiosks, Restaurants})
     make(shapes.Tag, shapes.Place, shapes.Restaurant, shapes.Kiosk)
     install(shapes.Kiosk)
     shapes.Restaurant.objects.create(place_ptr_id=1)
@@ -275,7 +277,7 @@ def test_client_decides(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What depends on the client is said to depend on him, and is no obstacle."""
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Mine, Unseen})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Mine, Unseen})
     install(Item)
     told = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
 
@@ -299,7 +301,7 @@ def test_what_can_not_be_seen(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If nobody is known to watch, those are named who may do it in ways that can't be seen."""
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Unseen})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Unseen})
     install(Item)
     told = why("project.Item")
 
@@ -529,7 +531,7 @@ def test_broken_application(command: Command, settings: Any) -> None:
 def test_no_application(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If no application is set, that is why nobody is known to watch."""
     settings.ASGI_APPLICATION = None
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", set())
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", set())
     code, out, _ = command("why", "project.Item")
 
     assert code == 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.triggers.installer import Outcome
+    from pgobserve.triggers.installer import InstallOutcome
 
 OTHER = Namespace("other")
 
@@ -50,10 +50,10 @@ def command(
 
 
 @pytest.fixture
-def install(clean: None, transport: str) -> Callable[..., list[Outcome]]:  # noqa: F811
+def install(clean: None, transport: str) -> Callable[..., list[InstallOutcome]]:  # noqa: F811
     """Install the triggers of models in a namespace."""
 
-    def install(namespace: Namespace, *models: type[Model], **options: Any) -> list[Outcome]:
+    def install(namespace: Namespace, *models: type[Model], **options: Any) -> list[InstallOutcome]:
         wanted = {"transport": transport, **options}
         return [
             installer.install(each, using="default")

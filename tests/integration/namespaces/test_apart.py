@@ -15,7 +15,8 @@ from django.db import connection
 import pgobserve
 from pgobserve.mute import muted
 from pgobserve.testing import capture_changes
-from pgobserve.triggers import catalog, storage
+from pgobserve.triggers import outbox_storage
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP, Namespace
 from tests.integration.namespaces.conftest import OTHER
 from tests.integration.triggers.conftest import Ear, by_each_transport, parameters
@@ -202,7 +203,7 @@ def test_every_command(
         Item.objects.create(name="two")
     if transport == "outbox":
         assert "project.item" in command("tail", "--since", "1h")[1].lower()
-        assert storage.exists(connection, OTHER)
+        assert outbox_storage.exists(connection, OTHER)
     everything = command("sql", "--all")[1] + command("sql", "--reverse")[1]
     everything += command("migration", "project", "--dry-run")[1]
     assert "pgobserve_other." in everything

@@ -9,12 +9,12 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connection
 
-from pgobserve.observer import feeds
-from pgobserve.triggers import catalog
+from pgobserve.deliver import feeds
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
+from tests.integration.deliver.conftest import connect  # noqa: F401 (a fixture)
+from tests.integration.deliver.test_list import ItemListConsumer
 from tests.integration.namespaces.conftest import OTHER
-from tests.integration.observer.conftest import connect  # noqa: F401 (a fixture)
-from tests.integration.observer.test_list import ItemListConsumer
 from tests.integration.triggers.conftest import by_each_transport
 from tests.project.models import Item
 from tests.project.shapes import Raw

@@ -11,7 +11,7 @@ from django.db import connection, connections
 
 from pgobserve.testing import close_feeds
 from pgobserve.wire import TRANSPORTS
-from tests.integration.observer.conftest import execute, only_own_events  # noqa: F401
+from tests.integration.deliver.conftest import execute, only_own_events  # noqa: F401
 from tests.integration.oracle.tables import oracle_tables
 
 if TYPE_CHECKING:

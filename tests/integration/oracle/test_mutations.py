@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.feed import session
-from pgobserve.observer import context as subscription_context
-from pgobserve.observer import source
-from pgobserve.observer.hook_context import BLANK, HookContext
-from pgobserve.observer.rendering import Renderer
+from pgobserve.cohorts import cohort
+from pgobserve.cohorts.hook_context import BLANK, HookContext
+from pgobserve.database import session
+from pgobserve.deliver import subscription_context as subscription_context
+from pgobserve.render.rendering import Renderer
 from tests.integration.oracle.socket import Differs
 from tests.integration.oracle.walk import Walk
 
@@ -82,7 +82,7 @@ def session_left(patch: Patch) -> None:
 
 def one_session(patch: Patch) -> None:
     """Subscriptions share by their SQL, whatever their hooks have set."""
-    patch.setattr(source, "changed", lambda: False)
+    patch.setattr(cohort, "changed", lambda: False)
 
 
 @pytest.mark.parametrize(

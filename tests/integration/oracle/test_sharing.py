@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.backends.utils import CursorWrapper
 
-from tests.integration.observer.conftest import run_sql, settled
+from tests.integration.deliver.conftest import run_sql, settled
 from tests.integration.oracle.kinds import KINDS
 from tests.integration.oracle.serializers import NoteSerializer
 from tests.integration.oracle.socket import Socket

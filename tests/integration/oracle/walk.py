@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.models import User
 from django.db import connection
 
-from tests.integration.observer.conftest import settled
+from tests.integration.deliver.conftest import settled
 from tests.integration.oracle.kinds import KINDS
 from tests.integration.oracle.socket import Differs, Socket, State
 from tests.integration.oracle.writes import Writer, keys_of

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from django.db import OperationalError, connection
 
-from pgobserve.feed import outbox
-from pgobserve.feed.cursor import Cursor
-from pgobserve.feed.events import events_of, folded
-from pgobserve.feed.qualified import qualified
+from pgobserve.outbox import outbox_page
+from pgobserve.outbox.cursor import Cursor
+from pgobserve.outbox.event import events_of, folded
+from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.triggers import installer, registry
 from pgobserve.wire import ALONE
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.feed.events import Event, Reset
-    from pgobserve.feed.outbox import Page
+    from pgobserve.outbox.event import Event, Reset
+    from pgobserve.outbox.outbox_page import Page
 
 INSERT = "INSERT INTO project_item (id, name, rank) VALUES (%s, %s, 0)"
 UPDATE = "UPDATE project_item SET name = %s WHERE id = %s"
@@ -99,23 +99,26 @@ class Reading:
 
     def __init__(self) -> None:
         self.connection = psycopg.connect(**parameters(), autocommit=True)
-        row = self.connection.execute(qualified(outbox.FACTS, ALONE)).fetchone()
+        row = self.connection.execute(qualified(outbox_page.FACTS, ALONE)).fetchone()
         assert row is not None
-        self.cursor = Cursor(outbox.facts(row).now)
+        self.cursor = Cursor(outbox_page.facts(row).now)
 
     def read(
-        self, limit: int = outbox.LIMIT, labels: tuple[str, ...] = ("project.item",), **other: Any
+        self,
+        limit: int = outbox_page.LIMIT,
+        labels: tuple[str, ...] = ("project.item",),
+        **other: Any,
     ) -> Page:
         """Read a page, and go on after it."""
-        wanted = outbox.parameters(
+        wanted = outbox_page.parameters(
             self.cursor, limit=limit, images=labels, labels=labels or None, **other
         )
-        rows = self.connection.execute(qualified(outbox.QUERY, ALONE), wanted).fetchall()
-        page = outbox.page(rows, self.cursor, limit)
+        rows = self.connection.execute(qualified(outbox_page.QUERY, ALONE), wanted).fetchall()
+        page = outbox_page.page(rows, self.cursor, limit)
         self.cursor = page.cursor
         return page
 
-    def names(self, limit: int = outbox.LIMIT) -> list[Any]:
+    def names(self, limit: int = outbox_page.LIMIT) -> list[Any]:
         """Return (key, old name, new name) of what is new."""
         return [
             (change.key, *(image and image.values["name"] for image in (change.old, change.new)))

@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from pgobserve.feed.cursor import Why
-from pgobserve.feed.events import Action, Event, Reset
+from pgobserve.outbox.cursor import GapReason
+from pgobserve.outbox.event import Event, EventAction, Reset
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, Reading, execute, install
 from tests.project import shapes
 from tests.project.models import Item
@@ -62,7 +62,7 @@ def test_create_update_delete(reading: Reading) -> None:
     execute(DELETE, 1)
     create, update, delete = events(reading)
 
-    assert [each.action for each in (create, update, delete)] == [*Action]
+    assert [each.action for each in (create, update, delete)] == [*EventAction]
     assert {each.key for each in (create, update, delete)} == {1}
     assert create.old is None
     assert isinstance(create.new, Item)
@@ -179,7 +179,7 @@ def test_type_changed_since(
     execute("ALTER TABLE project_item ALTER rank TYPE text")
     execute("INSERT INTO project_item (id, name, rank) VALUES (1, 'one', 'high'), (2, 'two', '7')")
     execute("ALTER TABLE project_item ALTER rank TYPE integer USING 0")
-    one, two = [e for e in events(reading) if e.action is Action.CREATE]
+    one, two = [e for e in events(reading) if e.action is EventAction.CREATE]
 
     assert (one.new.name, one.new.rank) == ("one", 0)  # type: ignore[union-attr]
     assert (two.new.name, two.new.rank) == ("two", 7)  # type: ignore[union-attr]
@@ -195,7 +195,7 @@ def test_truncate_is_a_reset(reading: Reading) -> None:
 
     assert isinstance(create, Event)
     assert isinstance(reset, Reset)
-    assert (reset.label, reset.why) == ("project.item", Why.WHOLE_TABLE)
+    assert (reset.label, reset.why) == ("project.item", GapReason.WHOLE_TABLE)
     assert isinstance(again, Event)
     assert again.key == 2
 

@@ -11,15 +11,15 @@ import pytest
 from django.db import OperationalError
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed import pace, reader
-from pgobserve.feed.cursor import Why
-from pgobserve.feed.events import Event, Reset
-from pgobserve.feed.runtime import Feed
-from pgobserve.feed.snapshot import Snapshot
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.outbox import outbox_reader, polling
+from pgobserve.outbox.cursor import GapReason
+from pgobserve.outbox.event import Event, Reset
+from pgobserve.runtime.runtime import Feed
 from pgobserve.wire import ALONE
-from tests.integration.feed.conftest import Writer, bouncer, parameters
-from tests.integration.feed.test_runtime import Client, options
+from tests.integration.conftest import Writer, bouncer, parameters
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE
+from tests.integration.runtime.test_runtime import Client, options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -209,7 +209,7 @@ async def test_read_fails(
     watch, _ = await client.begin(made, 1)
     follow = await made.follow([ITEM], hear)
     made.end(watch)
-    real, failures = reader.outbox.page, 0
+    real, failures = outbox_reader.outbox.page, 0
 
     def fails_once(rows: Any, cursor: Any) -> Any:
         nonlocal failures
@@ -219,9 +219,9 @@ async def test_read_fails(
             raise RuntimeError("The page can't be taken.")
         return page
 
-    monkeypatch.setattr(reader.outbox, "page", fails_once)
-    monkeypatch.setattr(pace, "FALLBACK", 0.05)
-    monkeypatch.setattr(reader.Reader, "wake", lambda self: None)
+    monkeypatch.setattr(outbox_reader.outbox, "page", fails_once)
+    monkeypatch.setattr(polling, "FALLBACK", 0.05)
+    monkeypatch.setattr(outbox_reader.Reader, "wake", lambda self: None)
     writer.rows(UPDATE, "two", 1)
     await hear.until(1)
     follow.close()
@@ -240,14 +240,14 @@ async def test_build_fails(
     hear = Hearer()
     follow = await feed().follow([ITEM], hear)
     with monkeypatch.context() as patched:
-        patched.setattr("pgobserve.feed.reader.events_of", lambda *_: 1 / 0)
+        patched.setattr("pgobserve.outbox.outbox_reader.events_of", lambda *_: 1 / 0)
         writer.rows(INSERT, 1, "a")
         await hear.until(1)
     writer.rows(INSERT, 2, "b")
     await hear.until(2)
     follow.close()
 
-    assert hear.names == [Why.UNREADABLE, ("create", "b")]
+    assert hear.names == [GapReason.UNREADABLE, ("create", "b")]
     assert "Making events of project.item failed" in caplog.text
 
 
@@ -256,7 +256,7 @@ async def test_database_is_away_while_events_are_made(
 ) -> None:
     """What was read is read again when it can be made into events."""
     attempts: list[int] = []
-    real = reader.events_of
+    real = outbox_reader.events_of
 
     def fails_at_first(entries: Any, labels: Any, connection: Any) -> Any:
         attempts.append(1)
@@ -267,7 +267,7 @@ async def test_database_is_away_while_events_are_made(
 
     hear = Hearer()
     follow = await feed().follow([ITEM], hear)
-    monkeypatch.setattr(reader, "events_of", fails_at_first)
+    monkeypatch.setattr(outbox_reader, "events_of", fails_at_first)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
     follow.close()
@@ -279,8 +279,8 @@ async def test_wakes_up(
     feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit wakes the reader, however long it would have waited."""
-    monkeypatch.setattr(pace, "SETTLE", 600.0)
-    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    monkeypatch.setattr(polling, "SETTLE", 600.0)
+    monkeypatch.setattr(polling, "FALLBACK", 600.0)
     hear = Hearer()
     follow = await feed().follow([ITEM], hear)
     for number in range(3):
@@ -296,7 +296,7 @@ async def test_wake_up_is_left_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A commit that left the wake-up to a transaction that is still open is found soon, too."""
-    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    monkeypatch.setattr(polling, "FALLBACK", 600.0)
     hear, holder = Hearer(), session()
     follow = await feed().follow([ITEM], hear)
     holder.run(
@@ -315,10 +315,10 @@ async def test_looks_now_and_then(
     feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody wakes it for, ever, is found all the same."""
-    monkeypatch.setattr(pace, "FALLBACK", 0.05)
+    monkeypatch.setattr(polling, "FALLBACK", 0.05)
     hear = Hearer()
     follow = await feed().follow([ITEM], hear)
-    monkeypatch.setattr("pgobserve.feed.reader.Reader.wake", lambda self: None)
+    monkeypatch.setattr("pgobserve.outbox.outbox_reader.Reader.wake", lambda self: None)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
     follow.close()
@@ -336,12 +336,12 @@ async def test_resets(feed: Callable[..., Feed], writer: Writer) -> None:
     await hear.until(2)
     follow.close()
 
-    assert hear.names == [Why.NOT_WRITTEN, ("create", "b")]
+    assert hear.names == [GapReason.NOT_WRITTEN, ("create", "b")]
 
 
 async def test_without_an_outbox(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no outbox nothing can be followed, and the error says so."""
-    monkeypatch.setattr("pgobserve.feed.runtime.PATIENCE", 1.0)
+    monkeypatch.setattr("pgobserve.runtime.runtime.LIVE_TIMEOUT", 1.0)
     made = Feed(options(outbox=True))
 
     with pytest.raises(FeedUnavailable, match="no outbox"):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg import sql
 
-from pgobserve.feed import outbox
-from pgobserve.feed.cursor import Cursor, Why
-from pgobserve.feed.events import folded
-from pgobserve.feed.fold import TableChange
-from pgobserve.feed.qualified import qualified
-from pgobserve.feed.snapshot import Snapshot
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.outbox import outbox_page
+from pgobserve.outbox.cursor import Cursor, GapReason
+from pgobserve.outbox.event import folded
+from pgobserve.outbox.fold import TableChange
+from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.wire import ALONE, Operation
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, Reading, execute
 
@@ -193,9 +193,9 @@ def test_large_statement(reading: Reading) -> None:
     page = reading.read()
 
     assert len(page.entries) > 1
-    assert sorted(key for each in page.entries for key in outbox.keys(each.keys or "")) == list(
-        range(1, 3001)
-    )
+    assert sorted(
+        key for each in page.entries for key in outbox_page.keys(each.keys or "")
+    ) == list(range(1, 3001))
 
 
 def test_reader_of_the_past(reading: Reading) -> None:
@@ -204,7 +204,7 @@ def test_reader_of_the_past(reading: Reading) -> None:
     execute(INSERT, 1, "one")
     page = reading.read()
 
-    assert (page.why, page.entries) == (Why.RETENTION, ())
+    assert (page.why, page.entries) == (GapReason.RETENTION, ())
     execute(INSERT, 2, "two")
     assert reading.names() == [(2, None, "two")]
 
@@ -217,7 +217,7 @@ def test_retention_has_passed(session: Callable[[], Session], reading: Reading) 
     assert execute("SELECT count(*) FROM pgobserve.outbox") == [(0,)]
     reading.cursor = old
 
-    assert reading.read().why is Why.RETENTION
+    assert reading.read().why is GapReason.RETENTION
 
 
 def rotate_all(reading: Reading) -> None:
@@ -252,13 +252,13 @@ def test_lost(session: Callable[[], Session], reading: Reading) -> None:
     assert reading.read().why is None
     execute(INSERT, 2, "not written")
     execute("SELECT setval('pgobserve.outbox_gate', 0)")
-    assert reading.read().why is Why.NOT_WRITTEN
+    assert reading.read().why is GapReason.NOT_WRITTEN
     execute(INSERT, 3, "written")
     assert reading.names() == [(3, None, "written")]
     # Only the greatest id is remembered, so an older one may have been concerned, too.
     open_meanwhile.commit()
 
-    assert reading.read().why is Why.NOT_WRITTEN
+    assert reading.read().why is GapReason.NOT_WRITTEN
     assert reading.read().why is None
 
 
@@ -267,7 +267,7 @@ def test_cursor_of_another_server(reading: Reading) -> None:
     now = reading.cursor.seen.xmax
     reading.cursor = Cursor(Snapshot(now + 1000, now + 1000, frozenset()))
 
-    assert reading.read().why is Why.OTHER_SERVER
+    assert reading.read().why is GapReason.OTHER_SERVER
 
 
 def test_plan_uses_the_index(reading: Reading) -> None:
@@ -279,13 +279,13 @@ def test_plan_uses_the_index(reading: Reading) -> None:
             rows,
         )
         execute(INSERT, rows + 1, "one")
-        wanted = outbox.parameters(reading.cursor, images=("project.item",))
+        wanted = outbox_page.parameters(reading.cursor, images=("project.item",))
         for prepare in (False, True):
             cursor = reading.connection.cursor()
             plan = "\n".join(
                 row[0]
                 for row in cursor.execute(
-                    sql.SQL("EXPLAIN (COSTS OFF) ") + qualified(outbox.QUERY, ALONE),
+                    sql.SQL("EXPLAIN (COSTS OFF) ") + qualified(outbox_page.QUERY, ALONE),
                     wanted,
                     prepare=prepare,
                 )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.feed.reader import Followers, Reader, ReaderOptions
-from tests.integration.feed.conftest import Writer, parameters
+from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
+from tests.integration.conftest import Writer, parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pgobserve.feed.change import Change
+    from pgobserve.hub.change import Change
 
 ITEM = "project.item"
 

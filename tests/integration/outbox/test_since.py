@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.db import connection
 
-from pgobserve.feed.events import changes_in
-from pgobserve.feed.since import entries_since
-from pgobserve.feed.whole import one_snapshot
+from pgobserve.outbox.event import changes_in
+from pgobserve.outbox.since import entries_since
+from pgobserve.sql.full_query import one_snapshot
 from pgobserve.wire import ALONE
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, execute
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pgobserve.feed.snapshot import Snapshot
+    from pgobserve.hub.snapshot import Snapshot
     from tests.integration.outbox.conftest import Session
 
 LABELS = ["project.item"]
@@ -125,11 +125,11 @@ def test_too_many(boxed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = here()
     for n in range(4):
         execute(INSERT, n, "x" * 100)
-    monkeypatch.setattr("pgobserve.feed.since.ENTRIES", 3)
+    monkeypatch.setattr("pgobserve.outbox.since.ENTRIES", 3)
     assert told(seen) is None
-    monkeypatch.setattr("pgobserve.feed.since.ENTRIES", 5)
+    monkeypatch.setattr("pgobserve.outbox.since.ENTRIES", 5)
     assert len(told(seen) or ()) == 4
-    monkeypatch.setattr("pgobserve.feed.since.BYTES", 50)
+    monkeypatch.setattr("pgobserve.outbox.since.BYTES", 50)
     assert told(seen) is None
 
 

@@ -16,7 +16,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from pgobserve.triggers import installer, registry
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, execute
 from tests.project.models import Item
 

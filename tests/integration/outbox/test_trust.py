@@ -12,21 +12,21 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
+from pgobserve.database.async_connection import connect
 from pgobserve.errors import FeedUnavailable
-from pgobserve.feed import durable, trust
-from pgobserve.feed.connection import connect
-from pgobserve.feed.reader import Followers, Reader, ReaderOptions
-from pgobserve.feed.since import entries_since
-from pgobserve.feed.whole import one_snapshot
-from pgobserve.triggers import owners
+from pgobserve.outbox import event_stream, outbox_trust
+from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
+from pgobserve.outbox.since import entries_since
+from pgobserve.sql.full_query import one_snapshot
+from pgobserve.triggers.server import schema_owners
 from pgobserve.wire import ALONE
-from tests.integration.feed.conftest import parameters
+from tests.integration.conftest import parameters
 from tests.integration.outbox.conftest import execute
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pgobserve.feed.events import Event, Reset
+    from pgobserve.outbox.event import Event, Reset
 
 #: What a reader looks at first, with code of the stranger's in it.
 THEIRS = """
@@ -141,8 +141,8 @@ async def test_made_later() -> None:
 @pytest.mark.usefixtures("theirs")
 async def test_worker() -> None:
     """Nor does a worker claim a cursor there."""
-    session = durable._Stream(
-        durable.StreamOptions(
+    session = event_stream._Stream(
+        event_stream.StreamOptions(
             alias="default", parameters=parameters, tables={}, channel="pgobserve", name="w"
         ),
         None,  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ def test_tail() -> None:
 @pytest.mark.usefixtures("theirs")
 def test_not_taken_for_the_installer() -> None:
     """A trigger function in a schema does not make its owner the role that installed."""
-    found = owners.strangers(connection, ALONE)
+    found = schema_owners.strangers(connection, ALONE)
 
     assert "schema pgobserve belongs to stranger" in found
 
@@ -192,7 +192,7 @@ async def test_installer(right: str) -> None:
         other.execute(right)
         each = await connect(parameters())
         try:
-            await trust.check(each, ALONE, 20.0)
+            await outbox_trust.check(each, ALONE, 20.0)
         finally:
             await each.close()
             other.execute("ALTER TABLE project_item OWNER TO CURRENT_USER")

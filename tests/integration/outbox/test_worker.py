@@ -14,12 +14,12 @@ from django.db import connection
 
 import pgobserve
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.feed import durable, pace
-from pgobserve.feed import outbox as feed_outbox
-from pgobserve.feed.cursor import Why
-from pgobserve.triggers import outbox
+from pgobserve.outbox import event_stream, polling
+from pgobserve.outbox import outbox_page as feed_outbox
+from pgobserve.outbox.cursor import GapReason
+from pgobserve.triggers import outbox_bodies
 from pgobserve.wire import ALONE
-from tests.integration.feed.conftest import Writer, parameters
+from tests.integration.conftest import Writer, parameters
 from tests.integration.outbox.conftest import INSERT, UPDATE, execute
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def test_one_works(place: None, writer: Writer) -> None:
     second = pgobserve.events("project.Item", cursor="worker")
     assert what(await anext(first)) == "a"
     waits = asyncio.ensure_future(anext(second))
-    done, _ = await asyncio.wait({waits}, timeout=2 * durable.CLAIM_EVERY)
+    done, _ = await asyncio.wait({waits}, timeout=2 * event_stream.CLAIM_EVERY)
     assert not done
     third = asyncio.ensure_future(anext(first))
     writer.rows(INSERT, 2, "b")
@@ -201,7 +201,7 @@ async def test_backlog(place: None, writer: Writer, monkeypatch: pytest.MonkeyPa
     small = functools.partial(feed_outbox.parameters, limit=10)
     monkeypatch.setattr(feed_outbox, "parameters", small)
     monkeypatch.setattr(feed_outbox, "page", lambda rows, cursor: real(rows, cursor, 10))
-    monkeypatch.setattr(durable, "KEEP_EVERY", 0.0)
+    monkeypatch.setattr(event_stream, "KEEP_EVERY", 0.0)
     for key in range(100):
         writer.rows(INSERT, key, str(key))
     found = await take(35, leave=True)
@@ -215,7 +215,7 @@ async def test_retention_has_passed(place: None, writer: Writer) -> None:
     writer.rows(INSERT, 1, "a")
     for _ in range(20):
         writer.rows("SELECT pgobserve.outbox_rotate(0)")
-    assert await take(1) == [Why.RETENTION]
+    assert await take(1) == [GapReason.RETENTION]
     writer.rows(INSERT, 2, "b")
 
     assert await take(1) == ["b"]
@@ -225,15 +225,15 @@ async def test_outbox_is_made_anew(place: None, writer: Writer) -> None:
     """A worker whose outbox was removed and made again is told so."""
 
     def make_anew() -> None:
-        drop = outbox.drop_statements(ALONE, repair=True)
-        for statement in (*drop, *outbox.storage_statements(ALONE)):
+        drop = outbox_bodies.drop_statements(ALONE, repair=True)
+        for statement in (*drop, *outbox_bodies.storage_statements(ALONE)):
             execute(statement)
         connection.close()
 
     await asyncio.to_thread(make_anew)
     writer.rows(INSERT, 1, "a")
 
-    assert await take(1) == [Why.RETENTION]
+    assert await take(1) == [GapReason.RETENTION]
 
 
 async def test_not_in_the_outbox(writer: Writer) -> None:
@@ -256,8 +256,8 @@ def test_bad_arguments() -> None:
 
 async def test_wakes_up(place: None, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit wakes a worker, however long it would have waited."""
-    monkeypatch.setattr(pace, "SETTLE", 600.0)
-    monkeypatch.setattr(pace, "FALLBACK", 600.0)
+    monkeypatch.setattr(polling, "SETTLE", 600.0)
+    monkeypatch.setattr(polling, "FALLBACK", 600.0)
     async with (
         asyncio.timeout(30),
         aclosing(pgobserve.events("project.Item", cursor="worker")) as all_,

@@ -13,12 +13,13 @@ from django.test import TestCase
 from pgobserve.errors import ConfigurationError
 from pgobserve.mute import muted
 from pgobserve.testing import Captured, capture_changes
-from pgobserve.triggers import catalog, installer, registry
+from pgobserve.triggers import installer, registry
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
 from tests.project.models import Item
 
 if TYPE_CHECKING:
-    from pgobserve.triggers.values import Trigger
+    from pgobserve.triggers.trigger_values import Trigger
 
 pytestmark = pytest.mark.django_db
 

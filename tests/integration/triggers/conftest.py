@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.triggers.installer import Outcome
+    from pgobserve.triggers.installer import InstallOutcome
 
 
 def parameters() -> dict[str, Any]:
@@ -174,10 +174,10 @@ def make(clean: None) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def install(clean: None, transport: str) -> Callable[..., list[Outcome]]:
+def install(clean: None, transport: str) -> Callable[..., list[InstallOutcome]]:
     """Install the triggers of models."""
 
-    def install(*models: type[Model], **options: Any) -> list[Outcome]:
+    def install(*models: type[Model], **options: Any) -> list[InstallOutcome]:
         settings = {model._meta.label: options for model in models} if options else {}
         return [
             installer.install(each, using="default")
@@ -193,8 +193,8 @@ def bare_command(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run ``manage.py pgobserve``; return exit code, output and errors. No consumer is imported."""
     settings.ASGI_APPLICATION = None
-    monkeypatch.setattr("pgobserve.cli.targets.observed_models", list)
-    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", dict)
+    monkeypatch.setattr("pgobserve.install.targets.observed_models", list)
+    monkeypatch.setattr("pgobserve.install.targets.observed_routes", dict)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()

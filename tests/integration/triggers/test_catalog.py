@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from pgobserve.triggers import catalog
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
 from tests.project.models import Item
 

@@ -12,8 +12,8 @@ from rest_framework import serializers
 
 from pgobserve.cli.deps import HINT
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.install.consumer_registry import observed_models, observed_routes
 from pgobserve.observer.generics import ObserverModelInstanceMixin
-from pgobserve.observer.registry import observed_models, observed_routes
 from pgobserve.triggers import installer, registry
 from tests.bookshelf.models import Author, Book, Loan, Tag
 from tests.bookshelf.serializers import shows
@@ -47,8 +47,8 @@ NAME = f"{__name__}.Books"
 @pytest.fixture(autouse=True)
 def alone(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are no other consumers, and what these need is installed."""
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Loans, Books})
-    monkeypatch.setattr("pgobserve.cli.targets.observed_routes", observed_routes)
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Loans, Books})
+    monkeypatch.setattr("pgobserve.install.targets.observed_routes", observed_routes)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_json(command: Command) -> None:
 def test_install(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """``install`` covers every table, with and without labels, and the columns that lead back."""
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
-    monkeypatch.setattr("pgobserve.cli.targets.observed_models", observed_models)
+    monkeypatch.setattr("pgobserve.install.targets.observed_models", observed_models)
 
     assert (
         command("install", "library.Loan")[1]
@@ -203,7 +203,7 @@ def test_between_many_and_many(command: Command, monkeypatch: pytest.MonkeyPatch
         serializer_class = shows(Book, "tags")
         observer_many_to_many_relationships = True
 
-    monkeypatch.setattr("pgobserve.observer.registry._consumers", {Tagged})
+    monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Tagged})
     _, out, _ = command("deps", "Tagged", "--json")
     (told,) = json.loads(out)
     assert [each["label"] for each in told["models"]] == ["library.Book"]

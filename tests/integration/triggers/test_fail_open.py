@@ -9,8 +9,8 @@ import pytest
 from django.core import checks
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers.installer import Action
-from pgobserve.triggers.state import State
+from pgobserve.triggers.installer import InstallAction
+from pgobserve.triggers.server.drift import State
 from tests.project.models import Item
 from tests.project.shapes import Raw
 
@@ -90,7 +90,7 @@ def test_key_column_renamed_with_its_model(
     (outcome,) = install(Raw)
     run("UPDATE project_raw SET a = 2")
 
-    assert (outcome.action, outcome.was) == (Action.UPDATED, State.OUTDATED)
+    assert (outcome.action, outcome.was) == (InstallAction.UPDATED, State.OUTDATED)
     assert ear.changes() == [(RAW, "U", [1])]
 
 

@@ -11,8 +11,8 @@ import pytest
 from django.db import connection
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import compiler, outbox, storage
-from pgobserve.triggers.installer import Action
+from pgobserve.triggers import compiler, outbox_bodies, outbox_storage
+from pgobserve.triggers.installer import InstallAction
 from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS, TRANSPORTS
 from tests.integration.triggers.conftest import Ear, parameters
 from tests.project.models import Item
@@ -121,7 +121,7 @@ class TestLocks:
             run("SET statement_timeout = '20s'")
             run("UPDATE pgobserve.outbox_state SET rotated_at = rotated_at - interval '2 hours'")
             try:
-                steps = storage.rotate(connection, ALONE, RETENTION)
+                steps = outbox_storage.rotate(connection, ALONE, RETENTION)
             finally:
                 run("RESET statement_timeout")
 
@@ -132,7 +132,7 @@ class TestLocks:
         with locked(run):
             (outcome,) = install(Item)
 
-        assert outcome.action is Action.INSTALLED
+        assert outcome.action is InstallAction.INSTALLED
 
     def test_wake_up(self, run: Callable[..., Any], writer: psycopg.Connection[Any]) -> None:
         """A write is in the outbox, where readers look once a second, also without a wake-up."""
@@ -466,7 +466,7 @@ def test_full_queue(
     transport: str,
 ) -> None:
     """Once the notification queue is as full as it may be, triggers keep silent and writes go on."""
-    for module in (compiler, outbox):
+    for module in (compiler, outbox_bodies):
         monkeypatch.setattr(module, "QUEUE_FULL", 0.0)
     make(Plain)
     install(Plain)

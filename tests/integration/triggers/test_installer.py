@@ -9,8 +9,9 @@ import pytest
 from django.db import connection, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import catalog, compiler, installer, registry
-from pgobserve.triggers.installer import Action
+from pgobserve.triggers import compiler, installer, registry
+from pgobserve.triggers.installer import InstallAction
+from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import parameters
 from tests.project.models import Item
@@ -59,7 +60,7 @@ def test_install_is_idempotent(install: Callable[..., Any]) -> None:
         (second,) = install(Item)
         locks = _locks()
 
-    assert (first.action, second.action) == (Action.INSTALLED, Action.UNCHANGED)
+    assert (first.action, second.action) == (InstallAction.INSTALLED, InstallAction.UNCHANGED)
     assert locks <= {"AccessShareLock"}
     assert catalog.triggers(connection, ALONE) == before
 
@@ -72,7 +73,7 @@ def test_lock_of_a_reinstallation(install: Callable[..., Any], always: bool | No
         (outcome,) = install(Item, columns=["rank"], always=always)
         locks = _locks()
 
-    assert outcome.action is Action.UPDATED
+    assert outcome.action is InstallAction.UPDATED
     assert locks <= {"AccessShareLock", "ShareRowExclusiveLock"}
 
 
@@ -108,9 +109,9 @@ def test_uninstall_leaves_nothing(install: Callable[..., Any]) -> None:
     install(Item)
     assert len(_ours()) == 9
 
-    assert _uninstall().action is Action.REMOVED
+    assert _uninstall().action is InstallAction.REMOVED
     assert _ours() == before == []
-    assert _uninstall().action is Action.ABSENT
+    assert _uninstall().action is InstallAction.ABSENT
 
 
 def test_uninstall_keeps_what_others_use(
@@ -162,7 +163,7 @@ def test_renamed_table_gets_new_functions(
         Raw._meta.db_table = old
         run("DROP TABLE IF EXISTS project_raw, other_name")
 
-    assert outcome.action is Action.UPDATED
+    assert outcome.action is InstallAction.UPDATED
     functions = [name for kind, name, _ in _ours() if kind == "function"]
     assert len(functions) == 4
     assert all(name.startswith("project_raw_") for name in functions)
@@ -218,9 +219,9 @@ def test_owner_who_may_not_create_schemas(
     writer.execute("CREATE SCHEMA pgobserve")
     writer.execute("GRANT USAGE, CREATE ON SCHEMA pgobserve TO owner")
 
-    assert [each.action for each in install(Raw)] == [Action.INSTALLED]
-    assert [each.action for each in install(Raw)] == [Action.UNCHANGED]
-    assert _uninstall(Raw).action is Action.REMOVED
+    assert [each.action for each in install(Raw)] == [InstallAction.INSTALLED]
+    assert [each.action for each in install(Raw)] == [InstallAction.UNCHANGED]
+    assert _uninstall(Raw).action is InstallAction.REMOVED
     assert _ours() == [("schema", "pgobserve", "")]
 
 
@@ -268,5 +269,5 @@ def test_two_installations_at_once(
             installer.install(registration, using="default", lock_timeout=0.05)
 
     (outcome,) = install(Item)
-    assert outcome.action is Action.INSTALLED
+    assert outcome.action is InstallAction.INSTALLED
     assert set(catalog.triggers(connection, ALONE).popitem()[1]) == set(ALONE.triggers)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from pgobserve.triggers import outbox
+from pgobserve.triggers import outbox_bodies
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 from tests.integration.triggers.conftest import Ear, OutboxEar, parameters
 from tests.project import shapes
@@ -111,14 +111,14 @@ def test_users_last_value(writer: psycopg.Connection[Any]) -> None:
 def test_many_rows(ear: Ear, run: Callable[..., Any], operation: str) -> None:
     """A statement of many rows is cut into chunks, in which each row is once."""
     assert isinstance(ear, OutboxEar)
-    count = 3 * outbox.CHUNK_ROWS + 7
+    count = 3 * outbox_bodies.CHUNK_ROWS + 7
     run(f"INSERT INTO project_plain SELECT i, '', 0 FROM generate_series(1, {count}) i")
     run("UPDATE project_plain SET rank = id")
     run("DELETE FROM project_plain")
 
     chunks = [json.loads(keys) for _, op, _, keys, *_ in ear.rows() if op == operation]
     assert sorted(key for chunk in chunks for key in chunk) == list(range(1, count + 1))
-    assert [len(chunk) <= outbox.CHUNK_ROWS for chunk in chunks] == [True] * 4
+    assert [len(chunk) <= outbox_bodies.CHUNK_ROWS for chunk in chunks] == [True] * 4
 
 
 def test_images_of_many_rows(ear: Ear, run: Callable[..., Any]) -> None:
@@ -134,18 +134,18 @@ def test_images_of_many_rows(ear: Ear, run: Callable[..., Any]) -> None:
         assert new == {"id": key, "name": str(key), "rank": key * 2}
 
 
-@pytest.mark.parametrize("count", [3, outbox.SOME_ROWS, outbox.SOME_ROWS + 1])
+@pytest.mark.parametrize("count", [3, outbox_bodies.SOME_ROWS, outbox_bodies.SOME_ROWS + 1])
 def test_large_rows(ear: Ear, run: Callable[..., Any], count: int) -> None:
     """Large rows are cut by their size: no image of a chunk goes far beyond the limit."""
     assert isinstance(ear, OutboxEar)
-    size = outbox.CHUNK_BYTES // 2
+    size = outbox_bodies.CHUNK_BYTES // 2
     run(
         f"INSERT INTO project_plain SELECT i, repeat('x', {size}), 0 FROM generate_series(1, {count}) i"
     )
 
     rows = ear.rows()
     assert sum(len(json.loads(keys)) for *_, keys, _, _ in rows) == count
-    assert max(len(new) for *_, new in rows) <= outbox.CHUNK_BYTES + size + 1000
+    assert max(len(new) for *_, new in rows) <= outbox_bodies.CHUNK_BYTES + size + 1000
 
 
 def test_types(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import override_settings
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import catalog, registry, state
-from pgobserve.triggers.state import State
+from pgobserve.triggers import registry
+from pgobserve.triggers.server import catalog, drift
+from pgobserve.triggers.server.drift import State
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import by_each_transport
 from tests.project.shapes import Measurement
@@ -46,7 +47,7 @@ def _state() -> tuple[State, str]:
     (registration,) = registry.build([Measurement])
     tables = catalog.relations(connection, [registration.table])
     found = catalog.triggers(connection, ALONE)
-    status = state.judge(registration, tables[registration.table], found)
+    status = drift.judge(registration, tables[registration.table], found)
     return status.state, status.detail
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.core import checks
 from django.db import connection
 
-from pgobserve.triggers import storage
+from pgobserve.triggers import outbox_storage
 from pgobserve.wire import ALONE
 from tests.project.models import Item
 
@@ -66,7 +66,7 @@ def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
     for sub_command, number in (("install", 10_000_000), ("prune", 20_000_000)):
         settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": number}
         assert command(sub_command)[0] == 0
-        assert storage.facts(connection, ALONE).max_bytes == number
+        assert outbox_storage.facts(connection, ALONE).max_bytes == number
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_bad_limits(settings: Any, name: str, value: object, message: str) -> No
 
 def test_limit_after_migrate(command: Command, settings: Any) -> None:
     """What ``migrate`` installs gets the limit of the settings, too."""
-    from pgobserve.cli import migrate
+    from pgobserve.install import after_migrate
 
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": 30_000_000}
-    migrate.install_app("project", using="default", verbosity=0)
+    after_migrate.install_app("project", using="default", verbosity=0)
 
-    assert storage.facts(connection, ALONE).max_bytes == 30_000_000
+    assert outbox_storage.facts(connection, ALONE).max_bytes == 30_000_000

@@ -10,9 +10,9 @@ import pytest
 from django.db import connection
 
 from pgobserve.testing import capture_changes
-from pgobserve.triggers import installer, migration, registry
-from pgobserve.triggers.installer import Action
-from pgobserve.triggers.state import State
+from pgobserve.triggers import installer, migration_file, registry
+from pgobserve.triggers.installer import InstallAction
+from pgobserve.triggers.server.drift import State
 from tests.integration.triggers.routed import chapters, raw, route, told_by
 from tests.project import shapes
 from tests.project.models import Item
@@ -291,10 +291,10 @@ def test_upgrade(ear: Ear, make: Callable[..., None], run: Callable[..., Any]) -
         None,
     ]
     assert outcomes == [
-        (Action.INSTALLED, State.MISSING),
-        (Action.UPDATED, State.OUTDATED),
-        (Action.UNCHANGED, State.OK),
-        *[(Action.UPDATED, State.OUTDATED)] * 3,
+        (InstallAction.INSTALLED, State.MISSING),
+        (InstallAction.UPDATED, State.OUTDATED),
+        (InstallAction.UNCHANGED, State.OK),
+        *[(InstallAction.UPDATED, State.OUTDATED)] * 3,
     ]
 
 
@@ -302,7 +302,9 @@ def test_migration(ear: Ear, make: Callable[..., None], run: Callable[..., Any])
     """A migration that was written stays valid: it leaves what an installation leaves."""
     make(Plain)
     (wanted,) = registry.build([Plain], routes={Plain: ["rank"]})
-    text = migration.write("project", [], [(wanted, installer.target(connection, wanted), False)])
+    text = migration_file.write(
+        "project", [], [(wanted, installer.target(connection, wanted), False)]
+    )
     namespace: dict[str, Any] = {}
     exec(compile(text, "0002", "exec"), namespace)
     (operation,) = namespace["Migration"].operations
@@ -311,7 +313,7 @@ def test_migration(ear: Ear, make: Callable[..., None], run: Callable[..., Any])
     run("INSERT INTO project_plain (name, rank) VALUES ('x', 1)")
 
     assert [each["r"] for each in ear.payloads()] == [{"rank": [1]}]
-    assert installer.install(wanted, using="default").action is Action.UNCHANGED
+    assert installer.install(wanted, using="default").action is InstallAction.UNCHANGED
     for statement in operation.reverse_sql:
         run(statement)
     assert installer.install(wanted, using="default").was is State.MISSING

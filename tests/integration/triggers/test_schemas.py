@@ -9,8 +9,9 @@ import pytest
 from django.db import connection
 from psycopg import sql
 
-from pgobserve.triggers import catalog, registry, state
-from pgobserve.triggers.state import State
+from pgobserve.triggers import registry
+from pgobserve.triggers.server import catalog, drift
+from pgobserve.triggers.server.drift import State
 from pgobserve.wire import ALONE, MAX_PAYLOAD_BYTES
 from tests.integration.triggers.routed import route
 from tests.project.shapes import Raw
@@ -41,7 +42,7 @@ def _state() -> State:
     (registration,) = registry.build([Raw])
     tables = catalog.relations(connection, [registration.table])
     found = catalog.triggers(connection, ALONE)
-    return state.judge(registration, tables[registration.table], found).state
+    return drift.judge(registration, tables[registration.table], found).state
 
 
 @pytest.mark.parametrize("routes", [(), ("book",)])

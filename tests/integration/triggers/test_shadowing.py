@@ -9,7 +9,8 @@ from django.core import checks
 from django.db import DatabaseError, connection, transaction
 
 from pgobserve.testing import capture_changes
-from pgobserve.triggers import catalog, mute, pinned
+from pgobserve.triggers import muting
+from pgobserve.triggers.server import catalog, pinned_search_path
 from pgobserve.wire import TRANSPORTS
 from tests.integration.shadowing import ran, shadowed
 from tests.project.models import Item
@@ -75,7 +76,7 @@ def test_in_process(install: Callable[..., Any]) -> None:
     """Nor does the system check, a muted block, or a test that captures changes."""
     install(Item)
     checks.run_checks(databases=["default"])
-    with mute.muted(Item):
+    with muting.muted(Item):
         Item.objects.create(name="a")
     with capture_changes(Item) as changes:
         Item.objects.create(name="b")
@@ -97,14 +98,14 @@ def test_path_of_queries(odd: str) -> None:
     """A query has the pinned path, and what follows it in the transaction has the one before."""
     query = "SELECT pg_catalog.current_setting('search_path')"
     with transaction.atomic():
-        assert pinned.fetch(connection, query) == [("pg_catalog, pg_temp",)]
+        assert pinned_search_path.fetch(connection, query) == [("pg_catalog, pg_temp",)]
         assert path() == odd
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL search_path = project")
         catalog.relations(connection, ['"public"."project_item"'])
         assert path() == "project"
     assert path() == odd
-    assert pinned.fetch(connection, query) == [("pg_catalog, pg_temp",)]
+    assert pinned_search_path.fetch(connection, query) == [("pg_catalog, pg_temp",)]
     assert path() == odd
 
 
@@ -112,14 +113,14 @@ def test_path_of_queries(odd: str) -> None:
 def test_path_after_errors(odd: str) -> None:
     """An error restores the path, in a transaction, in a savepoint, and without either."""
     with pytest.raises(DatabaseError):
-        pinned.fetch(connection, "SELECT 1 / 0")
+        pinned_search_path.fetch(connection, "SELECT 1 / 0")
     assert path() == odd
     with transaction.atomic():
         with pytest.raises(DatabaseError), transaction.atomic():
-            pinned.fetch(connection, "SELECT 1 / 0")
+            pinned_search_path.fetch(connection, "SELECT 1 / 0")
         assert path() == odd
         with pytest.raises(DatabaseError):
-            pinned.fetch(connection, "SELECT %s", [])
+            pinned_search_path.fetch(connection, "SELECT %s", [])
         assert path() == odd
     assert path() == odd
 
@@ -128,7 +129,7 @@ def test_path_after_errors(odd: str) -> None:
 def test_path_without_django(odd: str, run: Callable[..., Any]) -> None:
     """A transaction that Django does not know of goes on."""
     run("BEGIN")
-    found = pinned.fetch(connection, "SELECT pg_catalog.current_setting('search_path')")
+    found = pinned_search_path.fetch(connection, "SELECT pg_catalog.current_setting('search_path')")
 
     assert found == [("pg_catalog, pg_temp",)]
     assert path() == odd

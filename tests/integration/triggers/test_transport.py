@@ -12,8 +12,8 @@ from django.core import checks
 from django.core.management import call_command
 from django.db import connection
 
-from pgobserve.cli.transport import needs_outbox
-from pgobserve.triggers import installer, registry, storage
+from pgobserve.install.transports_in_use import needs_outbox
+from pgobserve.triggers import installer, outbox_storage, registry
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import Ear, OutboxEar, parameters
 from tests.project.models import Item
@@ -288,14 +288,14 @@ class TestMigrationOfTheApp:
         settings.PGOBSERVE = given
         call_command("migrate", "pgobserve", verbosity=0)
 
-        assert storage.exists(connection, ALONE) is made
+        assert outbox_storage.exists(connection, ALONE) is made
 
     def test_reverse(self, settings: Any, run: Callable[..., Any]) -> None:
         """Reversed, it is gone, and so is our schema."""
         settings.PGOBSERVE = {"TRANSPORT": "outbox", "OUTBOX_MAX_BYTES": 12345678}
         call_command("migrate", "pgobserve", verbosity=0)
-        assert storage.problem(connection, ALONE) == ""
-        assert storage.facts(connection, ALONE).max_bytes == 12345678
+        assert outbox_storage.problem(connection, ALONE) == ""
+        assert outbox_storage.facts(connection, ALONE).max_bytes == 12345678
         call_command("migrate", "pgobserve", "zero", verbosity=0)
 
         assert run("SELECT to_regnamespace('pgobserve')") == [(None,)]
@@ -343,7 +343,7 @@ def test_installer_says_it_changed(install: Callable[..., Any]) -> None:
     """An outbox that went missing is reason enough to install."""
     (registration,) = registry.build([Item], transport="outbox")
     installer.install(registration, using="default")
-    storage.drop(connection, ALONE)
+    outbox_storage.drop(connection, ALONE)
 
     outcome = installer.install(registration, using="default")
     assert (outcome.action, outcome.was) == ("updated", "no outbox")

@@ -9,7 +9,7 @@ import pytest
 from django.core.management.base import DjangoHelpFormatter
 
 from pgobserve.management.commands.pgobserve import RUN, Command
-from pgobserve.triggers.state import State
+from pgobserve.triggers.server.drift import State
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/commands.md").read_text(encoding="utf-8")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pgobserve.cli.dot import graph
-from pgobserve.feed.links import Hop, Link
-from pgobserve.observer.gathering import Dependencies
+from pgobserve.dependencies.gathering import Dependencies
+from pgobserve.sql.relation_path import Join, RelationPath
 from tests.project.shapes import MixedCase, Quoted
 
 
 def test_names_are_escaped() -> None:
     """Quotes and backslashes in names stay what they are."""
     on = (MixedCase._meta.get_field("id"), Quoted._meta.get_field("id"))
-    found = Dependencies((Link(MixedCase, (Hop(Quoted, (on,)),)),))
+    found = Dependencies((RelationPath(MixedCase, (Join(Quoted, (on,)),)),))
 
     lines = graph([('a\\"b', [MixedCase], found)]).splitlines()
     assert lines[3:-1] == [

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.cli.health import limits, server
-from pgobserve.cli.health.case import own
+from pgobserve.cli.doctor import limits, server_health
+from pgobserve.cli.doctor.case import own
 from pgobserve.conf import Settings
 from pgobserve.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgobserve.cli.health.case import Case
+    from pgobserve.cli.doctor.case import Examination
 
 
 def _case(
     version: tuple[int, int] = (18, 3), options: Any = None, answer: Any = None, **settings: Any
-) -> Case:
+) -> Examination:
     connection = SimpleNamespace(
         get_database_version=lambda: version, settings_dict={"OPTIONS": options or {}, **settings}
     )
@@ -34,7 +34,7 @@ def _case(
 )
 def test_version(version: tuple[int, int], level: str) -> None:
     """Versions before those that are supported do not work; later ones may."""
-    assert server.version(_case(version)).level == level
+    assert server_health.version(_case(version)).level == level
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_version(version: tuple[int, int], level: str) -> None:
 )
 def test_update(version: tuple[int, int], level: str) -> None:
     """Releases with the bug of NOTIFY are told, with the one that has it no more."""
-    found = server.update(_case(version))
+    found = server_health.update(_case(version))
 
     assert found.level == level
     assert ("or newer" in found.advice) == (level == "warning")
@@ -64,7 +64,7 @@ def test_update(version: tuple[int, int], level: str) -> None:
 @pytest.mark.parametrize(("replica", "level"), [(True, "problem"), (False, "ok")])
 def test_standby(replica: bool, level: str) -> None:
     """A standby is a problem."""
-    assert server.standby(_case(answer=[(replica,)])).level == level
+    assert server_health.standby(_case(answer=[(replica,)])).level == level
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,19 @@ from django.core.management.color import no_style
 from pgobserve.cli import work
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import TriggerError
-from pgobserve.triggers.installer import Action, Outcome
-from pgobserve.triggers.state import State
+from pgobserve.triggers.installer import InstallAction, InstallOutcome
+from pgobserve.triggers.server.drift import State
 
 
 def _good(title: str = "shop.Order", parts: int = 0) -> work.Job:
-    outcome = Outcome(
-        title=title, table="public.t", action=Action.UPDATED, was=State.OUTDATED, parts=parts
+    outcome = InstallOutcome(
+        title=title, table="public.t", action=InstallAction.UPDATED, was=State.OUTDATED, parts=parts
     )
     return title, lambda: outcome
 
 
 def _bad() -> work.Job:
-    def fail() -> Outcome:
+    def fail() -> InstallOutcome:
         raise TriggerError("It can't be done.")
 
     return "shop.Bad", fail

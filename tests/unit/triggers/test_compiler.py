@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from pgobserve.triggers import compiler, registry
-from pgobserve.triggers.values import Relation
+from pgobserve.triggers.trigger_values import TableInfo
 from pgobserve.wire import ALONE, TRANSPORTS, Operation
 from tests.project import shapes
 from tests.project.models import Item
 
-TABLE = Relation("public", "project_item")
-ELSEWHERE = Relation("tenant", "project_item")
+TABLE = TableInfo("public", "project_item")
+ELSEWHERE = TableInfo("tenant", "project_item")
 
 
 def _registration(model: Any = Item, **changes: Any) -> registry.Registration:
@@ -57,7 +57,7 @@ def test_always() -> None:
 @pytest.mark.parametrize("routes", [(), ("name", "right")])
 @pytest.mark.parametrize("table", [TABLE, ELSEWHERE])
 def test_names_are_qualified(
-    operation: Operation, transport: str, routes: tuple[str, ...], table: Relation
+    operation: Operation, transport: str, routes: tuple[str, ...], table: TableInfo
 ) -> None:
     """No function, type or operator is left to the writer's search_path."""
     registration = _registration(
@@ -195,7 +195,7 @@ def test_statements_in_order() -> None:
 
 def test_partitions() -> None:
     """Of a partitioned table the partitions are looked up when the statement runs."""
-    table = Relation("public", 'odd % "name"', kind="p")
+    table = TableInfo("public", 'odd % "name"', kind="p")
     statements = list(compiler.install_statements(_registration(), table, always=False))
     loops = [statement for statement in statements if "pg_partition_tree" in statement]
 

@@ -1,0 +1,1 @@
+"""What the consumers' base classes are made of."""

@@ -1,0 +1,1 @@
+"""``pgobserve doctor``: what commonly goes wrong in production."""

@@ -1,0 +1,184 @@
+"""Checks of the outbox: its storage, rights, cursors, and the gate in front of the wake-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pgobserve.cli.doctor.finding import ok, problem, warning
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.install import outbox_report
+from pgobserve.outbox import outbox_page as feed
+from pgobserve.outbox.cursor import Cursor, broken
+from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.triggers import outbox_storage
+from pgobserve.wire import OUTBOX_WAKE_SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgobserve.cli.doctor.case import Examination
+    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.outbox.cursor import GapReason
+
+#: Seconds after which a transaction that holds the gate is told.
+LONG: Final = 10.0
+
+#: The share of the retention after which a cursor that has not moved is told.
+LAGS: Final = 0.25
+
+NONE: Final = "There is no outbox."
+
+#: By object id: a name can't even be looked up in a schema that this role may not use.
+_RIGHTS: Final = """
+SELECT r.name, pg_catalog.has_schema_privilege(r.name, n.oid, 'USAGE'),
+       ARRAY(SELECT 'SELECT on ' || n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
+              WHERE c.relnamespace = n.oid AND c.relname = ANY(%s::text[])
+                AND NOT pg_catalog.has_table_privilege(r.name, c.oid, 'SELECT')
+              ORDER BY c.relname)
+       || ARRAY(SELECT 'EXECUTE on ' || n.nspname || '.' || p.proname FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = n.oid AND p.proname = 'outbox_rotate'
+                   AND NOT pg_catalog.has_function_privilege(r.name, p.oid, 'EXECUTE'))
+  FROM (SELECT coalesce(%s, current_user)::name) r(name), pg_catalog.pg_namespace n
+ WHERE n.nspname = %s
+"""
+
+#: What readers read.
+_READ: Final = ["outbox", "outbox_gate", "outbox_lost", "outbox_state"]
+
+#: What this command reads where workers keep their places.
+_PLACES: Final = ["outbox_cursor", "outbox_gate", "outbox_lost", "outbox_state"]
+
+_EXISTS: Final = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+                WHERE c.relnamespace = pg_catalog.to_regnamespace(%s) AND c.relname = %s)
+"""
+
+_CURSORS: Final = """
+SELECT name, seen::text, extract(epoch FROM pg_catalog.clock_timestamp() - moved_at)::float8
+  FROM {schema}.outbox_cursor ORDER BY name
+"""
+
+_GATE: Final = """
+SELECT l.pid, coalesce(a.application_name, ''),
+       extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+   AND l.classid = %s::oid AND l.objid < %s::oid AND a.datname = pg_catalog.current_database()
+   AND a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)
+ ORDER BY a.xact_start
+"""
+
+
+def stored(case: Examination) -> Finding:
+    """Check that the outbox is there if it is needed, is not full, and is rotated."""
+    if not _exists(case, "outbox"):
+        if not case.by_outbox:
+            return ok("No observed table needs an outbox, and there is none.")
+        return problem(
+            "Changes go to the outbox, and there is none.",
+            *(each.title for each in case.by_outbox),
+            advice="Run manage.py pgobserve install.",
+        )
+    wrong = outbox_storage.problem(case.connection, case.namespace)
+    if wrong:
+        return problem(
+            f"The outbox is not as it must be: {wrong}.",
+            advice="Run manage.py pgobserve install, as its owner.",
+        )
+    facts = outbox_report.look(case.connection)
+    if facts is None:
+        if not case.by_outbox:
+            return ok("There is an outbox, which this role may not read and needs not.")
+        return warning(
+            "How the outbox stands may not be seen by this role.",
+            advice="Run this as its owner, or grant what the check of rights names.",
+        )
+    told = f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes"
+    warnings = outbox_report.warnings(facts)
+    if not warnings:
+        return ok(f"{told}, and went on to another slot at {facts.rotated_at:%Y-%m-%d %H:%M} UTC.")
+    made = problem if facts.is_full else warning
+    sentences = [each.partition(": ") for each in warnings]
+    return made(f"{told}.", *(f"{what}." for what, _, _ in sentences), advice=_advice(sentences))
+
+
+def _advice(sentences: list[tuple[str, str, str]]) -> str:
+    return "; ".join(remedy for _, _, remedy in sentences) + "."
+
+
+def rights(case: Examination) -> Finding:
+    """Check that the role that feeds connect as may read the outbox, and rotate it."""
+    if not _exists(case, "outbox") or outbox_storage.broken(case.connection, case.namespace):
+        return ok(NONE)
+    role, lacking = _lacking(case, _READ, case.feed_parameters.get("user"))
+    if not lacking:
+        return ok(f"The role {role} may read the outbox and rotate it.")
+    if not case.by_outbox:
+        return ok(
+            f"The role {role} may not read the outbox, and needs not: nothing observed goes there."
+        )
+    return problem(
+        f"The role {role}, as which feeds connect, lacks rights on the outbox_report.",
+        *lacking,
+        advice=f"GRANT them to {role}, as the owner of the outbox_report.",
+    )
+
+
+def cursors(case: Examination) -> Finding:
+    """Check that workers keep up, as far as their cursors are kept."""
+    if not _exists(case, "outbox_cursor") or outbox_storage.broken(case.connection, case.namespace):
+        return ok("No worker keeps a cursor.")
+    role, lacking = _lacking(case, _PLACES, None)
+    if lacking:
+        return ok(f"Where workers are may not be seen by the role {role}.")
+    rows = case.query(qualified(_CURSORS, case.namespace))
+    facts = feed.facts(case.query(qualified(feed.FACTS, case.namespace))[0])
+    late = case.settings.OUTBOX_RETENTION * LAGS
+    lost = [(name, age, broken(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows]
+    behind = [each for each in lost if each[1] > late or each[2] is not None]
+    if not behind:
+        return ok(f"Cursors of workers that keep up: {len(rows)}.")
+    made = problem if any(why is not None for _, _, why in behind) else warning
+    return made(
+        "Workers don't keep up, or don't run.",
+        *_described(behind),
+        advice="Start them, or raise PGOBSERVE['OUTBOX_RETENTION']. A cursor that nobody needs any "
+        f"more is a row of {case.namespace.schema}.outbox_cursor: delete it.",
+    )
+
+
+def _described(cursors: list[tuple[str, float, GapReason | None]]) -> Iterator[str]:
+    for name, age, why in cursors:
+        gone = f", and it must begin again ({why})" if why is not None else ""
+        yield f"{name!r} has not moved for {age:,.0f} s{gone}"
+
+
+def _exists(case: Examination, table: str) -> bool:
+    ((there,),) = case.query(_EXISTS, [case.namespace.schema, table])
+    # What looks like a table may be another role's view, and run its code: it is left alone.
+    return bool(there) and not case.strangers
+
+
+def _lacking(case: Examination, tables: list[str], role: str | None) -> tuple[str, list[str]]:
+    """Return the name of a role, by default this one's, and the rights that it lacks."""
+    schema = case.namespace.schema
+    ((name, may_use, lacking),) = case.query(_RIGHTS, [tables, role, schema])
+    return name, [*([] if may_use else [f"USAGE on the schema {schema}"]), *lacking]
+
+
+def gate(case: Examination) -> Finding:
+    """Check that nobody holds the gate in front of the wake-up for long."""
+    if not _exists(case, "outbox"):
+        return ok(NONE)
+    if case.settings.OUTBOX_WAKE == "poll":
+        return ok("Readers of the outbox are not woken: they look again and again.")
+    held = case.query(_GATE, [case.namespace.outbox_lock, OUTBOX_WAKE_SLOTS, LONG])
+    if not held:
+        return ok("Nobody holds the gate in front of the readers' wake-up for long.")
+    return warning(
+        "Open transactions hold the gate, so readers are not woken by others: what is committed is read "
+        "up to a second later.",
+        *(f"pid {pid}, {name!r}, for {age:,.0f} s" for pid, name, age in held),
+        advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
+    )

@@ -1,0 +1,202 @@
+"""Checks of observed tables: triggers, what they tell, who writes there, who may read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pgobserve.cli.doctor.finding import ok, problem, warning
+from pgobserve.dependencies import row_dependencies
+from pgobserve.install import consumer_registry, targets
+from pgobserve.triggers.server.drift import State, judge
+from pgobserve.triggers.trigger_values import Comment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pgobserve.cli.doctor.case import Examination
+    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
+
+_SUBSCRIBED: Final = """
+SELECT srrelid::int8 FROM pg_catalog.pg_subscription_rel WHERE srrelid = ANY(%s::oid[])
+"""
+
+_RIGHTS: Final = """
+SELECT c.oid::int8, pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner)
+  FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
+"""
+
+_STRANGERS: Final = """
+SELECT t.tgrelid::pg_catalog.regclass::text, t.tgname,
+       pg_catalog.obj_description(t.oid, 'pg_trigger')
+  FROM pg_catalog.pg_trigger t
+ WHERE NOT t.tgisinternal AND t.tgname LIKE 'pgobserve%%' AND t.tgname <> ALL (%s)
+ ORDER BY 1, 2
+"""
+
+_ROLE: Final = """
+SELECT current_user::text,
+       CASE WHEN pg_catalog.to_regnamespace(%(schema)s) IS NULL
+            THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
+            ELSE pg_catalog.has_schema_privilege(%(schema)s, 'CREATE')
+             AND pg_catalog.has_schema_privilege(%(schema)s, 'USAGE') END
+"""
+
+
+def consumers(case: Examination) -> Finding:
+    """Check that the consumers can be imported, and declare what is there."""
+    only_settings = targets.only_settings()
+    classes = consumer_registry.consumers()
+    for each in classes:
+        row_dependencies.check(each)
+    tables = len(case.registrations)
+    named = [each for each in classes if each.observed_models()]  # type: ignore[attr-defined]
+    if only_settings is not None:
+        return warning(
+            only_settings,
+            advice="Set ASGI_APPLICATION, that what consumers watch be observed as well.",
+        )
+    if not tables:
+        return warning(
+            "Nothing is observed: no consumer and no setting names a model.",
+            advice="Import the consumers in the module of ASGI_APPLICATION.",
+        )
+    return ok(f"Consumers with subscriptions: {len(named)}. Tables that are observed: {tables}.")
+
+
+def triggers(case: Examination) -> Finding:
+    """Check that all tables have their triggers, as ``status`` judges."""
+    slow = {
+        each.title
+        for each in case.registrations
+        if is_only_untold(each, case.tables.get(each.title), case.found)
+    }
+    seen = [
+        each for each in case.statuses if each.title not in slow and each.state is not State.CLASH
+    ]
+    bad = [each for each in seen if each.state is not State.OK]
+    if not bad:
+        return ok(f"Tables that have their triggers: {len(seen)}.")
+    details = [f"{each.sentence} ({each.detail})" for each in bad]
+    told = f"{len(bad)} of {len(seen)} tables are not as wanted."
+    advice = "Run manage.py pgobserve install, as the owner of the tables."
+    if all(each.state is State.ORPHAN for each in bad):
+        return warning(told, *details, advice="Run manage.py pgobserve uninstall --orphans.")
+    return problem(told, *details, advice=advice)
+
+
+def namespace(case: Examination) -> Finding:
+    """Check that nobody else has triggers in this project's namespace, or speaks on its channel."""
+    others = [each for each in case.statuses if each.state is State.CLASH]
+    schema = case.namespace.schema
+    if others:
+        return problem(
+            f"Another project has triggers in the namespace {schema}.",
+            *(f"{each.detail}." for each in others),
+            advice=others[0].remedy,
+        )
+    strangers = [
+        f"{table}, trigger {name}"
+        for table, name, text in case.query(_STRANGERS, [[*case.namespace.all_triggers]])
+        if (comment := Comment.parse(text)) is not None and comment.channel == case.channel
+    ]
+    if strangers:
+        return warning(
+            f"Triggers of another namespace speak on the channel {case.channel}, too.",
+            *strangers,
+            advice="Leave PGOBSERVE['CHANNEL'] out: each namespace has a channel of its own.",
+        )
+    return ok(f"Nobody else uses the namespace {schema}.")
+
+
+def routes(case: Examination) -> Finding:
+    """Check that triggers tell what leads from a related row to the rows that show it."""
+    silent = {
+        each.title: columns
+        for each in case.registrations
+        if (columns := untold(each, case.tables.get(each.title), case.found))
+    }
+    if not silent:
+        return ok("Changes of related rows tell which rows they belong to.")
+    return warning(
+        "Triggers don't tell columns by which related rows are led back, so at each change all that "
+        "may show such a row is read again.",
+        *(f"{title}: {', '.join(columns)}" for title, columns in silent.items()),
+        advice=f"Run manage.py pgobserve install {' '.join(silent)}.",
+    )
+
+
+def untold(
+    registration: Registration,
+    table: TableInfo | None,
+    found: Mapping[int, Mapping[str, CatalogEntry]],
+) -> list[str]:
+    """Return the columns that a table's triggers should tell and don't; the outbox has all."""
+    on_table = found.get(table.oid, {}) if table is not None else {}
+    comments = [each.comment for each in on_table.values() if each.comment is not None]
+    if registration.transport != "notify" or any(e.transport != "notify" for e in comments):
+        return []
+    return [
+        column for column in registration.routes if any(column not in e.routes for e in comments)
+    ]
+
+
+def is_only_untold(
+    registration: Registration,
+    table: TableInfo | None,
+    found: Mapping[int, Mapping[str, CatalogEntry]],
+) -> bool:
+    """Tell whether there are such columns, and nothing else is amiss."""
+    missing = untold(registration, table, found)
+    told = tuple(column for column in registration.routes if column not in missing)
+    return (
+        bool(missing) and judge(replace(registration, routes=told), table, found).state is State.OK
+    )
+
+
+def replication(case: Examination) -> Finding:
+    """Check that no observed table is filled by logical replication."""
+    names = {
+        part.oid: f"{title} ({part})"
+        for title, table in case.tables.items()
+        for part in (table, *table.parts)
+    }
+    filled = [names[oid] for oid in subscribed(case, names)]
+    if not filled:
+        return ok("No observed table is filled by logical replication.")
+    return problem(
+        "Logical replication writes to observed tables, and fires no triggers for statements: what it "
+        "writes is not told.",
+        *filled,
+        advice="Observe them where they are written, or call pgobserve.mute.announce() now and then.",
+    )
+
+
+def subscribed(case: Examination, oids: Iterable[int]) -> list[int]:
+    """Return those of some tables that logical replication writes to."""
+    return [oid for (oid,) in case.query(_SUBSCRIBED, [[*oids]])]
+
+
+def rights(case: Examination) -> Finding:
+    """Check that the role may read what is observed, and tell whether it may install."""
+    titles = {table.oid: title for title, table in case.tables.items()}
+    ((role, may_create),) = case.query(_ROLE, {"schema": case.namespace.schema})
+    rows = case.query(_RIGHTS, [[*titles]])
+    unreadable = [titles[oid] for oid, readable, _, _ in rows if not readable]
+    if unreadable:
+        return problem(
+            f"The role {role} may not read observed tables.",
+            *unreadable,
+            advice=f"GRANT SELECT on them to {role}.",
+        )
+    owners = sorted({owner for _, _, owns, owner in rows if not owns})
+    if owners:
+        return ok(
+            f"The role {role} may read all that is observed.",
+            advice=f"install must be run by who owns the tables: {', '.join(owners)}.",
+        )
+    install = "and install" if may_create else "and not install: it may not create in the database"
+    return ok(f"The role {role} may read all that is observed, {install}.")

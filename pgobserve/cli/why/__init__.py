@@ -1,0 +1,1 @@
+"""``pgobserve why``: which subscribers a change of a row reaches."""

@@ -1,0 +1,1 @@
+"""Cohorts: which subscriptions may share one query and one serialization."""

@@ -1,0 +1,213 @@
+"""
+What one subscription may see, and for how long that is believed: stale visibility is a leak.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from pgobserve.cohorts.cohort import build, source_of_class
+from pgobserve.cohorts.hook_context import HookContext
+from pgobserve.cohorts.presence import presence_source
+from pgobserve.database.query_recorder import QueryRecorder
+from pgobserve.database.session import (
+    SessionSettings,
+    applied,
+    held,
+    isolate_all,
+    session_of,
+)
+from pgobserve.dependencies import row_dependencies
+from pgobserve.render.own_hooks import has_own, is_fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+    from pgobserve.cohorts.cohort import Cohort, Wanted
+    from pgobserve.events.event_tables import Through
+    from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.sql.keys import Model
+
+
+def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
+    """Tell whether all sockets of the consumer's class see the same rows in the same way."""
+    return (
+        not has_own(
+            consumer,
+            "get_queryset",
+            "filter_queryset",
+            "get_serializer_class",
+            "get_serializer_context",
+            "database_session",
+        )
+        and is_fixed(consumer)
+        and not row_dependencies.makes_serializers(consumer)
+        and not consumer.filter_backends
+    )
+
+
+class Visibility:
+    """
+    What one subscription may see, rebuilt when it must be.
+
+    Args:
+        consumer: The socket's consumer.
+        kwargs: What its ``get_queryset`` and other hooks are called with.
+        ttl: Seconds for which a compiled queryset is kept.
+        origin: The context of the request, in which the hooks are called.
+        clock: Monotonic seconds.
+        presence_of: Only find out whether rows of this model are there: the consumer reads and
+            shows them by itself.
+        throughs: What counts as a part of such a row: its rows in these tables.
+        wanted: What is wanted of the whole queryset, if that is watched.
+
+    Attributes:
+        source: What it was at the last look.
+        on_rebuild: Called with each later build: what else was found out about the consumer may have
+            changed, too.
+        context: As the hooks left it then; serializers and object permissions are called in it.
+        volatile: It asked the database while it was built, or it compiled differently twice in a
+            row (it looks at the clock): it is built anew for every batch.
+    """
+
+    __slots__ = (
+        "_audience",
+        "_built",
+        "_clock",
+        "_ttl",
+        "_wanted",
+        "consumer",
+        "context",
+        "kwargs",
+        "on_rebuild",
+        "origin",
+        "source",
+        "volatile",
+    )
+
+    def __init__(
+        self,
+        consumer: GenericAsyncAPIConsumer,
+        kwargs: Mapping[str, Any],
+        ttl: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        presence_of: Model | None = None,
+        throughs: Sequence[Through] = (),
+        wanted: Wanted = None,
+        origin: HookContext | None = None,
+    ) -> None:
+        self.origin = self.context = origin or HookContext.current()
+        self.consumer = consumer
+        self.kwargs = kwargs
+        self._wanted = wanted
+        self._ttl = ttl
+        self._clock = clock
+        self._audience: Hashable = None
+        self.on_rebuild: Callable[[], None] | None = None
+        self._built: float | None = None
+        self.volatile = False
+        if presence_of is None:
+            self.source: Cohort = self._build_first()
+        else:
+            self.source = presence_source(type(consumer), presence_of, throughs)
+            self.source.settings = self._settings()
+
+    def now(self) -> Cohort:
+        """Return the source as it is now; runs user code, so in a thread."""
+        if self._built is None or self.source.owner is not None:
+            # Nothing is built by hooks. Or it is built at each read.
+            return self.source
+        if self.volatile or self._clock() - self._built >= self._ttl:
+            with self._in_session() as settings:
+                try:
+                    self._rebuild(settings)
+                finally:
+                    isolate_all()
+        return self.source
+
+    @property
+    def audience(self) -> Hashable:
+        """Return what tells who may see a row otherwise: two sockets, or messages, may differ."""
+        if self._audience is None:
+            said = {name: value for name, value in self.kwargs.items() if name != "request_id"}
+            self._audience = (self.consumer, repr(sorted(said.items())))
+        return self._audience
+
+    def _build_first(self) -> Cohort:
+        self._built = self._clock()
+        if is_plain(self.consumer):
+            return source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
+        source, asked = self._build_alone()
+        again, asked_again = self._build_alone()
+        self.volatile = asked or asked_again or again is not source
+        return again
+
+    def _rebuild(self, settings: SessionSettings | None) -> None:
+        built = self._clock()
+        if is_plain(self.consumer):
+            source = source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
+            asked = False
+        else:
+            source, asked = self._build(settings)
+        if self.on_rebuild is not None:
+            self.on_rebuild()
+        self.volatile = self.volatile or asked
+        self.source, self._built = source, built
+
+    def _build_alone(self) -> tuple[Cohort, bool]:
+        """Build, and restore the database session."""
+        with self._in_session() as settings:
+            try:
+                return self._build(settings)
+            finally:
+                isolate_all()
+
+    def _build(self, settings: SessionSettings | None) -> tuple[Cohort, bool]:
+        """Build, and tell whether a query was run meanwhile, on any alias."""
+        asked = QueryRecorder()
+        with asked.counting():
+            source, self.context = build(
+                self.consumer,
+                self.kwargs,
+                self._wanted,
+                self.origin,
+                settings=settings,
+                owner=self,
+                asked=asked,
+            )
+        return source, asked.queries > 0
+
+    def _settings(self) -> SessionSettings | None:
+        settings = self.origin.run(lambda: self.consumer.database_session(**self.kwargs))
+        return SessionSettings.of(settings) if settings else None
+
+    @contextmanager
+    def _in_session(self) -> Iterator[SessionSettings | None]:
+        """Have the settings of the consumer hold, on a session that is known."""
+        connection = connections[self.consumer._write_alias()]
+        # Known from here on, whatever the hooks do to it.
+        session_of(connection)
+        settings = self._settings()
+        isolate_all()
+        if settings is None:
+            yield None
+        else:
+            with applied(connection, settings):
+                yield settings
+
+    @contextmanager
+    def prepared(self) -> Iterator[Cohort]:
+        """Build anew, and leave the database session as the hooks change it until the end."""
+        with self._in_session() as settings:
+            try:
+                self._rebuild(settings)
+            except BaseException:
+                isolate_all()
+                raise
+            with held():
+                yield self.source

@@ -1,0 +1,1 @@
+"""The loader's database connections: sessions, timeouts, watchdog, server identity."""

@@ -1,0 +1,1 @@
+"""The subscriptions of a socket, and the frames that it receives."""

@@ -1,0 +1,206 @@
+"""The subscriptions of one socket to lists: how they begin, are replaced, and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import DEFAULT_DB_ALIAS, router
+from rest_framework.exceptions import ValidationError
+
+from pgobserve import conf
+from pgobserve.cohorts.hook_context import HookContext
+from pgobserve.cohorts.visibility import Visibility
+from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.subscription_context import (
+    SubscriptionContext,
+    check_arguments,
+    encode_name,
+    fingerprint,
+    refused,
+)
+from pgobserve.errors import ConfigurationError, FeedUnavailable
+from pgobserve.exceptions import FeedDown, NotWatchable
+from pgobserve.hub.list_subscription import ListSubscription
+from pgobserve.hub.send_queue import Refusal
+from pgobserve.logs import fields
+from pgobserve.runtime import runtime
+from pgobserve.workers.occupation import as_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.cohorts.cohort import Cohort, Wanted
+    from pgobserve.deliver.row_subscriptions import Subscriptions
+    from pgobserve.deliver.tokens import Back
+    from pgobserve.hub.list_subscription import ListSnapshot
+    from pgobserve.hub.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class ListSubscriptions:
+    """
+    The subscriptions of a socket to lists.
+
+    Args:
+        of: All subscriptions of the socket.
+    """
+
+    def __init__(self, of: Subscriptions) -> None:
+        self._of = of
+        self._watches: dict[str, ListSubscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    async def begin(
+        self,
+        model: type[Model] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        wanted: Wanted,
+        back: Back | None = None,
+    ) -> tuple[ListSnapshot, str]:
+        """
+        Subscribe to a list; returns when it was read.
+
+        Args:
+            model: The model of its rows, as far as the class says: where they will be read.
+            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
+            wanted: What is wanted of the rows.
+            back: What a client has who comes back.
+
+        Returns:
+            The list, and the token for the reply.
+
+        Raises:
+            APIException: Too many subscriptions or rows; not observed; the feed is down; refused.
+        """
+        size = check_arguments(kwargs)
+        name = encode_name(kwargs["request_id"])
+        self._of.check_limit(size, self._watches.get(name))
+        try:
+            async with self._of.consumer.attended():
+                return await self._begin(model, name, kwargs, wanted, back)
+        except FeedUnavailable as error:
+            # Where the database is, and as whom we go there, is for the log alone.
+            about = fields(consumer=type(self._of.consumer), model=model)
+            logger.warning(
+                "%s could not subscribe a client to its list of %s: %s",
+                *(about["consumer"], about["model"] or "rows", error),
+                extra=about,
+            )
+            raise FeedDown from error
+        except ConfigurationError as error:
+            about = fields(consumer=type(self._of.consumer), model=model)
+            logger.warning(
+                "The list of %s (%s) can't be watched: %s",
+                *(about["consumer"], about["model"] or "of an unknown model", error),
+                extra=about,
+            )
+            raise NotWatchable from error
+
+    @property
+    def size(self) -> int:
+        """Characters of all their arguments."""
+        return sum(watch.context.size for watch in self._watches.values())
+
+    def end(self, request_id: Any) -> None:
+        """End the subscription that a client made by a request id; none is no error."""
+        name = encode_name(request_id)
+        if name in self._watches:
+            self._drop(name, self._watches[name])
+
+    def end_all(self) -> None:
+        """End all."""
+        for name, watch in list(self._watches.items()):
+            self._drop(name, watch)
+
+    async def _begin(
+        self,
+        model: type[Model] | None,
+        name: str,
+        kwargs: Mapping[str, Any],
+        wanted: Wanted,
+        back: Back | None,
+    ) -> tuple[ListSnapshot, str]:
+        feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
+        ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
+        origin = HookContext.current()
+        owner = type(consumer)
+
+        def see() -> Visibility:
+            return Visibility(consumer, kwargs, ttl, wanted=wanted, origin=origin)
+
+        visibility = await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
+        source = visibility.source
+        if back is not None:
+            back = _read(back, source)
+        feed = feed_of(source.alias)
+        subject = await self._of.subject(source, feed)
+        context = SubscriptionContext(
+            visibility,
+            name,
+            wants_token=True,
+            lookup="",
+            alias=source.alias,
+            asked="subscribe_list",
+            lists=True,
+            back=back,
+            links=tuple(link for link in subject.links if link not in source.subject.links),
+        )
+        first: asyncio.Future[tuple[ListSnapshot | Refusal, Snapshot]] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+        def begun(listed: ListSnapshot | Refusal, snapshot: Snapshot) -> None:
+            if not isinstance(listed, Refusal):
+                self._replace(name, watch)
+            if not first.done():
+                first.set_result((listed, snapshot))
+
+        watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, begun)
+        if back is not None:
+            watch.told, watch.told_of = back.seen, source
+        try:
+            await feed.begin_list(watch, subject, source, single=wanted == "count")
+            listed, snapshot = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+        except TimeoutError as error:
+            self._drop(name, watch)
+            raise FeedUnavailable("The list could not be read in time; try again.") from error
+        except BaseException:
+            self._drop(name, watch)
+            raise
+        if isinstance(listed, Refusal):
+            raise refused(listed)
+        context.back = None  # up to ten thousand keys
+        seen = watch.told if listed.unchanged and watch.told is not None else snapshot
+        return listed, f"{seen}{fingerprint(source)}"
+
+    def _replace(self, name: str, watch: ListSubscription) -> None:
+        """Let a new subscription take the place of one with the same request id."""
+        if self._of.closed:
+            feed_of(watch.context.alias).end(watch)
+            return
+        before = self._watches.get(name)
+        self._watches[name] = watch
+        if before is not None:
+            feed_of(before.context.alias).end(before)
+
+    def _drop(self, name: str, watch: ListSubscription) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+        feed_of(watch.context.alias).end(watch)
+
+
+def _read(back: Back, source: Cohort) -> Back:
+    """Return what a client says that he has, in terms of the list's rows."""
+    try:
+        return back.of(source.statement.model)
+    except ValueError:
+        raise ValidationError(['"keys" has one that no row can have.']) from None

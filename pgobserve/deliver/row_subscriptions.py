@@ -1,0 +1,363 @@
+"""
+The subscriptions of one socket: how they begin, how many there may be, how they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections, router
+from django.http import Http404
+
+from pgobserve import conf
+from pgobserve.cohorts.hook_context import HookContext
+from pgobserve.cohorts.visibility import Visibility
+from pgobserve.deliver.feeds import feed_of, tell_not_observed
+from pgobserve.deliver.frame_writer import FrameWriter
+from pgobserve.deliver.list_subscriptions import ListSubscriptions
+from pgobserve.deliver.resume import changed_since
+from pgobserve.deliver.subscription_context import (
+    SubscriptionContext,
+    check_arguments,
+    encode_name,
+    refused,
+)
+from pgobserve.errors import FeedUnavailable
+from pgobserve.events.event_tables import throughs_of
+from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
+from pgobserve.hub.load_requests import FAILED, TOO_LARGE
+from pgobserve.hub.send_queue import (
+    UNKNOWN,
+    UNREAD,
+    RowSubscription,
+    View,
+)
+from pgobserve.logs import fields
+from pgobserve.runtime import runtime
+from pgobserve.sql.model_tables import title_of
+from pgobserve.workers.occupation import as_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.cohorts.cohort import Cohort
+    from pgobserve.events.event_tables import Through
+    from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.hub.hub import TableDependencies
+    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.send_queue import Outcome, SendQueue
+    from pgobserve.hub.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+#: A row that is there and can't be shown.
+UNSHOWN: Final = View("null", b"unshown")
+
+
+@dataclass(frozen=True, slots=True)
+class StartResult:
+    """
+    How a subscription began.
+
+    Attributes:
+        view: The row as it was.
+        snapshot: What the client has seen once it has the reply: the one that the row was read in,
+            or still its own token while a frame with what changed since is on its way. The socket
+            may break between the two.
+    """
+
+    view: View
+    snapshot: Snapshot
+
+
+class Subscriptions:
+    """
+    The subscriptions of one socket.
+
+    Args:
+        consumer: The socket's consumer.
+    """
+
+    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+        self._consumer = consumer
+        self._outlet = FrameWriter(consumer)
+        self._watches: dict[tuple[str, str], RowSubscription] = {}
+        self._closed = False
+        self.lists = ListSubscriptions(self)
+
+    def __len__(self) -> int:
+        return len(self._watches) + len(self.lists)
+
+    @property
+    def consumer(self) -> GenericAsyncAPIConsumer:
+        """The socket's consumer."""
+        return self._consumer
+
+    @property
+    def mailbox(self) -> SendQueue:
+        """What the socket still has to be told."""
+        return self._outlet.mailbox
+
+    async def send(self, text: str) -> None:
+        """Send a frame that is JSON already."""
+        await self._outlet.send(text)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket is gone."""
+        return self._closed
+
+    async def settle(self) -> None:
+        """Wait for a frame that is being sent: what is sent next comes after it."""
+        await self._outlet.settle()
+
+    def hold(self) -> None:
+        """Send nothing of the feed for now."""
+        self._outlet.mailbox.hold()
+
+    def release(self) -> None:
+        """Send again what was held."""
+        self._outlet.mailbox.release()
+
+    async def begin(
+        self,
+        model: type[Model],
+        key: Hashable,
+        lookup: Any,
+        kwargs: Mapping[str, Any],
+        *,
+        token: Snapshot | None = None,
+        wants_token: bool = False,
+        by_itself: bool = False,
+    ) -> StartResult:
+        """
+        Subscribe to a row; returns when it was read.
+
+        Args:
+            model: The row's model.
+            key: Its key.
+            lookup: The JSON value by which the client named it.
+            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
+            token: What the client has seen so far: what changed since is sent next. None for
+                a client that gets the row with the reply.
+            wants_token: Every frame is to have a token.
+            by_itself: The consumer reads and shows the row by itself, at each change.
+
+        Raises:
+            Http404: There is no such row, or it may not be seen.
+            APIException: Too many subscriptions; not observed; the feed is down; refused.
+        """
+        size = check_arguments(kwargs)
+        name = (encode_name(lookup), encode_name(kwargs["request_id"]))
+        self.check_limit(size, self._watches.get(name))
+        try:
+            async with self._consumer.attended():
+                watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
+                if token is not None:
+                    begun = await self._catch_up(watch, begun, token)
+        except FeedUnavailable as error:
+            # Where the database is, and as whom we go there, is for the log alone.
+            about = fields(consumer=type(self._consumer), model=model, key=key)
+            logger.warning(
+                "%s could not subscribe a client to %s %s: %s",
+                *(about["consumer"], about["model"], key, error),
+                extra=about,
+            )
+            raise FeedDown from error
+        if begun.view.body is None and token is None:
+            self._drop(name, watch)
+            raise Http404
+        return begun
+
+    def end(self, lookup: Any, request_id: Any = None) -> None:
+        """End one subscription to a row, or without a request id all of them."""
+        wanted = encode_name(lookup)
+        names = (
+            [(wanted, encode_name(request_id))]
+            if request_id is not None
+            else [name for name in self._watches if name[0] == wanted]
+        )
+        for name in names:
+            if name in self._watches:
+                self._drop(name, self._watches[name])
+
+    def end_request(self, request_id: Any) -> None:
+        """End all subscriptions, to whatever rows, that a client made by one request id."""
+        wanted = encode_name(request_id)
+        for name in [name for name in self._watches if name[1] == wanted]:
+            self._drop(name, self._watches[name])
+
+    @property
+    def watches(self) -> list[RowSubscription]:
+        """The subscriptions that there are."""
+        return [*self._watches.values()]
+
+    async def aclose(self) -> None:
+        """End all, those too that are still to begin; nothing of this socket is left."""
+        self._closed = True
+        watches, self._watches = self._watches, {}
+        for watch in watches.values():
+            feed_of(watch.context.alias).end(watch)
+        self.lists.end_all()
+        await self._outlet.aclose()
+
+    async def _begin(
+        self,
+        model: type[Model],
+        key: Hashable,
+        name: tuple[str, str],
+        kwargs: Mapping[str, Any],
+        wants_token: bool,
+        by_itself: bool,
+    ) -> tuple[RowSubscription, StartResult]:
+        visibility = await self._see(model, kwargs, by_itself)
+        alias = visibility.source.alias
+        feed = feed_of(alias)
+        subject = await self.subject(visibility.source, feed)
+        context = SubscriptionContext(visibility, name[1], wants_token, name[0], alias, by_itself)
+        first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
+
+        def begun(outcome: Outcome, snapshot: Snapshot) -> None:
+            self._replace(name, watch)
+            if not first.done():
+                first.set_result((outcome, snapshot))
+
+        watch = RowSubscription(self._outlet.mailbox, key, kwargs["request_id"], context, begun)
+        try:
+            await feed.begin(watch, subject)
+            outcome, snapshot = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+        except TimeoutError as error:
+            self._drop(name, watch)
+            raise FeedUnavailable("The row could not be read in time; try again.") from error
+        except BaseException:
+            self._drop(name, watch)
+            raise
+        if isinstance(outcome, View):
+            return watch, StartResult(outcome, snapshot)
+        if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_token:
+            # It can't be shown, but nobody asked to see it; it may well be shown after a change.
+            return watch, StartResult(UNSHOWN, snapshot)
+        self._drop(name, watch)
+        raise refused(outcome)
+
+    def _throughs(self, model: type[Model]) -> tuple[Through, ...]:
+        """Return the tables whose rows count as a part of the model's, if the consumer wants it."""
+        wanted = getattr(self._consumer, "observer_many_to_many_relationships", False)
+        return tuple(throughs_of(model)) if wanted else ()
+
+    async def subject(self, source: Cohort, feed: runtime.Feed) -> TableDependencies:
+        """
+        Return which changes concern a source's rows; the tables have their triggers.
+
+        Raises:
+            NotObserved: One has not.
+        """
+        model, subject = source.statement.model, source.subject
+        linked = (link.table for link in subject.links)
+        within = None
+        if source.session is not None:
+            # In a thread of the loader, whose connection it is.
+            within = lambda: source.prepared(connections[source.alias])  # noqa: E731
+        for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
+            if not await feed.is_observed((table,), within=within):
+                raise tell_not_observed(NotObserved(title_of(table)), source.alias)
+        links = [*subject.links]
+        for through in self._throughs(model):
+            link = through.link(model)
+            if link.table in {each.table for each in links}:
+                continue
+            if await feed.is_observed((link.table,), within=within):
+                links.append(link)
+            else:  # what is shown of it was looked at above
+                label = through.model._meta.label
+                logger.warning(
+                    "%s observes %s only in part, in database %r. %s",
+                    type(self._consumer).__qualname__,
+                    *(label, source.alias, NotObserved(label).detail),
+                    extra=fields(consumer=type(self._consumer), model=label, alias=source.alias),
+                )
+        return replace(subject, links=tuple(links)) if len(links) > len(subject.links) else subject
+
+    async def _see(
+        self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool
+    ) -> Visibility:
+        """Compile the queryset, in a thread of the feed that will most likely read it."""
+        feed = feed_of(router.db_for_write(model))
+        ttl = conf.get().QUERYSET_TTL
+        presence_of = model if by_itself else None
+        origin = HookContext.current()
+        owner = type(self._consumer)
+
+        def see() -> Visibility:
+            return Visibility(
+                self._consumer,
+                kwargs,
+                ttl,
+                presence_of=presence_of,
+                throughs=self._throughs(model),
+                origin=origin,
+            )
+
+        return await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
+
+    async def _catch_up(
+        self, watch: RowSubscription, begun: StartResult, token: Snapshot
+    ) -> StartResult:
+        """Let the client have what changed since his token, if he is not known to have it."""
+        source = watch.context.visibility.source
+        # After the load, not before: a change between the two must count as one since the token.
+        if begun.view.body is not None and not await feed_of(source.alias).call(
+            lambda: _changed_since(source, watch.key, token)
+        ):
+            return begun
+        watch.shown, watch.told = UNKNOWN, token
+        if watch.active:
+            self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
+        return StartResult(begun.view, token)
+
+    def check_limit(self, size: int, replaced: RowSubscription | ListSubscription | None) -> None:
+        """
+        Refuse one subscription more than there may be.
+
+        Args:
+            size: Characters of its arguments.
+            replaced: The subscription whose place it takes.
+
+        Raises:
+            TooManySubscriptions: There are as many as there may be.
+            TooManyArguments: Their arguments are as long as they may be.
+        """
+        settings = conf.get()
+        if replaced is None and len(self) >= settings.MAX_SUBSCRIPTIONS:
+            raise TooManySubscriptions(settings.MAX_SUBSCRIPTIONS)
+        kept = sum(watch.context.size for watch in self._watches.values()) + self.lists.size
+        if replaced is not None:
+            kept -= replaced.context.size
+        if kept + size > settings.MAX_ARGUMENT_BYTES:
+            raise TooManyArguments(settings.MAX_ARGUMENT_BYTES)
+
+    def _replace(self, name: tuple[str, str], watch: RowSubscription) -> None:
+        """Let a new subscription take the place of one with the same row and request id."""
+        if self._closed:
+            feed_of(watch.context.alias).end(watch)
+            return
+        before = self._watches.get(name)
+        self._watches[name] = watch
+        if before is not None:
+            feed_of(before.context.alias).end(before)
+
+    def _drop(self, name: tuple[str, str], watch: RowSubscription) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+        feed_of(watch.context.alias).end(watch)
+
+
+def _changed_since(source: Cohort, key: Hashable, token: Snapshot) -> bool:
+    with source.prepared(connections[source.alias]) as current:
+        return changed_since(current, key, token)

@@ -1,0 +1,1 @@
+"""Which tables a consumer's rows depend on."""

@@ -1,0 +1,69 @@
+"""What an attribute of a model is, and what code that can't be followed mentions."""
+
+from __future__ import annotations
+
+from enum import Enum
+from inspect import getattr_static
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.utils.functional import cached_property
+
+from pgobserve.dependencies.relations import is_generic, relations_of
+from pgobserve.sql.keys import key_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import Field
+
+    from pgobserve.sql.keys import Model
+
+
+class AttributeKind(Enum):
+    """What an attribute may be that is no relation; the value is for people."""
+
+    COLUMN = "a column"
+    GENERIC = "a generic foreign key"
+    PROPERTY = "a property"
+    METHOD = "a method"
+    OTHER = "no field"
+
+
+def kind_of(model: Model, name: str) -> tuple[AttributeKind, tuple[Field[Any, Any], ...]]:
+    """Return what an attribute is, and the fields that it shows if these are columns."""
+    if name == "pk":
+        return AttributeKind.COLUMN, key_fields(model)
+    for field in model._meta.concrete_fields:
+        if name in (field.attname, field.name):
+            return AttributeKind.COLUMN, (field,)
+    try:
+        if is_generic(model._meta.get_field(name)):
+            return AttributeKind.GENERIC, ()
+    except FieldDoesNotExist:
+        pass
+    attribute = getattr_static(model, name, None)
+    if isinstance(attribute, property | cached_property):
+        return AttributeKind.PROPERTY, ()
+    return (
+        AttributeKind.METHOD if callable(getattr(model, name, None)) else AttributeKind.OTHER
+    ), ()
+
+
+def mentioned(model: Model, code: Any) -> str:
+    """Return the names of a model's relations that a function or property mentions, for people."""
+    if isinstance(code, property):
+        code = code.fget
+    elif isinstance(code, cached_property):
+        code = code.func
+    compiled = getattr(code, "__code__", None)
+    names = set(_names(compiled)) if isinstance(compiled, CodeType) else set()
+    return ", ".join(sorted(names & relations_of(model).keys()))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

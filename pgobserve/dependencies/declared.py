@@ -1,0 +1,110 @@
+"""What a consumer says in ``observe_related``: what more to watch, and what less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Model as DjangoModel
+
+from pgobserve.dependencies.attributes import AttributeKind, kind_of
+from pgobserve.dependencies.relations import (
+    PathNode,
+    concrete,
+    query_names,
+    relations_of,
+)
+from pgobserve.errors import ConfigurationError
+from pgobserve.triggers import registry
+
+if TYPE_CHECKING:
+    from pgobserve.dependencies.relations import Need
+    from pgobserve.sql.keys import Model
+    from pgobserve.sql.relation_path import Join
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """
+    What a consumer declares.
+
+    Attributes:
+        added: What is watched besides.
+        removed: Joins that are not followed, and nothing beyond them.
+    """
+
+    added: tuple[Need, ...] = ()
+    removed: tuple[tuple[Join, ...], ...] = ()
+
+
+def declared(model: Model, entries: Any, name: str) -> Declared:
+    """
+    Return what ``observe_related`` of a consumer stands for.
+
+    Args:
+        model: The model of the consumer's rows.
+        entries: Paths like ``"author.publisher"`` or ``"comments__author"``, with ``-`` before those
+            that are not to be watched; labels of models, or models.
+        name: Of the consumer's class, for messages.
+
+    Raises:
+        ConfigurationError: An entry is none of these.
+    """
+    if isinstance(entries, str | bytes) or not isinstance(entries, Iterable):
+        raise ConfigurationError(
+            f"{name}.observe_related must be None or a list of paths and models, not {entries!r}."
+        )
+    added: list[Need] = []
+    removed: list[tuple[Join, ...]] = []
+    for entry in entries:
+        if isinstance(entry, type) and issubclass(entry, DjangoModel):
+            added += _whole(entry)
+        elif not isinstance(entry, str):
+            raise ConfigurationError(
+                f"{name}.observe_related must hold paths and models, not {entry!r}."
+            )
+        elif entry.startswith("-"):
+            spot = _spot(model, entry[1:], name)
+            removed.append(spot.hops[: spot.entry])
+        else:
+            added += _named(model, entry, name)
+    return Declared(tuple(dict.fromkeys(added)), tuple(dict.fromkeys(removed)))
+
+
+def _named(model: Model, entry: str, name: str) -> list[Need]:
+    """Return what a path or the label of a model stands for; a relation's name goes first."""
+    if _parts(entry)[0] not in _choices(model) and entry.count(".") == 1:
+        try:
+            return _whole(registry.find(entry))
+        except ConfigurationError:
+            pass  # then it is a path, and its error tells more
+    return [*_spot(model, entry, name).row]
+
+
+def _whole(model: Model) -> list[Need]:
+    """Return a model's own table and those of its parents."""
+    return [concrete(each) for each in (model, *concrete(model)._meta.get_parent_list())]
+
+
+def _spot(model: Model, entry: str, name: str) -> PathNode:
+    spot = PathNode(concrete(model), concrete(model))
+    for part in _parts(entry):
+        relation = relations_of(spot.model).get(part) or query_names(spot.model).get(part)
+        if relation is None:
+            if spot.hops and kind_of(spot.model, part)[0] is AttributeKind.COLUMN:
+                return spot
+            raise ConfigurationError(
+                f'{name}.observe_related has "{entry}", but {spot.model._meta.label} has no relation '
+                f'"{part}". It has: {", ".join(sorted(relations_of(spot.model))) or "none"}.'
+            )
+        spot = spot.follow(relation)
+    return spot
+
+
+def _parts(entry: str) -> list[str]:
+    return entry.replace("__", ".").split(".")
+
+
+def _choices(model: Model) -> set[str]:
+    return {*relations_of(model), *query_names(model)}

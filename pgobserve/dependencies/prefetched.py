@@ -1,0 +1,188 @@
+"""Related rows that are not simply all there are: those of a ``Prefetch``, or of a manager."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db.models import Manager, Prefetch
+
+from pgobserve.dependencies.dry_run import brief, no_queries
+from pgobserve.dependencies.gathering import Dependencies, Gathering
+from pgobserve.dependencies.of_queryset import of_queryset
+from pgobserve.render.python_state import python_state
+from pgobserve.sql.literals import inline
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.dependencies.relations import ModelRelation
+    from pgobserve.sql.keys import Model
+    from pgobserve.sql.relation_path import RelationPath
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """
+    Related rows that a queryset of their own chooses.
+
+    Attributes:
+        relation: The name of the relation, where the attribute may be named by ``to_attr``.
+        inner: What that queryset depends on, as seen from its own model.
+        filters: Whether columns of the rows themselves decide.
+        known: Names of values that it annotates the rows with.
+        order: What it orders them by; None for what the model says.
+    """
+
+    relation: str
+    inner: Dependencies
+    filters: bool
+    known: frozenset[str]
+    order: tuple[Any, ...] | None = None
+
+
+def prefetched(lookups: Iterable[str | Prefetch[Any]]) -> tuple[tuple[str, Prefetched], ...]:
+    """
+    Return what a queryset's prefetches choose, by the path of attributes that shows it.
+
+    Args:
+        lookups: Its ``_prefetch_related_lookups``; those that are mere names choose nothing.
+    """
+    return tuple(sorted(_prefetched(lookups, ""), key=lambda each: each[0]))
+
+
+def _prefetched(
+    lookups: Iterable[str | Prefetch[Any]], prefix: str
+) -> Iterator[tuple[str, Prefetched]]:
+    for lookup in lookups:
+        if not isinstance(lookup, Prefetch):
+            continue
+        path = prefix + lookup.prefetch_to
+        relation = lookup.prefetch_through.split("__")[-1]
+        queryset: Any = lookup.queryset
+        if queryset is not None:
+            yield path, _of(relation, queryset)
+            yield from _prefetched(queryset._prefetch_related_lookups, f"{path}__")
+        elif lookup.to_attr:
+            yield path, Prefetched(relation, Dependencies(), False, frozenset())
+
+
+def _of(relation: str, queryset: Any) -> Prefetched:
+    query = queryset.query
+    return Prefetched(
+        relation,
+        of_queryset(queryset),
+        bool(query.where) or query.is_sliced,
+        frozenset(query.annotations) | frozenset(query.extra),
+        None if query.default_ordering and not query.order_by else tuple(query.order_by),
+    )
+
+
+def of_manager(relation: ModelRelation) -> Prefetched | None:
+    """Return what the manager chooses by which a relation is read; None if it shows all rows."""
+    return _of_manager(relation.model, relation.many)
+
+
+@lru_cache(maxsize=1024)
+def _of_manager(model: Model, many: bool) -> Prefetched | None:
+    manager: Any = model._default_manager if many else model._base_manager
+    if type(manager).get_queryset is Manager.get_queryset:
+        return None
+    try:
+        with no_queries():
+            chosen = _of("", manager.get_queryset())
+    except Exception as error:  # noqa: BLE001 (the project's code)
+        found = Gathering()
+        found.add_unseen(
+            f"The manager of {model._meta.label} could not be tried ({brief(error)}): which rows of "
+            "it are shown can't be seen."
+        )
+        return Prefetched("", found.made(), True, frozenset())
+    return chosen if chosen.filters or chosen.inner or chosen.known else None
+
+
+def prefetch_identity(
+    lookup: str | Prefetch[Any], connection: BaseDatabaseWrapper, own: Hashable
+) -> Hashable:
+    """
+    Return what tells one prefetch from another.
+
+    Prefetches are not in the compiled SQL, and may well be what differs between two users.
+
+    Args:
+        lookup: One of a queryset's ``_prefetch_related_lookups``.
+        connection: Literals are written as this connection writes them.
+        own: Stands for what can't be compared.
+    """
+    if isinstance(lookup, str):
+        return lookup
+    chosen = tuple(_identity(each, connection, own) for each in _inner(lookup))
+    return (lookup.prefetch_through, lookup.to_attr, chosen)
+
+
+def _inner(lookup: Any) -> list[Any]:
+    """Return the querysets of a prefetch; that of a generic relation has several."""
+    found = getattr(lookup, "querysets", None) or [getattr(lookup, "queryset", None)]
+    return [each for each in found if each is not None]
+
+
+def _identity(queryset: Any, connection: BaseDatabaseWrapper, own: Hashable) -> Hashable:
+    text: str | None
+    try:
+        sql, params = queryset.query.get_compiler(connection=connection).as_sql()
+        text = inline(sql, params, connection)
+    except EmptyResultSet:
+        text = None
+    lookups = queryset._prefetch_related_lookups
+    nested = tuple(prefetch_identity(each, connection, own) for each in lookups)
+    return (queryset.model, queryset._db, text, nested, python_state(queryset, own))
+
+
+def knows_related(queryset: Any) -> bool:
+    """Tell whether a queryset, or one that it prefetches, was asked of a row, as `user.item_set` is."""
+    inner = (each for lookup in queryset._prefetch_related_lookups for each in _inner(lookup))
+    return bool(queryset._known_related_objects) or any(map(knows_related, inner))
+
+
+def without_known(queryset: Any, links: Iterable[RelationPath]) -> Any:
+    """
+    Return a queryset that was asked of a row, as ``user.item_set`` is, without that row.
+
+    Its instances would show that row as it was then, for as long as the queryset is kept, and as one
+    of those has it who share the queryset. Where it is shown it is read together with them.
+
+    Args:
+        queryset: The queryset.
+        links: The ways to what is shown of other tables.
+    """
+    fields, queryset = list(queryset._known_related_objects), _forgetting(queryset)
+    if queryset.query.deferred_loading[0]:
+        return queryset
+    shown = {source for link in links for source, _ in link.hops[0].on}
+    names = [field.name for field in fields if field in shown]
+    return queryset.select_related(*names) if names else queryset
+
+
+def _forgetting(queryset: Any) -> Any:
+    queryset = queryset.all()
+    queryset._known_related_objects = {}
+    queryset._prefetch_related_lookups = tuple(
+        _forgetting_lookup(lookup) for lookup in queryset._prefetch_related_lookups
+    )
+    return queryset
+
+
+def _forgetting_lookup(lookup: Any) -> Any:
+    if not any(map(knows_related, _inner(lookup))):
+        return lookup
+    lookup = copy(lookup)
+    if getattr(lookup, "querysets", None):
+        lookup.querysets = [_forgetting(each) for each in lookup.querysets]
+    else:
+        lookup.queryset = _forgetting(lookup.queryset)
+    return lookup

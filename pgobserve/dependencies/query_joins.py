@@ -1,0 +1,106 @@
+"""The tables that a query joins, walked from any one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db.models import ForeignObjectRel
+from django.db.models.sql.constants import LOUTER
+
+from pgobserve.dependencies.relations import concrete, hop_of
+from pgobserve.sql.relation_path import Join
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pgobserve.sql.keys import Model
+
+
+@dataclass(frozen=True, slots=True)
+class JoinStep:
+    """
+    A step from one table of a query to another that is joined to it.
+
+    Attributes:
+        source: The alias that it goes from.
+        alias: The alias that it leads to.
+        table: The name of the table there.
+        hop: The join; None if it is not along a field.
+        is_reverse: Whether it leads to what refers, and not to what is referred to.
+    """
+
+    source: str
+    alias: str
+    table: str
+    hop: Join | None
+    is_reverse: bool
+
+
+def base_of(query: Any) -> str | None:
+    """Return the alias of a query's own table; None if it has none before it is compiled."""
+    return next((a for a, join in query.alias_map.items() if join.parent_alias is None), None)
+
+
+def steps(query: Any, start: str | None) -> Iterator[JoinStep]:
+    """Yield the steps from one table of a query to all others that it uses, each after its source."""
+    neighbours: dict[str, list[JoinStep]] = {}
+    for alias, join in query.alias_map.items():
+        if join.parent_alias is None:
+            continue
+        source, is_reverse = join.parent_alias, isinstance(join.join_field, ForeignObjectRel)
+        hop = _hop(join)
+        neighbours.setdefault(source, []).append(
+            JoinStep(source, alias, join.table_name, hop, is_reverse)
+        )
+        back = _back(query, source, hop)
+        neighbours.setdefault(alias, []).append(
+            JoinStep(alias, source, query.alias_map[source].table_name, back, not is_reverse)
+        )
+    seen, waiting = {start}, [start]
+    while waiting:
+        for step in neighbours.get(waiting.pop(0) or "", ()):
+            if step.alias not in seen and query.alias_refcount[step.alias]:
+                seen.add(step.alias)
+                waiting.append(step.alias)
+                yield step
+
+
+def _hop(join: Any) -> Join | None:
+    try:
+        return hop_of(join.join_field)
+    except (AttributeError, IndexError, TypeError):
+        return None
+
+
+def _back(query: Any, source: str, hop: Join | None) -> Join | None:
+    model = model_of(query, source)
+    if hop is None or model is None:
+        return None
+    return Join(model, tuple((target, source) for source, target in hop.on))
+
+
+def model_of(query: Any, alias: str | None) -> Model | None:
+    """Return the model of a table of a query, None if it belongs to no model."""
+    if alias is None:
+        return None if query.model is None else concrete(query.model)
+    table = query.alias_map[alias].table_name
+    if query.model is not None and concrete(query.model)._meta.db_table == table:
+        return concrete(query.model)
+    return _models_by_table().get(table)
+
+
+@lru_cache(maxsize=1)
+def _models_by_table() -> Mapping[str, Model]:
+    models = (m for m in apps.get_models(include_auto_created=True) if not m._meta.proxy)
+    found: dict[str, Model] = {}
+    for model in sorted(models, key=lambda each: not each._meta.managed):
+        found.setdefault(model._meta.db_table, model)
+    return found
+
+
+def is_outer(query: Any, alias: str | None) -> bool:
+    """Tell whether a table is joined so that it may have no row, and null for all columns."""
+    return alias is not None and getattr(query.alias_map[alias], "join_type", None) == LOUTER

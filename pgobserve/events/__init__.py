@@ -1,0 +1,1 @@
+"""Events: model observers, signal observers, worker streams."""

@@ -1,0 +1,182 @@
+"""
+Which tables' events are events of a model: its own, its parents' and those between many and many.
+
+Of a transaction's events on all of them each row of the model gets one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.sql.keys import key_of
+from pgobserve.sql.relation_path import Join, RelationPath
+from pgobserve.triggers.registry import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+    from django.db.models import Model
+
+    from pgobserve.outbox.event import Event
+
+    Pair = tuple[Model | None, Model | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """
+    A table between many and many, seen from one side.
+
+    Attributes:
+        name: Of the many-to-many field.
+        model: Of its rows.
+        attname: Where such a row has the value that names its owner.
+        target: Where the owner has that value.
+    """
+
+    name: str
+    model: type[Model]
+    attname: str
+    target: str
+
+    def link(self, root: type[Model]) -> RelationPath:
+        """Return the way from its owner to its rows."""
+        owner: Any = root._meta.get_field(self.target)
+        named: Any = self.model._meta.get_field(self.attname)
+        return RelationPath(root, (Join(self.model, ((owner, named),)),), named)
+
+
+@dataclass(frozen=True, slots=True)
+class EventTables:
+    """
+    The tables whose changes are events of a model.
+
+    Attributes:
+        model: The model, which may be a proxy.
+        own: Under whose label its table's changes are told.
+        parents: Those of its parents' tables.
+        throughs: Those of its many-to-many fields.
+    """
+
+    model: type[Model]
+    own: type[Model]
+    parents: tuple[type[Model], ...]
+    throughs: tuple[Through, ...]
+
+    @property
+    def models(self) -> tuple[type[Model], ...]:
+        """Under whose labels events are told."""
+        throughs = (each.model for each in self.throughs)
+        return tuple(dict.fromkeys((self.own, *self.parents, *throughs)))
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of :attr:`models`."""
+        return frozenset(model._meta.label_lower for model in self.models)
+
+    def rows(self, events: Sequence[Event], alias: str) -> Iterator[Pair]:
+        """
+        Yield what one transaction did to rows of the model: the row before and after.
+
+        Args:
+            events: Of the transaction; of other tables, too.
+            alias: Where to read what they don't say: a child's own columns, a row's owner.
+        """
+        own = self.own._meta.label_lower
+        found: dict[Hashable, Pair] = {
+            event.key: (self._cast(event.old, alias), self._cast(event.new, alias))
+            for event in events
+            if event.label == own
+        }
+        for parent in self.parents:
+            label = parent._meta.label_lower
+            self._add_parents(found, parent, [e for e in events if e.label == label], alias)
+        for through in self.throughs:
+            label = through.model._meta.label_lower
+            self._add_owners(found, through, [e for e in events if e.label == label], alias)
+        yield from found.values()
+
+    def _cast(self, instance: Model | None, alias: str) -> Model | None:
+        """Return a row as the model has it, where that is a proxy or another model of the table."""
+        if instance is None or type(instance) is self.model:
+            return instance
+        return _made(self.model, instance.__dict__, alias)
+
+    def _add_parents(
+        self, found: dict[Hashable, Pair], parent: type[Model], events: list[Event], alias: str
+    ) -> None:
+        link = self.model._meta.get_ancestor_link(parent)
+        assert link is not None  # noqa: S101 (it is a parent)
+        children = {
+            getattr(row, link.attname): key for key, pair in found.items() for row in pair if row
+        }
+        alone = [event for event in events if event.key not in children]
+        rows = self.model._base_manager.using(alias).filter(
+            **{f"{link.name}__in": [event.key for event in alone if event.old and event.new]}
+        )
+        current = {getattr(row, link.attname): row for row in (rows if alone else ())}
+        for event in events:
+            if event.key in children:
+                old, new = found[children[event.key]]
+                found[children[event.key]] = (
+                    _with(old, event.old, alias),
+                    _with(new, event.new, alias),
+                )
+            elif event.key in current:
+                row = current[event.key]
+                found[key_of(row)] = (_with(row, event.old, alias), row)
+
+    def _add_owners(
+        self, found: dict[Hashable, Pair], through: Through, events: list[Event], alias: str
+    ) -> None:
+        values = {
+            getattr(row, through.attname)
+            for event in events
+            for row in (event.old, event.new)
+            if row is not None
+        }
+        told = {getattr(row, through.target) for pair in found.values() for row in pair if row}
+        if wanted := values - told:
+            owners = self.model._base_manager.using(alias)
+            for owner in owners.filter(**{f"{through.target}__in": wanted}):
+                found[key_of(owner)] = (owner, owner)
+
+
+@lru_cache(maxsize=1024)
+def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
+    """
+    Return the tables whose changes are events of a model.
+
+    Args:
+        model: The model.
+        many_to_many: Those of its many-to-many fields are among them.
+    """
+    return EventTables(
+        model,
+        canonical(model),
+        tuple(dict.fromkeys(canonical(each) for each in model._meta.get_parent_list())),
+        tuple(throughs_of(model)) if many_to_many else (),
+    )
+
+
+def throughs_of(model: type[Model]) -> Iterable[Through]:
+    """Yield the tables of a model's many-to-many fields."""
+    for field in model._meta.many_to_many:
+        through: Any = field.remote_field.through
+        to_owner = through._meta.get_field(field.m2m_field_name())
+        owner = to_owner.target_field.attname
+        yield Through(field.name, canonical(through), to_owner.attname, owner)
+
+
+def _with(row: Model | None, part: Model | None, alias: str) -> Model | None:
+    """Return a row with the values that its part in a parent's table has."""
+    if row is None or part is None:
+        return row
+    return _made(type(row), {**row.__dict__, **part.__dict__}, alias)
+
+
+def _made(model: type[Model], values: dict[str, Any], alias: str) -> Model:
+    names = [f.attname for f in model._meta.concrete_fields if f.attname in values]
+    return model.from_db(alias, names, [values[name] for name in names])

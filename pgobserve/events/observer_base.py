@@ -1,0 +1,183 @@
+"""
+What observers have in common: a method of a consumer, groups, and a serializer.
+
+A decorator replaces the method by an observer. On the class it is the observer itself, on an
+instance it knows the consumer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Self, overload
+
+if TYPE_CHECKING:
+    from pgobserve.consumers import AsyncAPIConsumer
+
+__all__ = ["BaseObserver", "BoundObserver"]
+
+Handler = Callable[..., Awaitable[Any]]
+Groups = Callable[..., Iterable[str]]
+
+
+class BaseObserver:
+    """
+    A method of a consumer that is called when something happens.
+
+    Args:
+        func: The method.
+        partition: Sets observers apart that would otherwise be the same.
+
+    Attributes:
+        func: The method.
+    """
+
+    def __init__(self, func: Handler, partition: str = "*") -> None:
+        self.func = func
+        self._serializer: Callable[..., Any] | None = None
+        self._group_names_for_signal: Groups | None = None
+        self._group_names_for_consumer: Groups | None = None
+        # The class's name is part of it: two consumers of a module may each have such a method.
+        self._stable_observer_id = (
+            f"{partition}-{type(self).__name__}-{func.__module__}.{func.__qualname__}"
+        )
+        update_wrapper(self, func)
+
+    @property
+    def message_type(self) -> str:
+        """The method's name as the channel layer writes it; handlers get it."""
+        return self.func.__name__.replace("_", ".")
+
+    # Decorators
+
+    def serializer(self, func: Callable[..., Any]) -> Self:
+        """Let ``func`` say what handlers are told; its ``self`` is the observer."""
+        self._serializer = func
+        return self
+
+    def groups_for_signal(self, func: Groups) -> Self:
+        """Let ``func`` yield the groups that an event is for; its ``self`` is the observer."""
+        self._group_names_for_signal = func
+        return self
+
+    def groups_for_consumer(self, func: Groups) -> Self:
+        """
+        Let ``func`` yield the groups to subscribe to; its ``self`` is the observer.
+
+        It is called with what ``subscribe`` is called with, and ``consumer``.
+        """
+        self._group_names_for_consumer = func
+        return self
+
+    def groups(self, func: Groups) -> Self:
+        """Let ``func`` yield both."""
+        return self.groups_for_signal(func).groups_for_consumer(func)
+
+    # Access and calls
+
+    @overload
+    def __get__(self, consumer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, consumer: AsyncAPIConsumer, owner: type) -> BoundObserver: ...
+    def __get__(self, consumer: AsyncAPIConsumer | None, owner: type) -> Self | BoundObserver:
+        return self if consumer is None else BoundObserver(self, consumer)
+
+    async def __call__(
+        self, message: dict[str, Any], consumer: AsyncAPIConsumer | None = None, **kwargs: Any
+    ) -> Any:
+        """Call the method with a message; each consumer gets a copy of its own."""
+        content = deepcopy(message)
+        body, message_type = content.pop("body", {}), content.pop("type")
+        ids = [] if consumer is None else self._ids_to_tell(consumer, content.get("group", ""))
+        return await self.func(
+            consumer,
+            body,
+            observer=self,
+            message_type=message_type,
+            subscribing_request_ids=ids,
+            **content,
+            **kwargs,
+        )
+
+    def _ids_to_tell(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+        """Return the request ids by which a consumer subscribed to a group."""
+        raise NotImplementedError
+
+    async def subscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """
+        Subscribe a consumer.
+
+        Args:
+            consumer: Given by itself in ``self.method.subscribe(…)``.
+            *args: For ``groups_for_consumer``.
+            request_id: Given to the method as one of ``subscribing_request_ids``.
+            **kwargs: For ``groups_for_consumer``.
+
+        Returns:
+            The names of the groups.
+        """
+        raise NotImplementedError
+
+    async def unsubscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """Undo what ``subscribe`` did with that request id, or everything without one."""
+        raise NotImplementedError
+
+    # Groups
+
+    def group_names(self, *args: Any, **kwargs: Any) -> Iterable[str]:
+        """Yield the groups where nothing was said about them: one for all events."""
+        yield self._stable_observer_id
+
+    def group_names_for_signal(self, *args: Any, **kwargs: Any) -> Iterator[str]:
+        """Yield the names of the groups that an event is for."""
+        return self._names(self._group_names_for_signal, args, kwargs)
+
+    def group_names_for_consumer(
+        self, consumer: AsyncAPIConsumer, *args: Any, **kwargs: Any
+    ) -> Iterator[str]:
+        """Yield the names of the groups to subscribe to."""
+        return self._names(self._group_names_for_consumer, args, {**kwargs, "consumer": consumer})
+
+    def clean_group_name(self, name: str) -> str:
+        """Return a name that channel layers take: 100 letters, digits and a few signs."""
+        return f"DCRF-{hashlib.sha256(name.encode()).hexdigest()}"
+
+    def _names(
+        self, groups: Groups | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[str]:
+        if groups is None:
+            yield from map(self.clean_group_name, self.group_names(*args, **kwargs))
+            return
+        for group in groups(self, *args, **kwargs):
+            yield self.clean_group_name(f"{self._stable_observer_id}-{group}")
+
+
+class BoundObserver:
+    """An observer as it is found on a consumer: the consumer need not be given."""
+
+    def __init__(self, observer: BaseObserver, consumer: AsyncAPIConsumer) -> None:
+        self._observer = observer
+        self._consumer = consumer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._observer, name)
+
+    async def __call__(self, message: dict[str, Any], **kwargs: Any) -> Any:
+        """Call the method with a message."""
+        return await self._observer(message, **{"consumer": self._consumer, **kwargs})
+
+    async def subscribe(self, *args: Any, request_id: Any = None, **kwargs: Any) -> list[str]:
+        """Subscribe the consumer; see :meth:`BaseObserver.subscribe`."""
+        consumer = kwargs.pop("consumer", self._consumer)
+        return await self._observer.subscribe(consumer, *args, request_id=request_id, **kwargs)
+
+    async def unsubscribe(self, *args: Any, request_id: Any = None, **kwargs: Any) -> list[str]:
+        """Unsubscribe the consumer; see :meth:`BaseObserver.unsubscribe`."""
+        consumer = kwargs.pop("consumer", self._consumer)
+        return await self._observer.unsubscribe(consumer, *args, request_id=request_id, **kwargs)

@@ -1,0 +1,188 @@
+"""
+Observers of Django's signals: what a signal says is sent through the channel layer.
+
+They have nothing to do with PostgreSQL. The process that sends the signal and the one that has the
+socket find each other by the channel layer; without one configured, nobody can subscribe and
+signals are not listened to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+
+from pgobserve.events.observer_base import BaseObserver
+from pgobserve.logs import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.dispatch import Signal
+
+    from pgobserve.consumers import AsyncAPIConsumer
+    from pgobserve.events.observer_base import Handler
+
+__all__ = ["Observer", "observer"]
+
+logger = logging.getLogger(__name__)
+
+#: Stands in the request ids of a group for a subscription that was made without one.
+_UNNAMED = object()
+
+
+class Observer(BaseObserver):
+    """
+    What a method becomes that is decorated with :func:`observer`.
+
+    Attributes:
+        func: The method: called for each subscribed consumer.
+        signal: The signal.
+    """
+
+    def __init__(
+        self,
+        func: Handler,
+        signal: Signal,
+        kwargs: dict[str, Any] | None = None,
+        partition: str = "*",
+    ) -> None:
+        super().__init__(func, partition)
+        self.signal = signal
+        signal.connect(self.handle, **(kwargs or {}))
+
+    # Where the signal is sent
+
+    def handle(self, signal: Signal, *args: Any, **kwargs: Any) -> None:
+        """Receive the signal; what goes wrong is logged, and never the sender's problem."""
+        layer = get_channel_layer()
+        if layer is None:
+            return
+        try:
+            message = self.serialize(signal, *args, **kwargs)
+            groups = list(self.group_names_for_signal(*args, message=message, **kwargs))
+            _run(self._send(layer, groups, message), self.func.__qualname__)
+        except Exception:
+            logger.exception(
+                "The observer %s could not send its message.",
+                self.func.__qualname__,
+                extra=fields(consumer=self.func.__qualname__.rpartition(".")[0]),
+            )
+
+    def serialize(self, signal: Signal, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the message for a signal, as the channel layer wants it."""
+        body = {} if self._serializer is None else self._serializer(self, signal, *args, **kwargs)
+        return {"type": self.message_type, "body": body}
+
+    async def _send(self, layer: Any, groups: list[str], message: dict[str, Any]) -> None:
+        for group in groups:
+            await layer.group_send(group, {**deepcopy(message), "group": group})
+
+    # Where the socket is
+
+    async def subscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """Subscribe a consumer by the channel layer; see :meth:`BaseObserver.subscribe`."""
+        groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
+        name = _UNNAMED if request_id is None else request_id
+        for group in groups:
+            await consumer.add_group(group)
+            # A list, since a request id may be anything that JSON can say.
+            ids = self._request_ids(consumer).setdefault(group, [])
+            if name not in ids:
+                ids.append(name)
+        return groups
+
+    async def unsubscribe(
+        self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
+    ) -> list[str]:
+        """Undo what ``subscribe`` did with that request id, or everything without one."""
+        groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
+        for group in groups:
+            subscribed = self._request_ids(consumer)
+            left = [
+                each
+                for each in subscribed.get(group, [])
+                if request_id is not None and each != request_id
+            ]
+            if left:
+                subscribed[group] = left
+            else:
+                subscribed.pop(group, None)
+                await consumer.remove_group(group)
+        return groups
+
+    def _request_ids(self, consumer: AsyncAPIConsumer) -> dict[str, list[Any]]:
+        per_observer: dict[str, dict[str, list[Any]]] = consumer.__dict__.setdefault(
+            "_observer_group_to_request_id", {}
+        )
+        return per_observer.setdefault(self._stable_observer_id, {})
+
+    def _ids_to_tell(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+        ids = self._request_ids(consumer).get(group, [])
+        return [each for each in ids if each is not _UNNAMED]
+
+
+def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
+    """
+    Let a method of a consumer be called when a Django signal is sent, in whatever process.
+
+    Args:
+        signal: The signal.
+        **kwargs: For ``signal.connect``, such as ``sender``.
+
+    Example:
+        >>> class Logins(AsyncAPIConsumer):
+        ...     @observer(user_logged_in)
+        ...     async def on_login(self, message, subscribing_request_ids=[], **kwargs):
+        ...         for request_id in subscribing_request_ids:
+        ...             await self.reply("login", data=message, request_id=request_id)
+        ...
+        ...     @on_login.serializer
+        ...     def on_login(self, signal, user, **kwargs):
+        ...         return {"user": user.pk}
+        ...
+        ...     @action()
+        ...     async def watch_logins(self, request_id, **kwargs):
+        ...         await self.on_login.subscribe(request_id=request_id)
+    """
+
+    def decorate(func: Handler) -> Observer:
+        return Observer(func, signal, kwargs)
+
+    return decorate
+
+
+_sending: set[asyncio.Task[None]] = set()
+
+
+def _run(work: Any, name: str) -> None:
+    """Run ``work`` to its end, or beside the event loop where this is called in one."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        async_to_sync(_awaited)(work)
+        return
+    task = loop.create_task(work, name=name)
+    _sending.add(task)
+    task.add_done_callback(_sent)
+
+
+async def _awaited(work: Any) -> None:
+    await work
+
+
+def _sent(task: asyncio.Task[None]) -> None:
+    _sending.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error(
+            "The observer %s could not send its message.",
+            task.get_name(),
+            exc_info=error,
+            extra=fields(consumer=task.get_name().rpartition(".")[0]),
+        )

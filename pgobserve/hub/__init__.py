@@ -1,0 +1,1 @@
+"""Pure: which change concerns which subscription, and what each client holds."""

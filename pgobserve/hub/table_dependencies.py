@@ -1,0 +1,113 @@
+"""What kinds of rows are watched, which rows and lists of them, and what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from pgobserve.hub.list_state import ListState
+    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.sql.relation_path import RelationPath
+
+
+@dataclass(frozen=True, slots=True)
+class TableDependencies:
+    """
+    What kind of rows a subscription is about; for the ORM a model, and what is shown of it.
+
+    Attributes:
+        tables: Tables in which a row of the same key concerns it; the first is its own.
+        wide: Tables of which any change concerns all of its rows.
+        links: The ways to tables of which a change concerns some of its rows.
+        lane: Where its rows are read, apart from all others; None for where most are.
+    """
+
+    tables: tuple[str, ...]
+    wide: tuple[str, ...] = ()
+    links: tuple[RelationPath, ...] = ()
+    lane: Hashable = None
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.tables, self.wide, self.links, self.lane)))
+
+    def __hash__(self) -> int:
+        # Asked at each change; that of a link's fields takes its time.
+        return self._hash
+
+
+class RowState:
+    """
+    A row that somebody watches.
+
+    Attributes:
+        subject: What kind of row.
+        key: Its key.
+        watches: The subscriptions; a dictionary for its order.
+        snapshot: Of its last load.
+        loading: It is being read now, and must not be read by a second load at a time: the older
+            of two could end last.
+        touched: How often rows of other tables that belong to it have changed.
+    """
+
+    __slots__ = ("key", "loading", "snapshot", "subject", "touched", "watches")
+
+    def __init__(self, subject: TableDependencies, key: Hashable) -> None:
+        self.subject = subject
+        self.key = key
+        self.watches: dict[RowSubscription, None] = {}
+        self.snapshot: Snapshot | None = None
+        self.loading = False
+        self.touched = 0
+
+    @property
+    def audience(self) -> tuple[RowSubscription, ...]:
+        """The subscriptions."""
+        return tuple(self.watches)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody watches it."""
+        return bool(self.watches)
+
+
+@dataclass(slots=True)
+class SubjectState:
+    """
+    What is watched of one subject.
+
+    Attributes:
+        rows: Single rows, by key.
+        rosters: Lists, by what tells one from another.
+        traces: By link the values of changes that are still to be led back.
+        tracing: How many links' changes are being led back now.
+    """
+
+    rows: dict[Hashable, RowState] = field(default_factory=dict)
+    rosters: dict[Hashable, ListState] = field(default_factory=dict)
+    traces: dict[RelationPath, dict[Any, None]] = field(default_factory=dict)
+    tracing: int = 0
+
+
+@dataclass(slots=True)
+class ReverseLookup:
+    """
+    Changes that are to be led back to the rows that they concern.
+
+    Attributes:
+        subject: What kind of rows.
+        link: The way.
+        values: Keys or values of the link's route, whichever the link takes.
+        among: The only rows that somebody watches; None if any may be.
+        kind: What was watched of them then.
+    """
+
+    subject: TableDependencies
+    link: RelationPath
+    values: Sequence[Any]
+    among: Sequence[Hashable] | None
+    kind: SubjectState

@@ -1,0 +1,1 @@
+"""Which models are observed, and how their tables stand."""

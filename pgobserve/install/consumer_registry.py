@@ -1,0 +1,90 @@
+"""The consumer classes and model observers that are alive, and the models that they observe."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
+
+from pgobserve.triggers.registry import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from django.db.models import Model
+
+    from pgobserve.dependencies.gathering import Dependencies
+
+    class Evented(Protocol):
+        """An observer of events."""
+
+        @property
+        def evented_models(self) -> Collection[type[Model]]:
+            """The models whose tables must write to the outbox."""
+
+
+_consumers: WeakSet[type] = WeakSet()
+_observers: WeakSet[Evented] = WeakSet()
+
+
+def observe(consumer_class: type) -> None:
+    """Remember a consumer class; its class method ``observed_models`` is asked when needed."""
+    _consumers.add(consumer_class)
+
+
+def observe_events(observer: Evented) -> None:
+    """Remember an observer of events; its ``evented_models`` are asked for when needed."""
+    _observers.add(observer)
+
+
+def consumers() -> list[type]:
+    """Return the consumer classes, by name."""
+    return sorted(_consumers, key=lambda each: (each.__module__, each.__qualname__))
+
+
+def dependencies() -> dict[type, Dependencies]:
+    """
+    Return what the rows of each consumer class depend on; its ``observed_dependencies`` says.
+
+    Raises:
+        ConfigurationError: A class declares what is not there.
+    """
+    asked = ((each, getattr(each, "observed_dependencies", None)) for each in consumers())
+    return {each: ask() for each, ask in asked if ask is not None}
+
+
+def observed_models() -> list[type[Model]]:
+    """Return the models that the consumers observe, with what those depend on."""
+    models = {model for each in _consumers for model in each.observed_models()}  # type: ignore[attr-defined]
+    for each in dependencies().values():
+        models.update(_models(each))
+    return sorted(models | {*evented_models()}, key=lambda model: model._meta.label_lower)
+
+
+def _models(dependencies: Dependencies) -> Iterator[type[Model]]:
+    for model in dependencies.wide:
+        yield canonical(model)
+    for link in dependencies.links:
+        for hop in link.hops:
+            yield canonical(hop.model)
+
+
+def observed_routes() -> dict[type[Model], frozenset[str]]:
+    """Return the columns whose old and new values the changes of a model must tell."""
+    routes: defaultdict[type[Model], set[str]] = defaultdict(set)
+    for each in dependencies().values():
+        for link in each.links:
+            if link.column is not None:
+                routes[canonical(link.hops[-1].model)].add(link.column)
+    return {model: frozenset(columns) for model, columns in routes.items()}
+
+
+def observers() -> list[Evented]:
+    """Return the observers of events."""
+    return list(_observers)
+
+
+def evented_models() -> list[type[Model]]:
+    """Return the models whose tables must write to the outbox, because events of them are wanted."""
+    models = {model for each in _observers for model in each.evented_models}
+    return sorted(models, key=lambda model: model._meta.label_lower)

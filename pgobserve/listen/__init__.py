@@ -1,0 +1,1 @@
+"""The LISTEN connection: from a notification to a change in the hub."""

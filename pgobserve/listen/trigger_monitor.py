@@ -1,0 +1,110 @@
+"""
+Whether watched tables keep their triggers.
+
+A subscription begins only on a table that has them. Dropped or disabled later, they fall silent, and
+silence looks like a quiet table. So the tables are looked at from time to time: it is said when
+triggers are missing, and when they are back everything is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from django.db import Error
+
+from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.logs import fields
+from pgobserve.sql.model_tables import title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+PERIOD: Final = 60.0
+
+
+class TriggerMonitor:
+    """
+    Looks at the tables that somebody watches.
+
+    Args:
+        tables: Returns them.
+        is_observed: Tells whether a table has its triggers.
+        on_return: Called when a table has them again.
+        period: Seconds between two looks.
+        alias: The database alias, for the log.
+
+    Attributes:
+        missing: Watched tables without their triggers, at the last look.
+    """
+
+    def __init__(
+        self,
+        tables: Callable[[], Collection[str]],
+        is_observed: Callable[[str], Awaitable[bool]],
+        on_return: Callable[[], object],
+        period: float = PERIOD,
+        *,
+        alias: str = "default",
+    ) -> None:
+        self._since: dict[str, float] = {}
+        self._alias = alias
+        self._tables = tables
+        self._is_observed = is_observed
+        self._on_return = on_return
+        self._period = period
+
+    @property
+    def missing(self) -> set[str]:
+        return set(self._since)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(self._period)
+            try:
+                await self.look()
+            except (Unreachable, Error) as error:
+                logger.debug(
+                    "Whether tables of database %r have their triggers can't be determined now: %s",
+                    *(self._alias, error),
+                    extra=fields(alias=self._alias),
+                )
+
+    async def look(self) -> None:
+        """
+        Look once.
+
+        Raises:
+            Unreachable: The database can't be reached.
+        """
+        watched = set(self._tables())
+        for table in self.missing - watched:
+            del self._since[table]
+        for table in sorted(watched):
+            if await self._is_observed(table):
+                self._found(table)
+            elif table not in self._since:
+                self._since[table] = time.monotonic()
+                model = title_of(table)
+                logger.warning(
+                    "Table %s (%s) in database %r has subscribers and has lost its triggers, or they "
+                    "are disabled: its changes are not seen. Run manage.py pgobserve install.",
+                    *(table, model, self._alias),
+                    extra=fields(model=model, alias=self._alias),
+                )
+
+    def _found(self, table: str) -> None:
+        if (since := self._since.pop(table, None)) is not None:
+            model, again = title_of(table), self._on_return()
+            logger.warning(
+                "Table %s (%s) in database %r has its triggers again after %.0f s; %s.",
+                *(table, model, self._alias, time.monotonic() - since),
+                again or "everything watched is read again",
+                extra=fields(model=model, alias=self._alias),
+            )

@@ -1,0 +1,202 @@
+"""
+Subscriptions whose hooks hold threads, read apart from all others.
+
+A hook that has held a thread once may do so again. So its subscription is read in a lane of its own,
+where nobody waits for it. The others of its class share another lane until they have shown to be
+quick. A subscription returns from its lane after some quick loads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+from pgobserve.logs import fields
+from pgobserve.workers.held_threads import ThreadHeld
+from pgobserve.workers.thread_pool import HELD_BY_ONE, HOLD_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator
+
+    from pgobserve.hub.hub import Hub
+    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.workers.held_threads import Held
+
+logger = logging.getLogger(__name__)
+
+#: Quick loads after which the subscriptions of a lane are read with all others again.
+QUICK: Final = 3
+
+#: Seconds between two looks whether a lane is still of use.
+LOOK: Final = 10.0
+
+#: Seconds between two loads of a subscription whose hook was given up, at first and at most.
+FIRST: Final = 30.0
+CAP: Final = 600.0
+
+
+def _delays() -> Iterator[float]:
+    # Half of it at least: a draw near zero would take a second thread at once.
+    ceiling = FIRST
+    while True:
+        yield ceiling * (1 + random.random()) / 2  # noqa: S311 (no secret)
+        ceiling = min(CAP, ceiling * 2)
+
+
+class Lane:
+    """
+    Where some subscriptions are read apart from others.
+
+    Attributes:
+        owner: The class of their hooks.
+        held: A thread that one of the hooks holds; None if there is none, or many share the lane.
+        shared: It is the lane of all others of the class.
+        quick: Loads in a row that were quick.
+    """
+
+    def __init__(self, owner: type, held: Held | None = None, *, shared: bool = False) -> None:
+        self.owner = owner
+        self.held = held
+        self.shared = shared
+        self.quick = 0
+        self.work = asyncio.Event()
+        self.delays = _delays()
+
+
+class Lanes:
+    """
+    The lanes of one loader.
+
+    Args:
+        hub: Who watches what.
+        turn: Does some work of a lane; returns whether there was any. Raises
+            :class:`~pgobserve.workers.held_threads.ThreadHeld` if a hook is given up.
+        failed: Called with a lane whose subscriptions are to hear an error.
+        returned: Called when subscriptions have left a lane.
+        held_by: Returns how many threads a class's hooks hold.
+        alias: The database alias, for the log.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        turn: Callable[[Lane], Awaitable[bool]],
+        failed: Callable[[Lane], object],
+        returned: Callable[[], object],
+        held_by: Callable[[type], int],
+        *,
+        alias: str = "default",
+    ) -> None:
+        self._alias = alias
+        self._hub = hub
+        self._turn = turn
+        self._failed = failed
+        self._returned = returned
+        self._held_by = held_by
+        self._tasks: dict[Lane, asyncio.Task[None]] = {}
+        self._of_class: dict[type, Lane] = {}
+
+    def kick(self) -> None:
+        """Say that the hub may have something to read in the lanes."""
+        for lane in self._tasks:
+            lane.work.set()
+
+    def isolate(
+        self, error: ThreadHeld, mates: Collection[RowSubscription | ListSubscription]
+    ) -> None:
+        """
+        Read subscriptions apart from others.
+
+        Args:
+            error: Tells which of them hold a thread.
+            mates: Others of the class that were read with them.
+        """
+        assert error.owner is not None  # noqa: S101 (else there are no subscriptions)
+        logger.warning(
+            "%s.%s has held a thread of database %r for %.0f s. Its subscription is read apart from "
+            "others, and so are the others of the class until they are quick.",
+            *(error.owner.__qualname__, error.hook, self._alias, HOLD_TIMEOUT),
+            extra=fields(consumer=error.owner, alias=self._alias),
+        )
+        self._put(Lane(error.owner, error.held), error.watches)
+        if mates:
+            lane = self._of_class.get(error.owner)
+            if lane is None:
+                lane = self._of_class[error.owner] = Lane(error.owner, shared=True)
+            self._put(lane, mates)
+
+    def _put(self, lane: Lane, watches: Collection[RowSubscription | ListSubscription]) -> None:
+        self._hub.isolate(watches, lane)
+        if lane not in self._tasks and self._hub.lane(lane):
+            task = asyncio.create_task(self._serve(lane), name="pgobserve-lane")
+            self._tasks[lane] = task
+            task.add_done_callback(lambda done: self._ended(lane, done))
+        lane.work.set()
+
+    async def aclose(self) -> None:
+        """End all lanes."""
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(lane, None)
+        if self._of_class.get(lane.owner) is lane:
+            del self._of_class[lane.owner]
+        names = (lane.owner.__qualname__, self._alias)
+        about = fields(consumer=lane.owner, alias=self._alias)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error(
+                "Reading subscriptions of %s apart from others failed in database %r; they are read "
+                "with all others again.",
+                *names,
+                exc_info=error,
+                extra=about,
+            )
+        elif not task.cancelled() and (subscriptions := self._hub.lane(lane)):
+            logger.warning(
+                "%s is quick again in database %r: %d subscriptions are read with all others.",
+                *(*names, len(subscriptions)),
+                extra=about,
+            )
+        self._hub.isolate(self._hub.lane(lane), None)
+        self._returned()
+
+    async def _serve(self, lane: Lane) -> None:
+        """Read what is in a lane until nothing is in it."""
+        while self._hub.lane(lane):
+            await self._until_free(lane)
+            began = time.monotonic()
+            try:
+                busy = await self._turn(lane)
+            except ThreadHeld as error:
+                lane.held, lane.quick = error.held, 0
+                continue
+            if not busy:
+                lane.work.clear()
+                # Not for ever: nothing says that its last subscription has ended.
+                await asyncio.wait([asyncio.ensure_future(lane.work.wait())], timeout=LOOK)
+                lane.work.set()
+                continue
+            lane.quick = lane.quick + 1 if time.monotonic() - began < HOLD_TIMEOUT else 0
+            if lane.quick >= QUICK:
+                return
+
+    async def _until_free(self, lane: Lane) -> None:
+        """Wait until a load may take a thread."""
+        if lane.held is not None:
+            held, lane.held = lane.held, None
+            await held.settled.wait()
+            if held.given_up:
+                self._failed(lane)
+                delay = next(lane.delays)
+                # No second thread while the hook has the first one.
+                await held.ended.wait()
+                await asyncio.sleep(delay)
+        while self._held_by(lane.owner) >= HELD_BY_ONE:  # noqa: ASYNC110 (nothing says when)
+            await asyncio.sleep(HOLD_TIMEOUT)

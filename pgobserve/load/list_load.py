@@ -1,0 +1,292 @@
+"""
+A list read as a whole: in one snapshot, once for everybody who sees the same.
+
+Runs in a thread of the feed's loader.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.pq import TransactionStatus
+
+from pgobserve import conf
+from pgobserve.cohorts.row_permissions import check, is_unjudged
+from pgobserve.database.connection_watchdog import is_lost, reconnect
+from pgobserve.deliver.resume import Accounts, changes
+from pgobserve.hub.list_state import ListRow
+from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
+from pgobserve.hub.send_queue import ABSENT, Refusal, View
+from pgobserve.load.row_load import Load
+from pgobserve.logs import fields
+from pgobserve.render.rendering import encode
+from pgobserve.sql.full_query import one_snapshot
+from pgobserve.workers.occupation import contained
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from django.db.models import Model
+
+    from pgobserve.cohorts.changed import Changed
+    from pgobserve.cohorts.cohort import Cohort, ListDefinition
+    from pgobserve.hub.list_subscription import ListSubscription, Shown
+    from pgobserve.hub.load_requests import ListLoadRequest
+    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+#: Nobody sees the row otherwise than others.
+NOBODY: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+class Aborted(Exception):
+    """A query of a serializer failed, and with it the transaction that it was in."""
+
+
+class ListLoad(Load):
+    """
+    One load of a list.
+
+    Args:
+        alias: The database alias.
+        whole: The list, and for whom.
+
+    Attributes:
+        source: Where its rows come from.
+        listing: How it is read as a whole.
+    """
+
+    def __init__(self, alias: str, whole: ListLoadRequest) -> None:
+        super().__init__(alias, ())
+        self._whole = whole
+        source: Cohort = whole.roster.identity  # type: ignore[assignment]
+        assert source.listing is not None  # noqa: S101 (a list's source has one)
+        self.source = self._current = source
+        self.listing: ListDefinition = source.listing
+        self._listeners: list[Any] = []
+        self._listed: list[LoadResult] = []
+        self._refusal: Refusal | None = None
+        self._unjudged = False
+        self._has: dict[ListSubscription, Shown | None] = {}
+
+    def run_whole(self) -> ListLoadResult:
+        """Read, render and check all rows."""
+        self.prepare()
+        with self.source.prepared(self._connection) as current:
+            assert current.listing is not None  # noqa: S101 (a list's source has one)
+            self.listing, self._current = current.listing, current
+            try:
+                self._read_rendered()
+            except Aborted:
+                about = self._about_list()
+                logger.warning(
+                    "A query of a serializer failed while the list of %s (%s) was read from database "
+                    "%r. The list is read again, without one snapshot for all of its queries.",
+                    *(about["consumer"], about["model"], about["alias"]),
+                    extra=about,
+                )
+                self._read_rendered(inside=False)
+            except BaseException as error:
+                contained(error)
+                if not is_lost(self._connection):
+                    raise
+                # By a serializer, or by itself. If the database is there, it is the serializer's.
+                reconnect(self._connection)
+                self._read_rendered(inside=False)
+        return self.checked()
+
+    def _about_list(self) -> dict[str, object]:
+        owners = dict.fromkeys(
+            type(watch.context.visibility.consumer).__qualname__ for watch in self._listeners
+        )
+        model, alias = self.source.statement.model, self._connection.alias
+        return fields(consumer=", ".join(owners), model=model, alias=alias)
+
+    def prepare(self) -> None:
+        """Find out for whom it is."""
+        job = LoadRequest(ListRow(self._whole.roster, None), self._whole.watches)
+        watches: list[Any] = [watch for group in self._group(job).values() for watch in group]
+        watches += self._whole.newcomers
+        # Who waits for it has just had his queryset compiled; looked at once more, one that looks
+        # at the clock would never be the same.
+        self._guarded = self._guarded or any(not w.context.guard.open for w in watches)
+        self._listeners = watches
+
+    def checked(self) -> ListLoadResult:
+        """Return what was rendered, after the permissions were asked."""
+        found = self._listed
+        if self._guarded:
+            check(found)
+        assert self._snapshot is not None  # noqa: S101 (it is rendered)
+        return ListLoadResult(
+            self._whole,
+            self._snapshot,
+            found,
+            self._refusal,
+            has=self._has,
+            moved=self._moved,
+            failed=self._unjudged or bool(self._failed),
+            skipped=self._failed,
+        )
+
+    def _read_rendered(self, *, inside: bool = True) -> None:
+        watches, whole, limit = self._listeners, self.listing.whole, self._limit()
+        rows: Mapping[Hashable, Model] = {}
+        with one_snapshot(self._connection) as snapshot:
+            if self._counts_by_query(watches):
+                self._snapshot = snapshot
+                number = self._current.context.run(whole.count, self._connection)
+                self._listed = [self._counted(watches, lambda _: number)]
+                return
+            most = None if limit is None else limit + 1
+            rows = self._current.context.run(whole.read, self._connection, most)
+            if inside:
+                self.render(snapshot, rows)
+                self.raise_if_aborted()
+                self.account()
+        if not inside:
+            self.render(snapshot, rows)
+            # What is shown is of several snapshots, none of which tells what of it is new.
+            self._has = dict.fromkeys(self.returning)
+
+    def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
+        """Render all rows, unless there are too many."""
+        self._snapshot, most = snapshot, conf.get().MAX_LIST_ROWS
+        if len(rows) > most:
+            self._refusal = too_many(most)
+        if len(rows) <= most or self._limit() is None:
+            self._listed = self._render_all(rows, self._listeners)
+
+    def _limit(self) -> int | None:
+        """Return how many rows are of use; who has the list already keeps it, however long it is."""
+        whole = self._whole
+        if whole.watches or any(watch.begun is None for watch in whole.newcomers):
+            return None
+        return conf.get().MAX_LIST_ROWS
+
+    def _counts_by_query(self, watches: list[Any]) -> bool:
+        return (
+            self.listing.only == "count"
+            and self.listing.whole.counts_in_sql
+            and not self._current.renderer.leaves_out
+            and not any(watch.context.guard.judges for watch in watches)
+        )
+
+    def _counted(self, watches: list[Any], count: Any) -> LoadResult:
+        job = LoadRequest(ListRow(self._whole.roster, None), tuple(watches))
+        assert self._snapshot is not None  # noqa: S101
+        special = {watch: View.of(encode({"count": count(watch)})) for watch in watches[1:]}
+        outcome = View.of(encode({"count": count(watches[0])})) if watches else ABSENT
+        special = {watch: view for watch, view in special.items() if view != outcome}
+        return LoadResult(job, self._snapshot, outcome, special, moved=self._moved)
+
+    def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[LoadResult]:
+        if self.listing.only != "count":
+            return self._render_each(rows, watches)
+        if not self._current.renderer.leaves_out:
+            return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
+        found = self._render_each(rows, watches)
+        return [self._counted(watches, lambda watch: sum(_is_shown(it, watch) for it in found))]
+
+    def _render_each(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[LoadResult]:
+        assert self._snapshot is not None  # noqa: S101 (render sets it)
+        audience, roster, found = tuple(watches), self._whole.roster, []
+        for key, instance in rows.items():
+            job = LoadRequest(ListRow(roster, key), audience)
+            seeing, unseen = self._judged(job, instance, watches)
+            shared: Outcome = ABSENT
+            special: dict[Any, Outcome] = {}
+            if seeing:
+                shared, special, _ = self._render(self._current, key, instance, seeing)
+            special.update(unseen)
+            self._unjudged = self._unjudged or is_unjudged(unseen)
+            found.append(
+                LoadResult(
+                    job,
+                    self._snapshot,
+                    shared,
+                    special if special or self._guarded else NOBODY,
+                    moved=self._moved,
+                )
+            )
+        return found
+
+    def _permitted(self, rows: Mapping[Hashable, Model], watch: ListSubscription) -> int:
+        if not watch.context.guard.judges:
+            return len(rows)
+        roster, audience = self._whole.roster, (watch,)
+        seen = 0
+        for key, row in rows.items():
+            seeing, unseen = self._judged(LoadRequest(ListRow(roster, key), audience), row, [watch])
+            seen += len(seeing)
+            self._unjudged = self._unjudged or is_unjudged(unseen)
+        return seen
+
+    @property
+    def returning(self) -> list[ListSubscription]:
+        """Those who come back, and say what they have."""
+        return [
+            watch
+            for watch in self._whole.newcomers
+            if watch.begun is not None and watch.context.back is not None
+        ]
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """The keys of the rows that were found."""
+        return [item.job.key for item in self._listed]
+
+    def account(self, changed: Changed | None = None) -> None:
+        """
+        Find out what those have who come back, within :func:`one_snapshot`.
+
+        Args:
+            changed: What of the rows is new, if that was looked up already.
+        """
+        returning = self.returning
+        if not returning or self._refusal is not None:
+            return
+        assert self._snapshot is not None  # noqa: S101 (it is rendered)
+        shared = {item.job.key: item.outcome for item in self._listed}
+        special = [item for item in self._listed if item.special]
+        changed = changed or changes(self.source, list(shared), self._snapshot)
+        accounts = Accounts(self.source, changed, self._snapshot)
+        for watch in returning:
+            own = {i.job.key: i.special[watch] for i in special if watch in i.special}
+            # Rows that are shown to him otherwise than to others, were shown to him as the one
+            # that he was then.
+            self._has[watch] = (
+                None
+                if any(isinstance(each, View) and each.body is not None for each in own.values())
+                else accounts.of(
+                    watch.context.back,
+                    {**shared, **own} if own else shared,
+                    judged=watch.context.guard.judges or self._current.renderer.leaves_out,
+                )
+            )
+
+    def raise_if_aborted(self) -> None:
+        """Raise if the transaction can't go on; what was read after that is not what it seems."""
+        raw: Any = self._connection.connection
+        # A serializer may have closed it, too.
+        if raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.INERROR:
+            raise Aborted
+
+
+def _is_shown(item: LoadResult, watch: Any) -> bool:
+    """Tell whether a subscription sees a row; one that can't be shown is not counted."""
+    outcome = item.special.get(watch, item.outcome)
+    return isinstance(outcome, View) and outcome.body is not None
+
+
+def too_many(limit: int) -> Refusal:
+    """Return the answer to who wants a list of too many rows."""
+    sentence = (
+        f"The list has more than {limit} rows, which is the most that PGOBSERVE['MAX_LIST_ROWS'] "
+        'allows. Filter it by "query", or ask for "only": "count".'
+    )
+    return Refusal(413, (sentence,))

@@ -1,0 +1,181 @@
+"""
+Events: what became of rows, with the rows as they were and as they are.
+
+They are made of entries of the outbox: folded for each transaction, and built of row images.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import chain, groupby, repeat
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.logs import fields
+from pgobserve.outbox import outbox_page
+from pgobserve.outbox.cursor import GapReason
+from pgobserve.outbox.fold import (
+    EventAction,
+    RowChange,
+    TableChange,
+    fold,
+)
+from pgobserve.outbox.row_images import Image, build
+from pgobserve.sql.keys import to_key
+from pgobserve.sql.model_tables import model_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+    from pgobserve.outbox.outbox_page import OutboxRecord
+
+__all__ = ["Event", "EventAction", "GapReason", "Reset", "changes_in", "events_of", "folded"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    What a transaction did to a row, in the end.
+
+    Attributes:
+        label: The model, ``app.model`` in lower case.
+        action: ``"create"``, ``"update"`` or ``"delete"``.
+        key: The row's primary key.
+        old: The row before, an instance of the model; None if it was created.
+        new: The row after; None if it was deleted.
+        xid: The transaction.
+        at: When it wrote the row last.
+    """
+
+    label: str
+    action: EventAction
+    key: Hashable
+    old: Model | None
+    new: Model | None
+    xid: int
+    at: datetime.datetime
+
+    @property
+    def instance(self) -> Model:
+        """The row as it is now, or as it was last."""
+        instance = self.old if self.new is None else self.new
+        assert instance is not None  # noqa: S101 (there is always one of the two)
+        return instance
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """Names of the fields whose values differ; of an event with one row, all that it has."""
+        have = [each.__dict__ for each in (self.old, self.new) if each is not None]
+        names = {field.attname for field in self.instance._meta.concrete_fields} & have[0].keys()
+        if len(have) == 1:
+            return frozenset(names)
+        old, new = have
+        return frozenset(name for name in names if old[name] != new.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """
+    Changes may be missing here: begin again from the rows as they are.
+
+    Attributes:
+        label: The model that is concerned; None for all.
+        why: How that came.
+        xid: The transaction that it came by, if it was one.
+    """
+
+    label: str | None
+    why: GapReason
+    xid: int | None = None
+
+
+def folded(entries: Iterable[OutboxRecord]) -> Iterator[tuple[int, RowChange | TableChange]]:
+    """
+    Yield the transaction and what it did to a row, in commit order for each row.
+
+    Args:
+        entries: Those of a transaction follow each other.
+    """
+    for xid, rows in groupby(entries, lambda entry: entry.xid):
+        yield from zip(repeat(xid), fold(chain.from_iterable(map(changes_in, rows))))
+
+
+def events_of(
+    entries: Iterable[OutboxRecord], labels: Collection[str], connection: BaseDatabaseWrapper
+) -> list[Event | Reset]:
+    """
+    Return the events of entries; asks the database to read the row images.
+
+    Args:
+        entries: Those of a transaction follow each other.
+        labels: Of which there should be events.
+        connection: Of the database alias.
+    """
+    changes = list(folded(entry for entry in entries if entry.label in labels))
+    instances = _instances([change for _, change in changes], connection)
+    events: list[Event | Reset] = []
+    for xid, change in changes:
+        if isinstance(change, TableChange):
+            events.append(Reset(change.label, GapReason.WHOLE_TABLE, xid))
+        elif (change.label, change.old or change.new) in instances:
+            old, new = (
+                image and instances[(change.label, image)] for image in (change.old, change.new)
+            )
+            events.append(Event(change.label, change.action, change.key, old, new, xid, change.at))
+    return events
+
+
+def _instances(
+    changes: Sequence[RowChange | TableChange], connection: BaseDatabaseWrapper
+) -> dict[tuple[str, Any], Model]:
+    wanted: dict[str, dict[Image, None]] = defaultdict(dict)
+    for change in changes:
+        if isinstance(change, RowChange):
+            wanted[change.label].update(dict.fromkeys(filter(None, (change.old, change.new))))
+    found: dict[tuple[str, Any], Model] = {}
+    for label, images in wanted.items():
+        model = model_of(label)
+        if model is None:
+            logger.warning(
+                "Changes of %s in database %r are left out: the project has no such model any more.",
+                *(label, connection.alias),
+                extra=fields(model=label, alias=connection.alias),
+            )
+            continue
+        for image, instance in zip(images, build(model, [*images], connection), strict=True):
+            found[(label, image)] = instance
+    return found
+
+
+def changes_in(entry: OutboxRecord) -> Iterator[RowChange | TableChange]:
+    """Yield what a statement did, row by row; the rows are images."""
+    at = entry.at.astimezone(datetime.UTC)
+    if entry.keys is None:
+        yield TableChange(entry.label, at)
+        return
+    keys = outbox_page.elements(entry.keys)
+    for (text, key), old, new in zip(keys, _images(entry.old), _images(entry.new)):  # noqa: B905
+        yield RowChange(entry.label, _key(entry.label, text, key), old, new, at)
+
+
+def _images(text: str | None) -> Iterator[Image | None]:
+    if text is None:
+        yield from repeat(None)
+        return
+    for part, value in outbox_page.elements(text):
+        yield None if value is None else Image(part, value)
+
+
+def _key(label: str, text: str, value: Any) -> Hashable:
+    model = model_of(label)
+    try:
+        return text if model is None else to_key(model, value)
+    except ValueError:  # of a type that the key had
+        return text

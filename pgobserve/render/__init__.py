@@ -1,0 +1,1 @@
+"""From an instance to the JSON that a cohort receives."""

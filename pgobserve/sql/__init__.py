@@ -1,0 +1,1 @@
+"""Queries of watched rows: keys, keyed and full queries, reverse look-ups."""

@@ -1,0 +1,1 @@
+"""What the server's catalog has, compared with what is wanted."""

@@ -1,0 +1,171 @@
+"""What the server has: tables, their partitions, and the triggers that we put there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from pgobserve.search_path import first_schema
+from pgobserve.triggers import names
+from pgobserve.triggers.server import pinned_search_path
+from pgobserve.triggers.trigger_values import (
+    CatalogEntry,
+    Comment,
+    TableInfo,
+    Trigger,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.wire import Namespace
+
+#: Kinds of relations that can have statement-level triggers with transition tables.
+TRIGGERABLE = ("r", "p")
+
+_RELATIONS = """
+SELECT c.oid, n.nspname, c.relname, c.relkind,
+       ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY(%s::pg_catalog.oid[])
+"""
+
+_PARTS = """
+SELECT r.root, c.oid, n.nspname, c.relname, c.relkind
+  FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS r(root)
+ CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r.root::pg_catalog.regclass) t
+  JOIN pg_catalog.pg_class c ON c.oid = t.relid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid <> r.root
+ ORDER BY t.level, n.nspname, c.relname
+"""
+
+_TRIGGERS = """
+SELECT c.oid, cn.nspname, c.relname, c.relkind,
+       t.tgname, t.tgtype, t.tgenabled, t.tgoldtable, t.tgnewtable, t.tgqual IS NOT NULL,
+       t.tgattr::pg_catalog.text, t.tgnargs,
+       fn.nspname, p.proname, l.lanname, p.prosrc, p.prosecdef, p.proconfig, d.description
+  FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_catalog.pg_namespace fn ON fn.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_catalog.pg_description d
+    ON d.objoid = t.oid AND d.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+ WHERE NOT t.tgisinternal AND t.tgname = ANY(%s)
+"""
+
+# Those of some tables, and others that share a function with them.
+_SOME = """
+   AND t.tgfoid IN (SELECT o.tgfoid FROM pg_catalog.pg_trigger o
+                     WHERE o.tgrelid = ANY(%s) AND NOT o.tgisinternal)
+"""
+
+
+def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, TableInfo]:
+    """
+    Look tables up by their quoted names; a name without schema follows ``search_path``.
+
+    Returns:
+        Those that exist, by the name asked for.
+    """
+    oids = pinned_search_path.resolve(connection, tables)
+    rows = pinned_search_path.fetch(connection, _RELATIONS, [[*oids.values()]]) if oids else []
+    partitioned = [oid for oid, _, _, kind, _ in rows if kind == "p"]
+    parts = _parts(connection, partitioned) if partitioned else {}
+    found = {
+        oid: TableInfo(
+            schema=schema,
+            name=name,
+            kind=kind,
+            columns=frozenset(columns),
+            parts=tuple(parts.get(oid, ())),
+            oid=oid,
+        )
+        for oid, schema, name, kind, columns in rows
+    }
+    return {name: found[oid] for name, oid in oids.items() if oid in found}
+
+
+def home(connection: BaseDatabaseWrapper) -> str:
+    """
+    Return the schema that sessions of this role begin with; empty for ``public``.
+
+    What the session has set since, for a tenant say, does not count.
+    """
+    query = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
+    ((search_path,),) = pinned_search_path.fetch(connection, query)
+    return first_schema(search_path)
+
+
+def triggers(
+    connection: BaseDatabaseWrapper,
+    namespace: Namespace,
+    tables: Iterable[TableInfo] | None = None,
+) -> dict[int, dict[str, CatalogEntry]]:
+    """
+    Return a namespace's triggers in this database, by the table's object id and their name.
+
+    Args:
+        connection: The database.
+        namespace: Triggers of other namespaces are left out.
+        tables: Only those of these tables and their partitions, and of tables that share a
+            function with them; None means all.
+    """
+    query, parameters = _TRIGGERS, [list(namespace.all_triggers)]
+    if tables is not None:
+        oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
+        query, parameters = query + _SOME, [*parameters, oids]
+    found: dict[int, dict[str, CatalogEntry]] = defaultdict(dict)
+    for row in pinned_search_path.fetch(connection, query, parameters):
+        oid, schema, table_name, kind, *fields, description = row
+        trigger = _trigger(fields)
+        if names.is_ours(trigger.name, trigger.function_schema, description, namespace):
+            relation = TableInfo(schema=schema, name=table_name, kind=kind, oid=oid)
+            found[oid][trigger.name] = CatalogEntry(trigger, relation, Comment.parse(description))
+    return dict(found)
+
+
+def functions(found: Mapping[int, Mapping[str, CatalogEntry]], namespace: Namespace) -> set[str]:
+    """Return the names of a namespace's functions that these triggers use."""
+    return {
+        each.trigger.function
+        for on_table in found.values()
+        for each in on_table.values()
+        if each.trigger.function_schema == namespace.schema
+    }
+
+
+def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[TableInfo]]:
+    parts: dict[int, list[TableInfo]] = defaultdict(list)
+    for root, oid, schema, name, kind in pinned_search_path.fetch(
+        connection, _PARTS, [list(roots)]
+    ):
+        parts[root].append(TableInfo(schema=schema, name=name, kind=kind, oid=oid))
+    return parts
+
+
+def _trigger(fields: Sequence[Any]) -> Trigger:
+    name, kind, enabled, old, new, condition, columns, arguments, *function = fields
+    schema, function_name, language, source, definer, config = function
+    return Trigger(
+        name=name,
+        type=kind,
+        enabled=enabled,
+        old_table=old,
+        new_table=new,
+        condition=condition,
+        columns=columns,
+        arguments=arguments,
+        function_schema=schema,
+        function=function_name,
+        language=language,
+        source=source,
+        security_definer=definer,
+        config=tuple(config or ()),
+    )

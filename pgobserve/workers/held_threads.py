@@ -1,0 +1,75 @@
+"""Threads that a hook holds: what is known of them, and how they are interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sys
+import traceback
+from typing import Any
+
+from pgobserve.workers.occupation import Interrupted
+
+
+class Held:
+    """
+    A thread that a hook may hold.
+
+    Attributes:
+        ended: The thread has ended, and its connections are closed.
+        settled: It has ended, or was given up.
+        given_up: Nobody waits for it any more.
+    """
+
+    __slots__ = ("ended", "given_up", "settled")
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.given_up = False
+
+    def end(self) -> None:
+        """Note that the thread has ended."""
+        self.ended.set()
+        self.settled.set()
+
+    def give_up(self) -> None:
+        """Note that nobody waits for the thread any more."""
+        self.given_up = True
+        self.settled.set()
+
+
+class ThreadHeld(Exception):
+    """
+    A hook holds a thread for too long.
+
+    Attributes:
+        owner: The class of the hook; None if the thread runs no hook that is known.
+        hook: Its name.
+        watches: The subscriptions for which it runs.
+        held: The thread.
+    """
+
+    def __init__(self, owner: type | None, hook: str, watches: tuple[Any, ...], held: Held) -> None:
+        name = "A function" if owner is None else f"{owner.__qualname__}.{hook}"
+        super().__init__(f"{name} holds a thread for too long.")
+        self.owner = owner
+        self.hook = hook
+        self.watches = watches
+        self.held = held
+
+
+def stack_of(ident: int) -> str:
+    """Return where a thread is, as a traceback shows it."""
+    frame = sys._current_frames().get(ident)
+    return "".join(traceback.format_stack(frame)) if frame is not None else "(it has ended)"
+
+
+def interrupt(ident: int) -> None:
+    """
+    Have :class:`Interrupted` raised in a thread as soon as it runs Python code.
+
+    It ends an endless loop, which would compete with all other threads. A thread that waits inside
+    the operating system stays there.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))

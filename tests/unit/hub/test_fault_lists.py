@@ -1,0 +1,308 @@
+"""Lists when something goes wrong, or very much happens at once: others are served all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError
+
+from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
+from pgobserve.hub.list_admission import admit
+from pgobserve.hub.list_state import ListRow
+from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
+from pgobserve.hub.load_requests import (
+    FAILED,
+    ListLoadRequest,
+    ListLoadResult,
+    LoadRequest,
+    LoadResult,
+)
+from pgobserve.hub.send_queue import SendQueue, View
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.listen.confirm import Confirmer
+from pgobserve.listen.trigger_monitor import TriggerMonitor
+from pgobserve.load import loader as loader_module
+from pgobserve.load.delivery import YIELD_EVERY, Delivery
+from pgobserve.load.loader import Loader
+from pgobserve.load.retries import Retries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Way:
+    """A link whose changed rows' keys are led back."""
+
+    table = "b"
+    column = None
+
+
+LINK: Any = Way()
+SUBJECT = TableDependencies(("a",), (), (LINK,))
+SNAPSHOT = Snapshot(100, 100, frozenset())
+LATER = Snapshot(200, 200, frozenset())
+
+
+class Source:
+    """
+    Lists of rows that are numbers.
+
+    Attributes:
+        rows: Those that there are.
+        own: Each sees them in a way of his own.
+    """
+
+    def __init__(self, rows: Sequence[int], *, own: bool = False) -> None:
+        self.rows = rows
+        self.own = own
+
+    def load(self, jobs: Sequence[LoadRequest]) -> list[LoadResult]:
+        return [LoadResult(job, LATER, View.of(f'"new {job.key}"')) for job in jobs]
+
+    def load_lists(self, jobs: Sequence[ListLoadRequest]) -> list[ListLoadResult]:
+        return [self._whole(job) for job in jobs]
+
+    def _whole(self, whole: ListLoadRequest) -> ListLoadResult:
+        watches = (*whole.watches, *whole.newcomers)
+        found = [
+            LoadResult(
+                LoadRequest(ListRow(whole.roster, key), watches),
+                SNAPSHOT,
+                View.of(str(key)),
+                {w: View.of(f'"{key} of {w.request_id}"') for w in watches} if self.own else {},
+            )
+            for key in self.rows
+        ]
+        return ListLoadResult(whole, SNAPSHOT, found)
+
+    def trace(self, trace: ReverseLookup) -> list[Any] | None:
+        return list(trace.values)
+
+
+class Bench:
+    """A hub, and a loader that runs."""
+
+    def __init__(self, source: Source) -> None:
+        self.hub = Hub()
+        self.source = source
+        self.loader = Loader("default", self.hub, source, 1)
+        self.task = asyncio.create_task(self.loader.run())
+        self.frames: list[Any] = []
+
+    def _take(self, mailbox: SendQueue) -> None:
+        while (item := mailbox.take()) is not None:
+            self.frames.append(item)
+
+    def watch(self, number: int) -> asyncio.Future[ListSnapshot]:
+        """Begin a subscription; the future is its list."""
+        first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        mailbox = SendQueue(lambda: self._take(mailbox))
+        watch = ListSubscription(mailbox, number, None, lambda listed, _: first.set_result(listed))
+        self.hub.add_list(watch, SUBJECT, "list")
+        return first
+
+    async def lists(self, count: int) -> list[ListSnapshot]:
+        futures = [self.watch(number) for number in range(count)]
+        self.loader.kick()
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*futures)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being read any more."""
+        self.loader.kick()
+        async with asyncio.timeout(20):
+            while self.hub.busy:
+                assert not self.task.done(), "the loader has ended"
+                await asyncio.sleep(0.001)
+
+    async def aclose(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(loader_module, "backoff", lambda: iter(lambda: 0.0, None))
+
+
+async def test_confirmer_whose_query_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confirmation that fails is tried again, and ends nothing."""
+    answers = [OperationalError("canceling statement due to statement timeout"), None]
+    done = asyncio.Event()
+
+    class Asked:
+        async def call(self, function: Any) -> Any:
+            if (error := answers.pop(0)) is not None:
+                raise error
+            done.set()
+            return SNAPSHOT
+
+    async def caught_up(snapshot: Snapshot) -> None:
+        return None
+
+    hub = Hub()
+    hub.unconfirmed = True
+    confirmer = Confirmer(hub, "default", None, caught_up, period=0.001)
+    loader: Any = Asked()
+    task = asyncio.create_task(confirmer.run(loader))
+    waiting = asyncio.create_task(done.wait())
+    async with asyncio.timeout(20):
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+
+    assert done.is_set()
+    task.cancel()
+    waiting.cancel()
+    await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+async def test_vigil_whose_query_fails() -> None:
+    """A look at the triggers that fails is made again, and ends nothing."""
+    answers = [OperationalError("canceling statement due to lock timeout"), None]
+    done = asyncio.Event()
+
+    async def is_observed(table: str) -> bool:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        done.set()
+        return True
+
+    vigil = TriggerMonitor(lambda: ["a"], is_observed, lambda: None, period=0.001)
+    task = asyncio.create_task(vigil.run())
+    waiting = asyncio.create_task(done.wait())
+    async with asyncio.timeout(20):
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+
+    assert done.is_set()
+    task.cancel()
+    waiting.cancel()
+    await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+def test_confirmed_while_changes_are_led_back() -> None:
+    """What has been heard of but not led back yet is in no token, whatever else is read."""
+    hub = Hub()
+    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
+    hub.add_list(watch, SUBJECT, "list")
+    (roster,) = hub.take_wholes(500)
+    admit(roster, watch, [(1, View.of("1")), (2, View.of("2"))], SNAPSHOT)
+    roster.done_whole(SNAPSHOT)
+
+    hub.publish("b", 150, [1])
+    (trace,) = hub.take_traces()
+    hub.confirm(LATER)
+    hub.publish("a", 160, [2])
+    for entry in hub.take(500):
+        assert isinstance(entry, ListRow)
+        roster.tell(entry.key, View.of('"two"'), {}, LATER, roster.audience)
+        roster.done(entry.key, failed=False)
+
+    assert roster.base == SNAPSHOT
+
+    hub.traced(trace, [1])
+    for entry in hub.take(500):
+        assert isinstance(entry, ListRow)
+        roster.done(entry.key, failed=False)
+    hub.confirm(LATER)
+    assert roster.base == LATER
+
+
+async def longest(bench: Bench, work: asyncio.Future[Any]) -> int:
+    """Return how many frames were put, or lists made, at most between two turns of others."""
+    found, before = 0, len(bench.frames)
+    while not work.done():
+        await asyncio.sleep(0)
+        found, before = max(found, len(bench.frames) - before), len(bench.frames)
+    return found
+
+
+async def test_many_rows_gone_at_once() -> None:
+    """Between the frames of a list's many deletes to many clients others have their turns."""
+    bench = Bench(Source(range(40)))
+    await bench.lists(200)
+    bench.source.rows = []
+    bench.hub.publish("a", 150, None)
+
+    most = await longest(bench, asyncio.ensure_future(bench.idle()))
+
+    assert len(bench.frames) == 40 * 200
+    assert most <= 2 * YIELD_EVERY
+    await bench.aclose()
+
+
+async def test_many_newcomers_with_rows_of_their_own() -> None:
+    """Between the lists of many clients who each see other rows others have their turns."""
+    bench = Bench(Source(range(100), own=True))
+    done: list[int] = []
+    futures = [bench.watch(number) for number in range(200)]
+    bench.loader.kick()
+    async with asyncio.timeout(20):
+        while not all(future.done() for future in futures):
+            await asyncio.sleep(0)
+            done.append(sum(future.done() for future in futures))
+
+    assert max(b - a for a, b in zip([0, *done], done, strict=False)) * 100 <= 2 * YIELD_EVERY
+    await bench.aclose()
+
+
+def test_forged_mark() -> None:
+    """A mark that names what is no name is nobody's."""
+    hub, nobody = Hub(), lambda snapshot: asyncio.sleep(0)
+    Confirmer(hub, "default", None, nobody).heard(([1], 2, "x"))
+
+
+async def test_rows_that_nobody_has_any_more() -> None:
+    """What could not be shown to who has left holds up no token of those who come."""
+    hub = Hub()
+    first = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
+    hub.add_list(first, SUBJECT, "list")
+    (roster,) = hub.take_wholes(500)
+    delivery = Delivery(hub, Retries(hub.mark))
+    job = ListLoadRequest(roster, (), (first,))
+    row = LoadResult(LoadRequest(ListRow(roster, 1), (first,)), SNAPSHOT, FAILED)
+    await delivery.whole(ListLoadResult(job, SNAPSHOT, [row]))
+    assert roster.refused == {1}
+
+    second = ListSubscription(SendQueue(lambda: None), 2, None, lambda *_: None)
+    hub.add_list(second, SUBJECT, "list")
+    hub.discard(first)
+    hub.take_wholes(500)
+    await delivery.whole(ListLoadResult(ListLoadRequest(roster, (), (second,)), LATER, []))
+
+    assert roster.refused == set()
+
+
+async def test_moved_once() -> None:
+    """Who goes on with another list is sent there once, though many of his rows were read."""
+    hub = Hub()
+    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
+    crowd = [
+        ListSubscription(SendQueue(lambda: None), n, None, lambda *_: None)
+        for n in range(YIELD_EVERY)
+    ]
+    for each in (watch, *crowd):
+        hub.add_list(each, SUBJECT, "one")
+    (roster,) = hub.take_wholes(500)
+    for each in (watch, *crowd):
+        admit(roster, each, [], SNAPSHOT)
+    roster.done_whole(SNAPSHOT)
+    hub.publish("a", 150, [1, 2])
+    entries = [entry for entry in hub.take(500) if isinstance(entry, ListRow)]
+    moved: Any = {watch: (SUBJECT, "two")}
+    found = [
+        LoadResult(LoadRequest(entry, roster.audience), LATER, View.of("1"), moved=moved)
+        for entry in entries
+    ]
+
+    task = asyncio.create_task(Delivery(hub, Retries(hub.mark)).rows(found))
+    await asyncio.sleep(0)
+    (other,) = hub.take_wholes(500)
+    admit(other, watch, [], LATER)
+    other.done_whole(LATER)
+    await task
+
+    assert watch.roster is other
+    assert other.wanted
+    assert watch in other.watches

@@ -1,0 +1,48 @@
+"""What the loader asks of whoever reads rows."""
+
+from __future__ import annotations
+
+from pgobserve.hub.hub import RowState, TableDependencies
+from pgobserve.hub.list_admission import admit
+from pgobserve.hub.list_state import ListRow, ListState
+from pgobserve.hub.list_subscription import ListSubscription
+from pgobserve.hub.load_requests import LoadRequest
+from pgobserve.hub.send_queue import (
+    ABSENT,
+    NOTHING,
+    RowSubscription,
+    SendQueue,
+    View,
+)
+from pgobserve.hub.snapshot import Snapshot
+
+A, B = View.of("a"), View.of("b")
+SNAPSHOT = Snapshot(1, 1, frozenset())
+
+
+def test_shown_of_a_row() -> None:
+    """Who watches a row has what he was sent."""
+    watch = RowSubscription(SendQueue(lambda: None), 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(A, SNAPSHOT)
+    job = LoadRequest(RowState(TableDependencies(("a",)), 1), (watch,))
+
+    assert job.key == 1
+    assert job.shown(watch) == A.digest
+
+
+def test_shown_of_a_list() -> None:
+    """Who has a list has what all have, but for his exceptions; who waits for it has nothing."""
+    roster = ListState("list")
+    plain, other, waiting = (
+        ListSubscription(SendQueue(lambda: None), n, None, lambda listed, snapshot: None)
+        for n in range(3)
+    )
+    admit(roster, plain, [], SNAPSHOT)
+    admit(roster, other, [], SNAPSHOT)
+    job = LoadRequest(ListRow(roster, 1), roster.audience)
+    assert job.shown(plain) == NOTHING
+    roster.tell(1, A, {other: B}, SNAPSHOT, roster.audience)
+
+    assert [job.shown(watch) for watch in (plain, other, waiting)] == [A.digest, B.digest, NOTHING]
+    roster.tell(1, ABSENT, {}, SNAPSHOT, roster.audience)
+    assert job.shown(other) == NOTHING

@@ -1,0 +1,473 @@
+"""What one socket still has to be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgobserve.hub.send_queue import (
+    ABSENT,
+    MAX_AGE,
+    READ_AGAIN,
+    UNKNOWN,
+    FrameAction,
+    Outcome,
+    Refusal,
+    RowSubscription,
+    SendQueue,
+    View,
+)
+from pgobserve.hub.snapshot import Snapshot
+
+FIRST, SECOND = Snapshot(1, 1, frozenset()), Snapshot(2, 2, frozenset())
+ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
+DENIED = Refusal(403, ("No.",))
+
+
+class Socket:
+    """A mailbox, and how often its writer was woken."""
+
+    def __init__(self) -> None:
+        self.wakes = 0
+        self.mailbox = SendQueue(self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def watch(self, shown: Outcome = ABSENT) -> RowSubscription:
+        """Begin a subscription that has been answered with an outcome."""
+        watch = RowSubscription(self.mailbox, 1, 1, None, lambda outcome, snapshot: None)
+        watch.offer(shown, FIRST)
+        return watch
+
+    def frames(self) -> list[tuple[FrameAction, Any]]:
+        """Take all frames."""
+        taken = []
+        while (item := self.mailbox.take()) is not None:
+            _, outcome, _, kind = item
+            taken.append((kind, outcome))
+        return taken
+
+
+@pytest.fixture
+def socket() -> Socket:
+    return Socket()
+
+
+@pytest.mark.parametrize(
+    ("shown", "now", "kind"),
+    [
+        (ABSENT, ONE, "create"),
+        (ONE, TWO, "update"),
+        (ONE, ABSENT, "delete"),
+        (ONE, ONE, None),
+        (ONE, View.of('{"id":1}'), None),
+        (ABSENT, ABSENT, None),
+        (ONE, DENIED, "error"),
+        (ABSENT, DENIED, "error"),
+    ],
+)
+def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: FrameAction | None) -> None:
+    """The frame leads from what was shown to what is true."""
+    socket.watch(shown).offer(now, SECOND)
+
+    assert socket.frames() == ([(kind, now)] if kind else [])
+
+
+@pytest.mark.parametrize(("now", "kind"), [(ONE, "update"), (ABSENT, "delete")])
+def test_unknown_is_told_whatever_it_is(socket: Socket, now: Outcome, kind: FrameAction) -> None:
+    """After a refusal, or for a client of whom nothing is known, the truth is sent in any case."""
+    refused, resumed = socket.watch(ONE), socket.watch(ONE)
+    refused.offer(DENIED, FIRST)
+    socket.frames()
+    resumed.shown = UNKNOWN
+    refused.offer(now, SECOND)
+    resumed.offer(now, SECOND)
+
+    assert socket.frames() == [(kind, now), (kind, now)]
+
+
+def test_latest_wins(socket: Socket) -> None:
+    """States that were not sent in time are conflated to the last, with its snapshot."""
+    watch = socket.watch(ONE)
+    watch.offer(TWO, FIRST)
+    watch.offer(View.of("3"), SECOND)
+
+    assert len(socket.mailbox) == 1
+    assert socket.mailbox.take() == (watch, View.of("3"), SECOND, "update")
+
+
+def test_deleted_and_put_back(socket: Socket) -> None:
+    """A row deleted and put back before anything was sent is one update, or none if the same."""
+    changed, same = socket.watch(ONE), socket.watch(ONE)
+    for watch, last in ((changed, TWO), (same, ONE)):
+        watch.offer(ABSENT, FIRST)
+        watch.offer(last, SECOND)
+
+    assert socket.frames() == [("update", TWO)]
+
+
+def test_created_and_deleted(socket: Socket) -> None:
+    """A row that came and went meanwhile is not told at all."""
+    watch = socket.watch(ABSENT)
+    watch.offer(ONE, FIRST)
+    watch.offer(ABSENT, SECOND)
+
+    assert socket.frames() == []
+
+
+def test_order(socket: Socket) -> None:
+    """Rows are told in the order in which they first had news."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(TWO, FIRST)
+    one.offer(View.of("3"), SECOND)
+
+    assert socket.frames() == [("create", View.of("3")), ("create", TWO)]
+
+
+def test_first_outcome_answers_the_request(socket: Socket) -> None:
+    """The first outcome goes to the request, with its snapshot, and is what the client has then."""
+    told: list[tuple[Outcome, Snapshot]] = []
+    watch = RowSubscription(socket.mailbox, 1, 1, None, lambda *answer: told.append(answer))
+    watch.offer(ONE, FIRST)
+    watch.offer(ONE, SECOND)
+
+    assert told == [(ONE, FIRST)]
+    assert watch.told == FIRST
+    assert socket.frames() == []
+
+
+def test_token_of_an_error(socket: Socket) -> None:
+    """That a row can't be shown moves the token not; once it can be, it moves again."""
+    watch = socket.watch(ONE)
+    watch.offer(DENIED, SECOND)
+    assert socket.frames() == [("error", DENIED)]
+    assert watch.token(SECOND) == FIRST
+
+    watch.offer(TWO, SECOND)
+    assert socket.frames() == [("update", TWO)]
+    assert watch.token(SECOND) == SECOND
+
+
+def test_refused_request(socket: Socket) -> None:
+    """A refusal answers the request, too; nothing is known to be shown then."""
+    told: list[Outcome] = []
+    watch = RowSubscription(
+        socket.mailbox, 1, 1, None, lambda outcome, snapshot: told.append(outcome)
+    )
+    watch.offer(DENIED, FIRST)
+
+    assert told == [DENIED]
+    assert watch.shown is UNKNOWN
+
+
+def test_one_writer(socket: Socket) -> None:
+    """The writer is woken once, and again only after it was told that there is nothing more."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(ONE, FIRST)
+    assert socket.wakes == 1
+
+    socket.mailbox.take()
+    one.offer(TWO, FIRST)
+    assert socket.wakes == 1
+
+    socket.frames()
+    one.offer(ONE, FIRST)
+    assert socket.wakes == 2
+
+
+def test_hold(socket: Socket) -> None:
+    """While held nothing is sent and nobody woken; released, once for each hold, it goes on."""
+    socket.mailbox.hold()
+    socket.mailbox.hold()
+    socket.watch().offer(ONE, FIRST)
+    assert socket.frames() == []
+    socket.mailbox.release()
+    assert (socket.wakes, socket.frames()) == (0, [])
+
+    socket.mailbox.release()
+
+    assert socket.wakes == 1
+    assert socket.frames() == [("create", ONE)]
+
+
+def test_hold_while_sending(socket: Socket) -> None:
+    """A writer that meets a hold stops; the release wakes it again."""
+    one, other = socket.watch(), socket.watch()
+    one.offer(ONE, FIRST)
+    other.offer(ONE, FIRST)
+    socket.mailbox.take()
+    socket.mailbox.hold()
+    assert socket.mailbox.take() is None
+
+    socket.mailbox.release()
+
+    assert socket.wakes == 2
+    assert socket.frames() == [("create", ONE)]
+
+
+def test_release_without_news(socket: Socket) -> None:
+    """A release with nothing to send wakes nobody."""
+    socket.mailbox.hold()
+    socket.mailbox.release()
+
+    assert socket.wakes == 0
+
+
+def test_put_first(socket: Socket) -> None:
+    """What a client missed is put in unless something newer waits already."""
+    watch, other = socket.watch(ONE), socket.watch(ONE)
+    watch.offer(TWO, SECOND)
+    socket.mailbox.put_first(watch, View.of("old"), FIRST)
+    socket.mailbox.put_first(other, View.of("old"), FIRST)
+
+    assert socket.frames() == [("update", TWO), ("update", View.of("old"))]
+
+
+def test_close(socket: Socket) -> None:
+    """A closed mailbox keeps nothing, takes nothing and wakes nobody."""
+    watch = socket.watch()
+    watch.offer(ONE, FIRST)
+    socket.mailbox.hold()
+    socket.mailbox.close()
+    watch.offer(TWO, SECOND)
+    socket.mailbox.release()
+
+    assert len(socket.mailbox) == 0
+    assert socket.wakes == 1
+    assert socket.frames() == []
+
+
+def test_send_at_once() -> None:
+    """A frame that need not wait is handed over at once; those that come meanwhile wait."""
+    sent: list[Any] = []
+    wakes: list[int] = []
+    mailbox = SendQueue(lambda: wakes.append(1), sent.append)
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(ABSENT, FIRST)
+    watch.offer(ONE, FIRST)
+    assert sent == [(watch, ONE, FIRST, "create")]
+
+    watch.offer(TWO, SECOND)
+    watch.offer(ONE, SECOND)
+    assert len(sent) == 1
+    assert mailbox.take() is None  # it is what was shown
+
+    watch.offer(ONE, SECOND)
+    assert len(sent) == 1
+    watch.offer(TWO, SECOND)
+    assert sent[1:] == [(watch, TWO, SECOND, "update")]
+    assert wakes == []
+
+
+def test_held_is_not_sent_at_once() -> None:
+    """What comes while held waits, and the release wakes the writer."""
+    sent: list[Any] = []
+    wakes: list[int] = []
+    mailbox = SendQueue(lambda: wakes.append(1), sent.append)
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(ABSENT, FIRST)
+    mailbox.hold()
+    watch.offer(ONE, FIRST)
+    mailbox.release()
+
+    assert (sent, wakes) == ([], [1])
+    assert mailbox.take() == (watch, ONE, FIRST, "create")
+
+
+def test_equal_bodies_have_equal_digests() -> None:
+    """A digest stands for its body; nothing shown is no body's digest."""
+    assert View.of("a") == View.of("a")
+    assert len({View.of(body).digest for body in ("", "a", "b", "é", "null")} | {b""}) == 6
+
+
+# Frames that wait
+
+
+class Slow:
+    """A socket that takes a frame when it is told to, a clock, and rows that are read again."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.frames: list[tuple[Any, FrameAction]] = []
+        self.again: list[Any] = []
+        self.reads = True
+        self.mailbox = SendQueue(self._wake, self._send, self._read_again, lambda: self.now)
+
+    def _wake(self) -> None:
+        self.take()
+
+    def _send(self, item: Any) -> None:
+        watch, _, _, kind = item
+        self.frames.append((watch.key, kind))
+
+    def _read_again(self, watch: Any) -> bool:
+        if self.reads:
+            self.again.append(watch)
+        return self.reads
+
+    def take(self) -> None:
+        """Be done with a frame: the next one is sent."""
+        item = self.mailbox.take()
+        if item is not None:
+            self._send(item)
+
+    def watches(self, count: int) -> list[RowSubscription]:
+        """Begin subscriptions to rows that are not there yet."""
+        made = [
+            RowSubscription(self.mailbox, key, key, None, lambda outcome, snapshot: None)
+            for key in range(count)
+        ]
+        for watch in made:
+            watch.offer(ABSENT, FIRST)
+        return made
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+def test_waits_for_a_moment(slow: Slow) -> None:
+    """What waits no longer than permissions hold is sent as it is."""
+    for watch in slow.watches(2):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "create")]
+    assert slow.again == []
+
+
+def test_waits_too_long(slow: Slow) -> None:
+    """What has waited longer is read again, and what is found then is sent at once."""
+    first, second, third = slow.watches(3)
+    for watch in (first, second, third):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    assert slow.frames == [(0, "create")]
+    assert slow.again == [second, third]
+
+    second.offer(DENIED, SECOND)
+    third.offer(TWO, SECOND)
+    slow.take()
+    assert slow.frames == [(0, "create"), (1, "error"), (2, "create")]
+
+
+def test_revoked_while_it_waited(slow: Slow) -> None:
+    """A row that may not be seen any more makes no frame, and none that waited is left."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    second.offer(ABSENT, SECOND)
+    slow.mailbox.resume()
+
+    assert slow.frames == [(0, "create")]
+    assert len(slow.mailbox) == 0
+
+
+def test_refusal_replaces_what_waits(slow: Slow) -> None:
+    """A refusal that is found while data wait is sent instead of them."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    second.offer(DENIED, SECOND)
+    slow.take()
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "error")]
+
+
+def test_end_and_refusal_are_not_read_again(slow: Slow) -> None:
+    """What shows nothing is sent however long it waited."""
+    first, second, third = slow.watches(3)
+    second.shown = third.shown = UNKNOWN
+    first.offer(ONE, SECOND)
+    second.offer(ABSENT, SECOND)
+    third.offer(DENIED, SECOND)
+    slow.now += 100
+    slow.take()
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "delete"), (2, "error")]
+    assert slow.again == []
+
+
+def test_what_is_read_when_it_is_sent(slow: Slow) -> None:
+    """What is not read again, because sending it reads, is sent."""
+    slow.reads = False
+    for watch in slow.watches(2):
+        watch.offer(ONE, SECOND)
+    slow.now += 100
+    slow.take()
+
+    assert slow.frames == [(0, "create"), (1, "create")]
+
+
+def test_slow_client_gets_all(slow: Slow) -> None:
+    """A client that takes longer for a frame than permissions hold still has each row in the end."""
+    watches = slow.watches(3 * READ_AGAIN)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    reads = 0
+    while len(slow.frames) < len(watches):
+        slow.now += MAX_AGE + 1
+        slow.take()
+        assert len(slow.again) <= READ_AGAIN
+        waiting, slow.again = slow.again, []
+        reads += len(waiting)
+        for watch in waiting:
+            watch.offer(ONE, SECOND)
+
+    assert sorted(slow.frames) == [(watch.key, "create") for watch in watches]
+    assert reads <= READ_AGAIN * len(watches)
+
+
+def test_no_news_of_what_was_read_again(slow: Slow) -> None:
+    """Rows behind those that are read again without news go on when they may."""
+    watches = slow.watches(READ_AGAIN + 3)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    assert slow.again == watches[1 : READ_AGAIN + 1]
+    slow.take()
+    assert len(slow.again) == READ_AGAIN
+    slow.mailbox.resume()
+
+    assert slow.again == watches[1:]
+
+
+def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
+    """A row whose turn has not come is not overtaken by its own news."""
+    watches = slow.watches(READ_AGAIN + 3)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    last = watches[-1]
+    last.offer(TWO, SECOND)
+    assert slow.frames == [(0, "create")]
+    slow.mailbox.resume()
+
+    assert slow.frames == [(0, "create"), (last.key, "create")]
+    assert last.shown == TWO.digest
+
+
+def test_ended_while_it_is_read_again(slow: Slow) -> None:
+    """An ended subscription leaves nothing behind."""
+    first, second = slow.watches(2)
+    for watch in (first, second):
+        watch.offer(ONE, SECOND)
+    slow.now += MAX_AGE + 1
+    slow.take()
+    second.active = False
+    slow.mailbox.forget(second)
+
+    assert len(slow.mailbox) == 0

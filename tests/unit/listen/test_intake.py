@@ -1,0 +1,184 @@
+"""What a flood of notifications may cost, and that nothing of it is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+
+from pgobserve.hub.change import Change
+from pgobserve.hub.hub import Hub, TableDependencies
+from pgobserve.hub.send_queue import RowSubscription, SendQueue
+from pgobserve.hub.snapshot import Snapshot
+from pgobserve.listen import intake as module
+from pgobserve.listen.intake import STEPS, Intake
+from pgobserve.wire import Operation
+from tests.project.models import Item
+from tests.project.shapes import UuidKey
+
+SNAPSHOT = Snapshot(100, 100, frozenset())
+
+
+class Scene:
+    """An intake, whose clock is set by hand, and what reached the hub."""
+
+    def __init__(self, model: Any, *keys: Any) -> None:
+        self.model, self.table = model, model._meta.db_table
+        self.hub = Hub()
+        self.now = 0.0
+        self.kicks = 0
+        self.ignored: list[str] = []
+        self.published: list[Any] = []
+        self.intake = Intake(self.hub, self.ignored.append, self._kick, lambda: self.now)
+        for key in keys:
+            watch = RowSubscription(
+                SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None
+            )
+            self.hub.add(watch, TableDependencies((self.table,)))
+        self.read()
+        publish = self.hub.publish
+
+        def note(table: str, xid: Any, keys: Any, routes: Any = None) -> None:
+            self.published.append(keys)
+            publish(table, xid, keys, routes)
+
+        self.hub.publish = note  # type: ignore[method-assign]
+
+    def _kick(self) -> None:
+        self.kicks += 1
+
+    def read(self) -> list[Any]:
+        rows = self.hub.take(1000)
+        for row in rows:
+            self.hub.done(row, SNAPSHOT)
+        return sorted(row.key for row in rows)
+
+    def hear(self, *keys: Any, xid: int = 200, every: bool = False) -> bool:
+        label = self.model._meta.label_lower
+        return self.intake.take(Change(label, Operation.UPDATE, xid, None if every else keys))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene(Item, 1, 2)
+
+
+async def flooded(scene: Scene) -> None:
+    """Hear more than is marked row by row."""
+    while None not in scene.published:
+        scene.hear(*range(1000, 2000))
+    assert scene.read() == [1, 2]
+
+
+async def test_few_changes(scene: Scene) -> None:
+    """What comes in a usual number is marked row by row."""
+    assert scene.hear(1, 7)
+
+    assert scene.published == [[1, 7]]
+    assert scene.read() == [1]
+
+
+async def test_flood_is_one_mark(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound changes are marked together: once for all of them, after a while."""
+    monkeypatch.setattr(module, "EVERY", 0.0)
+    await flooded(scene)
+    marks = len(scene.published)
+    for key in range(10_000):
+        assert not scene.hear(key)
+    assert len(scene.published) == marks
+
+    while not scene.kicks:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+    assert scene.published[marks:] == [None]
+    assert scene.read() == [1, 2]
+
+
+async def test_flood_ends(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while without changes rows are marked one by one again."""
+    monkeypatch.setattr(module, "EVERY", 0.0)
+    await flooded(scene)
+    scene.now += module.WINDOW
+    while scene.intake._flooded:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+    assert scene.hear(2)
+
+    assert scene.published[-1] == [2]
+    assert scene.kicks == 0
+
+
+async def test_flush(scene: Scene) -> None:
+    """What waits in a flood can be marked at once, before it counts as heard."""
+    await flooded(scene)
+    scene.hear(1)
+    assert scene.read() == []
+
+    scene.intake.flush()
+
+    assert scene.read() == [1, 2]
+
+
+async def test_flood_of_one_table_alone(scene: Scene) -> None:
+    """Another table's changes are marked as ever."""
+    await flooded(scene)
+    other = UuidKey._meta
+    key = uuid.uuid4()
+    watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None)
+    scene.hub.add(watch, TableDependencies((other.db_table,)))
+
+    change = Change(other.label_lower, Operation.UPDATE, 200, (str(key),))
+    assert scene.intake.take(change)
+
+    assert scene.published[-1] == [key]
+
+
+async def test_read_all_again(scene: Scene) -> None:
+    """Changes that name no keys cost as much as there are rows, and are bounded as well."""
+    for _ in range(STEPS // module.TO_DECODE):
+        scene.hear(every=True)
+    assert scene.intake._flooded
+    assert len(scene.published) < STEPS // module.TO_DECODE
+
+
+async def test_keys_with_one_hash() -> None:
+    """Keys that were chosen for their hashes are not put into a dictionary."""
+    scene = Scene(UuidKey, uuid.uuid4())
+    crafted = [str(uuid.UUID(int=number * (2**61 - 1))) for number in range(1, 100)]
+    scene.hear(*crafted)
+
+    assert scene.published == [None]
+    assert len(scene.ignored) == 1
+
+
+async def test_keys_with_one_hash_in_many_changes() -> None:
+    """Nor are they if each change names a few."""
+    scene = Scene(UuidKey, uuid.uuid4())
+    for number in range(1, 100):
+        scene.hear(str(uuid.UUID(int=number * (2**61 - 1))))
+
+    assert None in scene.published
+    assert len(scene.published) < 30
+
+
+async def test_unknown_model(scene: Scene) -> None:
+    """A change of no model is ignored."""
+    assert not scene.intake.take(Change("no.model", Operation.UPDATE, 1, (1,)))
+    assert len(scene.ignored) == 1
+
+
+async def test_not_decoded(scene: Scene) -> None:
+    """A payload of a table in a flood is not even decoded; of others each is."""
+    text = '{"v":1,"t":"project.item","o":"U","x":"1","k":[1]}'
+    assert not scene.intake.skim(text)
+    await flooded(scene)
+
+    assert scene.intake.skim(text)
+    assert not scene.intake.skim(text.replace("project.item", "auth.user"))
+    assert not scene.intake.skim(text.replace("project.item", "no.model"))
+    assert not scene.intake.skim("x")
+    scene.intake.flush()
+
+    assert scene.read() == [1, 2]
