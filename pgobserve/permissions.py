@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from rest_framework import permissions as drf
 
 from pgobserve._consumer.permission_call import (
     Answer,
+    Consumer,
     PermissionCase,
     PermissionRequest,
     Question,
@@ -27,9 +28,6 @@ from pgobserve._consumer.permission_call import (
     negated,
 )
 from pgobserve.scope_utils import HTTP_METHODS, drf_request
-
-if TYPE_CHECKING:
-    from pgobserve.consumers import AsyncAPIConsumer
 
 #: What ``permission_classes`` holds: classes, or compositions of them.
 PermissionClass = Callable[[], Any]
@@ -92,18 +90,18 @@ class BasePermission(metaclass=BasePermissionMetaclass):
     # These two are asynchronous, as DCRF's are, but not written so: an override may be either.
     @markcoroutinefunction
     def has_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> Answer:
         """Return whether the client may take ``action``; ``kwargs`` is what it sent."""
         return _later(False)
 
     @markcoroutinefunction
-    def can_connect(self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None) -> Answer:
+    def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> Answer:
         """Return whether the socket may be opened."""
         return _later(True)
 
     def has_object_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, instance: Any, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, instance: Any, **kwargs: Any
     ) -> Answer:
         """Return whether the client may take ``action`` on ``instance``."""
         return True
@@ -113,7 +111,7 @@ class AllowAny(BasePermission):
     """Everyone may do everything."""
 
     async def has_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
         """Return True."""
         return True
@@ -123,7 +121,7 @@ class IsAuthenticated(BasePermission):
     """Users that are logged in may do everything; others may connect, and nothing more."""
 
     async def has_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
         """Return whether the scope has a user that is authenticated."""
         user = scope.get("user")
@@ -139,14 +137,12 @@ class WrappedDRFPermission(BasePermission, PermissionRequest):
         self.permission = permission
 
     async def has_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
         """Return what DRF's permission says of a request with that action's method."""
         return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
-    async def can_connect(
-        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
-    ) -> bool:
+    async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
         """Return what DRF's permission says of a HEAD request."""
         case = PermissionCase(scope, consumer, "connect", message=message)
         return await answer(self, "can_connect", case)
@@ -180,14 +176,12 @@ class _Operation(BasePermission, PermissionRequest):
     operands: tuple[Any, ...]
 
     async def has_permission(
-        self, scope: Scope, consumer: AsyncAPIConsumer, action: str, **kwargs: Any
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
         """Return what the operands say together."""
         return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
-    async def can_connect(
-        self, scope: Scope, consumer: AsyncAPIConsumer, message: Any = None
-    ) -> bool:
+    async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
         """Return what the operands say together."""
         case = PermissionCase(scope, consumer, "connect", message=message)
         return await answer(self, "can_connect", case)
@@ -268,7 +262,7 @@ def instances(classes: Iterable[PermissionClass]) -> list[Any]:
 def decide(
     permission: Any,
     scope: Scope,
-    consumer: AsyncAPIConsumer,
+    consumer: Consumer,
     action: str,
     kwargs: Mapping[str, Any],
 ) -> Answer:
@@ -285,7 +279,7 @@ def decide(
 def decide_object(
     permission: Any,
     scope: Scope,
-    consumer: AsyncAPIConsumer,
+    consumer: Consumer,
     action: str,
     instance: Any,
     kwargs: Mapping[str, Any],

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction
 
 from pgobserve.scope_utils import ensure_async
 
-if TYPE_CHECKING:
-    from pgobserve.consumers import AsyncAPIConsumer
-
 Scope = Mapping[str, Any]
+#: A permission may name the consumer class that it is for; no type of a parameter allows subclasses.
+Consumer = Any
 Answer = bool | Awaitable[bool]
 Question = Literal["can_connect", "has_permission", "has_object_permission"]
 
@@ -29,7 +28,7 @@ class PermissionCase:
     """What a permission is asked about."""
 
     scope: Scope
-    consumer: AsyncAPIConsumer
+    consumer: Consumer
     action: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     instance: Any = None

@@ -38,6 +38,7 @@ from pgobserve.sql.full_query import FullQuery
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of
 from pgobserve.sql.own_rows import overrides, own_rows
+from pgobserve.sql.relation_path import paths_of
 from pgobserve.sql.reverse_lookup import direct
 
 if TYPE_CHECKING:
@@ -364,7 +365,7 @@ def _untraced(subject: TableDependencies) -> TableDependencies:
 
     That would read other rows than the subscribers, in another database session.
     """
-    kept = tuple(link for link in subject.links if direct(link))
+    kept = tuple(link for link in paths_of(subject) if direct(link))
     wide = (link.table for link in subject.links if link not in kept)
     return TableDependencies(subject.tables, tuple(dict.fromkeys((*subject.wide, *wide))), kept)
 

@@ -17,7 +17,7 @@ from pgobserve.sql.model_tables import tables_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgobserve.events.event_tables import Through
+    from pgobserve.dependencies.through_tables import Through
     from pgobserve.sql.keys import Model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import connections
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         LoadRequest,
         LoadResult,
     )
+    from pgobserve.sql.relation_path import RelationPath
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ class _RowReader:
 
     def trace(self, wanted: ReverseLookup) -> Sequence[Hashable] | None:
         return trace(
-            wanted.link, wanted.values, connections[self.alias], among=wanted.among, limit=TRACED
+            *(cast("RelationPath", wanted.link), wanted.values, connections[self.alias]),
+            among=wanted.among,
+            limit=TRACED,
         )
 
     def owner(self, watch: Any) -> type:

@@ -27,6 +27,7 @@ from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.send_queue import Refusal
 from pgobserve.logs import fields
 from pgobserve.runtime import runtime
+from pgobserve.sql.relation_path import paths_of
 from pgobserve.workers.occupation import as_hook
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class ListSubscriptions:
             asked="subscribe_list",
             lists=True,
             back=back,
-            links=tuple(link for link in subject.links if link not in source.subject.links),
+            links=tuple(link for link in paths_of(subject) if link not in source.subject.links),
         )
         first: asyncio.Future[tuple[ListSnapshot | Refusal, Snapshot]] = (
             asyncio.get_running_loop().create_future()

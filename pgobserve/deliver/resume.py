@@ -10,6 +10,7 @@ from pgobserve.cohorts.changed import Changed
 from pgobserve.hub.send_queue import UNKNOWN, View
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.sql.model_tables import tables_of
+from pgobserve.sql.relation_path import paths_of
 from pgobserve.sql.versions import widened
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def changed_since(source: Cohort, key: Hashable, token: Snapshot) -> bool:
             return True
         _, own = tables_of(statement.model)
         wide = [table for table in subject.wide if table not in own]
-        looked = Changed(statement.model, subject.links, wide, [key], now, connection)
+        looked = Changed(statement.model, paths_of(subject), wide, [key], now, connection)
         changed = looked.since(token)
         return changed is None or key in changed
 

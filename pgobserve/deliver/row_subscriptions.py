@@ -26,8 +26,8 @@ from pgobserve.deliver.subscription_context import (
     encode_name,
     refused,
 )
+from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.errors import FeedUnavailable
-from pgobserve.events.event_tables import throughs_of
 from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
 from pgobserve.hub.send_queue import (
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort
-    from pgobserve.events.event_tables import Through
+    from pgobserve.dependencies.through_tables import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListSubscription

@@ -10,42 +10,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.dependencies.through_tables import Through, throughs_of
 from pgobserve.sql.keys import key_of
-from pgobserve.sql.relation_path import Join, RelationPath
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from django.db.models import Model
 
     from pgobserve.outbox.event import Event
 
     Pair = tuple[Model | None, Model | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Through:
-    """
-    A table between many and many, seen from one side.
-
-    Attributes:
-        name: Of the many-to-many field.
-        model: Of its rows.
-        attname: Where such a row has the value that names its owner.
-        target: Where the owner has that value.
-    """
-
-    name: str
-    model: type[Model]
-    attname: str
-    target: str
-
-    def link(self, root: type[Model]) -> RelationPath:
-        """Return the way from its owner to its rows."""
-        owner: Any = root._meta.get_field(self.target)
-        named: Any = self.model._meta.get_field(self.attname)
-        return RelationPath(root, (Join(self.model, ((owner, named),)),), named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +135,6 @@ def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
         tuple(dict.fromkeys(canonical(each) for each in model._meta.get_parent_list())),
         tuple(throughs_of(model)) if many_to_many else (),
     )
-
-
-def throughs_of(model: type[Model]) -> Iterable[Through]:
-    """Yield the tables of a model's many-to-many fields."""
-    for field in model._meta.many_to_many:
-        through: Any = field.remote_field.through
-        to_owner = through._meta.get_field(field.m2m_field_name())
-        owner = to_owner.target_field.attname
-        yield Through(field.name, canonical(through), to_owner.attname, owner)
 
 
 def _with(row: Model | None, part: Model | None, alias: str) -> Model | None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from pgobserve.hub.table_dependencies import TableDependencies
-    from pgobserve.sql.relation_path import RelationPath
+    from pgobserve.hub.table_dependencies import TableDependencies, TablePath
 
 
 class DependencyIndex:
@@ -25,7 +24,7 @@ class DependencyIndex:
         # Dictionaries for their order.
         self.keyed: dict[str, dict[TableDependencies, None]] = {}
         self.wide: dict[str, dict[TableDependencies, None]] = {}
-        self.linked: dict[str, dict[tuple[TableDependencies, RelationPath], None]] = {}
+        self.linked: dict[str, dict[tuple[TableDependencies, TablePath], None]] = {}
 
     def __contains__(self, table: str) -> bool:
         """Tell whether a change of the table can concern anything."""

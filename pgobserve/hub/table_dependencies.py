@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_state import ListState
     from pgobserve.hub.send_queue import RowSubscription
     from pgobserve.hub.snapshot import Snapshot
-    from pgobserve.sql.relation_path import RelationPath
+
+
+class TablePath(Protocol):
+    """The way from a watched table to another whose rows count as a part of it."""
+
+    @property
+    def table(self) -> str:
+        """The table at its end: changes there matter."""
+
+    @property
+    def column(self) -> str | None:
+        """The column whose old and new values lead back; None: the changed row's key does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,7 @@ class TableDependencies:
 
     tables: tuple[str, ...]
     wide: tuple[str, ...] = ()
-    links: tuple[RelationPath, ...] = ()
+    links: tuple[TablePath, ...] = ()
     lane: Hashable = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
@@ -89,7 +100,7 @@ class SubjectState:
 
     rows: dict[Hashable, RowState] = field(default_factory=dict)
     rosters: dict[Hashable, ListState] = field(default_factory=dict)
-    traces: dict[RelationPath, dict[Any, None]] = field(default_factory=dict)
+    traces: dict[TablePath, dict[Any, None]] = field(default_factory=dict)
     tracing: int = 0
 
 
@@ -107,7 +118,7 @@ class ReverseLookup:
     """
 
     subject: TableDependencies
-    link: RelationPath
+    link: TablePath
     values: Sequence[Any]
     among: Sequence[Hashable] | None
     kind: SubjectState

@@ -21,7 +21,7 @@ from pgobserve._consumer.json_socket import SocketHooks
 from pgobserve.decorators import action
 from pgobserve.deliver.subscription_context import encode_name
 from pgobserve.deliver.tokens import parse_token
-from pgobserve.events.event_tables import throughs_of
+from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.render.own_hooks import has_own

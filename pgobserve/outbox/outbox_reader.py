@@ -25,6 +25,7 @@ from pgobserve.database.async_connection import (
     connect,
 )
 from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.database.server_identity import RUN
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.change import Change
 from pgobserve.logs import fields
@@ -33,7 +34,6 @@ from pgobserve.outbox.cursor import Cursor, Durable, GapReason
 from pgobserve.outbox.event import Reset, events_of
 from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.outbox.polling import PollingSchedule, Rotation
-from pgobserve.sql.keyed_query import RUN
 from pgobserve.wire import ALONE, MAX_KEYS
 from pgobserve.workers.backoff import backoff
 

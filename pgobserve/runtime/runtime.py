@@ -19,13 +19,14 @@ from weakref import WeakMethod, WeakSet
 from django.db import connections
 
 from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.database.server_identity import Believed, Servers
+from pgobserve.database.server_identity import Servers
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.hub import Hub
 from pgobserve.listen.confirm import Confirmer
 from pgobserve.listen.intake import Intake, routes
 from pgobserve.listen.listener import Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
+from pgobserve.load.checked_reader import CheckedReader
 from pgobserve.load.loader import Loader
 from pgobserve.logs import fields
 from pgobserve.outbox.outbox_page import WAKE_UP
@@ -272,7 +273,9 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
-        sources = Believed(options.sources, options.alias, self._servers, self._doubt_in_loop())
+        sources = CheckedReader(
+            options.sources, options.alias, self._servers, self._doubt_in_loop()
+        )
         self.loader = loader = Loader(
             *(options.alias, self.hub, sources, options.threads),
             timeout=options.hook_timeout,

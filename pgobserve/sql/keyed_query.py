@@ -19,6 +19,7 @@ from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
 
 from pgobserve.database.plain_reads import is_plain_read
+from pgobserve.database.server_identity import RUN
 from pgobserve.database.session import session_of
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
@@ -48,17 +49,6 @@ STALE: Final = (
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
 )
-
-#: When the server was started. When one of its processes is killed it comes back by itself, as after
-#: any crash, and was not started anew; but then its statistics begin anew. Up to PostgreSQL 14 those
-#: came from a file, which takes too long to ask for.
-_RUN: Final = (
-    "greatest(pg_catalog.pg_postmaster_start_time(),"
-    " CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 150000"
-    " THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END)"
-)
-
-RUN: Final = f"(extract(epoch FROM {_RUN}) OPERATOR(pg_catalog.*) 1000000)::bigint"
 
 #: As `Snapshot.parse` reads it. Operators take equal types, or are qualified: one of another role's might
 #: fit mixed types better.

@@ -9,11 +9,12 @@ rows that look different now, or that come or go.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from django.db.models import Field
 
+    from pgobserve.hub.table_dependencies import TableDependencies
     from pgobserve.sql.keys import Model
 
 
@@ -70,6 +71,11 @@ class RelationPath:
     def column(self) -> str | None:
         """The column of :attr:`route`, by the name that the server has for it."""
         return None if self.route is None else server_name(str(self.route.column))
+
+
+def paths_of(subject: TableDependencies) -> tuple[RelationPath, ...]:
+    """Return the relation paths of a subject, of which the hub knows a protocol only."""
+    return cast("tuple[RelationPath, ...]", subject.links)
 
 
 def server_name(name: str) -> str:

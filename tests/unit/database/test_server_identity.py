@@ -9,10 +9,11 @@ import pytest
 
 from pgobserve.database import server_identity
 from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.database.server_identity import Believed, Identity, Servers
+from pgobserve.database.server_identity import Identity, Servers
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.load_requests import NEVER
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load.checked_reader import CheckedReader
 
 OLD, NEW = Identity(run=10, timeline=1, cluster=5), Identity(run=20, timeline=2, cluster=5)
 
@@ -100,7 +101,7 @@ class Rows:
         return [1]
 
 
-Made = tuple[Believed, list[str]]
+Made = tuple[CheckedReader, list[str]]
 
 
 def believed(
@@ -113,7 +114,7 @@ def believed(
     monkeypatch.setattr(server_identity, "session_of", nullcontext)
     monkeypatch.setattr(server_identity, "discard", Connection.close)
     sources: Any = Rows(connection, snapshot)
-    return Believed(sources, "default", servers, lambda: doubts.append("!")), doubts
+    return CheckedReader(sources, "default", servers, lambda: doubts.append("!")), doubts
 
 
 def test_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
