@@ -47,7 +47,7 @@ for version in ${POSTGRESQLS-14 15 16 17}; do
   # What depends on the server: SQL, triggers, LISTEN, the outbox.
   PGOBSERVE_TEST_PG_BIN="$programs" run "$("$programs/postgres" --version)" \
     make --no-print-directory test \
-    ARGS="tests/integration/triggers tests/integration/feed tests/integration/outbox $*"
+    ARGS="tests/integration/triggers tests/integration/listen tests/integration/outbox tests/integration/sql tests/integration/database tests/integration/load tests/integration/runtime $*"
 done
 
 printf -v names ', %s' "${ran[@]-}"

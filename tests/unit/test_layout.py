@@ -1,48 +1,95 @@
-"""The tests mirror the package: who opens a module finds its tests by name."""
+"""The house keeps its rules: small folders, unique names, and tests that mirror the package."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["feed", "triggers"]
+PACKAGE = ROOT / "pgobserve"
 
-#: Modules that are shown by what they do together, on a real outbox.
-ELSEWHERE = {
-    "feed/admission": "unit/feed/test_roster.py",
-    "feed/confirm": "integration/observer/test_confirm.py",
-    "feed/lanes": "unit/feed/test_held.py",
-    "feed/listwatch": "unit/feed/test_list_convergence.py",
-    "feed/subject": "unit/feed/test_index.py",
-    "feed/durable": "integration/outbox/test_worker.py",
-    "feed/events": "integration/outbox/test_events.py",
-    "feed/images": "integration/outbox/test_events.py",
-    "feed/joining": "integration/feed/test_trace.py",
-    "feed/options": "integration/feed/test_runtime.py",
-    "feed/pace": "integration/outbox/test_follow.py",
-    "feed/reader": "integration/outbox/test_follow.py",
-    "feed/tripwire": "integration/feed/test_runtime.py",
-    "feed/since": "integration/outbox/test_since.py",
-    "feed/trust": "integration/outbox/test_trust.py",
-    "triggers/pinned": "integration/triggers/test_shadowing.py",
-    "triggers/owners": "integration/doctor/test_trust.py",
+#: Modules in a folder. Of the root most are DCRF's import paths, which users' code names.
+MOST_MODULES = 12
+DCRF_PATHS = {
+    *("consumers", "decorators", "exceptions", "generics", "mixins", "pagination"),
+    *("permissions", "scope_utils", "settings"),
+}
+
+#: Django's names for what an app has, and DCRF's modules of names. Their folders tell them apart.
+SHARED_NAMES = {
+    *("__init__", "apps", "consumers", "generics", "models", "settings", "urls", "views"),
+    *("asgi", "config", "examples", "fleet", "serializers"),
 }
 
 
-def _modules(package: str) -> list[str]:
-    names = (path.stem for path in (ROOT / "pgobserve" / package).glob("*.py"))
-    return sorted(name for name in names if name != "__init__")
+def _modules() -> list[Path]:
+    return [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
 
 
-@pytest.mark.parametrize(("package", "module"), [(p, m) for p in PACKAGES for m in _modules(p)])
-def test_has_tests(package: str, module: str) -> None:
-    """Every module has a test module of its name, in the unit or the integration tests."""
-    kinds = ("unit", "integration")
-    places = [ROOT / "tests" / kind / package / f"test_{module}.py" for kind in kinds]
+FOLDERS = sorted({path.parent for path in _modules()})
 
-    if elsewhere := ELSEWHERE.get(f"{package}/{module}"):
-        places.append(ROOT / "tests" / elsewhere)
+#: Folders whose modules have tests of their names.
+STAGES = [
+    *("triggers", "triggers/server", "listen", "outbox", "hub", "sql", "database", "workers"),
+    *("load", "runtime"),
+]
 
-    assert any(place.exists() for place in places), f"no tests for pgobserve/{package}/{module}.py"
+#: Modules that are shown by what they do together with others, most of them on a real database.
+ELSEWHERE = {
+    "triggers/server/catalog": "integration/triggers/test_catalog.py",
+    "triggers/server/pinned_search_path": "integration/triggers/test_shadowing.py",
+    "triggers/server/schema_owners": "integration/doctor/test_trust.py",
+    "listen/confirm": "integration/deliver/test_confirm.py",
+    "outbox/polling": "integration/outbox/test_outbox_reader.py",
+    "outbox/row_images": "integration/outbox/test_event.py",
+    "hub/list_admission": "unit/hub/test_list_state.py",
+    "hub/list_subscription": "unit/hub/test_list_convergence.py",
+    "hub/table_dependencies": "unit/hub/test_dependency_index.py",
+    "sql/join_sql": "integration/sql/test_reverse_lookup.py",
+    "database/query_recorder": "integration/deliver/test_visibility.py",
+    "workers/loop_tripwire": "integration/runtime/test_runtime.py",
+    "load/checked_reader": "unit/database/test_server_identity.py",
+    "load/lanes": "unit/workers/test_held_threads.py",
+    "load/list_batch": "integration/deliver/test_several.py",
+    "load/list_load": "integration/deliver/test_list.py",
+    "load/row_load": "integration/deliver/test_loading.py",
+    "runtime/feed_options": "integration/runtime/test_runtime.py",
+}
+
+
+@pytest.mark.parametrize("folder", STAGES)
+def test_has_tests(folder: str) -> None:
+    """Every module of a stage has tests of its name, or a place that is named here."""
+    names = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
+    missing = [
+        name
+        for name in sorted(names)
+        if not any((ROOT / place).exists() for place in _places(folder, name))
+    ]
+
+    assert missing == []
+
+
+def _places(folder: str, name: str) -> list[str]:
+    own = [f"tests/{kind}/{folder}/test_{name}.py" for kind in ("unit", "integration")]
+    elsewhere = ELSEWHERE.get(f"{folder}/{name}")
+    return [*own, f"tests/{elsewhere}"] if elsewhere else own
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_folder_is_small(folder: Path) -> None:
+    """A folder holds at most twelve modules."""
+    names = {path.stem for path in _modules() if path.parent == folder} - {"__init__", "__main__"}
+    if folder == Path():
+        names -= DCRF_PATHS
+
+    assert len(names) <= MOST_MODULES, sorted(names)
+
+
+def test_names_are_unique() -> None:
+    """No two modules have the same name, so that a name is enough to find one."""
+    names = Counter(path.stem for path in _modules() if path.stem not in SHARED_NAMES)
+
+    assert [name for name, count in names.items() if count > 1] == []

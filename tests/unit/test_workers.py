@@ -33,9 +33,9 @@ def test_large(arguments: list[str]) -> None:
     "arguments",
     [
         ["tests/unit"],
-        ["tests/unit/feed"],
+        ["tests/unit/hub"],
         ["tests/integration/load/test_loader.py"],
-        ["tests/integration/feed", "tests/integration/load/test_loader.py::test_flood"],
+        ["tests/integration/load", "tests/integration/load/test_loader.py::test_flood"],
         ["tests/integration", "-k", "flood"],
         ["--lf"],
         ["--pdb"],
