@@ -29,6 +29,7 @@ HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 #: Where the documentation is published; the README links there, for it is shown elsewhere too.
 SITE = "https://pgobserve.readthedocs.io/en/latest/"
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
+TEST = re.compile(r"`([\w/]*test_\w+\.py)?:{0,2}((?:Test\w+|test_\w+)(?:::\w+)*)?`")
 
 
 def prose(page: Path) -> str:
@@ -131,6 +132,32 @@ def test_python_compiles(page: Path) -> None:
     for block in code(page):
         if not block.startswith(" "):  # an excerpt from the middle of something
             ast.parse(block)
+
+
+def test_named_tests_exist() -> None:
+    """The page on security names the tests that show what it says."""
+    tests = {path: path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
+    named = [
+        each
+        for each in TEST.findall((DOCS / "explanation" / "security.md").read_text())
+        if any(each)
+    ]
+
+    assert len(named) >= 15
+    for file, names in named:
+        sources = (
+            [text for path, text in tests.items() if str(path).endswith(f"/{file}")]
+            if file
+            else [*tests.values()]
+        )
+        defined = [
+            re.compile(rf"^ *(?:class|(?:async )?def) {name}\b", re.MULTILINE)
+            for name in names.split("::")
+        ]
+        assert any(all(each.search(text) for each in defined if names) for text in sources), (
+            file,
+            names,
+        )
 
 
 def test_readme_has_code() -> None:
