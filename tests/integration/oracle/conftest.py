@@ -11,7 +11,7 @@ from django.db import connection, connections
 
 from pgobserve.testing import close_feeds
 from pgobserve.wire import TRANSPORTS
-from tests.integration.deliver.conftest import execute, only_own_events  # noqa: F401
+from tests.integration.deliver.conftest import only_own_events  # noqa: F401
 from tests.integration.oracle.tables import oracle_tables
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ def tables(
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
     with oracle_tables():
         yield
-    if transport == "outbox":
-        execute("DROP SCHEMA pgobserve CASCADE")
 
 
 @pytest.fixture

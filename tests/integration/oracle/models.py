@@ -1,7 +1,8 @@
 """
 Tables whose rows belong to users.
 
-None is managed: the tests that need the tables make them, see :mod:`tests.integration.oracle.tables`.
+Unlike other tests' tables they are in each database: deleting a user asks them for rows of that user.
+:mod:`tests.integration.oracle.tables` adds what a walk needs besides.
 Each text that a user may not see holds a marker of its owner, so that a leak is recognized.
 """
 
@@ -18,15 +19,9 @@ class Team(models.Model):
     name = models.TextField()
     members = models.ManyToManyField(User, related_name="+")
 
-    class Meta:
-        managed = False
-
 
 class Tag(models.Model):
     name = models.TextField()
-
-    class Meta:
-        managed = False
 
 
 class OfTenant(models.Manager["Note"]):
@@ -55,7 +50,6 @@ class Note(models.Model):
     of_tenant = OfTenant()
 
     class Meta:
-        managed = False
         base_manager_name = "objects"
 
 
@@ -64,18 +58,12 @@ class Comment(models.Model):
     author = models.ForeignKey(User, models.CASCADE, related_name="+")
     text = models.TextField()
 
-    class Meta:
-        managed = False
-
 
 class Grant(models.Model):
     """Lets a user see a note."""
 
     note = models.ForeignKey(Note, models.CASCADE, related_name="grants")
     user = models.ForeignKey(User, models.CASCADE, related_name="+")
-
-    class Meta:
-        managed = False
 
 
 class Paper(models.Model):
@@ -84,14 +72,8 @@ class Paper(models.Model):
     owner = models.TextField()
     text = models.TextField()
 
-    class Meta:
-        managed = False
-
 
 class Place(models.Model):
     """Each tenant has such a table, in a schema of its own."""
 
     name = models.TextField()
-
-    class Meta:
-        managed = False

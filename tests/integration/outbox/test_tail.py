@@ -56,19 +56,24 @@ class Follower(threading.Thread):
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait for what no event tells."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not condition():
             assert self.is_alive(), self.error
             assert time.monotonic() < deadline, self.out.getvalue()
             time.sleep(0.02)
 
-    def listeners(self) -> list[int]:
+    def listeners(self, condition: str = "true") -> list[int]:
         """Return the backends that wait for notifications."""
         query = (
             "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
-            "current_database() AND (query LIKE 'LISTEN%' OR query LIKE '%outbox_lost%')"
+            "current_database() AND (query LIKE 'LISTEN%' OR query LIKE '%outbox_lost%') "
+            f"AND {condition}"
         )
-        return [row[0] for row in self._other.execute(query)]
+        return [row[0] for row in self._other.execute(query.encode())]
+
+    def follows(self) -> bool:
+        """Tell whether it prints what is committed from now on: it knows where the outbox ends."""
+        return bool(self.listeners("state = 'idle' AND query LIKE '%outbox_lost%'"))
 
     def lines(self, count: int) -> list[str]:
         """Wait for so many lines."""
@@ -78,8 +83,8 @@ class Follower(threading.Thread):
     def stop(self) -> None:
         """End its connection, and wait for its end."""
         for pid in self.listeners():
-            self._other.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
-        self.join(20)
+            self._other.execute("SELECT pg_terminate_backend(%s, 90000)", [pid])
+        self.join(90)
         assert not self.is_alive()
         self._other.close()
 
@@ -93,7 +98,7 @@ def follow(transactional_db: None) -> Iterator[Callable[..., Follower]]:
         each = Follower(*arguments)
         made.append(each)
         each.start()
-        each.until(each.listeners)
+        each.until(each.follows)
         return each
 
     yield start
