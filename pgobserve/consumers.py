@@ -31,6 +31,7 @@ from pgobserve._consumer import view_call
 from pgobserve._consumer.arguments import RESERVED, fit, refuse_reserved
 from pgobserve._consumer.json_socket import JsonSocket, is_being_cancelled
 from pgobserve._consumer.permission_call import PermissionCase, answer
+from pgobserve._consumer.settled_requests import ACTION, MARKER, SettledRequests
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.logs import fields
 from pgobserve.permissions import PermissionClass, instances
@@ -68,6 +69,9 @@ class APIConsumerMetaclass(type):
             and not isinstance(attribute, type)
             and getattr(attribute, "action", False) is True
         }
+        # Last, and under another name than the action's: a project's own `settled` is its own.
+        if attributes.get(MARKER) or any(hasattr(each, MARKER) for each in attributes.values()):
+            cls.available_actions.setdefault(ACTION, "_answer_settled")
 
 
 class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
@@ -83,6 +87,8 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     permission_classes: Sequence[PermissionClass] = from_setting("DEFAULT_PERMISSION_CLASSES")
     throttle_classes: Sequence[type[BaseThrottle]] = from_setting("DEFAULT_THROTTLE_CLASSES")
     available_actions: ClassVar[dict[str, str]]
+
+    _settled: SettledRequests | None = None
 
     async def websocket_connect(self, message: Any) -> None:
         """Accept the socket if every permission's ``can_connect`` agrees."""
@@ -195,6 +201,26 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         if action not in self.available_actions:
             raise MethodNotAllowed(method=action)
         return getattr(self, self.available_actions[action])
+
+    # The action `settled`
+
+    async def _settle(self) -> None:
+        """
+        Return when everything that was committed before this call has been sent to this socket.
+
+        Frames of subscriptions have been sent, and the handlers of model observers have returned.
+        Never await it in an action that is not detached: frames wait until that is answered.
+
+        Raises:
+            FeedUnavailable: The feed is being stopped.
+        """
+        await self.inbox.settle()
+
+    async def _answer_settled(self, request_id: Any = None, **kwargs: Any) -> None:
+        """Reply when everything committed before the request arrived has been sent."""
+        if self._settled is None:
+            self._settled = SettledRequests(self)
+        self._settled.add(request_id)
 
     # Permissions and throttles
 

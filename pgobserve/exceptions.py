@@ -24,12 +24,14 @@ __all__ = [
     "FeedUnavailable",
     "FrameTooLarge",
     "NotObserved",
+    "NotSettled",
     "NotWatchable",
     "PayloadInvalid",
     "PgObserveError",
     "QueryTooLong",
     "TemplatesMissing",
     "TooManyArguments",
+    "TooManySettled",
     "TooManySubscriptions",
     "TriggerError",
 ]
@@ -88,6 +90,28 @@ class NotWatchable(APIException):
         "This list can't be watched; the server's log says why, and what to use instead."
     )
     default_code = "not_watchable"
+
+
+class NotSettled(APIException):
+    """A ``settled`` whose changes could not all be read and sent in time."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = (
+        "Not everything that was committed could be read and sent yet; try again later."
+    )
+    default_code = "not_settled"
+
+
+class TooManySettled(APIException):
+    """A ``settled`` beyond those that may wait for an answer on one socket."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "too_many_settled"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f'{limit} requests "settled" wait for their answer on this socket already.'
+        )
 
 
 class TooManySubscriptions(APIException):

@@ -68,6 +68,10 @@ OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}
 #: What a reader's mark says that it is about; its key is a name that the reader made up.
 MARK: Final = "pgobserve.mark"
 
+#: What the mark of :mod:`pgobserve.listen.fence` says that it is about; its key is a random name. A process
+#: that doesn't know the label ignores the payload like that of any table without a model.
+FENCE: Final = "pgobserve.fence"
+
 
 #: What a namespace's name may be. Its longest derived name, that of a trigger that writes to the outbox,
 #: has 63 bytes at most. PostgreSQL would cut a longer one off, and it would be the name of another.

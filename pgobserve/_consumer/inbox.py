@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 from pgobserve.exceptions import ClientDisconnected
 from pgobserve.logs import fields
@@ -20,6 +20,25 @@ from pgobserve.logs import fields
 logger = logging.getLogger(__name__)
 
 Call = Callable[[], Awaitable[Any]]
+
+
+async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Await several at a time; the first one that raises ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+class Source(Protocol):
+    """What puts calls into an inbox."""
+
+    async def settle(self) -> None:
+        """Return when the calls for everything that was committed before now have been put."""
+
+    def __hash__(self) -> int: ...
 
 
 class Inbox:
@@ -30,6 +49,7 @@ class Inbox:
         turn: Held by whatever happens on the socket.
         closed: Nothing is taken any more.
         context: That of the socket, in copies of which calls are made.
+        sources: What puts calls here, and for how many subscriptions.
     """
 
     def __init__(self) -> None:
@@ -39,6 +59,7 @@ class Inbox:
         self._calls: deque[tuple[str, Call]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._farewells: list[Callable[[], object]] = []
+        self.sources: dict[Source, int] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -63,6 +84,20 @@ class Inbox:
     def at_end(self, farewell: Callable[[], object]) -> None:
         """Let ``farewell`` be called when the socket closes."""
         self._farewells.append(farewell)
+
+    async def settle(self) -> None:
+        """Return when the calls for everything that was committed before now have been made."""
+        if not self.sources:
+            return
+        await together(each.settle() for each in self.sources)
+        made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def note() -> None:
+            if not made.done():
+                made.set_result(None)
+
+        self.put("settled", note)
+        await made
 
     async def aclose(self) -> None:
         """Take nothing any more; what is being called has ended when this returns."""

@@ -107,6 +107,11 @@ class ListSubscriptions:
             raise NotWatchable from error
 
     @property
+    def watches(self) -> list[ListSubscription]:
+        """The subscriptions that there are."""
+        return [*self._watches.values()]
+
+    @property
     def size(self) -> int:
         """Characters of all their arguments."""
         return sum(watch.context.size for watch in self._watches.values())

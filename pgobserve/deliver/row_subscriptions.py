@@ -195,8 +195,13 @@ class Subscriptions:
 
     @property
     def watches(self) -> list[RowSubscription]:
-        """The subscriptions that there are."""
+        """The subscriptions to rows that there are."""
         return [*self._watches.values()]
+
+    @property
+    def all_watches(self) -> list[RowSubscription | ListSubscription]:
+        """The subscriptions that there are, to rows and to lists."""
+        return [*self._watches.values(), *self.lists.watches]
 
     async def aclose(self) -> None:
         """End all, those too that are still to begin; nothing of this socket is left."""

@@ -78,6 +78,9 @@ class Dispatcher:
         self._follows: dict[frozenset[str], Follow] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        # Batches taken and handed over so far, and who waits for how many.
+        self._taken = self._handed = 0
+        self._awaiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def _feed(self) -> Feed:
@@ -118,6 +121,8 @@ class Dispatcher:
             of_group = of_observer.setdefault(group, {})
             if consumer not in of_group:
                 of_group[consumer] = GroupMember(consumer)
+                sources = consumer.inbox.sources
+                sources[self] = sources.get(self, 0) + 1
                 consumer.inbox.at_end(partial(self.leave, observer, consumer, (group,), None))
             members.append(of_group[consumer])
         return members
@@ -151,6 +156,9 @@ class Dispatcher:
             members = groups.get(name, {})
             if consumer in members and not members[consumer].ids:
                 del members[consumer]
+                consumer.inbox.sources[self] -= 1
+                if not consumer.inbox.sources[self]:
+                    del consumer.inbox.sources[self]
             if not members:
                 groups.pop(name, None)
         if not groups:
@@ -184,6 +192,7 @@ class Dispatcher:
         self, labels: frozenset[str], events: Sequence[Event | Reset]
     ) -> Awaitable[Any] | None:
         """Take what the reader read; it waits if there is too much."""
+        self._taken += 1
         self._waiting.append((labels, events))
         if self._task is None:
             self._task = asyncio.create_task(self._work(), name="pgobserve-model-observers")
@@ -195,8 +204,24 @@ class Dispatcher:
             while self._waiting:
                 await self._handle(*self._waiting[0])
                 self._waiting.popleft()
+                self._note_handed()
         finally:
             self._task = None
+
+    def _note_handed(self) -> None:
+        self._handed += 1
+        for number, future in self._awaiting:
+            if number <= self._handed and not future.done():
+                future.set_result(None)
+        self._awaiting = [each for each in self._awaiting if not each[1].done()]
+
+    async def settle(self) -> None:
+        """Return when the events of everything committed before now are in the inboxes."""
+        await self._feed.fence.passed()
+        if self._taken > self._handed:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._awaiting.append((self._taken, future))
+            await future
 
     async def _handle(self, labels: frozenset[str], batch: Sequence[Event | Reset]) -> None:
         for is_event, part in groupby(batch, lambda each: isinstance(each, Event)):

@@ -41,6 +41,9 @@ class ModelObserver(BaseObserver):
         many_to_many: A change of a many-to-many field's rows is an update, too.
     """
 
+    #: See :data:`pgobserve._consumer.settled_requests.MARKER`.
+    _answers_settled = True
+
     def __init__(
         self,
         func: Handler,

@@ -24,7 +24,7 @@ from pgobserve.hub.table_dependencies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListRow
     from pgobserve.hub.send_queue import RowSubscription
@@ -55,6 +55,8 @@ class Hub:
         self._traces: dict[TableDependencies, None] = {}
         self._watches: dict[RowSubscription, RowState] = {}
         self._lists: dict[ListSubscription, tuple[TableDependencies, ListState]] = {}
+        # What `settled` waits for; mostly nothing.
+        self._awaited: dict[Hashable, list[Callable[[], object]]] = {}
         # Subscriptions in lanes of their own; mostly there are none.
         self._lanes: dict[Hashable, dict[RowSubscription | ListSubscription, None]] = {}
 
@@ -66,7 +68,7 @@ class Hub:
     def empty(self) -> bool:
         """Whether nothing is remembered of anybody."""
         remembered = (self._kinds, self._dirty, self._stale, self._watches, self._lists)
-        return not any((*remembered, self._traces, self.tables()))
+        return not any((*remembered, self._traces, self._awaited, self.tables()))
 
     @property
     def dirty(self) -> int:
@@ -141,6 +143,7 @@ class Hub:
             del self._kinds[row.subject].rows[row.key]
             self._dirty.pop(row, None)
             self._drop_if_empty(row.subject)
+        self._progressed(row)
         return row
 
     def move_all(
@@ -173,6 +176,7 @@ class Hub:
             del self._kinds[subject].rosters[roster.identity]
             self._stale.pop(roster, None)
             self._drop_if_empty(subject)
+        self._progressed(roster)
 
     # Lanes
 
@@ -334,18 +338,22 @@ class Hub:
         for subject in self._traces:
             kind = self._kinds[subject]
             among = None if kind.rosters else list(kind.rows)
+            kind.batch += 1
             traces += [
-                ReverseLookup(subject, link, list(v), among, kind)
+                ReverseLookup(subject, link, list(v), among, kind, kind.batch)
                 for link, v in kind.traces.items()
             ]
             kind.tracing += len(kind.traces)
+            if kind.traces:
+                kind.open[kind.batch] = len(kind.traces)
             kind.traces = {}
+            self._progressed(subject)
         self._traces.clear()
         return traces
 
     def traced(self, trace: ReverseLookup, keys: Sequence[Hashable] | None) -> None:
         """Mark the rows that changes were led back to; None: all rows, there are too many."""
-        trace.kind.tracing -= 1
+        self._close(trace)
         if self._kinds.get(trace.subject) is not trace.kind:
             return  # nobody watches them any more; who does since has read them since
         # Made stale by what is not their own: their snapshots tell nothing of it.
@@ -357,16 +365,30 @@ class Hub:
     def give_back(self, trace: ReverseLookup) -> None:
         """Have changes led back again."""
         kind = trace.kind
-        kind.tracing -= 1
+        kind.setbacks += 1
+        self._close(trace)
         if self._kinds.get(trace.subject) is kind:
             kind.traces.setdefault(trace.link, {}).update(dict.fromkeys(trace.values))
             self._traces[trace.subject] = None
+
+    def _close(self, trace: ReverseLookup) -> None:
+        kind = trace.kind
+        kind.tracing -= 1
+        left = kind.open.get(trace.batch, 0) - 1
+        if left > 0:
+            kind.open[trace.batch] = left
+        else:
+            kind.open.pop(trace.batch, None)
+        self._progressed(trace.subject)
 
     def done(self, row: RowState, snapshot: Snapshot | None) -> None:
         """Note that a row's load has ended; without a snapshot it failed and must be repeated."""
         row.loading = False
         if snapshot is not None:
             row.snapshot = snapshot
+            row.reads += 1
+            if self._awaited:
+                self._progressed(row)
         else:
             self.mark(row)
 
@@ -375,6 +397,8 @@ class Hub:
         self.unconfirmed = True
         if len(roster) and roster.needs_reading:
             self._stale[roster] = None
+        if self._awaited:
+            self._progressed(roster)
 
     def mark(self, thing: RowState | ListRow | ListState) -> None:
         """Have a row or a list read again, if anybody still watches it."""
@@ -398,6 +422,46 @@ class Hub:
                 self._note_stale(roster)
         elif told in self._watches:
             self._dirty[self._watches[told]] = None
+
+    # Progress, for `settled`
+
+    def place(
+        self, watch: RowSubscription | ListSubscription
+    ) -> tuple[TableDependencies, RowState | ListState] | None:
+        """Return the subject of a subscription, and its row or list; None if it has ended."""
+        if isinstance(watch, ListSubscription):
+            return self._lists.get(watch)
+        row = self._watches.get(watch)
+        return None if row is None else (row.subject, row)
+
+    def kind(self, subject: TableDependencies) -> SubjectState | None:
+        """Return what is watched of a subject; None if nothing is."""
+        return self._kinds.get(subject)
+
+    def is_dirty(self, row: RowState) -> bool:
+        """Tell whether a row waits to be read."""
+        return row in self._dirty
+
+    def watch_progress(self, thing: Hashable, callback: Callable[[], object]) -> None:
+        """
+        Have a function called once, at the next progress of a row, a list or a subject.
+
+        Progress is the end of a load or of a reverse look-up, and the end of a subscription. The
+        function is called before the result is delivered, so it must only schedule work.
+        """
+        self._awaited.setdefault(thing, []).append(callback)
+
+    def forget_progress(self, thing: Hashable, callback: Callable[[], object]) -> None:
+        """Undo :meth:`watch_progress`; a function that was called already is no error."""
+        callbacks = self._awaited.get(thing, [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del self._awaited[thing]
+
+    def _progressed(self, thing: Hashable) -> None:
+        for callback in self._awaited.pop(thing, ()):
+            callback()
 
     # Tables
 
@@ -474,6 +538,9 @@ class Hub:
                 (seen if staleness.is_old_news(row.snapshot, xids) else rows).append(row)
         for row in chain(seen, rows):
             del self._dirty[row]
+        for row in seen:
+            row.reads += 1
+            self._progressed(row)
         for row in rows:
             row.loading = True
         return rows
@@ -508,3 +575,4 @@ class Hub:
             del self._kinds[subject]
             self._traces.pop(subject, None)
             self._index.remove(subject)
+            self._progressed(subject)

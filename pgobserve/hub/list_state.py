@@ -82,9 +82,13 @@ class ListState:
         alone: It is not read together with others the next time: it has too many rows, or may
             spoil them.
         lane: See :class:`~pgobserve.hub.table_dependencies.TableDependencies`.
+        taken: Number of marks that loads have taken so far; a mark of the whole list counts as one.
+        read: Number of marks whose loads have ended.
+        setbacks: How often a load failed and put a mark at the end of the queue again.
     """
 
     __slots__ = (
+        "_reading",
         "_taking",
         "_tuple",
         "alone",
@@ -95,10 +99,13 @@ class ListState:
         "lane",
         "loading",
         "newcomers",
+        "read",
         "refused",
+        "setbacks",
         "shown",
         "single",
         "snapshot",
+        "taken",
         "watches",
         "whole",
     )
@@ -118,6 +125,7 @@ class ListState:
         self.dirty: dict[Hashable, Stale] = {}
         self.whole: Stale = FRESH
         self.alone = single
+        self.taken = self.read = self.setbacks = self._reading = 0
         self._taking: Snapshot | None = None
         self._tuple: tuple[ListSubscription, ...] | None = None
 
@@ -145,6 +153,7 @@ class ListState:
                 None if xid is None else staleness.add(self.dirty.get(key, FRESH), xid)
             )
         if len(self.dirty) > MOST_DIRTY:
+            self.taken += len(self.dirty)  # the mark of the whole list stands for them
             self.dirty.clear()
             self.whole = None
 
@@ -160,6 +169,16 @@ class ListState:
         """Whether there is anything to read."""
         return bool(self.newcomers or self.dirty or self.whole is None or self.whole)
 
+    @property
+    def goal(self) -> int:
+        """
+        The number that :attr:`read` has once everything that is marked now was read.
+
+        Marks are taken in their order, so later ones don't delay it.
+        """
+        whole = bool(self.newcomers or self.whole is None or self.whole)
+        return self.taken + len(self.dirty) + whole
+
     def needs_whole(self, batch: int) -> bool:
         """Tell whether it is to be read as a whole: it must be, or that is less work."""
         if (
@@ -168,6 +187,9 @@ class ListState:
             and staleness.is_old_news(self.snapshot, self.whole)
         ):
             self.whole = FRESH
+            self.taken += 1
+            if not self.loading:
+                self.read = self.taken
         many = len(self.dirty) > batch and len(self.dirty) >= len(self.shown)
         return bool(self.newcomers or self.whole is None or self.whole or many)
 
@@ -182,6 +204,10 @@ class ListState:
         for key in chain(seen, keys):
             del self.dirty[key]
         self.loading = len(keys)
+        self.taken += len(seen) + len(keys)
+        self._reading = self.taken
+        if not keys:
+            self.read = self.taken
         self._taking = None if self.dirty else self.confirming
         self._confirm_if_idle()
         return [ListRow(self, key) for key in keys]
@@ -189,6 +215,7 @@ class ListState:
     def take_whole(self) -> None:
         """Note that all of it is being read."""
         self.loading = 1
+        self._reading = self.taken = self.taken + len(self.dirty) + 1
         self.dirty.clear()
         self.whole = FRESH
         self._taking = None
@@ -198,6 +225,9 @@ class ListState:
         self.loading -= 1
         if failed:
             self.dirty[key] = self._taking = None
+            self.setbacks += 1
+        if not self.loading:
+            self.read = self._reading
         self._confirm_if_idle()
 
     def done_whole(self, snapshot: Snapshot | None) -> None:
@@ -207,6 +237,7 @@ class ListState:
             self.whole = None
         else:
             self.snapshot = snapshot
+            self.read = self._reading
             self.told_all(snapshot)
             self.alone = self.single
 

@@ -190,6 +190,22 @@ class RowSubscription:
         return self.told
 
 
+class Barrier:
+    """
+    Stands in a mailbox behind all that waits there, to tell when that has been sent.
+
+    Args:
+        callback: Called when everything in front of it has been sent, or is not to be sent any more.
+    """
+
+    __slots__ = ("callback",)
+
+    active = True
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback = callback
+
+
 class SendQueue:
     """
     The news of one socket, in the order in which rows first had some.
@@ -202,6 +218,9 @@ class SendQueue:
             revoked since. Returns whether it is read again; what is found is put here then, unless
             it is nothing new, and :meth:`resume` must be called after a while.
         clock: Monotonic seconds.
+
+    Attributes:
+        withdrawn: How often something was taken out unsent, to be read again.
     """
 
     __slots__ = (
@@ -213,6 +232,7 @@ class SendQueue:
         "_send",
         "_sending",
         "_wake",
+        "withdrawn",
     )
 
     def __init__(
@@ -232,6 +252,7 @@ class SendQueue:
         )
         # Those that are being read again. Only then may others wait while nothing is sent.
         self._rereading: set[Deliverable] = set()
+        self.withdrawn = 0
         self._held = 0
         self._sending = False
         self._wake: Callable[[], None] | None = wake
@@ -286,6 +307,22 @@ class SendQueue:
         if watch not in self._pending:
             self.put(watch, outcome, snapshot)
 
+    def put_barrier(self, callback: Callable[[], object]) -> None:
+        """
+        Have a function called when all that waits now has been sent.
+
+        That includes the frame that is being sent, and what is being read again because it has waited
+        too long. Nothing is called once the mailbox is closed.
+        """
+        if self._wake is None:
+            return
+        if not (self._pending or self._rereading or self._sending or self._held):
+            callback()
+            return
+        barrier: Any = Barrier(callback)  # never handed out
+        self._pending[barrier] = (barrier, UNREAD, NOTHING_SEEN, self._clock())
+        self._stir()
+
     def take(self) -> NextFrame | None:
         """
         Return the next frame to send, or None when there is none (any more).
@@ -301,6 +338,13 @@ class SendQueue:
             watch, waiting = pending.popitem(last=False)
             first, outcome, snapshot, since = waiting
             if not first.active:
+                continue
+            if isinstance(first, Barrier):
+                if self._rereading:
+                    pending[watch] = waiting
+                    pending.move_to_end(watch, last=False)
+                    break
+                first.callback()
                 continue
             if self._is_old(outcome, since):
                 if not room:
@@ -331,6 +375,7 @@ class SendQueue:
         if not self._again(watch):
             return False
         watch.withdrawn()
+        self.withdrawn += 1
         self._rereading.add(watch)
         return True
 

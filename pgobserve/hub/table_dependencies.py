@@ -63,9 +63,10 @@ class RowState:
         loading: It is being read now, and must not be read by a second load at a time: the older
             of two could end last.
         touched: How often rows of other tables that belong to it have changed.
+        reads: Loads of it that have ended, those included that a later snapshot made superfluous.
     """
 
-    __slots__ = ("key", "loading", "snapshot", "subject", "touched", "watches")
+    __slots__ = ("key", "loading", "reads", "snapshot", "subject", "touched", "watches")
 
     def __init__(self, subject: TableDependencies, key: Hashable) -> None:
         self.subject = subject
@@ -74,6 +75,7 @@ class RowState:
         self.snapshot: Snapshot | None = None
         self.loading = False
         self.touched = 0
+        self.reads = 0
 
     @property
     def audience(self) -> tuple[RowSubscription, ...]:
@@ -96,12 +98,18 @@ class SubjectState:
         rosters: Lists, by what tells one from another.
         traces: By link the values of changes that are still to be led back.
         tracing: How many links' changes are being led back now.
+        batch: Number of the last batch of changes that was taken to be led back.
+        open: How many traces of a batch have not ended, by its number; only of such as have any.
+        setbacks: How often a trace was given back, so that it is part of a later batch.
     """
 
     rows: dict[Hashable, RowState] = field(default_factory=dict)
     rosters: dict[Hashable, ListState] = field(default_factory=dict)
     traces: dict[TablePath, dict[Any, None]] = field(default_factory=dict)
     tracing: int = 0
+    batch: int = 0
+    open: dict[int, int] = field(default_factory=dict)
+    setbacks: int = 0
 
 
 @dataclass(slots=True)
@@ -115,6 +123,7 @@ class ReverseLookup:
         values: Keys or values of the link's route, whichever the link takes.
         among: The only rows that somebody watches; None if any may be.
         kind: What was watched of them then.
+        batch: Number of the batch that it was taken with.
     """
 
     subject: TableDependencies
@@ -122,3 +131,4 @@ class ReverseLookup:
     values: Sequence[Any]
     among: Sequence[Hashable] | None
     kind: SubjectState
+    batch: int = 0

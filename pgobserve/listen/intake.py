@@ -125,6 +125,15 @@ class Intake:
         self._flooded[model._meta.db_table] = True
         return True
 
+    @property
+    def behind(self) -> bool:
+        """
+        Whether a change of a table in a flood has not been marked yet.
+
+        It is within :data:`EVERY` seconds. Marking it at once would let clients defeat the bound.
+        """
+        return any(self._flooded.values())
+
     def flush(self) -> None:
         """Mark now what is waiting: whatever was heard so far is marked when this returns."""
         for table, waiting in self._flooded.items():

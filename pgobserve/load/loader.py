@@ -38,7 +38,7 @@ from pgobserve.workers.supervisor import Supervisor
 from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListState
@@ -168,6 +168,11 @@ class Loader:
             held=self._held,
             alias=self._alias,
         )
+
+    @property
+    def failing(self) -> Collection[RowState | ListRow | ListState]:
+        """What is to be read again after a while, because its query failed."""
+        return self._repeats.failing
 
     def kick(self) -> None:
         """Say that the hub may have rows to read."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pgobserve.workers.backoff import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pgobserve.hub.hub import RowState
     from pgobserve.hub.list_state import ListRow, ListState
@@ -51,6 +51,11 @@ class Retries:
     def __contains__(self, row: Thing) -> bool:
         """Tell whether the row's last load failed."""
         return row in self._failing
+
+    @property
+    def failing(self) -> Collection[Thing]:
+        """The rows and lists whose last load failed."""
+        return self._failing.keys()
 
     def failed(self, row: Thing) -> None:
         """Note that the row could not be read."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pgobserve._consumer.inbox import together
 from pgobserve.deliver.row_subscriptions import Subscriptions
+from pgobserve.deliver.settling import settle
 from pgobserve.deliver.subscription_context import encode_name
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.gathering import Dependencies
@@ -37,6 +39,8 @@ class ObserverConsumerMixin(_Base):
 
     observe_related: Sequence[Any] | None = ()
 
+    _answers_settled: ClassVar[bool] = True  # see `pgobserve._consumer.settled_requests.MARKER`
+
     _subscribed: Subscriptions | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -59,6 +63,13 @@ class ObserverConsumerMixin(_Base):
         if self._subscribed is None:
             self._subscribed = Subscriptions(self)
         return self._subscribed
+
+    async def _settle(self) -> None:
+        """Return when everything that was committed before this call has been sent to this socket."""
+        works = [super()._settle()]
+        if self._subscribed is not None:
+            works.append(settle(self._subscribed))
+        await together(works)
 
     # Names of DCRF that others bind to
 

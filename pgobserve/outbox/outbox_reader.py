@@ -226,6 +226,8 @@ class Reader:
         self._pace = PollingSchedule(poll=options.poll)
         self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
         self._has_begun = False
+        # Reads that have begun, and the number of the last one that has ended.
+        self._begun = self._ended = 0
         self._connection: Connection | None = None
         self._is_trusted = False
 
@@ -237,12 +239,18 @@ class Reader:
         """
         Return when all has been read that is visible in a snapshot.
 
-        At once where nothing is read: then there is no outbox, or nobody has ever been woken.
+        At once while the reader waits for its first wake-up: nothing has been written then. Where
+        there is no outbox, after a read that began later and found none.
         """
-        followers = self._followers
-        while (cursor := followers.cursor) is not None and not (
-            cursor.place is None and cursor.seen.covers(snapshot)
-        ):
+        before = self._begun
+        while self._has_begun or self._woken.is_set():
+            cursor = self._followers.cursor
+            if self.live.is_set() and (
+                self._ended > before
+                if cursor is None
+                else cursor.place is None and cursor.seen.covers(snapshot)
+            ):
+                return
             self._turned.clear()
             self.wake()
             await self._turned.wait()
@@ -297,9 +305,11 @@ class Reader:
                 if run != (self._options.run() or run):
                     raise FeedUnavailable("it is another server than the one listened to")
                 self._woken.clear()
+                self._begun += 1
                 more = await self._step(connection)
-                self._turned.set()
+                self._ended = self._begun
                 self._is_live()
+                self._turned.set()
                 if self._is_trusted:
                     await self._rotation.turn(connection)
                 if not more:

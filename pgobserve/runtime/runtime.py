@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import time
@@ -21,10 +22,13 @@ from django.db import connections
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import Servers
 from pgobserve.errors import FeedUnavailable
+from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub
+from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.confirm import Confirmer
-from pgobserve.listen.intake import Intake, routes
-from pgobserve.listen.listener import Listener
+from pgobserve.listen.fence import Fence
+from pgobserve.listen.intake import EVERY, Intake, routes
+from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load.checked_reader import CheckedReader
 from pgobserve.load.loader import Loader
@@ -38,7 +42,8 @@ from pgobserve.outbox.outbox_reader import (
     builder,
 )
 from pgobserve.sql.installed import is_observed
-from pgobserve.wire import MARK
+from pgobserve.sql.keyed_query import SNAPSHOT
+from pgobserve.wire import FENCE, MARK, PAYLOAD_VERSION
 from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.loop_tripwire import at_close
 from pgobserve.workers.supervisor import Supervisor
@@ -51,7 +56,6 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
     from pgobserve.hub.send_queue import RowSubscription
-    from pgobserve.hub.snapshot import Snapshot
     from pgobserve.outbox.outbox_reader import Callback
     from pgobserve.runtime.feed_options import Options
     from pgobserve.workers.supervisor import Work
@@ -81,6 +85,7 @@ class Feed:
         self.reader: Reader | None = None
         self.loader: Loader | None = None
         self.confirmer: Confirmer | None = None
+        self.fence = Fence(self._send_mark, self._reached, listens=options.listens)
         self._followers = Followers()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
@@ -226,6 +231,40 @@ class Feed:
         self.hub.discard(watch)
         self._rest()
 
+    async def delivered(self, watches: Collection[RowSubscription | ListSubscription]) -> None:
+        """
+        Return when all that is marked now for some subscriptions has been read and delivered.
+
+        Delivered means handed to their mailboxes. Loads that the database refuses for now are
+        repeated, and waited for.
+        """
+        backlog = Backlog(self.hub, watches)
+        while (thing := backlog.waits_for()) is not None:
+            await self._progress_of(thing)
+
+    async def retried(self, watches: Collection[RowSubscription | ListSubscription]) -> bool:
+        """
+        Wait for a load that failed and left one of the subscriptions without any frame.
+
+        Returns:
+            Whether there was one; what it found may still have to be delivered.
+        """
+        failing = [] if self.loader is None else self.loader.failing
+        # Mostly none is.
+        found = untold(failing, self.hub, watches) if failing else ()
+        if found:
+            await self._progress_of(found[0])
+        return bool(found)
+
+    async def _progress_of(self, thing: Hashable) -> None:
+        progress = asyncio.Event()
+        callback = progress.set
+        self.hub.watch_progress(thing, callback)
+        try:
+            await progress.wait()
+        finally:
+            self.hub.forget_progress(thing, callback)
+
     def read_again(self, told: RowSubscription | ListItemUpdate) -> None:
         """Have a row read for a client that has not received it yet."""
         self.hub.read_again(told)
@@ -248,6 +287,7 @@ class Feed:
     async def aclose(self) -> None:
         """Stop now; its tasks, threads and connections have ended when this returns."""
         self._cancel_timers()
+        self.fence.close()
         self._end_task()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
@@ -447,6 +487,8 @@ class Feed:
         if change.label == WAKE_UP:
             if self.reader is not None:
                 self.reader.wake()
+        elif change.label == FENCE:
+            self.fence.heard(change.keys)
         elif change.label == MARK:
             # What was heard before it must be marked when it counts as heard.
             self._intake.flush()
@@ -459,6 +501,41 @@ class Feed:
         if self.reader is not None:
             await self.reader.reach(snapshot)
         self._intake.flush()
+
+    async def _send_mark(self, name: str) -> Snapshot:
+        """Send a mark of :attr:`fence`; return the snapshot of its statement."""
+        with self._in_use():
+            if self.listener is not None:
+                await self.listener.live.wait()
+            text, usage = await self.call(lambda: self._ask_for_mark(name))
+        heartbeat = 0.0 if self.listener is None else self.listener.state.queue_usage
+        if self.options.listens and max(usage, heartbeat) >= QUEUE_NEARLY_FULL:
+            # Triggers may have kept silent, so that writers could commit; see `Listener`.
+            self.hub.publish_gap()
+            self._kick()
+        return Snapshot.parse(text)
+
+    def _ask_for_mark(self, name: str) -> tuple[str, float]:
+        options = self.options
+        with connections[options.alias].cursor() as cursor:
+            if not options.listens:
+                cursor.execute(f"SELECT {SNAPSHOT}, 0::float8")
+                return cursor.fetchone()  # type: ignore[no-any-return]
+            mark = {"v": PAYLOAD_VERSION, "t": FENCE, "o": "I", "x": "0", "k": [name]}
+            cursor.execute(
+                f"SELECT {SNAPSHOT}, pg_catalog.pg_notification_queue_usage(), "
+                "pg_catalog.pg_notify(%s, %s)",
+                [options.channel, json.dumps(mark)],
+            )
+            text, usage, _ = cursor.fetchone()
+            return text, usage
+
+    async def _reached(self, snapshot: Snapshot) -> None:
+        if self.reader is not None:
+            await self.reader.reach(snapshot)
+        if self._intake.behind:
+            # Each table in a flood is marked before this returns: its timer began earlier.
+            await asyncio.sleep(EVERY)
 
     def _ignore(self, why: str) -> None:
         if self.listener is not None:
@@ -482,6 +559,7 @@ class Feed:
     def _read_again(self) -> str:
         """Have everything watched read again; return how much that is, for the log."""
         rows, lists = self.hub.publish_gap()
+        self.fence.restart()
         self._kick()
         return f"{rows} rows and {lists} lists are read again"
 

@@ -88,6 +88,15 @@ export class Feed extends EventTarget {
   }
 
   /**
+   * Wait until everything that was committed before this call has been handed to the subscriptions.
+   *
+   * @returns {Promise<void>}  Rejects with a {@link FeedError} if refused, or if the connection is lost.
+   */
+  async settled() {
+    await this.request("settled");
+  }
+
+  /**
    * Watch a row.
    *
    * The function gets the row as it is now (action `subscribe_instance`, status 201), and each change

@@ -227,6 +227,60 @@ def test_put_first(socket: Socket) -> None:
     assert socket.frames() == [("update", TWO), ("update", View.of("old"))]
 
 
+def test_barrier(socket: Socket) -> None:
+    """A barrier is reached when all that waited before it was sent, and nothing that came later."""
+    calls: list[int] = []
+    first, second = socket.watch(ONE), socket.watch(ONE)
+    first.offer(TWO, SECOND)
+    socket.mailbox.put_barrier(lambda: calls.append(1))
+    second.offer(TWO, SECOND)
+
+    assert socket.mailbox.take() is not None
+    assert calls == []  # it is being sent
+    assert socket.mailbox.take() is not None
+    assert calls == [1]
+    assert socket.frames() == []
+
+
+def test_barrier_without_news(socket: Socket) -> None:
+    """Where nothing waits it is reached at once; in a closed mailbox never."""
+    calls: list[int] = []
+    socket.mailbox.put_barrier(lambda: calls.append(1))
+    assert calls == [1]
+    socket.mailbox.close()
+    socket.mailbox.put_barrier(lambda: calls.append(2))
+
+    assert calls == [1]
+
+
+def test_barrier_while_held(socket: Socket) -> None:
+    """While frames are held it is not reached, even if there are none."""
+    calls: list[int] = []
+    socket.mailbox.hold()
+    socket.mailbox.put_barrier(lambda: calls.append(1))
+    assert calls == []
+    socket.mailbox.release()
+    assert socket.frames() == []
+
+    assert calls == [1]
+
+
+def test_barrier_behind_what_is_sent() -> None:
+    """A frame that was handed over at once is still being sent."""
+    calls: list[int] = []
+    sent: list[Any] = []
+    mailbox = SendQueue(lambda: None, sent.append)
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    watch.offer(ONE, FIRST)
+    watch.offer(TWO, SECOND)
+    mailbox.put_barrier(lambda: calls.append(1))
+    assert len(sent) == 1
+    assert calls == []
+
+    assert mailbox.take() is None
+    assert calls == [1]
+
+
 def test_close(socket: Socket) -> None:
     """A closed mailbox keeps nothing, takes nothing and wakes nobody."""
     watch = socket.watch()
@@ -458,6 +512,25 @@ def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
 
     assert slow.frames == [(0, "create"), (last.key, "create")]
     assert last.shown == TWO.digest
+
+
+def test_barrier_waits_for_what_is_read_again(slow: Slow) -> None:
+    """What was taken out to be read again is sent before the barrier is reached."""
+    calls: list[str] = []
+    watches = slow.watches(3)
+    for watch in watches:
+        watch.offer(ONE, SECOND)
+    slow.mailbox.put_barrier(lambda: calls.append("reached"))
+    slow.now += MAX_AGE + 1
+    slow.take()
+    assert slow.mailbox.withdrawn == 2
+    for watch in watches[1:]:
+        assert calls == []
+        watch.offer(TWO, SECOND)
+        slow.take()
+
+    assert [key for key, _ in slow.frames] == [watch.key for watch in watches]
+    assert calls == ["reached"]
 
 
 def test_ended_while_it_is_read_again(slow: Slow) -> None:

@@ -266,3 +266,24 @@ test("A row whose token is refused is read again; one that is refused is over.",
   await comeBack();
   assert.deepEqual(server.sent, []);
 });
+
+test("settled is fulfilled by its own reply, after the frames that came before it.", async () => {
+  const list = begun();
+  const rows = [];
+  const waiting = feed.settled().then(() => rows.push(...names(list)));
+  const { request_id, ...asked } = server.asked;
+  assert.deepEqual(asked, { action: "settled" });
+  server.say("create", 200, row(3, "c"));
+  server.say("settled", 200, null, { request_id });
+  await waiting;
+  assert.deepEqual(rows, ["b", "a", "c"]);
+});
+
+test("settled is rejected if the server can't say so in time, and if the connection is lost.", async () => {
+  const late = feed.settled();
+  server.say("settled", 503, null, { errors: ["Later."] });
+  await assert.rejects(late, { message: "Later." });
+  const lost = feed.settled();
+  server.lose();
+  await assert.rejects(lost, /connection was lost/);
+});

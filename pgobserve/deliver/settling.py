@@ -1,0 +1,57 @@
+"""When everything that was committed has been sent to the subscriptions of one socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pgobserve._consumer.inbox import together
+from pgobserve.deliver.feeds import feed_of
+
+if TYPE_CHECKING:
+    from pgobserve.deliver.row_subscriptions import Subscriptions
+    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.send_queue import RowSubscription, SendQueue
+    from pgobserve.runtime.runtime import Feed
+
+    Places = dict[Feed, list[RowSubscription | ListSubscription]]
+
+
+async def settle(subscriptions: Subscriptions) -> None:
+    """
+    Return when everything that was committed before this call has been sent to a socket.
+
+    Subscriptions that begin later are not waited for. A row that can't be shown counts as sent once
+    its error frame was.
+
+    Raises:
+        FeedUnavailable: A feed is being stopped.
+    """
+    places: Places = defaultdict(list)
+    for watch in subscriptions.all_watches:
+        places[feed_of(watch.context.alias)].append(watch)
+    if not places:
+        return
+    await together(feed.fence.passed() for feed in places)
+    while not await _sent(places, subscriptions.mailbox):
+        pass
+
+
+async def _sent(places: Places, mailbox: SendQueue) -> bool:
+    """Wait for loads and for the frames that they make; return whether there are no more."""
+    withdrawn = mailbox.withdrawn
+    await together(feed.delivered(watches) for feed, watches in places.items())
+    await _flushed(mailbox)
+    # A frame that waited for long was not sent: its row is being read again.
+    again = mailbox.withdrawn != withdrawn
+    for feed, watches in places.items():
+        again = await feed.retried(watches) or again
+    return not again
+
+
+async def _flushed(mailbox: SendQueue) -> None:
+    """Return when all that waits in a mailbox now has been sent."""
+    reached = asyncio.Event()
+    mailbox.put_barrier(reached.set)
+    await reached.wait()

@@ -1,0 +1,163 @@
+"""
+A mark behind everything that was committed so far.
+
+PostgreSQL delivers notifications in the order of the commits. Once a mark that was sent by NOTIFY
+comes back, the listener has received every change that was committed before it. A reader of the
+outbox has no such order: there the snapshot that the mark was sent in says how far to read.
+
+Marks are sent on demand. Requests that come while a mark is under way share the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import Error
+
+from pgobserve.errors import FeedUnavailable
+from pgobserve.workers.backoff import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pgobserve.hub.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which another mark is sent, in case that one was lost without a sign.
+PATIENCE: Final = 5.0
+
+
+class Fence:
+    """
+    Sends marks, and says when everything committed before has been received.
+
+    Args:
+        send: Sends a mark of the given name, or nothing where no connection listens. Returns the
+            snapshot of its statement.
+        reached: Returns when the reader of the outbox, if there is one, has read everything that is
+            visible in a snapshot.
+        listens: Whether marks come back.
+        patience: Seconds after which another mark is sent.
+
+    Attributes:
+        rounds: Marks sent so far.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str], Awaitable[Snapshot]],
+        reached: Callable[[Snapshot], Awaitable[object]],
+        *,
+        listens: bool,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.rounds = 0
+        self._send = send
+        self._reached = reached
+        self._listens = listens
+        self._patience = patience
+        self._waiting: list[asyncio.Future[None]] = []
+        self._served: list[asyncio.Future[None]] = []
+        self._users = 0
+        self._task: asyncio.Task[None] | None = None
+        # Marks of this round: one that comes late is as good as the last one.
+        self._names: set[str] = set()
+        self._came = asyncio.Event()
+        self._gaps = 0
+
+    async def passed(self) -> None:
+        """
+        Return when everything that was committed before this call has been received.
+
+        Raises:
+            FeedUnavailable: The feed is being stopped.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._users += 1
+        if self._task is None:
+            # Not the context of the socket whose request came first.
+            self._task = asyncio.create_task(
+                self._work(), name="pgobserve-fence", context=Context()
+            )
+        try:
+            await future
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._end()
+
+    def heard(self, keys: tuple[Any, ...] | None) -> None:
+        """Take a mark that the listener received; marks of other processes have other names."""
+        if self._names and keys and self._names.intersection(k for k in keys if type(k) is str):
+            self._came.set()
+
+    def restart(self) -> None:
+        """Send another mark: changes, and the mark with them, may have been lost."""
+        self._gaps += 1
+        self._came.set()
+
+    def close(self) -> None:
+        """Fail the requests that wait; nothing is sent any more."""
+        for future in (*self._waiting, *self._served):
+            if not future.done():
+                future.set_exception(FeedUnavailable("the feed is being stopped"))
+        self._end()
+
+    def _end(self) -> None:
+        task, self._task = self._task, None
+        self._waiting, self._served = [], []
+        self._names.clear()
+        if task is not None:
+            task.cancel()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            self._served, self._waiting = self._waiting, []
+            try:
+                await self._round()
+            except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+                for future in self._served:
+                    if not future.done():
+                        future.set_exception(error)
+            for future in self._served:
+                if not future.done():
+                    future.set_result(None)
+            self._served = []
+        self._task = None
+
+    async def _round(self) -> None:
+        delays = backoff()
+        try:
+            while True:
+                if await self._attempt():
+                    return
+                if not self._came.is_set():  # after a gap at once
+                    await asyncio.sleep(next(delays))
+        finally:
+            self._names.clear()
+
+    async def _attempt(self) -> bool:
+        """Send one mark; return whether it came back, and no gap with it."""
+        gaps, name = self._gaps, uuid.uuid4().hex
+        self._names.add(name)
+        self._came.clear()
+        self.rounds += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                snapshot = await self._send(name)
+                if self._listens:
+                    await self._came.wait()
+                if gaps == self._gaps:
+                    await self._reached(snapshot)
+        except (FeedUnavailable, Error) as error:
+            logger.debug("No mark can be sent for now: %s", error)
+            return False
+        except TimeoutError:
+            return False
+        return gaps == self._gaps
