@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pgobserve.exceptions import FeedDown, FeedUnavailable, NotSettled, TooManySettled
+from pgobserve.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -91,21 +92,22 @@ class SettledRequests:
 
     async def _round(self) -> Exception | None:
         """Wait until everything was sent; return the error that answers the requests instead."""
-        consumer = type(self._consumer).__qualname__
+        consumer = type(self._consumer)
+        extra = fields(consumer=consumer)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._consumer._settle()
         except TimeoutError:
             logger.info(
-                "Requests %r of %s are answered with 503: not everything could be read and sent "
-                "within %.0f s.",
-                ACTION,
-                consumer,
-                self._timeout,
+                "%s answers %r with 503: not everything could be read and sent within %.0f s.",
+                *(consumer.__qualname__, ACTION, self._timeout),
+                extra=extra,
             )
             return NotSettled()
         except FeedUnavailable as error:
-            logger.info("Requests %r of %s are answered with 503: %s", ACTION, consumer, error)
+            logger.info(
+                "%s answers %r with 503: %s.", consumer.__qualname__, ACTION, error, extra=extra
+            )
             return FeedDown()
         except Exception as error:  # noqa: BLE001 (answered, and logged there)
             return error

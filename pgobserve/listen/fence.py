@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import Error
 
 from pgobserve.errors import FeedUnavailable
+from pgobserve.logs import fields
 from pgobserve.workers.backoff import backoff
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Fence:
         reached: Returns when the reader of the outbox, if there is one, has read everything that is
             visible in a snapshot.
         listens: Whether marks come back.
+        alias: The database alias, for the log.
         patience: Seconds after which another mark is sent.
 
     Attributes:
@@ -54,12 +56,14 @@ class Fence:
         reached: Callable[[Snapshot], Awaitable[object]],
         *,
         listens: bool,
+        alias: str = "default",
         patience: float = PATIENCE,
     ) -> None:
         self.rounds = 0
         self._send = send
         self._reached = reached
         self._listens = listens
+        self._alias = alias
         self._patience = patience
         self._waiting: list[asyncio.Future[None]] = []
         self._served: list[asyncio.Future[None]] = []
@@ -156,7 +160,11 @@ class Fence:
                 if gaps == self._gaps:
                     await self._reached(snapshot)
         except (FeedUnavailable, Error) as error:
-            logger.debug("No mark can be sent for now: %s", error)
+            logger.debug(
+                "No mark can be sent to database %r for now: %s",
+                *(self._alias, error),
+                extra=fields(alias=self._alias),
+            )
             return False
         except TimeoutError:
             return False

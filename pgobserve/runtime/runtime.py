@@ -85,7 +85,9 @@ class Feed:
         self.reader: Reader | None = None
         self.loader: Loader | None = None
         self.confirmer: Confirmer | None = None
-        self.fence = Fence(self._send_mark, self._reached, listens=options.listens)
+        self.fence = Fence(
+            self._send_mark, self._reached, listens=options.listens, alias=options.alias
+        )
         self._followers = Followers()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
