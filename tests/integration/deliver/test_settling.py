@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError
 from rest_framework.exceptions import PermissionDenied
 
+from pgobserve._consumer import settled_requests
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.deliver.feeds import feed_of
