@@ -78,7 +78,7 @@ class Dispatcher:
         self._follows: dict[frozenset[str], Follow] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        # Batches taken and handed over so far, and who waits for how many.
+        # Batches taken and handed over so far, and the waiting calls of `settle`, by batch number.
         self._taken = self._handed = 0
         self._awaiting: list[tuple[int, asyncio.Future[None]]] = []
 

@@ -32,7 +32,7 @@ class _Goal:
     Attributes:
         of: The row, list or subject.
         number: What its counter must reach.
-        setbacks: Its setbacks so far. One more, and the goal no longer covers what failed.
+        setbacks: Its setbacks so far. After another one the goal no longer covers the failed load.
     """
 
     of: Hashable

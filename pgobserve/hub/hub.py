@@ -439,7 +439,7 @@ class Hub:
         return self._kinds.get(subject)
 
     def is_dirty(self, row: RowState) -> bool:
-        """Tell whether a row waits to be read."""
+        """Return whether a row waits to be read."""
         return row in self._dirty
 
     def watch_progress(self, thing: Hashable, callback: Callable[[], object]) -> None:

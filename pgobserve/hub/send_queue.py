@@ -192,7 +192,7 @@ class RowSubscription:
 
 class Barrier:
     """
-    Stands in a mailbox behind all that waits there, to tell when that has been sent.
+    Marks a place in the send queue: everything in front of it has been sent once it is reached.
 
     Args:
         callback: Called when everything in front of it has been sent, or is not to be sent any more.
