@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from pgobserve.events.worker_stream import Event as Event
-    from pgobserve.events.worker_stream import Reset as Reset
+    from pgobserve.event_handlers.worker_stream import Event as Event
+    from pgobserve.event_handlers.worker_stream import Reset as Reset
 
 __version__ = "0.1.0"
 
@@ -35,14 +35,14 @@ def events(
         TriggerError: When it is iterated: a model's changes are not written to the outbox.
     """
     # Django imports this package before its models can be imported.
-    from pgobserve.events import worker_stream
+    from pgobserve.event_handlers import worker_stream
 
     return worker_stream.events(*labels, cursor=cursor, using=using)
 
 
 def __getattr__(name: str) -> Any:
     if name in ("Event", "Reset"):
-        from pgobserve.events import worker_stream
+        from pgobserve.event_handlers import worker_stream
 
         return getattr(worker_stream, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

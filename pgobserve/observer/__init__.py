@@ -4,5 +4,5 @@ from __future__ import annotations
 # would put it in the decorator's place.
 import pgobserve.observer.model_observer
 import pgobserve.observer.observer  # noqa: F401
-from pgobserve.events.model_events import model_observer as model_observer
-from pgobserve.events.signal_observer import observer as observer
+from pgobserve.event_handlers.model_events import model_observer as model_observer
+from pgobserve.event_handlers.signal_observer import observer as observer

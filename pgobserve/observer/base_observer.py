@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from pgobserve.events.observer_base import BaseObserver as BaseObserver
+from pgobserve.event_handlers.observer_base import BaseObserver as BaseObserver

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgobserve.events.model_events import ModelObserver
+from pgobserve.event_handlers.model_events import ModelObserver
 from pgobserve.outbox.event import EventAction as Action
 
 __all__ = ["Action", "ModelObserver"]

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from pgobserve.events.signal_observer import Observer as Observer
+from pgobserve.event_handlers.signal_observer import Observer as Observer

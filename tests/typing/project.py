@@ -20,9 +20,9 @@ from rest_framework.permissions import IsAdminUser
 from pgobserve import mixins
 from pgobserve.consumers import AsyncAPIConsumer, DjangoViewAsConsumer, view_as_consumer
 from pgobserve.decorators import action, detached
-from pgobserve.events.model_events import EventAction, ModelObserver
-from pgobserve.events.observer_base import BaseObserver
-from pgobserve.events.signal_observer import Observer
+from pgobserve.event_handlers.model_events import EventAction, ModelObserver
+from pgobserve.event_handlers.observer_base import BaseObserver
+from pgobserve.event_handlers.signal_observer import Observer
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer import model_observer, observer
 from pgobserve.observer.generics import (

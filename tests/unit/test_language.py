@@ -25,7 +25,7 @@ PACKAGE = {
     "deliver": 43,
     "demo": 10,
     "dependencies": 28,
-    "events": 14,
+    "event_handlers": 14,
     "hub": 125,
     "install": 9,
     "listen": 9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from pathlib import Path
 
@@ -93,3 +94,12 @@ def test_names_are_unique() -> None:
     names = Counter(path.stem for path in _modules() if path.stem not in SHARED_NAMES)
 
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_functions_are_not_hidden() -> None:
+    """No module or folder has the name of a function of the package, which importing it would replace."""
+    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+
+    assert "events" in functions
+    assert functions & {path.parts[0].removesuffix(".py") for path in _modules()} == set()

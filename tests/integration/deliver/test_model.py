@@ -15,7 +15,7 @@ from rest_framework import serializers
 
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
-from pgobserve.events import dispatch
+from pgobserve.event_handlers import dispatch
 from pgobserve.install import targets
 from pgobserve.observer import model_observer
 from tests.integration.deliver.conftest import run_sql

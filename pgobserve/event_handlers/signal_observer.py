@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
-from pgobserve.events.observer_base import BaseObserver
+from pgobserve.event_handlers.observer_base import BaseObserver
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from pgobserve.consumers import AsyncAPIConsumer
-    from pgobserve.events.observer_base import Handler
+    from pgobserve.event_handlers.observer_base import Handler
 
 __all__ = ["Observer", "observer"]
 

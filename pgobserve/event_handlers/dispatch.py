@@ -23,7 +23,7 @@ from django.db import connections, router
 
 from pgobserve.deliver.feeds import feed_of, tell_not_observed
 from pgobserve.errors import FeedUnavailable
-from pgobserve.events.group_member import Beginning, GroupMember
+from pgobserve.event_handlers.group_member import Beginning, GroupMember
 from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.logs import fields
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
 
     from pgobserve.consumers import AsyncAPIConsumer
-    from pgobserve.events.model_events import ModelObserver
+    from pgobserve.event_handlers.model_events import ModelObserver
     from pgobserve.outbox.event import Reset
     from pgobserve.outbox.outbox_reader import Follow
     from pgobserve.runtime.runtime import Feed

@@ -12,7 +12,7 @@ from django.dispatch import Signal
 
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
-from pgobserve.events.signal_observer import Observer, observer
+from pgobserve.event_handlers.signal_observer import Observer, observer
 from tests.sockets import Client, connected, reply
 
 moved = Signal()

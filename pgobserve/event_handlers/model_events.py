@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgobserve.events import dispatch
-from pgobserve.events.event_tables import EventTables, sources_of
-from pgobserve.events.observer_base import BaseObserver
+from pgobserve.event_handlers import dispatch
+from pgobserve.event_handlers.event_tables import EventTables, sources_of
+from pgobserve.event_handlers.observer_base import BaseObserver
 from pgobserve.install.consumer_registry import observe_events
 from pgobserve.outbox.event import EventAction
 from pgobserve.sql.keys import shown
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     from pgobserve.consumers import AsyncAPIConsumer
-    from pgobserve.events.observer_base import Handler
+    from pgobserve.event_handlers.observer_base import Handler
 
 __all__ = ["EventAction", "ModelObserver", "model_observer"]
 
