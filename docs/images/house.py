@@ -63,7 +63,7 @@ def arrows() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for module in graph.modules:
         for imported in graph.find_modules_directly_imported_by(module):
-            ends = [_box((name.split(".") + [""])[1]) for name in (module, imported)]
+            ends = [_box([*name.split("."), ""][1]) for name in (module, imported)]
             if ends[0] and ends[1] and ends[0] != ends[1]:
                 found.add((ends[0], ends[1]))
     return {arrow for arrow in found if not _is_implied(arrow, found)}

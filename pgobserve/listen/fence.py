@@ -1,11 +1,11 @@
 """
-A mark behind everything that was committed so far.
+Marks behind everything committed so far.
 
-PostgreSQL delivers notifications in the order of the commits. Once a mark that was sent by NOTIFY
-comes back, the listener has received every change that was committed before it. A reader of the
-outbox has no such order: there the snapshot that the mark was sent in says how far to read.
+PostgreSQL delivers notifications in commit order. When a mark sent by NOTIFY comes back, the listener has
+received every change committed before it. The outbox has no such order: its reader must reach the snapshot
+in which the mark was sent.
 
-Marks are sent on demand. Requests that come while a mark is under way share the next one.
+Marks are sent on demand. Requests that arrive while a mark is under way share the next mark.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which another mark is sent, in case that one was lost without a sign.
-PATIENCE: Final = 5.0
+#: Seconds after which the fence sends another mark: one can be lost without a sign.
+MARK_TIMEOUT: Final = 5.0
 
 
 class Fence:
     """
-    Sends marks, and says when everything committed before has been received.
+    Sends marks, and reports when everything committed before them has been received.
 
     Args:
         send: Sends a mark of the given name, or nothing where no connection listens. Returns the
             snapshot of its statement.
-        reached: Returns when the reader of the outbox, if there is one, has read everything that is
-            visible in a snapshot.
+        reached: Returns when the outbox reader, if there is one, has read everything visible in a
+            snapshot.
         listens: Whether marks come back.
         alias: The database alias, for the log.
-        patience: Seconds after which another mark is sent.
+        timeout: Seconds after which another mark is sent.
 
     Attributes:
         rounds: Marks sent so far.
@@ -57,21 +57,21 @@ class Fence:
         *,
         listens: bool,
         alias: str = "default",
-        patience: float = PATIENCE,
+        timeout: float = MARK_TIMEOUT,
     ) -> None:
         self.rounds = 0
         self._send = send
         self._reached = reached
         self._listens = listens
         self._alias = alias
-        self._patience = patience
+        self._timeout = timeout
         self._waiting: list[asyncio.Future[None]] = []
         self._served: list[asyncio.Future[None]] = []
         self._users = 0
         self._task: asyncio.Task[None] | None = None
-        # Marks of this round: one that comes late is as good as the last one.
+        # Marks of this round: a late one proves as much as the last one.
         self._names: set[str] = set()
-        self._came = asyncio.Event()
+        self._returned = asyncio.Event()
         self._gaps = 0
 
     async def passed(self) -> None:
@@ -85,7 +85,7 @@ class Fence:
         self._waiting.append(future)
         self._users += 1
         if self._task is None:
-            # Not the context of the socket whose request came first.
+            # An empty context: the first request must not lend its own to later ones.
             self._task = asyncio.create_task(
                 self._work(), name="pgobserve-fence", context=Context()
             )
@@ -96,18 +96,18 @@ class Fence:
             if not self._users:
                 self._end()
 
-    def heard(self, keys: tuple[Any, ...] | None) -> None:
-        """Take a mark that the listener received; marks of other processes have other names."""
+    def receive(self, keys: tuple[Any, ...] | None) -> None:
+        """Take a received mark. Marks of other processes have other names."""
         if self._names and keys and self._names.intersection(k for k in keys if type(k) is str):
-            self._came.set()
+            self._returned.set()
 
     def restart(self) -> None:
         """Send another mark: changes, and the mark with them, may have been lost."""
         self._gaps += 1
-        self._came.set()
+        self._returned.set()
 
     def close(self) -> None:
-        """Fail the requests that wait; nothing is sent any more."""
+        """Fail all waiting requests, and stop sending marks."""
         for future in (*self._waiting, *self._served):
             if not future.done():
                 future.set_exception(FeedUnavailable("the feed is being stopped"))
@@ -125,7 +125,7 @@ class Fence:
             self._served, self._waiting = self._waiting, []
             try:
                 await self._round()
-            except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            except Exception as error:  # noqa: BLE001 (each waiting request raises it)
                 for future in self._served:
                     if not future.done():
                         future.set_exception(error)
@@ -141,22 +141,22 @@ class Fence:
             while True:
                 if await self._attempt():
                     return
-                if not self._came.is_set():  # after a gap at once
+                if not self._returned.is_set():  # after a gap at once
                     await asyncio.sleep(next(delays))
         finally:
             self._names.clear()
 
     async def _attempt(self) -> bool:
-        """Send one mark; return whether it came back, and no gap with it."""
+        """Send one mark; return whether it came back without a gap."""
         gaps, name = self._gaps, uuid.uuid4().hex
         self._names.add(name)
-        self._came.clear()
+        self._returned.clear()
         self.rounds += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 snapshot = await self._send(name)
                 if self._listens:
-                    await self._came.wait()
+                    await self._returned.wait()
                 if gaps == self._gaps:
                     await self._reached(snapshot)
         except (FeedUnavailable, Error) as error:

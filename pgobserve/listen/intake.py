@@ -1,8 +1,8 @@
 """
-From what is heard to what is to be read: labels become tables, JSON becomes keys.
+Routes received changes to the hub: labels become tables, JSON becomes keys.
 
-Anybody may send a flood of notifications, and a large import is one as well. What marking rows one by
-one may cost is bounded for each table; beyond the bound the whole table is marked, twice a second.
+Any role can send a flood of notifications, and a large import is a flood, too. Marking single rows is
+therefore bounded for each table. Beyond the bound the intake marks the whole table, twice a second.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.sql.keys import ALIKE, collide, to_key
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
     from pgobserve.hub.change import Change
     from pgobserve.hub.hub import Hub
 
-#: Steps that the changes of one table may take in a window, about a tenth of its time. To decode a key
-#: takes ten, to mark it for a list takes one.
-STEPS: Final = 250_000
-TO_DECODE: Final = 10
+    Keys = tuple[Any, ...] | None
 
-#: What a payload begins with, as triggers write it; then comes the label.
+#: Steps that the changes of one table may take in a window: about a tenth of the window's time.
+#: Decoding a key takes ten steps, marking it for a list takes one.
+MAX_STEPS: Final = 250_000
+DECODE_STEPS: Final = 10
+
+#: How a trigger starts a payload. The label follows.
 START: Final = f'{{"v":{PAYLOAD_VERSION},"t":"'
 
-#: Seconds of a window, and between two times that a table in a flood is marked.
+#: Seconds of a window, and between two marks of a table in a flood.
 WINDOW: Final = 1.0
-EVERY: Final = 0.5
+FLOOD_INTERVAL: Final = 0.5
 
 
 class _Window:
-    """What the changes of one table took lately."""
+    """What the changes of one table have cost since a moment."""
 
     __slots__ = ("began", "hashes", "steps")
 
@@ -48,13 +51,14 @@ class _Window:
 
 class Intake:
     """
-    Marks what changes concern.
+    Routes changes to the hub.
 
     Args:
-        hub: What is watched.
-        ignore: Called with the reason if a change, or a key in it, is of no use.
-        kick: Called when there is something to read, without a change being heard just then.
-        clock: Monotonic seconds.
+        hub: Receives the tables and keys.
+        ignore: Called with the reason for a change, or a key in it, that the intake cannot use.
+        kick: Called when the hub has rows to read.
+        signals: Handlers for labels that are not a model's. They receive the keys.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -62,29 +66,39 @@ class Intake:
         hub: Hub,
         ignore: Callable[[str], object],
         kick: Callable[[], object],
+        signals: Mapping[str, Callable[[Keys], object]] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._ignore = ignore
         self._kick = kick
+        self._signals = signals
         self._clock = clock
         self._windows: dict[str, _Window] = {}
-        # Tables in a flood; whether there are changes of them that are not marked yet.
+        # Tables in a flood, and whether changes of them are still unmarked.
         self._flooded: dict[str, bool] = {}
 
-    def take(self, change: Change) -> bool:
+    def receive(self, change: Change) -> None:
+        """Take a change from the listener, or from the outbox, and start the loads that it needs."""
+        signal = self._signals.get(change.label)
+        if signal is not None:
+            signal(change.keys)
+        elif self.route(change):
+            self._kick()
+
+    def route(self, change: Change) -> bool:
         """
-        Mark what a change concerns.
+        Mark the rows that a change concerns.
 
         Args:
-            change: As it was heard: anybody may have sent it.
+            change: A received change. Any role may have sent it.
 
         Returns:
-            Whether there may be something to read now.
+            Whether the hub may have rows to read now.
         """
         model = model_of(change.label)
         if model is None:
-            self._ignore(f"it speaks of {change.label[:80]!r}, which is no model here")
+            self._ignore(f"it names {change.label[:80]!r}, which is no model of this project")
             return False
         table = model._meta.db_table
         if table in self._flooded:
@@ -96,7 +110,7 @@ class Intake:
         if window is None or now - window.began >= WINDOW:
             window = self._windows[table] = _Window(now)
         window.steps += self._cost(table, change)
-        if window.steps > STEPS:
+        if window.steps > MAX_STEPS:
             self._flood(table)
             return True
         keys = None if change.keys is None else _decoded(model, change.keys, self._ignore)
@@ -112,7 +126,7 @@ class Intake:
         Take a payload without decoding it, if its table is in a flood.
 
         Args:
-            text: As it was heard.
+            text: The payload.
 
         Returns:
             Whether it was taken.
@@ -128,14 +142,15 @@ class Intake:
     @property
     def behind(self) -> bool:
         """
-        Whether a change of a table in a flood has not been marked yet.
+        Whether a change of a table in a flood is still unmarked.
 
-        It is within :data:`EVERY` seconds. Marking it at once would let clients defeat the bound.
+        The intake marks it within :data:`FLOOD_INTERVAL` seconds. Marking it at once would let clients
+        defeat the bound.
         """
         return any(self._flooded.values())
 
     def flush(self) -> None:
-        """Mark now what is waiting: whatever was heard so far is marked when this returns."""
+        """Mark every change received so far."""
         for table, waiting in self._flooded.items():
             if waiting:
                 self._flooded[table] = False
@@ -144,30 +159,30 @@ class Intake:
     def _cost(self, table: str, change: Change) -> int:
         rows, lists = self._hub.spread(table)
         if change.keys is None:
-            return TO_DECODE + rows + lists
+            return DECODE_STEPS + rows + lists
         routed = sum(map(len, change.routes.values())) if change.routes else 0
-        return TO_DECODE + len(change.keys) * (TO_DECODE + lists) + routed
+        return DECODE_STEPS + len(change.keys) * (DECODE_STEPS + lists) + routed
 
     def _flood(self, table: str) -> None:
-        """Mark the whole table now, and from now on twice a second until the flood ends."""
+        """Mark the whole table now, and twice a second until the flood ends."""
         self._mark_all(table)
         self._windows.pop(table, None)
         self._flooded[table] = False
-        asyncio.get_running_loop().call_later(EVERY, self._look, table)
+        asyncio.get_running_loop().call_later(FLOOD_INTERVAL, self._mark_flooded, table)
 
-    def _look(self, table: str) -> None:
+    def _mark_flooded(self, table: str) -> None:
         if not self._flooded.pop(table, False):
             return
         self._flood(table)
         self._kick()
 
     def _mark_all(self, table: str) -> None:
-        # Of many transactions: it is read whatever a snapshot has seen.
+        # No transaction id: the changes are of many transactions, so no snapshot covers them.
         self._hub.publish(table, None, None)
 
 
 def routes(hub: Hub) -> Mapping[str, Collection[str]]:
-    """Return the columns whose values lead back to what is watched, by label."""
+    """Return the columns whose values resolve to watched rows, by label."""
     found = hub.routes()
     return {label: found[table] for table in found for label in labels_of(table)}
 

@@ -1,8 +1,8 @@
 """
-One dedicated connection that hears what the triggers say, and knows when it may have missed some.
+One dedicated LISTEN connection that knows when it may have missed notifications.
 
-Silence is never trusted, and any interruption is a gap: LISTEN is committed first, then whoever
-uses the listener is told to read again.
+Every interruption is a gap. The listener commits LISTEN first, and then reports the gap, so that
+everything watched is read again. A silent server must answer heartbeats.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which notifies are handled before others have their turn.
+#: Seconds of handling notifications before the event loop runs other tasks.
 SLICE: Final = 0.005
 
-#: Heartbeats in a row that may be left out because notifications have come.
-SKIPPED: Final = 3
+#: Consecutive heartbeats that arriving notifications can replace.
+MAX_SKIPPED: Final = 3
 
-#: Seconds between two looks whether new connections reach the same server.
-PROBE: Final = 60.0
+#: Seconds between two checks that new connections reach the same server.
+PROBE_INTERVAL: Final = 60.0
 
-#: Share of the server's notification queue in use from which on a warning is logged.
+#: Used share of the server's notification queue that causes a warning.
 QUEUE_WARNING = 0.01
 
-#: Share from which on it may have become full, and be read again, between two looks.
+#: Used share from which the queue can fill up, and drain, between two heartbeats.
 QUEUE_NEARLY_FULL = 0.5
 
 
 @dataclass(slots=True)
 class ListenerState:
     """
-    What is known of a listener, for people and monitoring.
+    The state of a listener, for monitoring.
 
     Attributes:
-        live: Notifications arrive now.
-        since: When it became what it is, in seconds since the epoch.
+        live: Whether notifications arrive now.
+        since: When ``live`` last changed, in seconds since the epoch.
         gaps: Interruptions after which everything watched was read again.
-        notifications: Heard so far.
-        ignored: Notifications that were none of ours, or garbled.
-        queue_usage: Share of the server's notification queue in use, at the last heartbeat.
-        error: Why it is not live.
+        notifications: Notifications received so far.
+        ignored: Notifications that no trigger of this project wrote.
+        queue_usage: Used share of the server's notification queue, at the last heartbeat.
+        error: Why the listener is not live.
     """
 
     live: bool = False
@@ -81,18 +81,17 @@ class ListenerState:
 
 class Listener:
     """
-    Keeps a connection LISTENing, for ever.
+    Keeps a connection LISTENing until cancelled.
 
     Args:
-        parameters: Returns psycopg keywords; called for each attempt, for names and passwords
-            may change.
+        parameters: Returns psycopg keywords. Called for each attempt: names and passwords may change.
         channel: The NOTIFY channel.
-        on_change: Called with each change, in commit order; must not block.
+        on_change: Called with each change, in commit order. Must not block.
         on_live: Called each time LISTEN is committed, with True if changes may have been missed.
-        heartbeat: Seconds of silence after which the server is asked whether it is there, and
-            seconds that it has to answer.
-        skim: Called with each payload first; if it returns True, the payload is not decoded.
-        servers: Is told which server is listened to.
+        heartbeat: Seconds of silence after which the listener sends a heartbeat query, and seconds
+            that the server has to answer it.
+        skim: Called with each payload first. If it returns True, the payload is not decoded.
+        servers: Records which server the listener has reached.
         alias: The database alias, for the log.
     """
 
@@ -125,7 +124,7 @@ class Listener:
         self._connection: Connection | None = None
 
     async def run(self) -> None:
-        """Connect, listen, and on any interruption begin anew; ends only by cancellation."""
+        """Connect and listen; reconnect after any interruption. Ends only by cancellation."""
         delays = backoff()
         while True:
             began = None
@@ -144,7 +143,7 @@ class Listener:
             await asyncio.sleep(delay)
 
     def abandon(self) -> None:
-        """Cut the connection, because the event loop was closed; may be called in any thread."""
+        """Cut the connection, because the event loop was closed. Any thread may call this."""
         if self._connection is not None:
             abort(self._connection)
 
@@ -163,75 +162,75 @@ class Listener:
         finally:
             self._servers.run = self._lost_here = None
             self.live.clear()
-            if self.state.live:  # cancelled: nobody called it lost
+            if self.state.live:  # cancelled, so that _lost did not run
                 self.state.live, self.state.since = False, time.time()
-            # Not close() alone: with the server silent, it must not wait for anything.
+            # With a silent server close() alone could wait.
             abort(connection)
             await connection.close()
         return began
 
     async def _drain(self, connection: Connection) -> None:
         """
-        Hear what comes, until the connection is lost.
+        Receive notifications until the connection is lost.
 
-        Not by ``connection.notifies()``: between two changes it would prepare its next wait, while
-        the thread that reads the first one wants to begin. And what it has taken from libpq is lost
-        when its loop is left.
+        ``connection.notifies()`` would prepare its next wait between two changes, while the thread that
+        reads the first one waits for the interpreter. Notifications that it has taken from libpq are
+        lost when its loop is left.
         """
         self._waiting.clear()
-        connection.add_notify_handler(self._came)  # for what comes with an answer
+        connection.add_notify_handler(self._keep)  # for those that arrive with an answer
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
-        heard, skipped = self.state.notifications, 0
+        received, skipped = self.state.notifications, 0
         while True:
             self._lost_here = lost = loop.create_future()
             loop.add_reader(descriptor, self._read, connection, lost)
-            # What came right behind an answer is in libpq already: the socket will not tell of it.
+            # A notification right behind an answer is in libpq already: the socket stays silent.
             self._read(connection, lost)
             try:
                 await asyncio.wait({lost}, timeout=self._heartbeat)
             finally:
-                # psycopg waits for its answers by the same means.
+                # psycopg waits for its answers with a reader on the same descriptor.
                 loop.remove_reader(descriptor)
             if lost.done():
                 await lost
             lost.cancel()
-            # While something comes the server is there. Its answer would come after all of that.
-            alive = self.state.notifications > heard and skipped < SKIPPED
-            heard, skipped = self.state.notifications, skipped + 1 if alive else 0
+            # Arriving notifications prove that the server is there. Its answer would queue behind them.
+            alive = self.state.notifications > received and skipped < MAX_SKIPPED
+            received, skipped = self.state.notifications, skipped + 1 if alive else 0
             if not alive:
                 await self._beat(connection)
             await self._probe()
 
     def _read(self, connection: Connection, lost: asyncio.Future[None]) -> None:
-        """Hear what has come, for a while; what is left after that is heard in another turn."""
+        """Receive pending notifications for one slice; the rest waits for another turn."""
         if not self._more:
-            self._hear_some(connection, lost)
+            self._receive_some(connection, lost)
 
-    def _hear_more(self, connection: Connection, lost: asyncio.Future[None]) -> None:
+    def _receive_more(self, connection: Connection, lost: asyncio.Future[None]) -> None:
         self._more = False
-        self._hear_some(connection, lost)
+        self._receive_some(connection, lost)
 
-    def _hear_some(self, connection: Connection, lost: asyncio.Future[None]) -> None:
+    def _receive_some(self, connection: Connection, lost: asyncio.Future[None]) -> None:
         if lost.done():
             return
         loop, until = asyncio.get_running_loop(), time.monotonic() + SLICE
         try:
             while (payload := self._next(connection)) is not None:
-                self._hear(payload)
-                # A flood would hold the event loop, and with it every socket of the process.
+                self._receive(payload)
+                # A flood would block the event loop, and with it every socket of the process.
                 if time.monotonic() > until:
                     self._more = True
-                    loop.call_soon(self._hear_more, connection, lost)
+                    loop.call_soon(self._receive_more, connection, lost)
                     return
         except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
             lost.set_exception(error)
 
     def _next(self, connection: Connection) -> str | None:
-        """Return the next payload on the channel, or None if no other has come."""
+        """Return the next payload on the channel, or None."""
         if self._waiting:
             return self._waiting.popleft()
         pgconn, encoding = connection.pgconn, connection.info.encoding
-        # Not before all that was read is handled: what is not read waits in the server.
+        # Consume input only after everything read is handled: the rest waits in the server.
         for reads in (False, True):
             if reads:
                 pgconn.consume_input()
@@ -240,25 +239,25 @@ class Listener:
                     return note.extra.decode(encoding)
         return None
 
-    def _came(self, notification: psycopg.Notify) -> None:
-        """Keep what came with the answer to a statement: that may be very much at once."""
+    def _keep(self, notification: psycopg.Notify) -> None:
+        """Keep a notification that arrived with the answer to a statement: there may be many at once."""
         if notification.channel == self._channel:
             self._waiting.append(notification.payload)
 
-    def doubt(self) -> None:
-        """Make the connection anew: new connections reach another server than this one has."""
+    def reconnect(self) -> None:
+        """Drop the connection: new connections reach another server."""
         if self._lost_here is not None and not self._lost_here.done():
             reason = "rows are read from another server; was there a failover?"
             self._lost_here.set_exception(FeedUnavailable(reason))
 
     async def _probe(self) -> None:
         """
-        See, now and then, whether a new connection would reach the same server.
+        Check periodically that a new connection reaches the same server.
 
         Raises:
-            FeedUnavailable: It would not: this one is an old primary that lives on, perhaps.
+            FeedUnavailable: It reaches another one. The present server may be an old primary.
         """
-        if time.monotonic() - self._probed < PROBE:
+        if time.monotonic() - self._probed < PROBE_INTERVAL:
             return
         self._probed = time.monotonic()
         try:
@@ -269,7 +268,7 @@ class Listener:
                 abort(other)
                 await other.close()
         except (psycopg.Error, OSError, FeedUnavailable):
-            return  # a standby, or nothing that can be reached: no better than what there is
+            return  # a standby, or unreachable: the present connection is no worse
         if identity.run != self._servers.run:
             raise FeedUnavailable("new connections reach another server; was there a failover?")
 
@@ -298,11 +297,11 @@ class Listener:
                 extra=fields(alias=self._alias),
             )
         if usage >= QUEUE_FULL or before >= QUEUE_NEARLY_FULL > usage:
-            # Triggers have kept silent since the last look, or may have, so that writers could commit.
+            # While the queue was full, triggers did not notify, so that writers could commit.
             self.state.gaps += 1
             self._on_live(True)
 
-    def _hear(self, payload: str) -> None:
+    def _receive(self, payload: str) -> None:
         self.state.notifications += 1
         if self._skim(payload):
             return
@@ -314,7 +313,7 @@ class Listener:
         self._on_change(change)
 
     def ignore(self, why: str) -> None:
-        """Count a notification that can't be used, and log the first one."""
+        """Count a notification that the feed cannot use, and log the first one."""
         self.state.ignored += 1
         if self.state.ignored == 1:
             logger.warning(
@@ -330,7 +329,7 @@ class Listener:
         self.state.live, self.state.since, self.state.error = True, time.time(), None
         self.live.set()
         again = self._on_live(gap)
-        if failed:  # at the level of the loss, so that whatever shows one shows the other
+        if failed:  # at the level of the loss, so that a log that shows the loss shows the recovery
             logger.warning(
                 "The feed of database %r is live%s on channel %s after %.1f s; %s.",
                 *(self._alias, " again" if self.state.gaps else "", self._channel),
@@ -346,7 +345,7 @@ class Listener:
             )
 
     def _lost(self, error: BaseException) -> None:
-        # libpq's messages have several lines, and mostly end with a full stop.
+        # libpq's messages have several lines, and most end with a full stop.
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if self.state.live:
             self.state.gaps += 1

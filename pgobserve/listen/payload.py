@@ -10,16 +10,16 @@ from pgobserve.errors import PayloadInvalid
 from pgobserve.hub.change import Change
 from pgobserve.wire import PAYLOAD_VERSION, Operation
 
-#: Columns of one table that a payload tells values of: more than a table can have are forged.
-MOST_ROUTES: Final = 1600
+#: Columns whose values a payload may carry. A table cannot have more columns.
+MAX_ROUTES: Final = 1600
 
-#: What single keys are; looked at without a call for each of them.
+#: Types of single keys. A set comparison checks them without a call for each key.
 _SCALARS: Final = frozenset({str, int, Decimal})
 
-#: Looked up for each notification: to call the class takes five times as long.
+#: Calling the enumeration for each notification would take five times as long.
 _OPERATIONS: Final = {operation.value: operation for operation in Operation}
 
-#: Made once: ``json.loads`` with arguments makes one at each call.
+#: ``json.loads`` with arguments would build a decoder at each call.
 _DECODER: Final = json.JSONDecoder(parse_float=Decimal)
 
 
@@ -28,12 +28,11 @@ def parse(text: str) -> Change:
     Read a payload.
 
     Args:
-        text: ``{"v":1,"t":"app.model","o":"I|U|D|T","x":"<xid8>","k":[key,…]|null}``, perhaps with
-            ``"r":{"column":[value,…]}``; keys that are not known here are ignored, so that a later
-            version may add some.
+        text: ``{"v":1,"t":"app.model","o":"I|U|D|T","x":"<xid8>","k":[key,…]|null}``, optionally with
+            ``"r":{"column":[value,…]}``. Unknown keys are ignored, so that a later version can add some.
 
     Raises:
-        PayloadInvalid: Anyone may NOTIFY on our channel; this is none of ours.
+        PayloadInvalid: No trigger wrote the text. Any role can NOTIFY on the channel.
     """
     try:
         content = _DECODER.decode(text)
@@ -58,7 +57,7 @@ def _operation(content: dict[str, Any]) -> Operation:
 
 
 def _xid(content: dict[str, Any]) -> int:
-    # A string, because xid8 exceeds what JavaScript's numbers hold.
+    # A string: JavaScript's numbers cannot hold an xid8.
     text = content.get("x")
     if isinstance(text, str) and len(text) <= 20 and text.isascii() and text.isdigit():
         return int(text)
@@ -77,7 +76,7 @@ def _keys(content: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _is_key(key: object) -> bool:
-    """A scalar, or the list of a composite key's scalars."""
+    """Return whether a value is a scalar, or a list of scalars: a composite key."""
     return all(map(_is_scalar, key if isinstance(key, list) else [key]))
 
 
@@ -87,7 +86,7 @@ def _routes(content: dict[str, Any]) -> dict[str, tuple[Any, ...]] | None:
     routes = content["r"]
     if (
         isinstance(routes, dict)
-        and len(routes) <= MOST_ROUTES
+        and len(routes) <= MAX_ROUTES
         and all(map(_is_list_of_scalars, routes.values()))
     ):
         return {column: tuple(values) for column, values in routes.items()}

@@ -1,9 +1,9 @@
 """
-Whether watched tables keep their triggers.
+Checks that watched tables keep their triggers.
 
-A subscription begins only on a table that has them. Dropped or disabled later, they fall silent, and
-silence looks like a quiet table. So the tables are looked at from time to time: it is said when
-triggers are missing, and when they are back everything is read again.
+A subscription starts only on a table that has triggers. If they are dropped or disabled later, the feed
+cannot tell that from a quiet table. The monitor therefore checks the catalog periodically. It logs a
+table that has lost its triggers, and has everything read again once they are back.
 """
 
 from __future__ import annotations
@@ -24,23 +24,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 PERIOD: Final = 60.0
 
 
 class TriggerMonitor:
     """
-    Looks at the tables that somebody watches.
+    Checks the triggers of watched tables.
 
     Args:
-        tables: Returns them.
-        is_observed: Tells whether a table has its triggers.
-        on_return: Called when a table has them again.
-        period: Seconds between two looks.
+        tables: Returns the watched tables.
+        is_observed: Returns whether a table has its triggers.
+        on_return: Called when a table has its triggers again. Returns a text for the log.
+        period: Seconds between two checks.
         alias: The database alias, for the log.
-
-    Attributes:
-        missing: Watched tables without their triggers, at the last look.
     """
 
     def __init__(
@@ -61,14 +58,15 @@ class TriggerMonitor:
 
     @property
     def missing(self) -> set[str]:
+        """Watched tables that had no triggers at the last check."""
         return set(self._since)
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check periodically; ends only by cancellation."""
         while True:
             await asyncio.sleep(self._period)
             try:
-                await self.look()
+                await self.check()
             except (Unreachable, Error) as error:
                 logger.debug(
                     "Whether tables of database %r have their triggers can't be determined now: %s",
@@ -76,9 +74,9 @@ class TriggerMonitor:
                     extra=fields(alias=self._alias),
                 )
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """
-        Look once.
+        Check all watched tables once.
 
         Raises:
             Unreachable: The database can't be reached.

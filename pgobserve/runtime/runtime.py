@@ -27,7 +27,7 @@ from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.confirm import Confirmer
 from pgobserve.listen.fence import Fence
-from pgobserve.listen.intake import EVERY, Intake, routes
+from pgobserve.listen.intake import FLOOD_INTERVAL, Intake, routes
 from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load.checked_reader import CheckedReader
@@ -356,7 +356,7 @@ class Feed:
 
         def doubt() -> None:
             if self.listener is not None:
-                self.listener.doubt()
+                self.listener.reconnect()
 
         def tell() -> None:
             with contextlib.suppress(RuntimeError):  # the loop may be closed by now
@@ -490,13 +490,13 @@ class Feed:
             if self.reader is not None:
                 self.reader.wake()
         elif change.label == FENCE:
-            self.fence.heard(change.keys)
+            self.fence.receive(change.keys)
         elif change.label == MARK:
             # What was heard before it must be marked when it counts as heard.
             self._intake.flush()
             if self.confirmer is not None:
                 self.confirmer.heard(change.keys)
-        elif self._intake.take(change):
+        elif self._intake.route(change):
             self._kick()
 
     async def _caught_up(self, snapshot: Snapshot) -> None:
@@ -537,7 +537,7 @@ class Feed:
             await self.reader.reach(snapshot)
         if self._intake.behind:
             # Each table in a flood is marked before this returns: its timer began earlier.
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(FLOOD_INTERVAL)
 
     def _ignore(self, why: str) -> None:
         if self.listener is not None:

@@ -46,10 +46,10 @@ async def test_lost_triggers(connect: Any, item: Item) -> None:
     vigil = runtime.current().feeds["default"].vigil
     await run_sql("ALTER TABLE project_item DISABLE TRIGGER pgobserve_u")
     await run_sql("UPDATE project_item SET name = 'missed'")
-    await vigil.look()
+    await vigil.check()
     [during] = feeds()
     await run_sql("ALTER TABLE project_item ENABLE TRIGGER pgobserve_u")
-    await vigil.look()
+    await vigil.check()
 
     assert during.unobserved == ("project_item",)
     assert (await socket.receive())["data"]["name"] == "missed"

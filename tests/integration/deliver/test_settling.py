@@ -347,7 +347,7 @@ async def test_closed_while_marked(
     socket = await connect(ItemConsumer)
     await socket.subscribe(item.pk)
     feed = feed_of("default")
-    monkeypatch.setattr(feed.fence, "heard", lambda keys: None)
+    monkeypatch.setattr(feed.fence, "receive", lambda keys: None)
     monkeypatch.setattr(feed.fence, "_reached", lambda snapshot: asyncio.sleep(3600))
     await socket.send(action="settled", request_id=1)
     await _until(lambda: feed.fence.rounds == 1)
@@ -362,7 +362,7 @@ async def test_feed_is_stopped(connect: Any, item: Item, monkeypatch: pytest.Mon
     socket = await connect(ItemConsumer)
     await socket.subscribe(item.pk)
     feed = feed_of("default")
-    monkeypatch.setattr(feed.fence, "heard", lambda keys: None)
+    monkeypatch.setattr(feed.fence, "receive", lambda keys: None)
     monkeypatch.setattr(feed.fence, "_reached", lambda snapshot: asyncio.sleep(3600))
     await socket.send(action="settled", request_id=1)
     await _until(lambda: feed.fence.rounds == 1)
@@ -440,7 +440,7 @@ async def test_forged_mark(connect: Any, item: Item, transport: str) -> None:
 @pytest.fixture
 def flooded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every change is a flood."""
-    monkeypatch.setattr("pgobserve.listen.intake.STEPS", 0)
+    monkeypatch.setattr("pgobserve.listen.intake.MAX_STEPS", 0)
 
 
 async def test_flood(connect: Any, item: Item, flooded: None) -> None:

@@ -17,11 +17,11 @@ SNAPSHOT = Snapshot(1, 1, frozenset())
 class Channel:
     """The database: the test says when a mark comes back."""
 
-    def __init__(self, *, listens: bool = True, patience: float = 60) -> None:
+    def __init__(self, *, listens: bool = True, timeout: float = 60) -> None:
         self.sent: list[str] = []
         self.errors: list[Exception] = []
         self.reached: list[Snapshot] = []
-        self.fence = Fence(self.send, self.reach, listens=listens, patience=patience)
+        self.fence = Fence(self.send, self.reach, listens=listens, timeout=timeout)
 
     async def send(self, name: str) -> Snapshot:
         if self.errors:
@@ -36,7 +36,7 @@ class Channel:
         return asyncio.create_task(self.fence.passed())
 
     def bring(self, *names: Any) -> None:
-        self.fence.heard(names)
+        self.fence.receive(names)
 
     async def until_sent(self, count: int) -> None:
         while len(self.sent) < count:  # noqa: ASYNC110
@@ -96,7 +96,7 @@ async def test_other_marks(channel: Channel) -> None:
     waiting = channel.wait()
     await channel.until_sent(1)
     channel.bring("other", 1, ["x"])
-    channel.fence.heard(None)
+    channel.fence.receive(None)
     await rest()
     assert not waiting.done()
     channel.bring(channel.sent[0])
@@ -133,7 +133,7 @@ async def test_gap_behind_the_mark(channel: Channel, monkeypatch: pytest.MonkeyP
 
 async def test_lost_without_a_sign() -> None:
     """A mark that does not come back is sent again; a late one still counts."""
-    channel = Channel(patience=0.001)
+    channel = Channel(timeout=0.001)
     waiting = channel.wait()
     async with asyncio.timeout(60):
         while len(channel.sent) < 3:  # noqa: ASYNC110

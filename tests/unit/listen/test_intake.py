@@ -13,7 +13,7 @@ from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.send_queue import RowSubscription, SendQueue
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen import intake as module
-from pgobserve.listen.intake import STEPS, Intake
+from pgobserve.listen.intake import MAX_STEPS, Intake
 from pgobserve.wire import Operation
 from tests.project.models import Item
 from tests.project.shapes import UuidKey
@@ -57,7 +57,7 @@ class Scene:
 
     def hear(self, *keys: Any, xid: int = 200, every: bool = False) -> bool:
         label = self.model._meta.label_lower
-        return self.intake.take(Change(label, Operation.UPDATE, xid, None if every else keys))
+        return self.intake.route(Change(label, Operation.UPDATE, xid, None if every else keys))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_few_changes(scene: Scene) -> None:
 
 async def test_flood_is_one_mark(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound changes are marked together: once for all of them, after a while."""
-    monkeypatch.setattr(module, "EVERY", 0.0)
+    monkeypatch.setattr(module, "FLOOD_INTERVAL", 0.0)
     await flooded(scene)
     marks = len(scene.published)
     for key in range(10_000):
@@ -98,7 +98,7 @@ async def test_flood_is_one_mark(scene: Scene, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_flood_ends(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while without changes rows are marked one by one again."""
-    monkeypatch.setattr(module, "EVERY", 0.0)
+    monkeypatch.setattr(module, "FLOOD_INTERVAL", 0.0)
     await flooded(scene)
     scene.now += module.WINDOW
     while scene.intake._flooded:  # noqa: ASYNC110
@@ -130,17 +130,17 @@ async def test_flood_of_one_table_alone(scene: Scene) -> None:
     scene.hub.add(watch, TableDependencies((other.db_table,)))
 
     change = Change(other.label_lower, Operation.UPDATE, 200, (str(key),))
-    assert scene.intake.take(change)
+    assert scene.intake.route(change)
 
     assert scene.published[-1] == [key]
 
 
 async def test_read_all_again(scene: Scene) -> None:
     """Changes that name no keys cost as much as there are rows, and are bounded as well."""
-    for _ in range(STEPS // module.TO_DECODE):
+    for _ in range(MAX_STEPS // module.DECODE_STEPS):
         scene.hear(every=True)
     assert scene.intake._flooded
-    assert len(scene.published) < STEPS // module.TO_DECODE
+    assert len(scene.published) < MAX_STEPS // module.DECODE_STEPS
 
 
 async def test_keys_with_one_hash() -> None:
@@ -165,7 +165,7 @@ async def test_keys_with_one_hash_in_many_changes() -> None:
 
 async def test_unknown_model(scene: Scene) -> None:
     """A change of no model is ignored."""
-    assert not scene.intake.take(Change("no.model", Operation.UPDATE, 1, (1,)))
+    assert not scene.intake.route(Change("no.model", Operation.UPDATE, 1, (1,)))
     assert len(scene.ignored) == 1
 
 

@@ -52,7 +52,7 @@ async def test_ignored_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     changes: list[Any] = []
     each = listener(changes)
     for payload in ("x", "y", '{"v":1,"t":"a.b","o":"I","x":"1","k":[1]}'):
-        each._hear(payload)
+        each._receive(payload)
 
     assert len(changes) == 1
     assert (each.state.notifications, each.state.ignored) == (3, 2)

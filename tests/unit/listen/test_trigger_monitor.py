@@ -31,18 +31,18 @@ class Server:
 async def test_triggers_lost_and_back(caplog: Any) -> None:
     """The loss is said once; the return has everything read again, once."""
     server = Server("a", "b")
-    vigil = TriggerMonitor(lambda: ["a", "b"], server.is_observed, server.on_return)
-    await vigil.look()
+    monitor = TriggerMonitor(lambda: ["a", "b"], server.is_observed, server.on_return)
+    await monitor.check()
     server.observed.discard("b")
     for _ in range(2):
-        await vigil.look()
-    assert vigil.missing == {"b"}
+        await monitor.check()
+    assert monitor.missing == {"b"}
     assert caplog.text.count("Table b (b) in database 'default' has subscribers and has lost") == 1
     server.observed.add("b")
     for _ in range(2):
-        await vigil.look()
+        await monitor.check()
 
-    assert vigil.missing == set()
+    assert monitor.missing == set()
     assert server.returned == 1
     lost, back = caplog.records
     assert (lost.levelname, back.levelname) == ("WARNING", "WARNING")
@@ -53,12 +53,12 @@ async def test_table_that_nobody_watches_any_more() -> None:
     """A table without watchers is not missed."""
     server = Server()
     tables = ["a"]
-    vigil = TriggerMonitor(lambda: tables, server.is_observed, server.on_return)
-    await vigil.look()
+    monitor = TriggerMonitor(lambda: tables, server.is_observed, server.on_return)
+    await monitor.check()
     tables.clear()
-    await vigil.look()
+    await monitor.check()
 
-    assert vigil.missing == set()
+    assert monitor.missing == set()
     assert server.returned == 0
 
 
@@ -66,12 +66,12 @@ async def test_looks_go_on_while_the_database_is_away() -> None:
     """A look that fails ends nothing."""
     server = Server()
     server.away = True
-    vigil = TriggerMonitor(lambda: ["a"], server.is_observed, server.on_return, period=0)
-    looking = asyncio.create_task(vigil.run())
+    monitor = TriggerMonitor(lambda: ["a"], server.is_observed, server.on_return, period=0)
+    looking = asyncio.create_task(monitor.run())
     for _ in range(3):
         server.asked.clear()
         await server.asked.wait()
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
 
-    assert vigil.missing == set()
+    assert monitor.missing == set()
