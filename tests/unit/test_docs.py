@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 import yaml
 
 from pgobserve import checks, conf, exceptions, settings
+from pgobserve.listen.listener import ListenerState
+from pgobserve.load.loader import LoaderState
 from pgobserve.management.commands.pgobserve import RUN
+from pgobserve.monitoring import FeedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,6 +162,17 @@ def test_named_tests_exist() -> None:
             file,
             names,
         )
+
+
+def test_example_of_monitoring_is_complete() -> None:
+    """The example of what ``feeds()`` returns has every field."""
+    page = (DOCS / "how-to" / "monitor.md").read_text()
+    (block,) = (body for language, body in FENCE.findall(page) if language == "json")
+    (feed,) = json.loads(block)["feeds"]
+
+    assert list(feed) == [each.name for each in fields(FeedState)]
+    assert list(feed["listener"]) == [each.name for each in fields(ListenerState)]
+    assert list(feed["loader"]) == [each.name for each in fields(LoaderState)]
 
 
 def test_readme_has_code() -> None:
