@@ -22,7 +22,7 @@ class Rows:
     def load_lists(self, jobs: Any) -> Any:
         raise NotImplementedError
 
-    def trace(self, trace: Any) -> Any:
+    def resolve(self, lookup: Any) -> Any:
         raise NotImplementedError
 
     def owner(self, watch: Any) -> type:

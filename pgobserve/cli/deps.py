@@ -66,7 +66,7 @@ def run(
         _print(console, subject, statuses)
     if not subjects:
         console.write("No consumer lets clients subscribe to rows.")
-    elif any(each.found.unseen for each in subjects):
+    elif any(each.found.unresolved for each in subjects):
         console.write(f"\n{HINT}")
 
 
@@ -86,8 +86,8 @@ def _subjects(name: str | None) -> Iterator[ConsumerDependencies]:
 
 def _own(models: Iterable[type[Model]], found: Dependencies) -> tuple[type[Model], ...]:
     """Return the models of the rows themselves, without those that links lead to."""
-    roots = {link.root for link in found.links}
-    linked = {link.hops[-1].model for link in found.links} - roots
+    roots = {path.root for path in found.paths}
+    linked = {path.joins[-1].model for path in found.paths} - roots
     return tuple(each for each in dict.fromkeys(models) if each not in linked)
 
 
@@ -129,9 +129,9 @@ def _statuses(
 
 def _models(subject: ConsumerDependencies) -> Iterator[type[Model]]:
     yield from subject.models
-    yield from subject.found.wide
-    for link in subject.found.links:
-        yield link.hops[-1].model
+    yield from subject.found.full_refresh
+    for path in subject.found.paths:
+        yield path.joins[-1].model
 
 
 def _state(model: type[Model], statuses: Mapping[str, Status] | None) -> str | None:
@@ -152,11 +152,11 @@ def _facts(
         "consumer": subject.consumer,
         "models": [table(model) for model in subject.models],
         "links": [
-            {"path": path_of(each), **table(each.hops[-1].model), "column": each.column}
-            for each in subject.found.links
+            {"path": path_of(each), **table(each.joins[-1].model), "column": each.column}
+            for each in subject.found.paths
         ],
-        "wide": [table(model) for model in subject.found.wide],
-        "unseen": list(subject.found.unseen),
+        "wide": [table(model) for model in subject.found.full_refresh],
+        "unseen": list(subject.found.unresolved),
     }
 
 
@@ -166,8 +166,8 @@ def _print(
     console.write(subject.consumer, "MIGRATE_HEADING")
     rows = [
         *(("-", model, "by key") for model in subject.models),
-        *((path_of(link), link.hops[-1].model, _back(link)) for link in subject.found.links),
-        *(("-", model, "reads all again") for model in subject.found.wide),
+        *((path_of(path), path.joins[-1].model, _back(path)) for path in subject.found.paths),
+        *(("-", model, "reads all again") for model in subject.found.full_refresh),
     ]
     states = [_state(model, statuses) for _, model, _ in rows]
     cells = [
@@ -177,9 +177,9 @@ def _print(
     if cells:
         styles = ["" if each is None else "SUCCESS" if each == "ok" else "ERROR" for each in states]
         console.table([HEADING, *cells], styles)
-    for sentence in subject.found.unseen:
+    for sentence in subject.found.unresolved:
         console.write(f"Not seen: {sentence}", "WARNING")
 
 
-def _back(link: RelationPath) -> str:
-    return "by key" if link.column is None else f"by {link.column} in the change"
+def _back(path: RelationPath) -> str:
+    return "by key" if path.column is None else f"by {path.column} in the change"

@@ -28,24 +28,24 @@ def graph(consumers: Iterable[Consumer]) -> str:
         nodes[f"{_quoted(name)} [shape=ellipse]"] = None
         for model in models:
             edges[f"{_quoted(name)} -> {_node(model)}"] = None
-        for link in found.links:
-            edges |= dict.fromkeys(_joins(link))
-        for model in found.wide:
+        for path in found.paths:
+            edges |= dict.fromkeys(_joins(path))
+        for model in found.full_refresh:
             edges[f'{_quoted(name)} -> {_node(model)} [style=dashed, label="reads all"]'] = None
     lines = [*sorted(nodes), *sorted(edges)]
     body = "".join(f"  {line};\n" for line in lines)
     return f"digraph pgobserve {{\n  rankdir=LR;\n  node [shape=box];\n{body}}}"
 
 
-def _joins(link: RelationPath) -> Iterable[str]:
-    model = link.root
-    for hop in link.hops:
-        yield f"{_node(model)} -> {_node(hop.model)} [label={_quoted(_condition(hop))}]"
-        model = hop.model
+def _joins(path: RelationPath) -> Iterable[str]:
+    model = path.root
+    for join in path.joins:
+        yield f"{_node(model)} -> {_node(join.model)} [label={_quoted(_condition(join))}]"
+        model = join.model
 
 
-def _condition(hop: Join) -> str:
-    return ", ".join(f"{source.column} = {target.column}" for source, target in hop.on)
+def _condition(join: Join) -> str:
+    return ", ".join(f"{source.column} = {target.column}" for source, target in join.on)
 
 
 def _node(model: type[Model]) -> str:

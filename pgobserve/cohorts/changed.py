@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pgobserve import conf
-from pgobserve.dependencies.relations import concrete, hop_of
+from pgobserve.dependencies.relations import concrete, join_along
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.since import entries_since
 from pgobserve.sql.installed import is_observed
 from pgobserve.sql.model_tables import labels_of
-from pgobserve.sql.reverse_lookup import trace
+from pgobserve.sql.reverse_lookup import resolve
 from pgobserve.sql.versions import newest, newest_definition
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Changed:
 
     Args:
         model: The rows' model.
-        links: The ways to other tables that they show something of.
+        paths: The ways to other tables that they show something of.
         wide: Tables of which any change concerns all of them.
         keys: The rows' keys.
         now: In which they were read; the transaction is still the same.
@@ -79,7 +79,7 @@ class Changed:
     def __init__(
         self,
         model: Model,
-        links: Sequence[RelationPath],
+        paths: Sequence[RelationPath],
         wide: Sequence[str],
         keys: Sequence[Hashable],
         now: Snapshot,
@@ -87,7 +87,7 @@ class Changed:
     ) -> None:
         self.record = Record(now, connection)
         self._model = concrete(model)
-        self._links = links
+        self._paths = paths
         self._wide = wide
         self._keys = keys
         self._now = now
@@ -108,35 +108,35 @@ class Changed:
         for table in self._wide:
             if self.record.since(seen, table) != ():
                 return None
-        for link in self._links:
-            if link.route is not None:
-                moved = self._moved(link, seen)
+        for path in self._paths:
+            if path.route is not None:
+                moved = self._moved(path, seen)
                 if moved is None:
                     return None
                 changed |= moved
         return changed
 
-    def _moved(self, link: RelationPath, seen: Snapshot) -> set[Hashable] | None:
+    def _moved(self, path: RelationPath, seen: Snapshot) -> set[Hashable] | None:
         """Return the keys of rows from which others of a table were taken, or to which they came."""
-        entries = self.record.since(seen, link.table)
-        if entries is None or link.column is None:
+        entries = self.record.since(seen, path.table)
+        if entries is None or path.column is None:
             return None
         values: dict[object, None] = {}
         for entry in entries:
-            told = None if entry.keys is None else outbox_page.values(entry, [link.column])
-            if told is None or link.column not in told:
+            told = None if entry.keys is None else outbox_page.values(entry, [path.column])
+            if told is None or path.column not in told:
                 return None
-            values.update(dict.fromkeys(told[link.column]))
-        found = trace(link, list(values), self._connection, among=self._keys)
+            values.update(dict.fromkeys(told[path.column]))
+        found = resolve(path, list(values), self._connection, among=self._keys)
         return None if found is None else set(found)
 
     @cached_property
     def _newest(self) -> dict[Hashable, int]:
         """By key the transaction that was the last to write what is shown of a row."""
         found: dict[Hashable, int] = {}
-        for hops, refers in self._ways():
+        for joins, refers in self._ways():
             versions = newest(
-                self._model, hops, self._keys, self._now, self._connection, refers=refers
+                self._model, joins, self._keys, self._now, self._connection, refers=refers
             )
             for key, xid in versions.items():
                 found[key] = max(xid, found.get(key, 0))
@@ -146,14 +146,14 @@ class Changed:
         """Yield the ways to all tables, and whether the rows there must be there."""
         yield (), False
         for parent in self._model._meta.get_parent_list():
-            path = self._model._meta.get_path_to_parent(parent)
-            yield tuple(hop_of(info.join_field) for info in path), True
-        for link in self._links:
-            yield link.hops, link.route is None
+            infos = self._model._meta.get_path_to_parent(parent)
+            yield tuple(join_along(info.join_field) for info in infos), True
+        for path in self._paths:
+            yield path.joins, path.route is None
 
     @cached_property
     def _newest_definition(self) -> int:
-        models = [hops[-1].model if hops else self._model for hops, _ in self._ways()]
+        models = [joins[-1].model if joins else self._model for joins, _ in self._ways()]
         return max(
             newest_definition(table, self._now, self._connection)
             for table in dict.fromkeys(model._meta.db_table for model in models)

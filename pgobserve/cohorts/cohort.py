@@ -39,7 +39,7 @@ from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of
 from pgobserve.sql.own_rows import overrides, own_rows
 from pgobserve.sql.relation_path import paths_of
-from pgobserve.sql.reverse_lookup import direct
+from pgobserve.sql.reverse_lookup import is_direct
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -289,8 +289,8 @@ def _compile(
     context = state.context
     cls = type(consumer)
     if knows_related(queryset):
-        links = row_dependencies.shown(cls, queryset, shows).links
-        queryset = without_known(queryset, links)
+        paths = row_dependencies.shown(cls, queryset, shows).paths
+        queryset = without_known(queryset, paths)
     alias = alias_of(queryset)
     # One of the two tells the queryset from others; the other is compiled once it is not known yet.
     compiled = (KeyedQuery if wanted is None else FullQuery)(queryset, connections[alias])
@@ -365,13 +365,15 @@ def _untraced(subject: TableDependencies) -> TableDependencies:
 
     That would read other rows than the subscribers, in another database session.
     """
-    kept = tuple(link for link in paths_of(subject) if direct(link))
-    wide = (link.table for link in subject.links if link not in kept)
-    return TableDependencies(subject.tables, tuple(dict.fromkeys((*subject.wide, *wide))), kept)
+    kept = tuple(path for path in paths_of(subject) if is_direct(path))
+    full_refresh = (path.table for path in subject.paths if path not in kept)
+    return TableDependencies(
+        subject.tables, tuple(dict.fromkeys((*subject.full_refresh, *full_refresh))), kept
+    )
 
 
 def subject_of(model: Model, found: Dependencies) -> TableDependencies:
     """Return which changes concern the rows of a model that depend on that."""
-    keyed, wide = tables_of(model)
-    more = (each._meta.db_table for each in found.wide)
-    return TableDependencies(keyed, tuple(dict.fromkeys((*wide, *more))), found.links)
+    keyed, full_refresh = tables_of(model)
+    more = (each._meta.db_table for each in found.full_refresh)
+    return TableDependencies(keyed, tuple(dict.fromkeys((*full_refresh, *more))), found.paths)

@@ -16,7 +16,7 @@ from pgobserve.load.row_load import load
 from pgobserve.logs import fields
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed_options import Options
-from pgobserve.sql.reverse_lookup import trace
+from pgobserve.sql.reverse_lookup import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -49,10 +49,10 @@ class _RowReader:
     def load_lists(self, jobs: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
         return load_lists(self.alias, jobs)
 
-    def trace(self, wanted: ReverseLookup) -> Sequence[Hashable] | None:
-        return trace(
-            *(cast("RelationPath", wanted.link), wanted.values, connections[self.alias]),
-            among=wanted.among,
+    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
+        return resolve(
+            *(cast("RelationPath", lookup.path), lookup.values, connections[self.alias]),
+            among=lookup.among,
             limit=TRACED,
         )
 

@@ -158,7 +158,7 @@ class ListSubscriptions:
             asked="subscribe_list",
             lists=True,
             back=back,
-            links=tuple(link for link in paths_of(subject) if link not in source.subject.links),
+            paths=tuple(path for path in paths_of(subject) if path not in source.subject.paths),
         )
         first: asyncio.Future[tuple[ListSnapshot | Refusal, Snapshot]] = (
             asyncio.get_running_loop().create_future()

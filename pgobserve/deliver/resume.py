@@ -33,7 +33,7 @@ def changed_since(source: Cohort, key: Hashable, token: Snapshot) -> bool:
     """
     statement, subject = source.statement, source.subject
     connection = connections[source.alias]
-    if not subject.links and not subject.wide and len(subject.tables) == 1:
+    if not subject.paths and not subject.full_refresh and len(subject.tables) == 1:
         if statement.joins:
             return True  # rows of other tables come with it; what is shown of them is not known
         found = statement.version(key, connection)
@@ -45,8 +45,8 @@ def changed_since(source: Cohort, key: Hashable, token: Snapshot) -> bool:
         if not _is_from_here(token, now):
             return True
         _, own = tables_of(statement.model)
-        wide = [table for table in subject.wide if table not in own]
-        looked = Changed(statement.model, paths_of(subject), wide, [key], now, connection)
+        full_refresh = [table for table in subject.full_refresh if table not in own]
+        looked = Changed(statement.model, paths_of(subject), full_refresh, [key], now, connection)
         changed = looked.since(token)
         return changed is None or key in changed
 
@@ -60,9 +60,9 @@ def changes(source: Cohort, keys: Sequence[Hashable], now: Snapshot) -> Changed:
     """Return what of a list's rows is new, to be looked up in the transaction that read them."""
     assert source.listing is not None  # noqa: S101 (a list's source has one)
     shown = source.listing.shown
-    wide = [model._meta.db_table for model in shown.wide]
+    full_refresh = [model._meta.db_table for model in shown.full_refresh]
     connection = connections[source.alias]
-    return Changed(source.statement.model, shown.links, wide, keys, now, connection)
+    return Changed(source.statement.model, shown.paths, full_refresh, keys, now, connection)
 
 
 class Accounts:

@@ -264,21 +264,21 @@ class Subscriptions:
             NotObserved: One has not.
         """
         model, subject = source.statement.model, source.subject
-        linked = (link.table for link in subject.links)
+        linked = (path.table for path in subject.paths)
         within = None
         if source.session is not None:
             # In a thread of the loader, whose connection it is.
             within = lambda: source.prepared(connections[source.alias])  # noqa: E731
-        for table in dict.fromkeys((*subject.tables, *subject.wide, *linked)):
+        for table in dict.fromkeys((*subject.tables, *subject.full_refresh, *linked)):
             if not await feed.is_observed((table,), within=within):
                 raise tell_not_observed(NotObserved(title_of(table)), source.alias)
-        links = [*subject.links]
+        paths = [*subject.paths]
         for through in self._throughs(model):
-            link = through.link(model)
-            if link.table in {each.table for each in links}:
+            path = through.path_from(model)
+            if path.table in {each.table for each in paths}:
                 continue
-            if await feed.is_observed((link.table,), within=within):
-                links.append(link)
+            if await feed.is_observed((path.table,), within=within):
+                paths.append(path)
             else:  # what is shown of it was looked at above
                 label = through.model._meta.label
                 logger.warning(
@@ -287,7 +287,7 @@ class Subscriptions:
                     *(label, source.alias, NotObserved(label).detail),
                     extra=fields(consumer=type(self._consumer), model=label, alias=source.alias),
                 )
-        return replace(subject, links=tuple(links)) if len(links) > len(subject.links) else subject
+        return replace(subject, paths=tuple(paths)) if len(paths) > len(subject.paths) else subject
 
     async def _see(
         self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool

@@ -52,7 +52,7 @@ class SubscriptionContext:
         asked: The action by which it was asked for.
         lists: It is a subscription to a list.
         back: What a client says that he has, who comes back to a list.
-        links: The ways to other tables that the consumer wants watched, besides what its rows show.
+        paths: The ways to other tables that the consumer wants watched, besides what its rows show.
         guard: The subscription's own permissions; made here, so that it can't be another's.
         size: Characters of the arguments that are kept, as JSON.
     """
@@ -67,7 +67,7 @@ class SubscriptionContext:
     asked: str = "subscribe_instance"
     lists: bool = False
     back: Back | None = None
-    links: tuple[RelationPath, ...] = ()
+    paths: tuple[RelationPath, ...] = ()
     guard: Guard = field(init=False)
     size: int = field(init=False)
 
@@ -87,10 +87,10 @@ class SubscriptionContext:
 
     def subject(self, source: Cohort) -> TableDependencies:
         """Return which changes concern its rows, when they come from a source."""
-        if not self.links:
+        if not self.paths:
             return source.subject
-        links = dict.fromkeys((*source.subject.links, *self.links))
-        return replace(source.subject, links=tuple(links))
+        paths = dict.fromkeys((*source.subject.paths, *self.paths))
+        return replace(source.subject, paths=tuple(paths))
 
 
 def fingerprint(source: Cohort | object | None) -> str:

@@ -19,7 +19,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
-    from pgobserve.dependencies.relations import Need
+    from pgobserve.dependencies.relations import Dependency
     from pgobserve.sql.keys import Model
     from pgobserve.sql.relation_path import Join
 
@@ -34,7 +34,7 @@ class Declared:
         removed: Joins that are not followed, and nothing beyond them.
     """
 
-    added: tuple[Need, ...] = ()
+    added: tuple[Dependency, ...] = ()
     removed: tuple[tuple[Join, ...], ...] = ()
 
 
@@ -55,7 +55,7 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
         raise ConfigurationError(
             f"{name}.observe_related must be None or a list of paths and models, not {entries!r}."
         )
-    added: list[Need] = []
+    added: list[Dependency] = []
     removed: list[tuple[Join, ...]] = []
     for entry in entries:
         if isinstance(entry, type) and issubclass(entry, DjangoModel):
@@ -65,41 +65,41 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
                 f"{name}.observe_related must hold paths and models, not {entry!r}."
             )
         elif entry.startswith("-"):
-            spot = _spot(model, entry[1:], name)
-            removed.append(spot.hops[: spot.entry])
+            node = _node(model, entry[1:], name)
+            removed.append(node.joins[: node.entry])
         else:
             added += _named(model, entry, name)
     return Declared(tuple(dict.fromkeys(added)), tuple(dict.fromkeys(removed)))
 
 
-def _named(model: Model, entry: str, name: str) -> list[Need]:
+def _named(model: Model, entry: str, name: str) -> list[Dependency]:
     """Return what a path or the label of a model stands for; a relation's name goes first."""
     if _parts(entry)[0] not in _choices(model) and entry.count(".") == 1:
         try:
             return _whole(registry.find(entry))
         except ConfigurationError:
             pass  # then it is a path, and its error tells more
-    return [*_spot(model, entry, name).row]
+    return [*_node(model, entry, name).row]
 
 
-def _whole(model: Model) -> list[Need]:
+def _whole(model: Model) -> list[Dependency]:
     """Return a model's own table and those of its parents."""
     return [concrete(each) for each in (model, *concrete(model)._meta.get_parent_list())]
 
 
-def _spot(model: Model, entry: str, name: str) -> PathNode:
-    spot = PathNode(concrete(model), concrete(model))
+def _node(model: Model, entry: str, name: str) -> PathNode:
+    node = PathNode(concrete(model), concrete(model))
     for part in _parts(entry):
-        relation = relations_of(spot.model).get(part) or query_names(spot.model).get(part)
+        relation = relations_of(node.model).get(part) or query_names(node.model).get(part)
         if relation is None:
-            if spot.hops and kind_of(spot.model, part)[0] is AttributeKind.COLUMN:
-                return spot
+            if node.joins and kind_of(node.model, part)[0] is AttributeKind.COLUMN:
+                return node
             raise ConfigurationError(
-                f'{name}.observe_related has "{entry}", but {spot.model._meta.label} has no relation '
-                f'"{part}". It has: {", ".join(sorted(relations_of(spot.model))) or "none"}.'
+                f'{name}.observe_related has "{entry}", but {node.model._meta.label} has no relation '
+                f'"{part}". It has: {", ".join(sorted(relations_of(node.model))) or "none"}.'
             )
-        spot = spot.follow(relation)
-    return spot
+        node = node.follow(relation)
+    return node
 
 
 def _parts(entry: str) -> list[str]:

@@ -75,13 +75,13 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def samples(cls: Any, add_unseen: Callable[[str], None]) -> Iterator[Sample]:
+def samples(cls: Any, add_unresolved: Callable[[str], None]) -> Iterator[Sample]:
     """
     Yield querysets of a consumer's class, each with the serializer that shows it.
 
     Args:
         cls: The class. What it declares is taken as it is; methods that it overrides are tried.
-        add_unseen: Called with a sentence for each that can't be tried.
+        add_unresolved: Called with a sentence for each that can't be tried.
     """
     if _is_declared(cls):
         if getattr(cls, "queryset", None) is not None:
@@ -92,7 +92,7 @@ def samples(cls: Any, add_unseen: Callable[[str], None]) -> Iterator[Sample]:
         for action in ACTIONS:
             yield from trials.sample(user, action)
     for sentence in trials.sentences():
-        add_unseen(sentence)
+        add_unresolved(sentence)
 
 
 def _is_declared(cls: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgobserve.dependencies.relations import concrete, hop_of
+from pgobserve.dependencies.relations import concrete, join_along
 from pgobserve.sql.relation_path import RelationPath
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.dependencies.relations import Need, PathNode
+    from pgobserve.dependencies.relations import Dependency, PathNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,62 +22,64 @@ class Dependencies:
     What the watched rows of a model depend on, beside those rows themselves.
 
     Attributes:
-        links: The ways to other tables, the shortest first.
-        wide: Models of tables of which any change concerns all watched rows.
-        unseen: What could not be followed, in sentences.
+        paths: The ways to other tables, the shortest first.
+        full_refresh: Models of tables of which any change concerns all watched rows.
+        unresolved: What could not be followed, in sentences.
     """
 
-    links: tuple[RelationPath, ...] = ()
-    wide: tuple[type[Model], ...] = ()
-    unseen: tuple[str, ...] = ()
+    paths: tuple[RelationPath, ...] = ()
+    full_refresh: tuple[type[Model], ...] = ()
+    unresolved: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.links or self.wide or self.unseen)
+        return bool(self.paths or self.full_refresh or self.unresolved)
 
 
 class Gathering:
     """Collects what must be watched, in any order and as often as it is found."""
 
     def __init__(self, *given: Dependencies) -> None:
-        self._needs: dict[Need, None] = {}
-        self._unseen: dict[str, None] = {}
+        self._needs: dict[Dependency, None] = {}
+        self._unresolved: dict[str, None] = {}
         for each in given:
             self.include(each)
 
     def include(self, given: Dependencies) -> None:
         """Add all that was found before."""
-        self.add((*given.links, *given.wide))
-        self._unseen |= dict.fromkeys(given.unseen)
+        self.add((*given.paths, *given.full_refresh))
+        self._unresolved |= dict.fromkeys(given.unresolved)
 
-    def add(self, needs: Iterable[Need]) -> None:
+    def add(self, dependencies: Iterable[Dependency]) -> None:
         """Add links and models."""
-        self._needs |= dict.fromkeys(needs)
+        self._needs |= dict.fromkeys(dependencies)
 
-    def add_unseen(self, sentence: str) -> None:
+    def add_unresolved(self, sentence: str) -> None:
         """Add a sentence about something that can't be followed."""
-        self._unseen[sentence] = None
+        self._unresolved[sentence] = None
 
-    def add_at(self, spot: PathNode, inner: Dependencies) -> None:
+    def add_at(self, node: PathNode, inner: Dependencies) -> None:
         """Add what related rows depend on, seen from the watched ones."""
-        for link in inner.links:
-            self._needs[replace(link, root=spot.root, hops=spot.hops + link.hops)] = None
-        self.add(inner.wide)
-        self._unseen |= dict.fromkeys(inner.unseen)
+        for path in inner.paths:
+            self._needs[replace(path, root=node.root, joins=node.joins + path.joins)] = None
+        self.add(inner.full_refresh)
+        self._unresolved |= dict.fromkeys(inner.unresolved)
 
     @property
-    def links(self) -> list[RelationPath]:
+    def paths(self) -> list[RelationPath]:
         """The links that were found until now."""
         return [each for each in self._needs if isinstance(each, RelationPath)]
 
     def made(self) -> Dependencies:
         """Return all of it, each once and in a stable order; equal ones are the same object."""
-        wide = {concrete(each) for each in self._needs if not isinstance(each, RelationPath)}
-        tables = {each._meta.db_table for each in wide}
-        links = [each for each in self.links if each.table not in tables and not _is_own(each)]
+        full_refresh = {
+            concrete(each) for each in self._needs if not isinstance(each, RelationPath)
+        }
+        tables = {each._meta.db_table for each in full_refresh}
+        paths = [each for each in self.paths if each.table not in tables and not _is_own(each)]
         made = Dependencies(
-            tuple(sorted(links, key=_order)),
-            tuple(sorted(wide, key=lambda each: each._meta.label_lower)),
-            tuple(sorted(self._unseen)),
+            tuple(sorted(paths, key=_order)),
+            tuple(sorted(full_refresh, key=lambda each: each._meta.label_lower)),
+            tuple(sorted(self._unresolved)),
         )
         return _known.setdefault(made, made)
 
@@ -85,20 +87,21 @@ class Gathering:
 _known: dict[Dependencies, Dependencies] = {}
 
 
-def _is_own(link: RelationPath) -> bool:
+def _is_own(path: RelationPath) -> bool:
     """Tell whether a link only leads to the row itself, or to its part in a parent's table."""
-    options = link.root._meta
-    if all(source == target for hop in link.hops for source, target in hop.on):
-        return link.route is None and all(hop.model is link.root for hop in link.hops)
+    options = path.root._meta
+    if all(source == target for join in path.joins for source, target in join.on):
+        return path.route is None and all(join.model is path.root for join in path.joins)
     return any(
-        link.hops == tuple(hop_of(info.join_field) for info in options.get_path_to_parent(parent))
+        path.joins
+        == tuple(join_along(info.join_field) for info in options.get_path_to_parent(parent))
         for parent in options.get_parent_list()
     )
 
 
-def _order(link: RelationPath) -> tuple[object, ...]:
+def _order(path: RelationPath) -> tuple[object, ...]:
     on = tuple(
-        (hop.model._meta.label_lower, *((source.name, target.name) for source, target in hop.on))
-        for hop in link.hops
+        (join.model._meta.label_lower, *((source.name, target.name) for source, target in join.on))
+        for join in path.joins
     )
-    return len(link.hops), on, link.column or ""
+    return len(path.joins), on, path.column or ""

@@ -23,7 +23,7 @@ from pgobserve.dependencies.query_joins import (
     model_of,
     steps,
 )
-from pgobserve.dependencies.relations import concrete, key_or_route, need
+from pgobserve.dependencies.relations import concrete, dependency, key_or_route
 from pgobserve.sql.relation_path import Join
 
 if TYPE_CHECKING:
@@ -61,18 +61,18 @@ class _Look:
         self.label = self.root._meta.label
         self.found = Gathering()
 
-    def follow(self, query: Any, alias: str | None, hops: tuple[Join, ...], around: Ways) -> None:
+    def follow(self, query: Any, alias: str | None, joins: tuple[Join, ...], around: Ways) -> None:
         """Look at a query whose table of that alias the joins lead to."""
-        ways = {**around, alias: hops}
+        ways = {**around, alias: joins}
         for step in steps(query, alias):
-            if step.hop is None or step.source not in ways:
-                self.found.add_unseen(
+            if step.join is None or step.source not in ways:
+                self.found.add_unresolved(
                     f"The queryset of {self.label} joins {step.table} in a way of its own."
                 )
                 continue
-            ways[step.alias] = (*ways[step.source], step.hop)
+            ways[step.alias] = (*ways[step.source], step.join)
             if query.alias_refcount[step.alias]:
-                found = need(self.root, ways[step.alias], is_reverse=step.is_reverse)
+                found = dependency(self.root, ways[step.alias], is_reverse=step.is_reverse)
                 self.found.add([found])
         self._inside(query, ways)
 
@@ -96,9 +96,9 @@ class _Look:
         if entry is None:
             self._all(query)
             return
-        alias, hops = entry
-        self.found.add([key_or_route(self.root, hops)])
-        self.follow(query, alias, hops, ways)
+        alias, joins = entry
+        self.found.add([key_or_route(self.root, joins)])
+        self.follow(query, alias, joins, ways)
 
     def _all(self, query: Any) -> None:
         """Add all tables of a subquery, and of those in it: any change there concerns all rows."""
@@ -119,16 +119,16 @@ class _Look:
 
     def _raw(self, query: Any) -> None:
         if query.extra or query.extra_tables:
-            self._unseen("extra()")
+            self._unresolved("extra()")
 
     def _note(self, node: Any) -> None:
         if isinstance(node, RawSQL):
-            self._unseen("RawSQL")
+            self._unresolved("RawSQL")
         elif isinstance(node, ExtraWhere):
-            self._unseen("extra()")
+            self._unresolved("extra()")
 
-    def _unseen(self, what: str) -> None:
-        self.found.add_unseen(
+    def _unresolved(self, what: str) -> None:
+        self.found.add_unresolved(
             f"The queryset of {self.label} uses {what}, whose SQL can't be looked into."
         )
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.dependencies.gathering import Dependencies
-    from pgobserve.dependencies.relations import ModelRelation, Need
+    from pgobserve.dependencies.relations import Dependency, ModelRelation
     from pgobserve.sql.keys import Model
     from pgobserve.sql.relation_path import Join
 
@@ -96,70 +96,70 @@ class _Shown:
 
     def made(self) -> Dependencies:
         """Return it; links from which on a serializer goes on without an end are wide."""
-        for link in self.found.links:
-            if any(link.hops != start and _begins(link.hops, start) for start in self._endless):
-                self.found.add([link.hops[-1].model])
+        for path in self.found.paths:
+            if any(path.joins != start and _begins(path.joins, start) for start in self._endless):
+                self.found.add([path.joins[-1].model])
         return self.found.made()
 
-    def _is_removed(self, spot: PathNode) -> bool:
-        return any(_begins(spot.hops, start) for start in self._removed)
+    def _is_removed(self, node: PathNode) -> bool:
+        return any(_begins(node.joins, start) for start in self._removed)
 
-    def _add(self, spot: PathNode, needs: Iterable[Need]) -> None:
-        if not self._is_removed(spot):
-            self.found.add(needs)
+    def _add(self, node: PathNode, dependencies: Iterable[Dependency]) -> None:
+        if not self._is_removed(node):
+            self.found.add(dependencies)
 
-    def _add_unseen(self, spot: PathNode, sentence: str) -> None:
-        if not self._is_removed(spot):
-            self.found.add_unseen(sentence)
+    def _add_unresolved(self, node: PathNode, sentence: str) -> None:
+        if not self._is_removed(node):
+            self.found.add_unresolved(sentence)
 
-    def serializer(self, spot: PathNode, serializer: BaseSerializer[Any], above: Above) -> None:
+    def serializer(self, node: PathNode, serializer: BaseSerializer[Any], above: Above) -> None:
         """Look at what a serializer shows of the rows at a spot."""
         if isinstance(serializer, ListSerializer):
-            self._custom(spot, serializer, ListSerializer)
+            self._custom(node, serializer, ListSerializer)
             serializer = serializer.child  # type: ignore[assignment]
         cls = type(serializer)
-        start = next((at for each, at in above if (each, at.model) == (cls, spot.model)), None)
+        start = next((at for each, at in above if (each, at.model) == (cls, node.model)), None)
         if start is not None or len(above) >= MOST_LEVELS:
-            if not self._is_removed(spot):
-                self._endless[(start or above[0][1]).hops] = None
+            if not self._is_removed(node):
+                self._endless[(start or above[0][1]).joins] = None
             return
         if not isinstance(serializer, Serializer):
-            self._opaque(spot, f"{cls.__name__} is a serializer without fields")
+            self._opaque(node, f"{cls.__name__} is a serializer without fields")
             return
-        self._custom(spot, serializer, Serializer)
+        self._custom(node, serializer, Serializer)
         try:
             fields = list(serializer.fields.items())
         except Exception as error:  # noqa: BLE001 (the project's code)
-            self._opaque(spot, f"The fields of {cls.__name__} can't be told ({brief(error)})")
+            self._opaque(node, f"The fields of {cls.__name__} can't be told ({brief(error)})")
             return
         for name, field in fields:
             if not field.write_only:
-                self._field(spot, field, f"{cls.__name__}.{name}", (*above, (cls, spot)))
+                self._field(node, field, f"{cls.__name__}.{name}", (*above, (cls, node)))
 
-    def _custom(self, spot: PathNode, serializer: Any, ours: type) -> None:
+    def _custom(self, node: PathNode, serializer: Any, ours: type) -> None:
         cls: Any = type(serializer)
         if cls.to_representation is not ours.to_representation:  # type: ignore[attr-defined]
-            self._opaque(spot, f"{cls.__name__} has a to_representation() of its own")
+            self._opaque(node, f"{cls.__name__} has a to_representation() of its own")
 
-    def _field(self, spot: PathNode, field: Any, where: str, above: Above) -> None:
+    def _field(self, node: PathNode, field: Any, where: str, above: Above) -> None:
         if isinstance(field, SerializerMethodField):
             method = getattr(field.parent, field.method_name or "", None)
-            self._opaque(spot, f"{where} is a SerializerMethodField", method)
+            self._opaque(node, f"{where} is a SerializerMethodField", method)
         elif field.source_attrs:
             if isinstance(field, RelatedField) and field.use_pk_only_optimization():
-                self._key_only(spot, field.source_attrs, where)
+                self._key_only(node, field.source_attrs, where)
                 return
-            end = self._walk(spot, field.source_attrs, where)
+            end = self._walk(node, field.source_attrs, where)
             if end is not None:
                 self._show(end, field, where, above)
         elif isinstance(field, BaseSerializer | HyperlinkedRelatedField):
-            self._show(spot, field, where, above)
+            self._show(node, field, where, above)
         else:
-            self._opaque(spot, f"{where} is given the whole {spot.model._meta.label}")
+            self._opaque(node, f"{where} is given the whole {node.model._meta.label}")
 
-    def _key_only(self, spot: PathNode, attributes: Sequence[str], where: str) -> None:
+    def _key_only(self, node: PathNode, attributes: Sequence[str], where: str) -> None:
         """Look at a field that shows the key of one related row: DRF reads no more of it."""
-        owner = self._walk(spot, attributes[:-1], where)
+        owner = self._walk(node, attributes[:-1], where)
         if owner is None:
             return
         relation = relations_of(owner.model).get(attributes[-1])
@@ -171,104 +171,104 @@ class _Shown:
             source = relation.joins[-1][0].on[0][0]
             self._add(owner, owner.value(source))
 
-    def _show(self, spot: PathNode, field: Any, where: str, above: Above) -> None:
+    def _show(self, node: PathNode, field: Any, where: str, above: Above) -> None:
         """Look at what a field shows of related rows."""
-        spot = replace(spot, many=False)
+        node = replace(node, many=False)
         if isinstance(field, BaseSerializer):
-            self.serializer(spot, field, above)
+            self.serializer(node, field, above)
         elif isinstance(field, ManyRelatedField):
-            self._show(spot, field.child_relation, where, above)
+            self._show(node, field.child_relation, where, above)
         elif isinstance(field, ListField):
-            self._show(spot, field.child, where, above)
+            self._show(node, field.child, where, above)
         elif isinstance(field, SlugRelatedField):
-            self._attribute(spot, str(field.slug_field).replace("__", "."), where)
+            self._attribute(node, str(field.slug_field).replace("__", "."), where)
         elif isinstance(field, HyperlinkedRelatedField):
-            self._attribute(spot, field.lookup_field, where)
+            self._attribute(node, field.lookup_field, where)
         elif isinstance(field, PrimaryKeyRelatedField) or (
             isinstance(field, RelatedField) and field.use_pk_only_optimization()
         ):
-            self._add(spot, spot.key)
+            self._add(node, node.key)
         elif isinstance(field, RelatedField) and not isinstance(field, StringRelatedField):
-            self._opaque(spot, f"{where} is a field of its own making")
+            self._opaque(node, f"{where} is a field of its own making")
         else:
-            self._text(spot, where)
+            self._text(node, where)
 
-    def _attribute(self, spot: PathNode, dotted: str, where: str) -> None:
-        end = self._walk(spot, dotted.split("."), where)
+    def _attribute(self, node: PathNode, dotted: str, where: str) -> None:
+        end = self._walk(node, dotted.split("."), where)
         if end is not None:
             self._text(end, where)
 
-    def _text(self, spot: PathNode, where: str) -> None:
+    def _text(self, node: PathNode, where: str) -> None:
         """Look at rows that are shown as their text."""
-        self._add(spot, spot.row)
-        if names := mentioned(spot.model, spot.model.__str__):
-            label = spot.model._meta.label
-            self._add_unseen(spot, f"{where} shows str() of {label}, which mentions {names}.")
+        self._add(node, node.row)
+        if names := mentioned(node.model, node.model.__str__):
+            label = node.model._meta.label
+            self._add_unresolved(node, f"{where} shows str() of {label}, which mentions {names}.")
 
-    def _opaque(self, spot: PathNode, what: str, method: Any = None) -> None:
-        self._add(spot, spot.row)
-        names = mentioned(spot.model, method)
+    def _opaque(self, node: PathNode, what: str, method: Any = None) -> None:
+        self._add(node, node.row)
+        names = mentioned(node.model, method)
         hint = f" It mentions {names}." if names else ""
-        self._add_unseen(spot, f"{what}: what it reads of other tables can't be seen.{hint}")
+        self._add_unresolved(node, f"{what}: what it reads of other tables can't be seen.{hint}")
 
-    def _walk(self, spot: PathNode, attributes: Sequence[str], where: str) -> PathNode | None:
+    def _walk(self, node: PathNode, attributes: Sequence[str], where: str) -> PathNode | None:
         """Follow attributes; return where they end, or None where that is a value."""
         for name in attributes:
-            relation = self._relation(spot, name)
+            relation = self._relation(node, name)
             if relation is not None:
-                spot = self._follow(spot, relation, name)
-            elif spot.many and name in ONE_OF_IT:
-                self._add(spot, spot.row)  # which one it is, its columns say
-                spot = replace(spot, many=False)
-            elif not (spot.many and name in ITSELF):
-                self._end(spot, name, where)
+                node = self._follow(node, relation, name)
+            elif node.many and name in ONE_OF_IT:
+                self._add(node, node.row)  # which one it is, its columns say
+                node = replace(node, many=False)
+            elif not (node.many and name in ITSELF):
+                self._end(node, name, where)
                 return None
-        return spot
+        return node
 
-    def _end(self, spot: PathNode, name: str, where: str) -> None:
+    def _end(self, node: PathNode, name: str, where: str) -> None:
         """Look at an attribute that is no relation."""
-        kind, fields = kind_of(spot.model, name)
-        if spot.many:
+        kind, fields = kind_of(node.model, name)
+        if node.many:
             if name not in NUMBER_OF_IT:
-                self._opaque(spot, f'{where} asks a manager for "{name}"')
+                self._opaque(node, f'{where} asks a manager for "{name}"')
         elif kind is AttributeKind.COLUMN:
             for field in fields:
-                self._add(spot, spot.value(field))
-        elif not self._is_known(spot, name):
-            what = f'{where} shows "{name}", which is {kind.value} of {spot.model._meta.label}'
-            self._opaque(spot, what, getattr(spot.model, name, None))
+                self._add(node, node.value(field))
+        elif not self._is_known(node, name):
+            what = f'{where} shows "{name}", which is {kind.value} of {node.model._meta.label}'
+            self._opaque(node, what, getattr(node.model, name, None))
 
-    def _is_known(self, spot: PathNode, name: str) -> bool:
-        if not spot.path:
+    def _is_known(self, node: PathNode, name: str) -> bool:
+        if not node.path:
             return name in self._known
-        here = self._prefetched.get("__".join(spot.path))
+        here = self._prefetched.get("__".join(node.path))
         return here is not None and name in here.known
 
-    def _relation(self, spot: PathNode, name: str) -> ModelRelation | None:
-        if spot.many:
+    def _relation(self, node: PathNode, name: str) -> ModelRelation | None:
+        if node.many:
             return None
-        own = self._prefetched.get("__".join((*spot.path, name)))
-        return relations_of(spot.model).get(own.relation if own else name)
+        own = self._prefetched.get("__".join((*node.path, name)))
+        return relations_of(node.model).get(own.relation if own else name)
 
-    def _follow(self, spot: PathNode, relation: ModelRelation, name: str) -> PathNode:
-        spot = spot.follow(relation, name)
-        self._add(spot, spot.needs)
-        own = self._prefetched.get("__".join(spot.path))
+    def _follow(self, node: PathNode, relation: ModelRelation, name: str) -> PathNode:
+        node = node.follow(relation, name)
+        self._add(node, node.dependencies)
+        own = self._prefetched.get("__".join(node.path))
         chosen = own or of_manager(relation)
         if chosen is not None:
-            if not self._is_removed(spot):
-                self.found.add_at(spot, chosen.inner)
+            if not self._is_removed(node):
+                self.found.add_at(node, chosen.inner)
             if chosen.filters:
-                self._add(spot, spot.row)
+                self._add(node, node.row)
         if relation.many:
             order = None if chosen is None else chosen.order
             usual = relation.model._meta.ordering or ()
-            self._add(spot, ordered(spot, usual if order is None else order))
-        return spot
+            self._add(node, ordered(node, usual if order is None else order))
+        return node
 
 
-def _begins(hops: tuple[Join, ...], start: tuple[Join, ...]) -> bool:
-    return hops[: len(start)] == start
+def _begins(joins: tuple[Join, ...], start: tuple[Join, ...]) -> bool:
+    return joins[: len(start)] == start
 
 
 def makes_fields(cls: Any) -> bool:

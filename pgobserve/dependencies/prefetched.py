@@ -98,7 +98,7 @@ def _of_manager(model: Model, many: bool) -> Prefetched | None:
             chosen = _of("", manager.get_queryset())
     except Exception as error:  # noqa: BLE001 (the project's code)
         found = Gathering()
-        found.add_unseen(
+        found.add_unresolved(
             f"The manager of {model._meta.label} could not be tried ({brief(error)}): which rows of "
             "it are shown can't be seen."
         )
@@ -149,7 +149,7 @@ def knows_related(queryset: Any) -> bool:
     return bool(queryset._known_related_objects) or any(map(knows_related, inner))
 
 
-def without_known(queryset: Any, links: Iterable[RelationPath]) -> Any:
+def without_known(queryset: Any, paths: Iterable[RelationPath]) -> Any:
     """
     Return a queryset that was asked of a row, as ``user.item_set`` is, without that row.
 
@@ -158,12 +158,12 @@ def without_known(queryset: Any, links: Iterable[RelationPath]) -> Any:
 
     Args:
         queryset: The queryset.
-        links: The ways to what is shown of other tables.
+        paths: The ways to what is shown of other tables.
     """
     fields, queryset = list(queryset._known_related_objects), _forgetting(queryset)
     if queryset.query.deferred_loading[0]:
         return queryset
-    shown = {source for link in links for source, _ in link.hops[0].on}
+    shown = {source for path in paths for source, _ in path.joins[0].on}
     names = [field.name for field in fields if field in shown]
     return queryset.select_related(*names) if names else queryset
 

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db.models import ForeignObjectRel
 from django.db.models.sql.constants import LOUTER
 
-from pgobserve.dependencies.relations import concrete, hop_of
+from pgobserve.dependencies.relations import concrete, join_along
 from pgobserve.sql.relation_path import Join
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class JoinStep:
         source: The alias that it goes from.
         alias: The alias that it leads to.
         table: The name of the table there.
-        hop: The join; None if it is not along a field.
+        join: The join; None if it is not along a field.
         is_reverse: Whether it leads to what refers, and not to what is referred to.
     """
 
     source: str
     alias: str
     table: str
-    hop: Join | None
+    join: Join | None
     is_reverse: bool
 
 
@@ -70,7 +70,7 @@ def steps(query: Any, start: str | None) -> Iterator[JoinStep]:
 
 def _hop(join: Any) -> Join | None:
     try:
-        return hop_of(join.join_field)
+        return join_along(join.join_field)
     except (AttributeError, IndexError, TypeError):
         return None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgobserve.sql.keys import Model
 
     #: What must be watched: a link, or a table of which any change concerns all rows.
-    Need = RelationPath | Model
+    Dependency = RelationPath | Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class PathNode:
     Attributes:
         root: The watched model.
         model: The model of the rows.
-        hops: The joins that lead there.
-        needs: What decides which rows are there.
+        joins: The joins that lead there.
+        dependencies: What decides which rows are there.
         entry: How many of the joins lead into the last relation: to the table that refers, of a
             many-to-many field the one between.
         path: Names of the attributes that led there.
@@ -65,83 +65,83 @@ class PathNode:
 
     root: Model
     model: Model
-    hops: tuple[Join, ...] = ()
-    needs: tuple[Need, ...] = ()
+    joins: tuple[Join, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
     entry: int = 0
     path: tuple[str, ...] = ()
     many: bool = False
 
     def follow(self, relation: ModelRelation, name: str = "") -> PathNode:
         """Return the spot that a relation leads to, by the name of the attribute that has it."""
-        hops, needs = self.hops, list(self.needs)
-        if self.hops and not self._shares_key(relation):
-            needs += self.row
-        for number, (hop, is_reverse) in enumerate(relation.joins, 1):
-            hops = (*hops, hop)
+        joins, dependencies = self.joins, list(self.dependencies)
+        if self.joins and not self._shares_key(relation):
+            dependencies += self.row
+        for number, (join, is_reverse) in enumerate(relation.joins, 1):
+            joins = (*joins, join)
             if number > relation.ancestors and (is_reverse or number < len(relation.joins)):
-                needs.append(need(self.root, hops, is_reverse=is_reverse))
+                dependencies.append(dependency(self.root, joins, is_reverse=is_reverse))
         return PathNode(
             self.root,
             relation.model,
-            hops,
-            tuple(dict.fromkeys(needs)),
-            len(self.hops) + relation.ancestors + 1,
+            joins,
+            tuple(dict.fromkeys(dependencies)),
+            len(self.joins) + relation.ancestors + 1,
             (*self.path, name or relation.name),
             relation.many,
         )
 
     def _shares_key(self, relation: ModelRelation) -> bool:
         """Tell whether the relation begins at the value that has led here already."""
-        last = self.hops[-1]
-        for hop, _ in relation.joins[: relation.ancestors + 1]:
+        last = self.joins[-1]
+        for join, _ in relation.joins[: relation.ancestors + 1]:
             targets = {target for _, target in last.on}
-            if not all(source in targets for source, _ in hop.on):
+            if not all(source in targets for source, _ in join.on):
                 return False
-            last = hop
+            last = join
         return True
 
     @property
-    def row(self) -> tuple[Need, ...]:
+    def row(self) -> tuple[Dependency, ...]:
         """What must be watched where the contents of the rows matter, of all their tables."""
-        if not self.hops:
+        if not self.joins:
             return ()
-        found: list[Need] = [*self.needs]
-        if not any(isinstance(each, RelationPath) and each.hops == self.hops for each in found):
-            found.append(RelationPath(self.root, self.hops))
+        found: list[Dependency] = [*self.dependencies]
+        if not any(isinstance(each, RelationPath) and each.joins == self.joins for each in found):
+            found.append(RelationPath(self.root, self.joins))
         for parent in self.model._meta.get_parent_list():
             path = self.model._meta.get_path_to_parent(parent)
-            hops = (*self.hops, *(hop_of(info.join_field) for info in path))
-            found.append(RelationPath(self.root, hops))
+            joins = (*self.joins, *(join_along(info.join_field) for info in path))
+            found.append(RelationPath(self.root, joins))
         return tuple(dict.fromkeys(found))
 
-    def value(self, field: Field[Any, Any]) -> tuple[Need, ...]:
+    def value(self, field: Field[Any, Any]) -> tuple[Dependency, ...]:
         """Return what must be watched where one column of the rows matters."""
-        if self.hops and any(field == target for _, target in self.hops[-1].on):
-            return self.needs
+        if self.joins and any(field == target for _, target in self.joins[-1].on):
+            return self.dependencies
         return self.row
 
     @property
-    def key(self) -> tuple[Need, ...]:
+    def key(self) -> tuple[Dependency, ...]:
         """What must be watched where only the keys of the rows matter."""
         found = (each for field in key_fields(self.model) for each in self.value(field))
         return tuple(dict.fromkeys(found))
 
 
-def need(root: Model, hops: tuple[Join, ...], *, is_reverse: bool) -> Need:
+def dependency(root: Model, joins: tuple[Join, ...], *, is_reverse: bool) -> Dependency:
     """Return the link for these joins, or the table if changes of it can't be led back."""
-    last = hops[-1]
+    last = joins[-1]
     if not is_reverse:
-        return RelationPath(root, hops)
-    return RelationPath(root, hops, last.on[0][1]) if len(last.on) == 1 else last.model
+        return RelationPath(root, joins)
+    return RelationPath(root, joins, last.on[0][1]) if len(last.on) == 1 else last.model
 
 
-def key_or_route(root: Model, hops: tuple[Join, ...]) -> Need:
+def key_or_route(root: Model, joins: tuple[Join, ...]) -> Dependency:
     """Return the link for joins of which the last one compares with any column, and one alone."""
-    target = hops[-1].on[0][1]
-    return RelationPath(root, hops, None if key_fields(hops[-1].model) == (target,) else target)
+    target = joins[-1].on[0][1]
+    return RelationPath(root, joins, None if key_fields(joins[-1].model) == (target,) else target)
 
 
-def hop_of(join_field: Any) -> Join:
+def join_along(join_field: Any) -> Join:
     """Return a join along a field, or the other end of one, as the ORM makes it."""
     on = tuple(join_field.get_joining_fields())
     return Join(concrete(on[0][1].model), on)
@@ -184,7 +184,7 @@ def _relation(model: Model, name: str, field: Any) -> ModelRelation:
     opts: Any = concrete(model)._meta
     ancestors = opts.get_path_to_parent(owner) if owner is not opts.model else []
     joins = tuple(
-        (hop_of(info.join_field), isinstance(info.join_field, ForeignObjectRel))
+        (join_along(info.join_field), isinstance(info.join_field, ForeignObjectRel))
         for info in (*ancestors, *infos)
     )
     many = bool(field.many_to_many or field.one_to_many)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from django.db.models import Model, Prefetch, QuerySet
     from rest_framework.serializers import BaseSerializer
 
-    from pgobserve.dependencies.relations import Need
+    from pgobserve.dependencies.relations import Dependency
     from pgobserve.generics import GenericAsyncAPIConsumer
 
     #: An instance, or a class that is made an instance of if need be.
@@ -180,13 +180,13 @@ def _look(
             made = serializer() if isinstance(serializer, type) else serializer
         except Exception as error:  # noqa: BLE001 (the project's code)
             name = getattr(serializer, "__name__", serializer)
-            return _unseen(f"{name} could not be tried ({brief(error)})")
+            return _unresolved(f"{name} could not be tried ({brief(error)})")
         return _of_serializer(concrete(model), made, own, names, removed)
 
 
-def _unseen(what: str) -> Dependencies:
+def _unresolved(what: str) -> Dependencies:
     found = Gathering()
-    found.add_unseen(f"{what}: what it reads of other tables can't be seen.")
+    found.add_unresolved(f"{what}: what it reads of other tables can't be seen.")
     return found.made()
 
 
@@ -202,7 +202,7 @@ def of_consumer(consumer_class: type) -> Dependencies:
     """
     found = Gathering()
     model = None
-    for queryset, serializer in samples(consumer_class, found.add_unseen):
+    for queryset, serializer in samples(consumer_class, found.add_unresolved):
         found.include(of(consumer_class, queryset, serializer))
         if model is None:
             model = queryset.model
@@ -210,12 +210,12 @@ def of_consumer(consumer_class: type) -> Dependencies:
     return found.made()
 
 
-def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Need]:
+def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Dependency]:
     try:
         with no_queries():
-            return list(filtered(consumer_class, queryset, found.add_unseen))
+            return list(filtered(consumer_class, queryset, found.add_unresolved))
     except Exception as error:  # noqa: BLE001 (the project's code)
-        found.add_unseen(
+        found.add_unresolved(
             f"The filters of {consumer_class.__name__} could not be tried ({brief(error)}): what "
             "clients may filter by can't be seen."
         )

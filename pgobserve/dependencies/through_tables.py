@@ -31,7 +31,7 @@ class Through:
     attname: str
     target: str
 
-    def link(self, root: type[Model]) -> RelationPath:
+    def path_from(self, root: type[Model]) -> RelationPath:
         """Return the way from its owner to its rows."""
         owner: Any = root._meta.get_field(self.target)
         named: Any = self.model._meta.get_field(self.attname)

@@ -54,12 +54,12 @@ class Backlog:
         self._watches = tuple(watches)
         self._loads: dict[AnyWatch, _Goal] = {}
         self._noted = False
-        self._traces: dict[TableDependencies, _Goal] = {}
+        self._lookups: dict[TableDependencies, _Goal] = {}
         for watch in self._watches:
             place = hub.place(watch)
-            if place is not None and place[0] not in self._traces:
+            if place is not None and place[0] not in self._lookups:
                 self._note_trace(place[0])
-        if not self._traces:
+        if not self._lookups:
             self._note_loads()
 
     def waits_for(self) -> Hashable | None:
@@ -69,10 +69,10 @@ class Backlog:
         Returns:
             Something that :meth:`~pgobserve.hub.hub.Hub.watch_progress` takes.
         """
-        for subject in [*self._traces]:
+        for subject in [*self._lookups]:
             if self._is_open(subject):
                 return subject
-            del self._traces[subject]
+            del self._lookups[subject]
         if not self._noted:
             # Only now: reverse look-ups have marked the rows that they found.
             self._note_loads()
@@ -89,18 +89,18 @@ class Backlog:
 
     def _note_trace(self, subject: TableDependencies) -> bool:
         kind = self._hub.kind(subject)
-        if kind is None or not (kind.traces or kind.open):
+        if kind is None or not (kind.lookups or kind.open):
             return False
-        self._traces[subject] = _Goal(subject, kind.batch + bool(kind.traces), kind.setbacks)
+        self._lookups[subject] = _Goal(subject, kind.batch + bool(kind.lookups), kind.setbacks)
         return True
 
     def _is_open(self, subject: TableDependencies) -> bool:
-        kind, goal = self._hub.kind(subject), self._traces[subject]
+        kind, goal = self._hub.kind(subject), self._lookups[subject]
         if kind is None:
             return False
         if kind.setbacks != goal.setbacks:
             return self._note_trace(subject)
-        if not (kind.traces or kind.open):
+        if not (kind.lookups or kind.open):
             return False
         return kind.batch < goal.number or any(number <= goal.number for number in kind.open)
 

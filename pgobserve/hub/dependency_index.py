@@ -16,45 +16,45 @@ class DependencyIndex:
 
     Attributes:
         keyed: By tables in which rows have the same keys.
-        wide: By tables of which any change concerns all rows.
+        full_refresh: By tables of which any change concerns all rows.
         linked: By tables from which links lead back.
     """
 
     def __init__(self) -> None:
         # Dictionaries for their order.
         self.keyed: dict[str, dict[TableDependencies, None]] = {}
-        self.wide: dict[str, dict[TableDependencies, None]] = {}
+        self.full_refresh: dict[str, dict[TableDependencies, None]] = {}
         self.linked: dict[str, dict[tuple[TableDependencies, TablePath], None]] = {}
 
     def __contains__(self, table: str) -> bool:
         """Tell whether a change of the table can concern anything."""
-        return table in self.keyed or table in self.wide or table in self.linked
+        return table in self.keyed or table in self.full_refresh or table in self.linked
 
     def tables(self) -> list[str]:
         """Return the tables whose changes concern anything."""
-        return list({**self.keyed, **self.wide, **self.linked})
+        return list({**self.keyed, **self.full_refresh, **self.linked})
 
     def routes(self) -> dict[str, set[str]]:
         """Return the columns whose values lead back, by table."""
         found: dict[str, set[str]] = {}
         for table, entries in self.linked.items():
-            if columns := {link.column for _, link in entries if link.column is not None}:
+            if columns := {path.column for _, path in entries if path.column is not None}:
                 found[table] = columns
         return found
 
     def add(self, subject: TableDependencies) -> None:
         """Take up a subject."""
         _add(self.keyed, subject.tables, subject)
-        _add(self.wide, subject.wide, subject)
-        for link in subject.links:
-            _add(self.linked, [link.table], (subject, link))
+        _add(self.full_refresh, subject.full_refresh, subject)
+        for path in subject.paths:
+            _add(self.linked, [path.table], (subject, path))
 
     def remove(self, subject: TableDependencies) -> None:
         """Forget a subject."""
         _remove(self.keyed, subject.tables, subject)
-        _remove(self.wide, subject.wide, subject)
-        for link in subject.links:
-            _remove(self.linked, [link.table], (subject, link))
+        _remove(self.full_refresh, subject.full_refresh, subject)
+        for path in subject.paths:
+            _remove(self.linked, [path.table], (subject, path))
 
 
 def _add(index: dict[str, dict[Any, None]], tables: Iterable[str], entry: Hashable) -> None:

@@ -52,7 +52,7 @@ class Hub:
         self._index = DependencyIndex()
         self._dirty: dict[RowState, Stale] = {}
         self._stale: dict[ListState, None] = {}
-        self._traces: dict[TableDependencies, None] = {}
+        self._lookups: dict[TableDependencies, None] = {}
         self._watches: dict[RowSubscription, RowState] = {}
         self._lists: dict[ListSubscription, tuple[TableDependencies, ListState]] = {}
         # What `settled` waits for; mostly nothing.
@@ -68,12 +68,12 @@ class Hub:
     def empty(self) -> bool:
         """Whether nothing is remembered of anybody."""
         remembered = (self._kinds, self._dirty, self._stale, self._watches, self._lists)
-        return not any((*remembered, self._traces, self._awaited, self.tables()))
+        return not any((*remembered, self._lookups, self._awaited, self.tables()))
 
     @property
     def dirty(self) -> int:
         """Rows and lists waiting to be read, and changes to be led back to such."""
-        return len(self._dirty) + len(self._stale) + len(self._traces)
+        return len(self._dirty) + len(self._stale) + len(self._lookups)
 
     @property
     def busy(self) -> bool:
@@ -82,7 +82,7 @@ class Hub:
             bool(self.dirty)
             or any(row.loading for row in set(self._watches.values()))
             or any(roster.loading for _, roster in self._lists.values())
-            or any(kind.tracing for kind in self._kinds.values())
+            or any(kind.resolving for kind in self._kinds.values())
         )
 
     # Subscriptions
@@ -257,24 +257,24 @@ class Hub:
             keys: The rows' keys; None for all rows of the table.
             routes: Values, by column, that lead back to rows which these belong to.
         """
-        for subject in self._index.wide.get(table, ()):
+        for subject in self._index.full_refresh.get(table, ()):
             self._mark_all(subject, xid)
         for subject in self._index.keyed.get(table, ()):
             if keys is None:
                 self._mark_all(subject, xid)
             else:
                 self._mark(subject, keys, xid)
-        for subject, link in self._index.linked.get(table, ()):
-            column = link.column
+        for subject, path in self._index.linked.get(table, ()):
+            column = path.column
             values = keys if column is None else (routes or {}).get(column)
             if keys is None or values is None:
                 self._mark_all(subject, xid)
             elif values:
-                waiting = self._kinds[subject].traces.setdefault(link, {})
+                waiting = self._kinds[subject].lookups.setdefault(path, {})
                 waiting.update(dict.fromkeys(values))
-                self._traces[subject] = None
+                self._lookups[subject] = None
                 if len(waiting) > MOST_VALUES:
-                    del self._kinds[subject].traces[link]
+                    del self._kinds[subject].lookups[path]
                     self._mark_all(subject, None)
 
     def publish_gap(self) -> tuple[int, int]:
@@ -292,7 +292,7 @@ class Hub:
     def confirm(self, snapshot: Snapshot) -> None:
         """Note that all that is visible in a snapshot has been heard of."""
         for kind in self._kinds.values():
-            if kind.traces or kind.tracing:
+            if kind.lookups or kind.resolving:
                 # Which rows all of it concerns is not known yet: they may be read after others.
                 self.unconfirmed = True
                 continue
@@ -332,54 +332,54 @@ class Hub:
             roster.take_whole()
         return taken
 
-    def take_traces(self) -> list[ReverseLookup]:
+    def take_lookups(self) -> list[ReverseLookup]:
         """Return the changes that are to be led back."""
-        traces = []
-        for subject in self._traces:
+        lookups = []
+        for subject in self._lookups:
             kind = self._kinds[subject]
             among = None if kind.rosters else list(kind.rows)
             kind.batch += 1
-            traces += [
-                ReverseLookup(subject, link, list(v), among, kind, kind.batch)
-                for link, v in kind.traces.items()
+            lookups += [
+                ReverseLookup(subject, path, list(v), among, kind, kind.batch)
+                for path, v in kind.lookups.items()
             ]
-            kind.tracing += len(kind.traces)
-            if kind.traces:
-                kind.open[kind.batch] = len(kind.traces)
-            kind.traces = {}
+            kind.resolving += len(kind.lookups)
+            if kind.lookups:
+                kind.open[kind.batch] = len(kind.lookups)
+            kind.lookups = {}
             self._progressed(subject)
-        self._traces.clear()
-        return traces
+        self._lookups.clear()
+        return lookups
 
-    def traced(self, trace: ReverseLookup, keys: Sequence[Hashable] | None) -> None:
+    def resolved(self, lookup: ReverseLookup, keys: Sequence[Hashable] | None) -> None:
         """Mark the rows that changes were led back to; None: all rows, there are too many."""
-        self._close(trace)
-        if self._kinds.get(trace.subject) is not trace.kind:
+        self._close(lookup)
+        if self._kinds.get(lookup.subject) is not lookup.kind:
             return  # nobody watches them any more; who does since has read them since
         # Made stale by what is not their own: their snapshots tell nothing of it.
         if keys is None:
-            self._mark_all(trace.subject, None)
+            self._mark_all(lookup.subject, None)
         else:
-            self._mark(trace.subject, keys, None)
+            self._mark(lookup.subject, keys, None)
 
-    def give_back(self, trace: ReverseLookup) -> None:
+    def give_back(self, lookup: ReverseLookup) -> None:
         """Have changes led back again."""
-        kind = trace.kind
+        kind = lookup.kind
         kind.setbacks += 1
-        self._close(trace)
-        if self._kinds.get(trace.subject) is kind:
-            kind.traces.setdefault(trace.link, {}).update(dict.fromkeys(trace.values))
-            self._traces[trace.subject] = None
+        self._close(lookup)
+        if self._kinds.get(lookup.subject) is kind:
+            kind.lookups.setdefault(lookup.path, {}).update(dict.fromkeys(lookup.values))
+            self._lookups[lookup.subject] = None
 
-    def _close(self, trace: ReverseLookup) -> None:
-        kind = trace.kind
-        kind.tracing -= 1
-        left = kind.open.get(trace.batch, 0) - 1
+    def _close(self, lookup: ReverseLookup) -> None:
+        kind = lookup.kind
+        kind.resolving -= 1
+        left = kind.open.get(lookup.batch, 0) - 1
         if left > 0:
-            kind.open[trace.batch] = left
+            kind.open[lookup.batch] = left
         else:
-            kind.open.pop(trace.batch, None)
-        self._progressed(trace.subject)
+            kind.open.pop(lookup.batch, None)
+        self._progressed(lookup.subject)
 
     def done(self, row: RowState, snapshot: Snapshot | None) -> None:
         """Note that a row's load has ended; without a snapshot it failed and must be repeated."""
@@ -481,7 +481,7 @@ class Hub:
             kind = kinds[subject]
             rows += len(kind.rows)
             lists += len(kind.rosters)
-        for subject in index.wide.get(table, ()):
+        for subject in index.full_refresh.get(table, ()):
             kind = kinds[subject]
             rows += len(kind.rows)
             lists += len(kind.rosters)
@@ -573,6 +573,6 @@ class Hub:
         kind = self._kinds[subject]
         if not kind.rows and not kind.rosters:
             del self._kinds[subject]
-            self._traces.pop(subject, None)
+            self._lookups.pop(subject, None)
             self._index.remove(subject)
             self._progressed(subject)

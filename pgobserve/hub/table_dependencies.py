@@ -32,19 +32,21 @@ class TableDependencies:
 
     Attributes:
         tables: Tables in which a row of the same key concerns it; the first is its own.
-        wide: Tables of which any change concerns all of its rows.
-        links: The ways to tables of which a change concerns some of its rows.
+        full_refresh: Tables of which any change concerns all of its rows.
+        paths: The ways to tables of which a change concerns some of its rows.
         lane: Where its rows are read, apart from all others; None for where most are.
     """
 
     tables: tuple[str, ...]
-    wide: tuple[str, ...] = ()
-    links: tuple[TablePath, ...] = ()
+    full_refresh: tuple[str, ...] = ()
+    paths: tuple[TablePath, ...] = ()
     lane: Hashable = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.tables, self.wide, self.links, self.lane)))
+        object.__setattr__(
+            self, "_hash", hash((self.tables, self.full_refresh, self.paths, self.lane))
+        )
 
     def __hash__(self) -> int:
         # Asked at each change; that of a link's fields takes its time.
@@ -96,8 +98,8 @@ class SubjectState:
     Attributes:
         rows: Single rows, by key.
         rosters: Lists, by what tells one from another.
-        traces: By link the values of changes that are still to be led back.
-        tracing: How many links' changes are being led back now.
+        lookups: By link the values of changes that are still to be led back.
+        resolving: How many links' changes are being led back now.
         batch: Number of the last batch of changes that was taken to be led back.
         open: How many traces of a batch have not ended, by its number; only of such as have any.
         setbacks: How often a trace was given back, so that it is part of a later batch.
@@ -105,8 +107,8 @@ class SubjectState:
 
     rows: dict[Hashable, RowState] = field(default_factory=dict)
     rosters: dict[Hashable, ListState] = field(default_factory=dict)
-    traces: dict[TablePath, dict[Any, None]] = field(default_factory=dict)
-    tracing: int = 0
+    lookups: dict[TablePath, dict[Any, None]] = field(default_factory=dict)
+    resolving: int = 0
     batch: int = 0
     open: dict[int, int] = field(default_factory=dict)
     setbacks: int = 0
@@ -119,7 +121,7 @@ class ReverseLookup:
 
     Attributes:
         subject: What kind of rows.
-        link: The way.
+        path: The way.
         values: Keys or values of the link's route, whichever the link takes.
         among: The only rows that somebody watches; None if any may be.
         kind: What was watched of them then.
@@ -127,7 +129,7 @@ class ReverseLookup:
     """
 
     subject: TableDependencies
-    link: TablePath
+    path: TablePath
     values: Sequence[Any]
     among: Sequence[Hashable] | None
     kind: SubjectState

@@ -62,20 +62,20 @@ def observed_models() -> list[type[Model]]:
 
 
 def _models(dependencies: Dependencies) -> Iterator[type[Model]]:
-    for model in dependencies.wide:
+    for model in dependencies.full_refresh:
         yield canonical(model)
-    for link in dependencies.links:
-        for hop in link.hops:
-            yield canonical(hop.model)
+    for path in dependencies.paths:
+        for join in path.joins:
+            yield canonical(join.model)
 
 
 def observed_routes() -> dict[type[Model], frozenset[str]]:
     """Return the columns whose old and new values the changes of a model must tell."""
     routes: defaultdict[type[Model], set[str]] = defaultdict(set)
     for each in dependencies().values():
-        for link in each.links:
-            if link.column is not None:
-                routes[canonical(link.hops[-1].model)].add(link.column)
+        for path in each.paths:
+            if path.column is not None:
+                routes[canonical(path.joins[-1].model)].add(path.column)
     return {model: frozenset(columns) for model, columns in routes.items()}
 
 

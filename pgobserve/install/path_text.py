@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pgobserve.sql.relation_path import Join, RelationPath
 
 
-def path_of(link: RelationPath) -> str:
+def path_of(path: RelationPath) -> str:
     """
     Return the path of a link, like ``author.publisher``.
 
@@ -19,23 +19,23 @@ def path_of(link: RelationPath) -> str:
     leads to, as a subquery may have it, stands with its model's label in parentheses.
     """
     names: list[str] = []
-    model, hops = link.root, link.hops
-    while hops:
-        name, length = _first(model, hops)
+    model, joins = path.root, path.joins
+    while joins:
+        name, length = _first(model, joins)
         names.append(name)
-        model, hops = hops[length - 1].model, hops[length:]
+        model, joins = joins[length - 1].model, joins[length:]
     return ".".join(names)
 
 
-def _first(model: Model, hops: tuple[Join, ...]) -> tuple[str, int]:
+def _first(model: Model, joins: tuple[Join, ...]) -> tuple[str, int]:
     """Return the name of the longest relation that the joins begin with, and how many it has."""
     best, part = ("", 0), ("", 0)
     for relation in relations_of(model).values():
-        joins = tuple(hop for hop, _ in relation.joins)
-        if hops[: len(joins)] == joins:
-            best = max(best, (relation.name, len(joins)), key=lambda each: each[1])
-        elif joins[: len(hops)] == hops:
-            part = (relation.name, len(hops))
+        own = tuple(join for join, _ in relation.joins)
+        if joins[: len(own)] == own:
+            best = max(best, (relation.name, len(own)), key=lambda each: each[1])
+        elif own[: len(joins)] == joins:
+            part = (relation.name, len(joins))
     if best[1]:
         return best
-    return part if part[1] else (f"({hops[0].model._meta.label})", 1)
+    return part if part[1] else (f"({joins[0].model._meta.label})", 1)

@@ -53,10 +53,10 @@ class CheckedReader:
         self._look([whole.snapshot.run for whole in found if whole is not None])
         return found
 
-    def trace(self, trace: ReverseLookup) -> Sequence[Hashable] | None:
+    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern."""
         self._compare()
-        return self._sources.trace(trace)
+        return self._sources.resolve(lookup)
 
     def owner(self, watch: Any) -> type:
         """Return the class whose hooks a subscription runs."""

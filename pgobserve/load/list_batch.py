@@ -70,7 +70,7 @@ def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set
     for load in read:
         if load.returning:
             shown = load.listing.shown
-            returning[load.source.statement.model, shown.links, shown.wide].append(load)
+            returning[load.source.statement.model, shown.paths, shown.full_refresh].append(load)
     for some in returning.values():
         keys = dict.fromkeys(key for load in some for key in load.keys)
         changed = changes(some[0].source, list(keys), snapshot)

@@ -82,7 +82,7 @@ class RowReader(Protocol):
     def load_lists(self, jobs: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
         """Read and render lists, in one snapshot; None for those that must be read alone."""
 
-    def trace(self, trace: ReverseLookup) -> Sequence[Hashable] | None:
+    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern; None: too many to name."""
 
     def owner(self, watch: Any) -> type:
@@ -99,7 +99,7 @@ class _NoReader:
     def load_lists(self, jobs: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
         raise NotImplementedError
 
-    def trace(self, trace: ReverseLookup) -> Sequence[Hashable] | None:
+    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         raise NotImplementedError
 
     def owner(self, watch: Any) -> type:
@@ -275,8 +275,8 @@ class Loader:
 
     async def _turn(self, lists_first: bool) -> bool | None:
         """Do some work; return whether the database was reached, None if there was nothing."""
-        if traces := self._hub.take_traces():
-            return await self._trace(traces)
+        if lookups := self._hub.take_lookups():
+            return await self._resolve(lookups)
         if lists_first and (rosters := self._take_wholes()):
             return await self._read_wholes(rosters)
         if rows := self._hub.take(MAX_KEYS_PER_QUERY):
@@ -291,33 +291,33 @@ class Loader:
             return []
         return self._hub.take_wholes(MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY)
 
-    async def _trace(self, traces: list[ReverseLookup]) -> bool:
+    async def _resolve(self, lookups: list[ReverseLookup]) -> bool:
         """Lead changes back to the rows that they concern."""
-        waiting = list(traces)
+        waiting = list(lookups)
         try:
             while waiting:
                 keys = await self._keys_of(waiting[0])
-                self._hub.traced(waiting.pop(0), keys)
+                self._hub.resolved(waiting.pop(0), keys)
         except Unreachable as error:
             self._unreachable(error)
             return False
         finally:
-            for trace in waiting:
-                self._hub.give_back(trace)
+            for lookup in waiting:
+                self._hub.give_back(lookup)
         return True
 
-    async def _keys_of(self, trace: ReverseLookup) -> Sequence[Hashable] | None:
+    async def _keys_of(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern; None: any may be one."""
         try:
-            return await self.call(lambda: self._sources.trace(trace))
+            return await self.call(lambda: self._sources.resolve(lookup))
         except Unreachable:
             raise
         except Exception:
             logger.exception(
                 "Resolving changes of %s to rows of %s failed in database %r; all rows of it that "
                 "have subscribers are read.",
-                title_of(trace.link.table),
-                model := title_of(trace.subject.tables[0]),
+                title_of(lookup.path.table),
+                model := title_of(lookup.subject.tables[0]),
                 self._alias,
                 extra=fields(model=model, alias=self._alias),
             )

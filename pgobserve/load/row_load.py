@@ -408,7 +408,7 @@ def _in_version(view: View, job: LoadRequest) -> View:
     if (
         view.body is None
         or not isinstance(row, RowState)
-        or not (row.touched and row.subject.links)
+        or not (row.touched and row.subject.paths)
     ):
         return view
     return View(view.body, view.digest + b" %d" % row.touched)

@@ -83,8 +83,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         found, model = super().observed_dependencies(), declared_model(cls)
         if model is None or not cls.observer_many_to_many_relationships:
             return found
-        links = (through.link(model) for through in throughs_of(model))
-        return replace(found, links=tuple(dict.fromkeys((*found.links, *links))))
+        paths = (through.path_from(model) for through in throughs_of(model))
+        return replace(found, paths=tuple(dict.fromkeys((*found.paths, *paths))))
 
     @action()
     async def subscribe_instance(

@@ -29,25 +29,25 @@ _FAMILIES: Final = (
 )
 
 
-def joins(
-    hops: Iterable[Join], connection: BaseDatabaseWrapper, *, outer: bool = False
+def join_clauses(
+    joins: Iterable[Join], connection: BaseDatabaseWrapper, *, outer: bool = False
 ) -> Iterator[sql.Composed]:
     """
     Yield the joins along hops.
 
     Args:
-        hops: The way.
+        joins: The way.
         connection: Of the database alias.
         outer: Keep rows to which nothing belongs.
     """
-    for number, hop in enumerate(hops, 1):
+    for number, join in enumerate(joins, 1):
         yield sql.SQL("{} {} {} ON {}").format(
             sql.SQL(" LEFT JOIN" if outer else " JOIN"),
-            quoted(hop.model._meta.db_table, connection),
+            quoted(join.model._meta.db_table, connection),
             sql.SQL(f"t{number}"),
             sql.SQL(" AND ").join(
                 _equal((number - 1, source), (number, target), connection)
-                for source, target in hop.on
+                for source, target in join.on
             ),
         )
 

@@ -31,14 +31,14 @@ def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     concrete = model._meta.concrete_model or model
     keyed: list[str] = [concrete._meta.db_table]
-    wide: list[str] = []
+    full_refresh: list[str] = []
     for parent, link in concrete._meta.parents.items():
         if link is None:
             continue
         of_parent, wide_of_parent = tables_of(parent)
-        (keyed if link.primary_key else wide).extend(of_parent)
-        wide.extend(wide_of_parent)
-    return tuple(dict.fromkeys(keyed)), tuple(dict.fromkeys(wide))
+        (keyed if link.primary_key else full_refresh).extend(of_parent)
+        full_refresh.extend(wide_of_parent)
+    return tuple(dict.fromkeys(keyed)), tuple(dict.fromkeys(full_refresh))
 
 
 @lru_cache(maxsize=1024)

@@ -43,7 +43,7 @@ class RelationPath:
 
     Attributes:
         root: The watched model.
-        hops: The joins; at least one. The last one's table is that whose changes matter.
+        joins: The joins; at least one. The last one's table is that whose changes matter.
         route: None where the last join leads to the one row that is referred to: which watched rows
             a changed one belongs to can be read at any time. A field of the last table where that
             table refers to the one before: a row of it may have been moved or deleted, so that only
@@ -51,12 +51,12 @@ class RelationPath:
     """
 
     root: Model
-    hops: tuple[Join, ...]
+    joins: tuple[Join, ...]
     route: Field[Any, Any] | None = None
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.root, self.hops, self.route)))
+        object.__setattr__(self, "_hash", hash((self.root, self.joins, self.route)))
 
     def __hash__(self) -> int:
         # Asked at each change; that of fields takes its time.
@@ -65,7 +65,7 @@ class RelationPath:
     @property
     def table(self) -> str:
         """The table whose changes matter."""
-        return self.hops[-1].model._meta.db_table
+        return self.joins[-1].model._meta.db_table
 
     @property
     def column(self) -> str | None:
@@ -75,7 +75,7 @@ class RelationPath:
 
 def paths_of(subject: TableDependencies) -> tuple[RelationPath, ...]:
     """Return the relation paths of a subject, of which the hub knows a protocol only."""
-    return cast("tuple[RelationPath, ...]", subject.links)
+    return cast("tuple[RelationPath, ...]", subject.paths)
 
 
 def server_name(name: str) -> str:

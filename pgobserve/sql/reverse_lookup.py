@@ -17,7 +17,7 @@ from pgobserve.database.session import session_of
 from pgobserve.sql.join_sql import (
     column_of,
     is_any,
-    joins,
+    join_clauses,
     keys_from,
     quoted,
 )
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pgobserve.sql.relation_path import RelationPath
 
 
-def trace(
-    link: RelationPath,
+def resolve(
+    path: RelationPath,
     values: Sequence[Any],
     connection: BaseDatabaseWrapper,
     *,
@@ -45,7 +45,7 @@ def trace(
     Return the keys of the rows of the root that changed rows belong to.
 
     Args:
-        link: The way to the table that was changed.
+        path: The way to the table that was changed.
         values: Without a route the keys of the changed rows, as :func:`~pgobserve.sql.keys.to_key`
             returns them. With one its old and new values, as JSON has them; what the field can't
             have is left out.
@@ -59,33 +59,33 @@ def trace(
     Raises:
         django.db.Error: As the database raises it.
     """
-    known = _decoded(link, values)
+    known = _decoded(path, values)
     if not known or (among is not None and not among):
         return []
-    if direct(link):
+    if is_direct(path):
         wanted = set(known if among is None else among)
         kept = [key for key in known if key in wanted]
         return None if limit is not None and len(kept) > limit else kept
-    query, params = _query(link, known, among, limit, connection)
+    query, params = _query(path, known, among, limit, connection)
     with session_of(connection), connection.cursor() as cursor:
         cursor.execute(query, params)
         rows = cursor.fetchall()
     if limit is not None and len(rows) > limit:
         return None
-    return keys_from(link.root, rows, connection)
+    return keys_from(path.root, rows, connection)
 
 
-def direct(link: RelationPath) -> bool:
+def is_direct(path: RelationPath) -> bool:
     """Tell whether what a change tells are keys of the root, so that nothing must be asked."""
-    _, columns = _way(link)
-    return columns == tuple((0, field) for field in key_fields(link.root))
+    _, columns = _way(path)
+    return columns == tuple((0, field) for field in key_fields(path.root))
 
 
-def _decoded(link: RelationPath, values: Sequence[Any]) -> list[Hashable]:
+def _decoded(path: RelationPath, values: Sequence[Any]) -> list[Hashable]:
     """Return the values that can be looked for, each once."""
-    if link.route is None:
+    if path.route is None:
         return list(dict.fromkeys(values))
-    _, ((_, field),) = _way(link)
+    _, ((_, field),) = _way(path)
     found: dict[Hashable, None] = {}
     for value in values:
         with suppress(ValueError):
@@ -94,7 +94,7 @@ def _decoded(link: RelationPath, values: Sequence[Any]) -> list[Hashable]:
 
 
 @lru_cache(maxsize=1024)
-def _way(link: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
+def _way(path: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
     """
     Return the joins that are needed, and the columns that have the values that are looked for.
 
@@ -102,38 +102,38 @@ def _way(link: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
     only by columns that the one before it has as well is left out, the last one above all: the rows
     that refer to a row are found also when it is gone.
     """
-    hops: list[Join] = []
-    for hop in link.hops:
-        _join(hops, hop)
-    last = hops[-1]
+    joins: list[Join] = []
+    for join in path.joins:
+        _join(joins, join)
+    last = joins[-1]
     before = {target: source for source, target in last.on}
-    wanted = key_fields(link.hops[-1].model) if link.route is None else (link.route,)
+    wanted = key_fields(path.joins[-1].model) if path.route is None else (path.route,)
     if all(field in before for field in wanted):
-        return tuple(hops[:-1]), tuple((len(hops) - 1, before[field]) for field in wanted)
-    return tuple(hops), tuple((len(hops), field) for field in wanted)
+        return tuple(joins[:-1]), tuple((len(joins) - 1, before[field]) for field in wanted)
+    return tuple(joins), tuple((len(joins), field) for field in wanted)
 
 
-def _join(hops: list[Join], hop: Join) -> None:
+def _join(joins: list[Join], join: Join) -> None:
     """Add a join; it takes the place of the one before it if it needs no more than that one had."""
-    on = hop.on
-    while hops:
-        before = {target: source for source, target in hops[-1].on}
+    on = join.on
+    while joins:
+        before = {target: source for source, target in joins[-1].on}
         if not all(source in before for source, _ in on):
             break
         on = tuple((before[source], target) for source, target in on)
-        hops.pop()
-    hops.append(Join(hop.model, on))
+        joins.pop()
+    joins.append(Join(join.model, on))
 
 
 def _query(
-    link: RelationPath,
+    path: RelationPath,
     values: Sequence[Hashable],
     among: Sequence[Hashable] | None,
     limit: int | None,
     connection: BaseDatabaseWrapper,
 ) -> tuple[sql.Composed, list[list[Any]]]:
-    hops, columns = _way(link)
-    keys = [(0, field) for field in key_fields(link.root)]
+    joins, columns = _way(path)
+    keys = [(0, field) for field in key_fields(path.root)]
     where, params = is_any(columns, values, connection)
     if among is not None:
         kept, more = is_any(keys, among, connection)
@@ -141,8 +141,8 @@ def _query(
         params += more
     query = sql.SQL("SELECT DISTINCT {} FROM {} t0{} WHERE {}{}").format(
         sql.SQL(", ").join(column_of(each, connection) for each in keys),
-        quoted(link.root._meta.db_table, connection),
-        sql.Composed([*joins(hops, connection)]),
+        quoted(path.root._meta.db_table, connection),
+        sql.Composed([*join_clauses(joins, connection)]),
         where,
         sql.SQL("" if limit is None else f" LIMIT {limit + 1:d}"),
     )

@@ -16,7 +16,7 @@ from psycopg import sql
 from pgobserve.sql.join_sql import (
     column_of,
     is_any,
-    joins,
+    join_clauses,
     keys_from,
     quoted,
 )
@@ -81,7 +81,7 @@ def widened(xmin: int, now: Snapshot) -> int:
 
 def newest(
     root: Model,
-    hops: Sequence[Join],
+    joins: Sequence[Join],
     keys: Sequence[Hashable],
     now: Snapshot,
     connection: BaseDatabaseWrapper,
@@ -93,7 +93,7 @@ def newest(
 
     Args:
         root: The model of those others.
-        hops: The way from them; none for the rows themselves.
+        joins: The way from them; none for the rows themselves.
         keys: Theirs.
         now: In which all is read.
         connection: Of the database alias.
@@ -110,10 +110,10 @@ def newest(
     query = sql.SQL(_NEWEST).format(
         keys=sql.SQL(", ").join(column_of(each, connection) for each in own),
         xmax=sql.Literal(now.xmax),
-        xmin=sql.SQL(f"t{len(hops)}.xmin"),
-        dangling=_dangling(hops, connection) if refers else sql.SQL("false"),
+        xmin=sql.SQL(f"t{len(joins)}.xmin"),
+        dangling=_dangling(joins, connection) if refers else sql.SQL("false"),
         table=quoted(root._meta.db_table, connection),
-        joins=sql.Composed([*joins(hops, connection, outer=True)]),
+        joins=sql.Composed([*join_clauses(joins, connection, outer=True)]),
         among=among,
     )
     with connection.cursor() as cursor:
@@ -126,12 +126,12 @@ def newest(
     }
 
 
-def _dangling(hops: Sequence[Join], connection: BaseDatabaseWrapper) -> sql.Composable:
+def _dangling(joins: Sequence[Join], connection: BaseDatabaseWrapper) -> sql.Composable:
     """Return the condition that the last table lacks a row that the one before refers to."""
-    number = len(hops)
+    number = len(joins)
     refers = (
         sql.SQL("{} IS NOT NULL").format(column_of((number - 1, source), connection))
-        for source, _ in hops[-1].on
+        for source, _ in joins[-1].on
     )
     missing = sql.SQL(f"t{number}.xmin IS NULL")
     return sql.SQL(" AND ").join([*refers, missing])

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def told(found: Dependencies) -> list[str]:
     """Return the tables in words: the path, the model, and the column that leads back."""
-    links = [
-        f"{path_of(link)} {link.hops[-1].model.__name__}"
-        + ("" if link.column is None else f" by {link.column}")
-        for link in found.links
+    paths = [
+        f"{path_of(path)} {path.joins[-1].model.__name__}"
+        + ("" if path.column is None else f" by {path.column}")
+        for path in found.paths
     ]
-    return [*links, *(f"all of {model.__name__}" for model in found.wide)]
+    return [*paths, *(f"all of {model.__name__}" for model in found.full_refresh)]

@@ -130,7 +130,7 @@ def _remarks(case: Examination, answer: Answer) -> Iterator[str]:
         yield from each.remarks()
     if any(way.kind is not WatcherKind.EVENTS for way in answer.ways):
         yield "An UPDATE that leaves what a consumer shows as it was is silent."
-    for name, sentences in watchers.unseen().items():
+    for name, sentences in watchers.unresolved().items():
         if name not in {way.name for way in answer.ways}:
             yield f"{name} may depend on it all the same: {' '.join(sentences)}"
     if case.feed_parameters.get("application_name") is None and not connected(case)[0]:

@@ -14,7 +14,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.permissions import AllowAny
 from pgobserve.sql.keys import key_fields, shown, to_key
-from pgobserve.sql.reverse_lookup import trace
+from pgobserve.sql.reverse_lookup import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -80,8 +80,8 @@ def elsewhere(way: Way) -> str | None:
 
 def seen_by(way: Way, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
     """Say whether a row is one that is watched, or belongs to one."""
-    if way.link is not None:
-        return _through(way.link, key, connection)
+    if way.path is not None:
+        return _through(way.path, key, connection)
     if way.kind in (WatcherKind.OWN, WatcherKind.PART):
         return _in_queryset(way.consumer, key)
     return Seen(None, "")
@@ -122,13 +122,13 @@ def _deciding(consumer: Any) -> Iterator[str]:
         yield "permission_classes"
 
 
-def _through(link: RelationPath, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
+def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
     values: list[Any] = [key]
-    if link.route is not None:
-        rows = link.hops[-1].model._base_manager.using(connection.alias).filter(pk=key)
-        values = list(rows.values_list(link.route.attname, flat=True))
-    root = link.root._meta.label
-    roots = trace(link, values, connection, limit=SHOWN)
+    if path.route is not None:
+        rows = path.joins[-1].model._base_manager.using(connection.alias).filter(pk=key)
+        values = list(rows.values_list(path.route.attname, flat=True))
+    root = path.root._meta.label
+    roots = resolve(path, values, connection, limit=SHOWN)
     if roots is None:
         return Seen(True, f"it belongs now to more than {SHOWN} rows of {root}")
     if not roots:

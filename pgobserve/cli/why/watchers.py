@@ -40,14 +40,14 @@ class Way:
         kind: How.
         consumer: The class; None of an observer.
         root: Whose rows are watched; None of an observer.
-        link: How the table's rows belong to those.
+        path: How the table's rows belong to those.
     """
 
     name: str
     kind: WatcherKind
     consumer: Any = None
     root: type[Model] | None = None
-    link: RelationPath | None = None
+    path: RelationPath | None = None
 
     def __str__(self) -> str:
         root = self.root._meta.label if self.root is not None else ""
@@ -57,10 +57,10 @@ class Way:
             return f"rows of {root}, by key"
         if self.kind is WatcherKind.PART:
             return f"a part of rows of {root}, by key"
-        if self.link is None:
+        if self.path is None:
             return f"rows of {root}, which are all read again at each change"
-        back = f"by {self.link.column} in the change" if self.link.column else "by key"
-        return f"as {path_of(self.link)} of rows of {root}, which are found {back}"
+        back = f"by {self.path.column} in the change" if self.path.column else "by key"
+        return f"as {path_of(self.path)} of rows of {root}, which are found {back}"
 
 
 def of_table(model: type[Model]) -> list[Way]:
@@ -69,12 +69,12 @@ def of_table(model: type[Model]) -> list[Way]:
     return [*ways, *_of_observers(model)]
 
 
-def unseen() -> dict[str, tuple[str, ...]]:
+def unresolved() -> dict[str, tuple[str, ...]]:
     """Return what of consumers' dependencies can't be seen, by the consumer's dotted name."""
     return {
-        dotted(cls): found.unseen
+        dotted(cls): found.unresolved
         for cls, found in consumer_registry.dependencies().items()
-        if found.unseen
+        if found.unresolved
     }
 
 
@@ -87,16 +87,16 @@ def _of_consumer(cls: Any, model: type[Model]) -> Iterator[Way]:
     root, table = declared_model(cls), model._meta.db_table
     if root is None or not cls.observed_models():
         return
-    name, (keyed, wide) = dotted(cls), tables_of(root)
+    name, (keyed, full_refresh) = dotted(cls), tables_of(root)
     if table == keyed[0]:
         yield Way(name, WatcherKind.OWN, cls, root)
     elif table in keyed:
         yield Way(name, WatcherKind.PART, cls, root)
     found: Dependencies = cls.observed_dependencies()
-    for link in found.links:
-        if link.table == table:
-            yield Way(name, WatcherKind.LINK, cls, root, link)
-    if table in (*wide, *(each._meta.db_table for each in found.wide)):
+    for path in found.paths:
+        if path.table == table:
+            yield Way(name, WatcherKind.LINK, cls, root, path)
+    if table in (*full_refresh, *(each._meta.db_table for each in found.full_refresh)):
         yield Way(name, WatcherKind.WIDE, cls, root)
 
 

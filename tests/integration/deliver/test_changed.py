@@ -43,7 +43,7 @@ def _here() -> Snapshot:
 
 
 def _changed(keys: list[Any], now: Snapshot) -> Changed:
-    return Changed(Book, SHOWN.links, (), keys, now, connection)
+    return Changed(Book, SHOWN.paths, (), keys, now, connection)
 
 
 def test_many_tokens(books: list[Book]) -> None:

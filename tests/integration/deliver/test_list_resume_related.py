@@ -427,5 +427,5 @@ def test_shape_of_annotations() -> None:
     counted = BOOKS.annotate(number=Count("comments"))
     chosen = BOOKS.alias(number=Count("comments")).filter(number__gt=1)
 
-    assert [link.table for link in shown(Counted, counted, serializer).links] == ["library_comment"]
+    assert [path.table for path in shown(Counted, counted, serializer).paths] == ["library_comment"]
     assert not shown(OfActive, chosen, Plain)

@@ -19,7 +19,7 @@ from pgobserve.deliver import feeds
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from pgobserve.runtime import runtime
-from pgobserve.sql import reverse_lookup as tracing
+from pgobserve.sql import reverse_lookup
 from tests.bookshelf.models import Author, Book, Label, Publisher, Tag
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import ALL, library
@@ -283,17 +283,17 @@ async def test_way_back_that_takes_too_long(
 ) -> None:
     """If it can't be told in time which rows a change concerns, all are read, and nothing ends."""
     calls: list[str] = []
-    told = tracing.trace
+    told = reverse_lookup.resolve
 
-    def trace(link: Any, values: Any, connection: Any, **kwargs: Any) -> Any:
-        calls.append(link.table)
+    def resolve(path: Any, values: Any, connection: Any, **kwargs: Any) -> Any:
+        calls.append(path.table)
         if len(calls) == 1:
             with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
                 cursor.execute("SET LOCAL statement_timeout = 1")
                 cursor.execute("SELECT pg_sleep(10)")
-        return told(link, values, connection, **kwargs)
+        return told(path, values, connection, **kwargs)
 
-    monkeypatch.setattr(feeds, "trace", trace)
+    monkeypatch.setattr(feeds, "resolve", resolve)
     socket = await connect(WholeConsumer)
     await subscribe(socket)
     task = runtime.current().feeds["default"]._task

@@ -18,7 +18,7 @@ from rest_framework import serializers
 from pgobserve.dependencies.row_dependencies import of_queryset, of_serializer
 from pgobserve.sql.keys import key_fields, key_of, to_key
 from pgobserve.sql.relation_path import Join, RelationPath
-from pgobserve.sql.reverse_lookup import direct, trace
+from pgobserve.sql.reverse_lookup import is_direct, resolve
 from tests.bookshelf.models import (
     Author,
     Book,
@@ -113,12 +113,12 @@ class Told:
             pairs = {key: (before.get(key), after.get(key)) for key in before | after}
             self.pairs[model] = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
-    def values(self, link: RelationPath) -> list[Any]:
+    def values(self, path: RelationPath) -> list[Any]:
         """Return what is told of the last table of a link."""
-        pairs = self.pairs[link.hops[-1].model]
-        if link.route is None:
+        pairs = self.pairs[path.joins[-1].model]
+        if path.route is None:
             return list(pairs)
-        told = [row[link.column] for pair in pairs.values() for row in pair if row is not None]
+        told = [row[path.column] for pair in pairs.values() for row in pair if row is not None]
         return [each for each in told if each is not None]
 
 
@@ -342,7 +342,7 @@ class Watched:
         self.root, self.serializer, self.changes = KINDS[kind]
         self.found = of_serializer(self.root, self.serializer)
         self.own = {self.root, *self.root._meta.get_parent_list()}
-        self.told = Told(self.own | {link.hops[-1].model for link in self.found.links})
+        self.told = Told(self.own | {path.joins[-1].model for path in self.found.paths})
         self.before = shown(self.root, self.serializer)
 
     def after(
@@ -361,8 +361,8 @@ class Watched:
             after = shown(self.root, self.serializer)
             traced = {
                 key
-                for link in self.found.links
-                for key in trace(link, self.told.values(link), connection) or ()
+                for path in self.found.paths
+                for key in resolve(path, self.told.values(path), connection) or ()
             }
             transaction.set_rollback(True)
         themselves = {key for model in self.own for key in self.told.pairs[model]}
@@ -374,7 +374,7 @@ class Watched:
 def test_exact(shelves: Shelves, kind: str) -> None:
     """A change leads to the rows that are shown differently then, and to no others."""
     watched = Watched(kind)
-    assert (watched.found.wide, watched.found.unseen) == ((), ())
+    assert (watched.found.full_refresh, watched.found.unresolved) == ((), ())
     for change in watched.changes:
         different, traced = watched.after(shelves, change)
 
@@ -465,7 +465,7 @@ def test_membership(shelves: Shelves, name: str) -> None:
     queryset = FILTERS[name]
     root, found = queryset.model, of_queryset(queryset)
     own = {root, *root._meta.get_parent_list()}
-    told = Told(own | {each.hops[-1].model for each in found.links})
+    told = Told(own | {each.joins[-1].model for each in found.paths})
     before = set(queryset.values_list("pk", flat=True))
     moved = set()
     for _, _, changes in KINDS.values():
@@ -476,8 +476,8 @@ def test_membership(shelves: Shelves, name: str) -> None:
                 after = set(queryset.values_list("pk", flat=True))
                 traced = {
                     key
-                    for each in found.links
-                    for key in trace(each, told.values(each), connection) or ()
+                    for each in found.paths
+                    for key in resolve(each, told.values(each), connection) or ()
                 }
                 transaction.set_rollback(True)
             themselves = {key for model in own for key in told.pairs[model]}
@@ -485,13 +485,13 @@ def test_membership(shelves: Shelves, name: str) -> None:
 
             assert traced | themselves >= before ^ after
 
-    assert (found.wide, found.unseen) == ((), ())
+    assert (found.full_refresh, found.unresolved) == ((), ())
     assert moved
 
 
-def link(queryset: QuerySet[Any], number: int = 0) -> RelationPath:
+def path(queryset: QuerySet[Any], number: int = 0) -> RelationPath:
     """Return one of the links of a queryset."""
-    return of_queryset(queryset).links[number]
+    return of_queryset(queryset).paths[number]
 
 
 @pytest.fixture
@@ -503,36 +503,36 @@ def asked(shelves: Shelves) -> Iterator[CaptureQueriesContext]:
 
 def test_nothing_to_ask(asked: CaptureQueriesContext) -> None:
     """Without values, or without rows to choose among, nothing is asked."""
-    authors = link(Book.objects.filter(author__active=True))
+    authors = path(Book.objects.filter(author__active=True))
 
-    assert trace(authors, [], connection) == []
-    assert trace(authors, [1], connection, among=[]) == []
+    assert resolve(authors, [], connection) == []
+    assert resolve(authors, [1], connection, among=[]) == []
     assert len(asked) == 0
 
 
 def test_one_query(asked: CaptureQueriesContext) -> None:
     """Over any number of tables it is one query."""
-    tags = link(Publisher.objects.filter(authors__books__tags__name="u"), 3)
+    tags = path(Publisher.objects.filter(authors__books__tags__name="u"), 3)
 
-    assert [hop.model for hop in tags.hops] == [Author, Book, Book.tags.through, Tag]
-    assert trace(tags, list(Tag.objects.values_list("pk", flat=True)), connection)
+    assert [join.model for join in tags.joins] == [Author, Book, Book.tags.through, Tag]
+    assert resolve(tags, list(Tag.objects.values_list("pk", flat=True)), connection)
     assert len(asked) == 2
 
 
 def test_direct(asked: CaptureQueriesContext) -> None:
     """Where the values are the root's keys already, nothing is asked, and bad ones are left out."""
-    comments = link(Book.objects.filter(comments__hidden=True))
+    comments = path(Book.objects.filter(comments__hidden=True))
 
-    assert direct(comments)
-    assert trace(comments, [3, "4", 3, None, "x", [1], 2**70], connection) == [3, 4]
-    assert trace(comments, [3, 4], connection, among=[4, 5]) == [4]
-    assert trace(comments, [3, 4], connection, limit=2) == [3, 4]
-    assert trace(comments, [3, 4], connection, limit=1) is None
+    assert is_direct(comments)
+    assert resolve(comments, [3, "4", 3, None, "x", [1], 2**70], connection) == [3, 4]
+    assert resolve(comments, [3, 4], connection, among=[4, 5]) == [4]
+    assert resolve(comments, [3, 4], connection, limit=2) == [3, 4]
+    assert resolve(comments, [3, 4], connection, limit=1) is None
     assert len(asked) == 0
 
 
 @pytest.mark.parametrize(
-    ("queryset", "is_direct"),
+    ("queryset", "expected"),
     [
         (Book.objects.filter(author__active=True), False),
         (Book.objects.filter(tags=1), True),
@@ -544,58 +544,58 @@ def test_direct(asked: CaptureQueriesContext) -> None:
         (Publisher.objects.filter(imprint__name=""), False),
     ],
 )
-def test_is_direct(queryset: QuerySet[Any], is_direct: bool) -> None:
+def test_is_direct(queryset: QuerySet[Any], expected: bool) -> None:
     """It is told beforehand whether something must be asked; parents' tables need not be."""
-    assert direct(link(queryset)) is is_direct
+    assert is_direct(path(queryset)) is expected
 
 
 def test_among(shelves: Shelves) -> None:
     """Only rows that are among those asked for are returned; composite keys, too."""
     books = [each.pk for each in shelves.books]
-    authors = link(Book.objects.filter(author__active=True))
-    titles = link(Loan.objects.filter(book__title=""))
+    authors = path(Book.objects.filter(author__active=True))
+    titles = path(Loan.objects.filter(book__title=""))
 
     author = shelves.authors[0].pk
-    assert sorted(trace(authors, [author], connection) or ()) == books
-    assert trace(authors, [author], connection, among=[books[1], 77]) == [books[1]]
-    assert trace(titles, books, connection, among=[("l", 1), ("l", 7)]) == [("l", 1)]
+    assert sorted(resolve(authors, [author], connection) or ()) == books
+    assert resolve(authors, [author], connection, among=[books[1], 77]) == [books[1]]
+    assert resolve(titles, books, connection, among=[("l", 1), ("l", 7)]) == [("l", 1)]
 
 
 def test_limit(shelves: Shelves) -> None:
     """More rows than the limit are not returned."""
-    authors = link(Book.objects.filter(author__active=True))
+    authors = path(Book.objects.filter(author__active=True))
     values = [shelves.authors[0].pk]
 
-    assert len(trace(authors, values, connection, limit=2) or ()) == 2
-    assert trace(authors, values, connection, limit=1) is None
+    assert len(resolve(authors, values, connection, limit=2) or ()) == 2
+    assert resolve(authors, values, connection, limit=1) is None
 
 
 def test_gone(shelves: Shelves) -> None:
     """Rows that refer to a row are found also when that is gone."""
-    authors = link(Book.objects.filter(author__active=True))
+    authors = path(Book.objects.filter(author__active=True))
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("DELETE FROM library_author")
         cursor.execute("RESET session_replication_role")
 
-    assert len(trace(authors, [shelves.authors[0].pk], connection) or ()) == 2
+    assert len(resolve(authors, [shelves.authors[0].pk], connection) or ()) == 2
 
 
 def test_each_once(shelves: Shelves) -> None:
     """A row that is led to in several ways is returned once."""
-    tags = link(Book.objects.filter(tags__name=""), 1)
+    tags = path(Book.objects.filter(tags__name=""), 1)
 
-    found = trace(tags, [each.pk for each in shelves.tags], connection) or []
+    found = resolve(tags, [each.pk for each in shelves.tags], connection) or []
     assert len(found) == len(set(found)) == 4
 
 
 def test_values_of_other_types(shelves: Shelves) -> None:
     """What a generic relation has as text is looked for as the key that it stands for."""
-    labels = link(Author.objects.filter(books__labels__text="new"), 1)
+    labels = path(Author.objects.filter(books__labels__text="new"), 1)
     book = shelves.books[0].pk
 
     assert labels.column == "object_id"
-    assert trace(labels, [str(book), "no number", "99999999999999999999"], connection) == [
+    assert resolve(labels, [str(book), "no number", "99999999999999999999"], connection) == [
         shelves.authors[0].pk
     ]
 
@@ -603,7 +603,7 @@ def test_values_of_other_types(shelves: Shelves) -> None:
 def test_names(transactional_db: None) -> None:
     """Names are quoted as Django quotes them, percent signs and braces included."""
     root, other = shapes.MixedCase, shapes.Quoted
-    hop = Join(other, ((root._meta.get_field("name"), other._meta.get_field("name")),))
+    join = Join(other, ((root._meta.get_field("name"), other._meta.get_field("name")),))
     with connection.schema_editor() as editor:
         editor.create_model(root)
         editor.create_model(other)
@@ -611,9 +611,9 @@ def test_names(transactional_db: None) -> None:
         root.objects.create(id=1, name="50%")
         other.objects.create(id=2, name="50%")
 
-        assert trace(RelationPath(root, (hop,)), [2], connection) == [1]
-        assert trace(
-            RelationPath(root, (hop,), other._meta.get_field("name")), ["50%"], connection
+        assert resolve(RelationPath(root, (join,)), [2], connection) == [1]
+        assert resolve(
+            RelationPath(root, (join,), other._meta.get_field("name")), ["50%"], connection
         ) == [1]
     finally:
         with connection.schema_editor() as editor:
@@ -639,15 +639,15 @@ def test_names(transactional_db: None) -> None:
 def test_key_types(transactional_db: None, model: type[Model], key: Any) -> None:
     """Keys of every type are looked for and returned as the ORM has them."""
     name = model._meta.get_field("name")
-    hop = Join(model, ((name, name),))
+    join = Join(model, ((name, name),))
     with connection.schema_editor() as editor:
         editor.create_model(model)
     try:
         model._default_manager.create(pk=key, name="x")
 
         (row,) = model._default_manager.all()
-        assert trace(RelationPath(model, (hop,)), [key_of(row)], connection) == [key_of(row)]
-        assert trace(RelationPath(model, (hop,)), [key_of(row)], connection, among=[key_of(row)])
+        assert resolve(RelationPath(model, (join,)), [key_of(row)], connection) == [key_of(row)]
+        assert resolve(RelationPath(model, (join,)), [key_of(row)], connection, among=[key_of(row)])
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection, transaction
 
-from pgobserve.dependencies.relations import hop_of
+from pgobserve.dependencies.relations import join_along
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.sql.versions import newest, newest_definition, widened
@@ -53,13 +53,13 @@ def xid(connection: Any = connection) -> int:
 
 def new_since(then: int, model: type[Model], *path: str, refers: bool = False) -> set[Any]:
     """Return the keys of a model's rows that were written since, or to which something belongs."""
-    hops: list[Join] = []
+    joins: list[Join] = []
     for name in path:
-        field: Any = hops[-1].model._meta.get_field(name) if hops else model._meta.get_field(name)
-        hops += [hop_of(info.join_field) for info in field.path_infos]
+        field: Any = joins[-1].model._meta.get_field(name) if joins else model._meta.get_field(name)
+        joins += [join_along(info.join_field) for info in field.path_infos]
     keys = list(model._base_manager.values_list("pk", flat=True))
     with one_snapshot(connection) as now:
-        found = newest(model, hops, keys, now, connection, refers=refers)
+        found = newest(model, joins, keys, now, connection, refers=refers)
     assert set(found) == set(keys)
     return {key for key, version in found.items() if version >= then}
 
@@ -202,8 +202,8 @@ def test_missing_reference(shelves: None) -> None:
 
     assert new_since(xid(), Book, "author") == set()
     with one_snapshot(connection) as now:
-        hops = [hop_of(i.join_field) for i in Book._meta.get_field("author").path_infos]
-        found = newest(Book, hops, [book.pk, other.pk], now, connection, refers=True)
+        joins = [join_along(i.join_field) for i in Book._meta.get_field("author").path_infos]
+        found = newest(Book, joins, [book.pk, other.pk], now, connection, refers=True)
         assert found == {book.pk: now.xmax - 1, other.pk: 0}
 
 

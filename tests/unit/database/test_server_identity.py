@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pgobserve.database import server_identity
 from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.database.server_identity import Identity, Servers
+from pgobserve.database.server_identity import REMEMBERED, Identity, Servers
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.load_requests import NEVER
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load import checked_reader
 from pgobserve.load.checked_reader import CheckedReader
 
 OLD, NEW = Identity(run=10, timeline=1, cluster=5), Identity(run=20, timeline=2, cluster=5)
@@ -46,7 +46,7 @@ def test_old_primary() -> None:
         servers.reached(OLD)
     assert servers.run == NEW.run
 
-    clock.now += server_identity.REMEMBERED
+    clock.now += REMEMBERED
     servers.reached(OLD)
     assert servers.run == OLD.run
 
@@ -97,7 +97,7 @@ class Rows:
 
     load_lists = load
 
-    def trace(self, trace: Any) -> Any:
+    def resolve(self, lookup: Any) -> Any:
         return [1]
 
 
@@ -110,9 +110,9 @@ def believed(
     """Return sources that are compared with a server of run 20, and what was doubted."""
     servers, doubts = Servers(), list[str]()
     servers.reached(NEW)
-    monkeypatch.setattr(server_identity, "connections", {"default": connection})
-    monkeypatch.setattr(server_identity, "session_of", nullcontext)
-    monkeypatch.setattr(server_identity, "discard", Connection.close)
+    monkeypatch.setattr(checked_reader, "connections", {"default": connection})
+    monkeypatch.setattr(checked_reader, "session_of", nullcontext)
+    monkeypatch.setattr(checked_reader, "discard", Connection.close)
     sources: Any = Rows(connection, snapshot)
     return CheckedReader(sources, "default", servers, lambda: doubts.append("!")), doubts
 
@@ -124,12 +124,12 @@ def test_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         assert sources.load([])
         assert sources.load_lists([])
-        assert sources.trace(None)  # type: ignore[arg-type]
+        assert sources.resolve(None)  # type: ignore[arg-type]
 
     assert (connection.asked, connection.closed, doubts) == (1, 0, [])
 
 
-@pytest.mark.parametrize("method", ["load", "load_lists", "trace"])
+@pytest.mark.parametrize("method", ["load", "load_lists", "resolve"])
 def test_old_connection(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """A connection to another server is closed, and nothing that it says is believed."""
     connection = Connection(10, 20)

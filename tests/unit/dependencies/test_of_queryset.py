@@ -221,7 +221,7 @@ def test_wide(queryset: QuerySet[Any], expected: list[str]) -> None:
 )
 def test_sql(queryset: QuerySet[Any], what: str) -> None:
     """SQL can't be looked into."""
-    assert of_queryset(queryset).unseen == (
+    assert of_queryset(queryset).unresolved == (
         f"The queryset of library.Book uses {what}, whose SQL can't be looked into.",
     )
 

@@ -321,7 +321,7 @@ def test_unseen(serializer: Any, sentence: str) -> None:
     """What can't be followed is told in a sentence."""
     found = of_serializer(Book if serializer is None else serializer.Meta.model, serializer())
 
-    assert [each.replace("rest_framework.serializers", __name__) for each in found.unseen] == [
+    assert [each.replace("rest_framework.serializers", __name__) for each in found.unresolved] == [
         sentence
     ]
 
@@ -340,4 +340,4 @@ def test_instantiation() -> None:
         raise KeyError("tenant")
 
     found = of_serializer(Book, shows(Book, __init__=fail))
-    assert found.unseen == (f"BookSerializer could not be tried (KeyError: 'tenant'): {ROWS}",)
+    assert found.unresolved == (f"BookSerializer could not be tried (KeyError: 'tenant'): {ROWS}",)

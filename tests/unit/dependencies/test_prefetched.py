@@ -58,7 +58,7 @@ def test_to_attr() -> None:
         "comments.author Author",
         "comments.author.publisher Publisher",
     ]
-    assert found.unseen == ()
+    assert found.unresolved == ()
 
 
 def test_prefetched_keys() -> None:
@@ -122,7 +122,7 @@ def test_manager_that_asks(manager: Callable[..., None]) -> None:
     """A manager that asks the database is told."""
     manager(lambda: QuerySet(Comment).filter(text=QuerySet(Comment).get().text))
 
-    (sentence,) = of_serializer(Book, shows(Book, "comments")()).unseen
+    (sentence,) = of_serializer(Book, shows(Book, "comments")()).unresolved
     assert sentence == (
         "The manager of library.Comment could not be tried (it asks the database): which rows of it "
         "are shown can't be seen."

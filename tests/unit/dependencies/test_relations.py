@@ -43,6 +43,6 @@ def test_only_keys_on_the_way() -> None:
     to_children = to_category.follow(relations_of(Category)["children"])
 
     assert to_book.key == ()
-    assert [each.hops[-1].model for each in to_tags.needs] == [Book.tags.through]  # type: ignore[union-attr]
-    assert [each.hops[-1].model for each in to_category.needs] == [Book]  # type: ignore[union-attr]
-    assert [each.hops[-1].model for each in to_children.needs] == [Book, Category]  # type: ignore[union-attr]
+    assert [each.joins[-1].model for each in to_tags.dependencies] == [Book.tags.through]  # type: ignore[union-attr]
+    assert [each.joins[-1].model for each in to_category.dependencies] == [Book]  # type: ignore[union-attr]
+    assert [each.joins[-1].model for each in to_children.dependencies] == [Book, Category]  # type: ignore[union-attr]

@@ -109,12 +109,12 @@ def test_removed_below() -> None:
         "all of Category",
         "all of Fine",
     ]
-    assert len(found().unseen) == 1
+    assert len(found().unresolved) == 1
     assert told(found("-category.children", "-loans.fines")) == [
         "author Author",
         "loans Loan by book_id",
     ]
-    assert found("-author").unseen == ()
+    assert found("-author").unresolved == ()
 
 
 @pytest.mark.parametrize("related", [None, ["-author", "-tags"]])
@@ -198,7 +198,7 @@ def test_tried() -> None:
         "comments Comment by book_id",
         "tags Tag",
     ]
-    assert found.unseen == ()
+    assert found.unresolved == ()
 
 
 def _asks(self: Any, **kwargs: Any) -> Any:
@@ -232,7 +232,7 @@ def test_not_tried(method: Any, reason: str) -> None:
 
     found = of_consumer(cls)
     assert told(found) == WITH_CATEGORY
-    assert found.unseen == (
+    assert found.unresolved == (
         f"get_queryset() of Books could not be tried ({reason}): what it filters by can't be seen.",
     )
 
@@ -265,7 +265,9 @@ def test_filters() -> None:
         "copy_set Copy by book_id",
         "tags Tag",
     ]
-    assert found.unseen == ("The filter odd of Books is a method: what it looks at can't be seen.",)
+    assert found.unresolved == (
+        "The filter odd of Books is a method: what it looks at can't be seen.",
+    )
 
 
 def test_kept() -> None:
@@ -342,8 +344,8 @@ def test_annotated() -> None:
 
     found = of(Books, Book.objects.annotate(n=Count("comments")), serializer)
     assert told(found) == ["comments Comment by book_id"]
-    assert found.unseen == ()
-    assert of(Books, Book.objects.all(), serializer).unseen != ()
+    assert found.unresolved == ()
+    assert of(Books, Book.objects.all(), serializer).unresolved != ()
 
 
 def test_fields_of_an_instance() -> None:

@@ -296,7 +296,11 @@ class World:
         """Note which rows look different, in which lists."""
         touched = {"a": [key], "b": [2 * key, 2 * key + 1], "c": both, "w": range(4)}[table]
         for subject in [PLAIN, WIDE, LINKED]:
-            tables = (*subject.tables, *subject.wide, *(link.table for link in subject.links))
+            tables = (
+                *subject.tables,
+                *subject.full_refresh,
+                *(path.table for path in subject.paths),
+            )
             for each in touched if table in tables else ():
                 self.touched.setdefault((subject, each), set()).add(xid)
 
@@ -466,20 +470,20 @@ class World:
             self.loader._give_back(reading.jobs)
 
     def take_traces(self) -> None:
-        self.tracing += self.hub.take_traces()
+        self.tracing += self.hub.take_lookups()
 
     def trace(self, too_many: int = 9, fails: int = 9) -> None:
         """Lead a change back to the rows that it concerns."""
         trace = self.tracing.pop(0)
         values = set(trace.values)
-        if trace.link.table == "b":
+        if trace.path.table == "b":
             keys = [key for key in self.tables["a"] if key // 2 in values]
         else:
             keys = sorted(values)
         if fails == 0:
             self.hub.give_back(trace)
         else:
-            self.hub.traced(trace, None if too_many == 0 else keys)
+            self.hub.resolved(trace, None if too_many == 0 else keys)
 
     def try_again(self) -> None:
         """Time passes, and what failed is read again."""

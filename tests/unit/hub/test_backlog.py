@@ -283,10 +283,10 @@ def test_reverse_look_up(hub: Hub) -> None:
     hub.publish("owner", 101, ["o"])
     backlog = Backlog(hub, [watch])
     assert backlog.waits_for() == LINKED
-    (trace,) = hub.take_traces()
+    (trace,) = hub.take_lookups()
     hub.publish("owner", 102, ["p"])
     assert backlog.waits_for() == LINKED
-    hub.traced(trace, [1])
+    hub.resolved(trace, [1])
 
     assert isinstance(backlog.waits_for(), RowState)
     read(hub)
@@ -298,14 +298,14 @@ def test_two_reverse_look_ups(hub: Hub) -> None:
     """A later look-up that ends first does not stand for an earlier one."""
     watch = watching(hub, 1, LINKED)
     hub.publish("owner", 101, ["o"])
-    (first,) = hub.take_traces()
+    (first,) = hub.take_lookups()
     backlog = Backlog(hub, [watch])
     hub.publish("owner", 102, ["p"])
-    (second,) = hub.take_traces()
-    hub.traced(second, [])
+    (second,) = hub.take_lookups()
+    hub.resolved(second, [])
 
     assert backlog.waits_for() == LINKED
-    hub.traced(first, [])
+    hub.resolved(first, [])
     assert backlog.waits_for() is None
 
 
@@ -314,12 +314,12 @@ def test_look_up_that_failed(hub: Hub) -> None:
     watch = watching(hub, 1, LINKED)
     hub.publish("owner", 101, ["o"])
     backlog = Backlog(hub, [watch])
-    (trace,) = hub.take_traces()
+    (trace,) = hub.take_lookups()
     hub.give_back(trace)
     assert backlog.waits_for() == LINKED
-    (trace,) = hub.take_traces()
+    (trace,) = hub.take_lookups()
     assert backlog.waits_for() == LINKED
-    hub.traced(trace, [])
+    hub.resolved(trace, [])
 
     assert backlog.waits_for() is None
 

@@ -19,8 +19,8 @@ class FakeLink:
     column: str | None = None
 
 
-def subject(links: Any = ()) -> TableDependencies:
-    return TableDependencies(("book",), ("shelf",), tuple(links))
+def subject(paths: Any = ()) -> TableDependencies:
+    return TableDependencies(("book",), ("shelf",), tuple(paths))
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_forgets(index: DependencyIndex) -> None:
 
 def test_routes(index: DependencyIndex) -> None:
     """The columns that lead back are known by table; links by key have none."""
-    links = [FakeLink("author"), FakeLink("comment", "book_id"), FakeLink("comment", "reply_id")]
-    index.add(subject(links))
+    paths = [FakeLink("author"), FakeLink("comment", "book_id"), FakeLink("comment", "reply_id")]
+    index.add(subject(paths))
 
     assert index.routes() == {"comment": {"book_id", "reply_id"}}
 

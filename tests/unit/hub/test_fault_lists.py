@@ -77,8 +77,8 @@ class Source:
         ]
         return ListLoadResult(whole, SNAPSHOT, found)
 
-    def trace(self, trace: ReverseLookup) -> list[Any] | None:
-        return list(trace.values)
+    def resolve(self, lookup: ReverseLookup) -> list[Any] | None:
+        return list(lookup.values)
 
 
 class Bench:
@@ -191,7 +191,7 @@ def test_confirmed_while_changes_are_led_back() -> None:
     roster.done_whole(SNAPSHOT)
 
     hub.publish("b", 150, [1])
-    (trace,) = hub.take_traces()
+    (lookup,) = hub.take_lookups()
     hub.confirm(LATER)
     hub.publish("a", 160, [2])
     for entry in hub.take(500):
@@ -201,7 +201,7 @@ def test_confirmed_while_changes_are_led_back() -> None:
 
     assert roster.base == SNAPSHOT
 
-    hub.traced(trace, [1])
+    hub.resolved(lookup, [1])
     for entry in hub.take(500):
         assert isinstance(entry, ListRow)
         roster.done(entry.key, failed=False)
