@@ -30,17 +30,27 @@ PATIENCE = 90
 #: What they serve.
 APPLICATION = "tests.project.asgi:application"
 
-#: The servers, by name; each takes over a socket that listens already.
+_UVICORN = ("-m", "uvicorn", "--log-level", "warning", "--fd", "{fd}")
+
+#: The servers, by name; each takes over a socket that listens already, or else binds its port.
 SERVERS = {
     "daphne": ("-m", "daphne", "-v", "0", "--fd", "{fd}", "{application}"),
-    "uvicorn": (
+    "uvicorn": (*_UVICORN, "{application}"),
+    "uvicorn-websockets": (*_UVICORN, "--ws", "websockets", "{application}"),
+    "uvicorn-sansio": (*_UVICORN, "--ws", "websockets-sansio", "{application}"),
+    "uvicorn-wsproto": (*_UVICORN, "--ws", "wsproto", "{application}"),
+    "hypercorn": (
         "-m",
-        "uvicorn",
+        "hypercorn",
         "--log-level",
         "warning",
-        "--fd",
-        "{fd}",
+        "--bind",
+        "fd://{fd}",
         "{application}",
+    ),
+    "granian": (
+        *("-m", "granian", "--interface", "asginl", "--log-level", "warning"),
+        *("--host", "127.0.0.1", "--port", "{port}", "{application}"),
     ),
 }
 
@@ -201,8 +211,13 @@ def serve(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         fd = listener.fileno()
-        arguments = [part.format(fd=fd, application=application) for part in SERVERS[kind]]
-        running = process(kind, arguments, directory, served.environ, fds=[fd])
+        given = {"fd": fd, "port": port, "application": application}
+        arguments = [part.format(**given) for part in SERVERS[kind]]
+        if "{port}" in SERVERS[kind]:
+            listener.close()
+        running = process(
+            kind, arguments, directory, served.environ, fds=[fd] if listener.fileno() >= 0 else []
+        )
         started = running.__enter__()
     try:
         yield Server(started, f"ws://127.0.0.1:{port}/ws/", served)
