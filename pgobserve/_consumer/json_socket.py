@@ -77,7 +77,9 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
     _incoming: Incoming | None = None
     _deadline: asyncio.TimerHandle | None = None
     _handler: asyncio.Task[Any] | None = None
-    _gone = _late = _cut = False
+    _gone = _closing = _late = _cut = False
+    # The server's own, for frames that are sent in great numbers; see ``has_departed``.
+    server_send: Any = None
     # What ends with the client's presence; most of the time there is nothing.
     _attended: tuple[asyncio.Timeout, ...] = ()
 
@@ -107,7 +109,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         self._in_use = True
         self._incoming = Incoming(receive, self._left)
         try:
-            await super().__call__(scope, self._incoming.receive, send)  # type: ignore[arg-type]
+            self.server_send = send
+            await super().__call__(scope, self._incoming.receive, self._send_to_server)  # type: ignore[arg-type]
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -132,6 +135,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
                 type(self).__qualname__,
                 extra=fields(consumer=type(self)),
             )
+            if message.get("type") == "websocket.disconnect":
+                raise StopConsumer from None
         except (Exception, asyncio.CancelledError):
             if message.get("type") in _LIFE_CYCLE or is_being_cancelled():
                 raise
@@ -145,6 +150,30 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             self.inbox.context = copy_context()
 
     # A client that leaves
+
+    async def _send_to_server(self, message: Any) -> None:
+        """
+        Send by the server's ``send``, whose exceptions for a closed connection become one.
+
+        Raises:
+            ClientDisconnected: The client has left, or the consumer has closed the connection.
+        """
+        closed = self._closing
+        if message["type"] == "websocket.close":
+            self._closing = True
+        try:
+            await self.server_send(message)
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            if closed or self._gone or is_gone(error):
+                raise ClientDisconnected(*error.args) from error
+            raise
+
+    def has_departed(self, error: BaseException) -> bool:
+        """Tell whether the server's ``send`` failed because the connection is closed."""
+        # A server may raise anything then: ASGI names OSError, and some raise RuntimeError.
+        return self._closing or self._gone or is_gone(error)
 
     @asynccontextmanager
     async def attended(self) -> AsyncIterator[None]:

@@ -72,7 +72,8 @@ class FrameWriter:
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
         self._raw = not has_own(consumer, *_SENDING, ours=AsyncAPIConsumer)
-        self._base_send = consumer.base_send
+        # Without the guard around the server's own: `_failed` asks the same when a send has failed.
+        self._base_send = consumer.server_send or consumer.base_send
         self._limit = conf.get().MAX_FRAME_BYTES
 
     async def aclose(self) -> None:
@@ -155,11 +156,13 @@ class FrameWriter:
     def _failed(self, error: BaseException, item: NextFrame) -> NextFrame | None:
         """Return what is sent instead of a frame that could not be."""
         watch, outcome, snapshot, kind = item
+        bare = self._raw and not watch.context.by_itself
+        if is_gone(error) or (bare and self._consumer.has_departed(error)):
+            self.mailbox.close()
+            return None
         about = watch.context.about(watch.key)
         names = (about["consumer"], about["model"], about["key"])
-        if is_gone(error):
-            self.mailbox.close()
-        elif is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
+        if is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
             logger.warning(
                 "The server refused a frame of %s with %s %s as too large; the subscriber receives an "
                 "error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
@@ -168,11 +171,10 @@ class FrameWriter:
             )
             watch.unsent(kind)
             return watch, TOO_LARGE, snapshot, "error"
-        else:
-            # A frame that can't be sent must not end the feed of this socket.
-            logger.error(
-                "A frame of %s with %s %s could not be sent.", *names, exc_info=error, extra=about
-            )
+        # A frame that can't be sent must not end the feed of this socket.
+        logger.error(
+            "A frame of %s with %s %s could not be sent.", *names, exc_info=error, extra=about
+        )
         return None
 
     def _send(
@@ -190,12 +192,13 @@ class FrameWriter:
         Send a frame that is JSON already, of the consumer's own reply to a request.
 
         Raises:
+            ClientDisconnected: The client has left.
             FrameTooLarge: It is longer than a frame may be.
         """
         if len(text) > self._limit:
             raise FrameTooLarge
         if self._raw:
-            await self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
+            await self._consumer.base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
         else:
             await self._consumer.send_json(json.loads(text))
 

@@ -16,6 +16,7 @@ from pgobserve.exceptions import ClientDisconnected
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.hub.send_queue import RowSubscription, SendQueue, View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.logs import fields
 
 GONE = [Disconnected("Attempt to send on a closed protocol"), UvicornDisconnected(), OSError()]
 
@@ -56,3 +57,33 @@ async def test_event_for_a_client_that_is_gone(
 
     assert len(sends) == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_other_errors_once_the_client_has_left(
+    gone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a server raises for an event is an error, unless the client is known to have left."""
+    consumer = GenericAsyncAPIConsumer()
+    consumer._gone = gone
+    sends = []
+
+    async def send(message: Any) -> None:
+        sends.append(message)
+        raise RuntimeError("Unexpected ASGI message")
+
+    consumer.server_send = send
+    mailbox: SendQueue = FrameWriter(consumer).mailbox
+    for key in (1, 2):
+        context = SimpleNamespace(
+            by_itself=False,
+            wants_token=False,
+            request_id_text="1",
+            about=lambda key: fields(key=key),
+        )
+        watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
+        watch.begun = None
+        mailbox.put(watch, View.of("{}"), Snapshot(1, 1, frozenset()))
+
+    assert len(sends) == (1 if gone else 2)
+    assert len(caplog.records) == (0 if gone else 2)

@@ -102,7 +102,7 @@ async def test_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
     assert notes == ["third"]
     assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
         "First failed; the socket goes on.",
-        "Second was cancelled by itself.",
+        "Second cancelled itself; the socket goes on.",
     ]
 
 

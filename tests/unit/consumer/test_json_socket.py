@@ -185,6 +185,109 @@ async def test_client_that_left_is_no_error(caplog: pytest.LogCaptureFixture) ->
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
+class Departing(AsyncAPIConsumer):
+    """Answers after its client has left, closes by itself, and takes leave."""
+
+    left: asyncio.Event
+
+    def _left(self, message: dict[str, Any]) -> None:
+        super()._left(message)
+        self.left.set()
+
+    @action()
+    async def late(self, **kwargs: Any) -> tuple[None, int]:
+        self.left = asyncio.Event()
+        await self.left.wait()
+        return None, 200
+
+    @action()
+    async def early(self, **kwargs: Any) -> tuple[None, int]:
+        return None, 200
+
+    @action()
+    async def shut(self, **kwargs: Any) -> tuple[None, int]:
+        self.left = asyncio.Event()
+        await self.close()
+        return None, 200
+
+    async def disconnect(self, code: int) -> None:
+        await self.send_json("good-bye")
+
+
+async def serve(consumer: Any, *actions: str, error: Exception, closes: bool = True) -> list[str]:
+    """
+    Serve a client that requests actions and leaves; return the types of what was sent.
+
+    Args:
+        consumer: The class.
+        actions: The actions.
+        error: Raised by the server for what is sent once the connection is closed.
+        closes: Whether a close of the consumer's own closes it as well.
+    """
+    texts = [f'{{"action": "{name}"}}' for name in actions]
+    messages: list[dict[str, Any]] = [
+        {"type": "websocket.connect"},
+        *({"type": "websocket.receive", "text": text} for text in texts),
+        {"type": "websocket.disconnect", "code": 1006},
+    ]
+    sent: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if messages else await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message["type"])
+        if not messages or (closes and "websocket.close" in sent[:-1]):
+            raise error
+
+    async with asyncio.timeout(20):
+        await consumer.as_asgi()({"type": "websocket", "headers": []}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Unexpected ASGI message"), ValueError(), OSError()]
+)
+@pytest.mark.parametrize("name", ["late", "shut"])
+async def test_send_after_the_end_is_no_error(
+    caplog: pytest.LogCaptureFixture, name: str, error: Exception
+) -> None:
+    """Whatever a server raises for a closed connection, nothing is logged, and the socket ends."""
+    sent = await serve(Departing, name, error=error)
+
+    assert sent[-2:] == ["websocket.send", "websocket.send"]
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+async def test_error_of_the_server_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    """What a server raises while the client is there is logged."""
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            raise RuntimeError("a defect")
+
+    messages = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "text": '{"action": "early"}'},
+    ]
+    done = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop(0)
+        done.set()
+        return await asyncio.Future()
+
+    served = asyncio.create_task(
+        Departing.as_asgi()({"type": "websocket", "headers": []}, receive, send)
+    )
+    await done.wait()
+    served.cancel()
+    await asyncio.gather(served, return_exceptions=True)
+
+    assert "a defect" in caplog.text
+
+
 async def test_json_may_be_encoded_otherwise() -> None:
     """A consumer may bring its own JSON."""
 
