@@ -171,7 +171,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             raise
 
     def has_departed(self, error: BaseException) -> bool:
-        """Tell whether the server's ``send`` failed because the connection is closed."""
+        """Return whether the server's ``send`` failed because the connection is closed."""
         # A server may raise anything then: ASGI names OSError, and some raise RuntimeError.
         return self._closing or self._gone or is_gone(error)
 

@@ -72,7 +72,7 @@ class FrameWriter:
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
         self._raw = not has_own(consumer, *_SENDING, ours=AsyncAPIConsumer)
-        # Without the guard around the server's own: `_failed` asks the same when a send has failed.
+        # The server's own, without a guard around each frame: `_failed` looks at what a send raised.
         self._base_send = consumer.server_send or consumer.base_send
         self._limit = conf.get().MAX_FRAME_BYTES
 
