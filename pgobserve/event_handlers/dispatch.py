@@ -245,6 +245,7 @@ class Dispatcher:
             except FeedUnavailable as error:
                 lost.log(error)
                 await asyncio.sleep(next(delays))
+                continue
             except Exception:
                 first = events[0].xid
                 if events[-1].xid == first:

@@ -111,7 +111,7 @@ async def test_what_was_not_handled_comes_again(place: None, writer: Writer) -> 
     assert await take(2) == ["b", "c"]
 
 
-async def test_is_killed(place: None, writer: Writer) -> None:
+async def test_is_killed(place: None, writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
     """A worker whose connection is cut while it handles an event gets that one again."""
     writer.rows(INSERT, 1, "a")
     writer.rows(INSERT, 2, "b")
@@ -129,6 +129,9 @@ async def test_is_killed(place: None, writer: Writer) -> None:
                 break
 
     assert found == ["a", "b", "b", "c"]
+    lost, again = (r for r in caplog.records if r.name == event_stream.__name__)
+    assert lost.levelname == again.levelname == "WARNING"
+    assert "The outbox of database 'default' is read again after" in again.getMessage()
 
 
 async def test_one_works(place: None, writer: Writer) -> None:

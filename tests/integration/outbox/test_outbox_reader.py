@@ -209,7 +209,7 @@ async def test_read_fails(
     watch, _ = await client.begin(made, 1)
     follow = await made.follow([ITEM], hear)
     made.end(watch)
-    real, failures = outbox_reader.outbox.page, 0
+    real, failures = outbox_reader.outbox_page.page, 0
 
     def fails_once(rows: Any, cursor: Any) -> Any:
         nonlocal failures
@@ -219,7 +219,7 @@ async def test_read_fails(
             raise RuntimeError("The page can't be taken.")
         return page
 
-    monkeypatch.setattr(outbox_reader.outbox, "page", fails_once)
+    monkeypatch.setattr(outbox_reader.outbox_page, "page", fails_once)
     monkeypatch.setattr(polling, "FALLBACK", 0.05)
     monkeypatch.setattr(outbox_reader.Reader, "wake", lambda self: None)
     writer.rows(UPDATE, "two", 1)
@@ -252,9 +252,12 @@ async def test_build_fails(
 
 
 async def test_database_is_away_while_events_are_made(
-    feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
+    feed: Callable[..., Feed],
+    writer: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was read is read again when it can be made into events."""
+    """What was read is read again when it can be made into events; the log has loss and recovery."""
     attempts: list[int] = []
     real = outbox_reader.events_of
 
@@ -270,9 +273,15 @@ async def test_database_is_away_while_events_are_made(
     monkeypatch.setattr(outbox_reader, "events_of", fails_at_first)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
+    async with asyncio.timeout(60):
+        while "is read again after" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     follow.close()
 
     assert hear.names == [("create", "a")]
+    lost, again = (r for r in caplog.records if r.name == outbox_reader.__name__)
+    assert lost.levelname == again.levelname == "WARNING"
+    assert lost.getMessage().startswith("Reading the outbox of database 'default' failed: ")
 
 
 async def test_wakes_up(

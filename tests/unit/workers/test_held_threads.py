@@ -99,11 +99,15 @@ async def test_given_up(gate: threading.Event, caplog: pytest.LogCaptureFixture)
         assert caught.value.held.given_up
         assert not caught.value.held.ended.is_set()
         assert await each.run(lambda: 1) == 1
+        gate.set()
+        await caught.value.held.ended.wait()
         await each.close()
 
-    (record,) = caplog.records
+    record, returned = caplog.records
     assert "Consumer.hook has held a thread" in record.getMessage()
     assert "in get_stuck" in record.getMessage()
+    assert returned.levelname == record.levelname == "ERROR"
+    assert "Consumer.hook has returned, in database 'default'" in returned.getMessage()
 
 
 async def test_endless_loop() -> None:
@@ -239,8 +243,10 @@ async def test_culprit_is_given_up(
         await each.until(("bad", View.of("1")))
 
 
-async def test_returns_from_its_lane(bench: Any, gate: threading.Event) -> None:
-    """After some quick loads a subscription is read with all others again."""
+async def test_returns_from_its_lane(
+    bench: Any, gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After some quick loads a subscription is read with all others again, and the log has it."""
     each = bench(lambda watch: watch.request_id == "bad" and gate.wait(60))
     bad, other = each.watch(1, "bad"), each.watch(2, "other", Other)
     each.loader.kick()
@@ -256,6 +262,9 @@ async def test_returns_from_its_lane(bench: Any, gate: threading.Event) -> None:
             await asyncio.sleep(0.01)
 
     assert not each.hub._lanes
+    held, again = caplog.records
+    assert held.levelname == again.levelname == "WARNING"
+    assert "is quick again in database 'default': 1 subscriptions" in again.getMessage()
 
 
 async def test_supervised(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
