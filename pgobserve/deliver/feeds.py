@@ -3,64 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
 from pgobserve import conf
 from pgobserve.database.async_connection import parameters_of
 from pgobserve.install.consumer_registry import evented_models
-from pgobserve.load.list_batch import load_lists
-from pgobserve.load.row_load import load
+from pgobserve.load.row_reader import RowReader
 from pgobserve.logs import fields
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed_options import Options
-from pgobserve.sql.reverse_lookup import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-
     from pgobserve.exceptions import NotObserved
-    from pgobserve.hub.hub import ReverseLookup
-    from pgobserve.hub.load_requests import (
-        ListLoadRequest,
-        ListLoadResult,
-        LoadRequest,
-        LoadResult,
-    )
-    from pgobserve.sql.relation_path import RelationPath
 
 logger = logging.getLogger(__name__)
-
-#: Rows that changes elsewhere may concern and that are named one by one; beyond it all are read.
-TRACED: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _RowReader:
-    """What the loader of a database alias reads."""
-
-    alias: str
-
-    def load(self, jobs: Sequence[LoadRequest]) -> Sequence[LoadResult]:
-        return load(self.alias, jobs)
-
-    def load_lists(self, jobs: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
-        return load_lists(self.alias, jobs)
-
-    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        return resolve(
-            *(cast("RelationPath", lookup.path), lookup.values, connections[self.alias]),
-            among=lookup.among,
-            limit=TRACED,
-        )
-
-    def owner(self, watch: Any) -> type:
-        return type(watch.context.visibility.consumer)
-
-    def label(self, watch: Any) -> str:
-        return watch.context.visibility.source.statement.model._meta.label  # type: ignore[no-any-return]
 
 
 def feed_of(alias: str) -> runtime.Feed:
@@ -77,7 +35,7 @@ def _options(alias: str) -> Options:
         namespace=conf.namespace(alias),
         channel=conf.channel(alias),
         parameters=lambda: parameters_of(connections[alias], overrides),
-        sources=_RowReader(alias),
+        reader=RowReader(alias),
         threads=settings.LOADER_THREADS,
         hook_timeout=settings.HOOK_TIMEOUT,
         statement_timeout=settings.LOADER_STATEMENT_TIMEOUT,

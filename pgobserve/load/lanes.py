@@ -1,9 +1,9 @@
 """
-Subscriptions whose hooks hold threads, read apart from all others.
+Lanes: subscriptions whose hooks hold threads are read apart from all others.
 
-A hook that has held a thread once may do so again. So its subscription is read in a lane of its own,
-where nobody waits for it. The others of its class share another lane until they have shown to be
-quick. A subscription returns from its lane after some quick loads.
+A hook that has held a thread once may do so again. Its subscription therefore gets a lane of its own,
+where no other subscription waits for it. The other subscriptions of its class share a second lane until
+they prove quick. A subscription leaves its lane after some quick loads.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Quick loads after which the subscriptions of a lane are read with all others again.
-QUICK: Final = 3
+#: Consecutive quick loads after which the subscriptions of a lane return to all others.
+QUICK_LOADS: Final = 3
 
-#: Seconds between two looks whether a lane is still of use.
-LOOK: Final = 10.0
+#: Seconds between two checks that a lane still has subscriptions.
+LANE_CHECK_INTERVAL: Final = 10.0
 
-#: Seconds between two loads of a subscription whose hook was given up, at first and at most.
-FIRST: Final = 30.0
-CAP: Final = 600.0
+#: Seconds between two loads of a subscription whose hook was abandoned: the first delay and the longest.
+FIRST_DELAY: Final = 30.0
+MAX_DELAY: Final = 600.0
 
 
 def _delays() -> Iterator[float]:
-    # Half of it at least: a draw near zero would take a second thread at once.
-    ceiling = FIRST
+    # At least half of the ceiling: a draw near zero would take a second thread at once.
+    ceiling = FIRST_DELAY
     while True:
         yield ceiling * (1 + random.random()) / 2  # noqa: S311 (no secret)
-        ceiling = min(CAP, ceiling * 2)
+        ceiling = min(MAX_DELAY, ceiling * 2)
 
 
 class Lane:
     """
-    Where some subscriptions are read apart from others.
+    A queue of loads for some subscriptions of one class.
 
     Attributes:
         owner: The class of their hooks.
-        held: A thread that one of the hooks holds; None if there is none, or many share the lane.
-        shared: It is the lane of all others of the class.
-        quick: Loads in a row that were quick.
+        held: The thread that a hook holds. None without one, and in a shared lane.
+        shared: Whether it is the lane of all other subscriptions of the class.
+        quick: Consecutive quick loads.
     """
 
     def __init__(self, owner: type, held: Held | None = None, *, shared: bool = False) -> None:
@@ -72,12 +72,12 @@ class Lanes:
     The lanes of one loader.
 
     Args:
-        hub: Who watches what.
-        turn: Does some work of a lane; returns whether there was any. Raises
-            :class:`~pgobserve.workers.held_threads.ThreadHeld` if a hook is given up.
-        failed: Called with a lane whose subscriptions are to hear an error.
+        hub: The hub that has the subscriptions.
+        turn: Loads from a lane, and returns whether there was work. Raises
+            :class:`~pgobserve.workers.held_threads.ThreadHeld` if a hook is abandoned.
+        failed: Called with a lane whose subscribers must receive an error.
         returned: Called when subscriptions have left a lane.
-        held_by: Returns how many threads a class's hooks hold.
+        held_by: Returns how many threads the hooks of a class hold.
         alias: The database alias, for the log.
     """
 
@@ -101,7 +101,7 @@ class Lanes:
         self._of_class: dict[type, Lane] = {}
 
     def kick(self) -> None:
-        """Say that the hub may have something to read in the lanes."""
+        """Wake the lanes: the hub may have rows for them."""
         for lane in self._tasks:
             lane.work.set()
 
@@ -109,11 +109,11 @@ class Lanes:
         self, error: ThreadHeld, mates: Collection[RowSubscription | ListSubscription]
     ) -> None:
         """
-        Read subscriptions apart from others.
+        Move subscriptions to lanes.
 
         Args:
-            error: Tells which of them hold a thread.
-            mates: Others of the class that were read with them.
+            error: Names the subscriptions that hold a thread.
+            mates: Other subscriptions of the class from the same load.
         """
         assert error.owner is not None  # noqa: S101 (else there are no subscriptions)
         logger.warning(
@@ -168,7 +168,7 @@ class Lanes:
         self._returned()
 
     async def _serve(self, lane: Lane) -> None:
-        """Read what is in a lane until nothing is in it."""
+        """Load from a lane until it has no subscriptions, or they have been quick."""
         while self._hub.lane(lane):
             await self._until_free(lane)
             began = time.monotonic()
@@ -179,24 +179,26 @@ class Lanes:
                 continue
             if not busy:
                 lane.work.clear()
-                # Not for ever: nothing says that its last subscription has ended.
-                await asyncio.wait([asyncio.ensure_future(lane.work.wait())], timeout=LOOK)
+                # With a limit: no event says that the last subscription has ended.
+                await asyncio.wait(
+                    [asyncio.ensure_future(lane.work.wait())], timeout=LANE_CHECK_INTERVAL
+                )
                 lane.work.set()
                 continue
             lane.quick = lane.quick + 1 if time.monotonic() - began < HOLD_TIMEOUT else 0
-            if lane.quick >= QUICK:
+            if lane.quick >= QUICK_LOADS:
                 return
 
     async def _until_free(self, lane: Lane) -> None:
-        """Wait until a load may take a thread."""
+        """Wait until a load of the lane may take a thread."""
         if lane.held is not None:
             held, lane.held = lane.held, None
             await held.settled.wait()
             if held.given_up:
                 self._failed(lane)
                 delay = next(lane.delays)
-                # No second thread while the hook has the first one.
+                # The hook must not get a second thread while it holds the first one.
                 await held.ended.wait()
                 await asyncio.sleep(delay)
-        while self._held_by(lane.owner) >= HELD_BY_ONE:  # noqa: ASYNC110 (nothing says when)
+        while self._held_by(lane.owner) >= HELD_BY_ONE:  # noqa: ASYNC110 (no event says when)
             await asyncio.sleep(HOLD_TIMEOUT)

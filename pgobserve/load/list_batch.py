@@ -8,14 +8,13 @@ are read by one statement; all of them in one transaction.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from pgobserve.database.connection_watchdog import is_lost, reconnect
 from pgobserve.deliver.resume import changes
 from pgobserve.load.list_load import Aborted, ListLoad
-from pgobserve.load.loader import SMALL_LIST
 from pgobserve.sql.full_query import one_snapshot, read_many
 
 if TYPE_CHECKING:
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult
     from pgobserve.hub.snapshot import Snapshot
+
+#: Lists of at most so many rows are read together, and so many lists by one query.
+SMALL_LIST: Final = 100
+MAX_LISTS_PER_QUERY: Final = 200
 
 
 def load_lists(alias: str, jobs: Sequence[ListLoadRequest]) -> list[ListLoadResult | None]:

@@ -12,7 +12,7 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import DatabaseError, connections
 
@@ -29,6 +29,7 @@ from pgobserve.hub.load_requests import (
 from pgobserve.hub.send_queue import UNREAD
 from pgobserve.load.delivery import Delivery
 from pgobserve.load.lanes import Lane, Lanes
+from pgobserve.load.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
 from pgobserve.load.retries import Retries
 from pgobserve.logs import fields
 from pgobserve.sql.model_tables import title_of
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListState
+    from pgobserve.load.row_reader import Reader
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -51,10 +53,6 @@ MAX_KEYS_PER_QUERY: Final = 500
 
 #: Threads for lanes: subscriptions whose hooks have held a thread.
 LANES: Final = 2
-
-#: Rows of lists that are read together at most, and how many such lists are.
-SMALL_LIST: Final = 100
-MAX_LISTS_PER_QUERY: Final = 200
 
 
 @dataclass(slots=True)
@@ -71,25 +69,6 @@ class LoaderState:
     batches: int = 0
     rows: int = 0
     failures: int = 0
-
-
-class RowReader(Protocol):
-    """Where what is watched comes from; all of it runs in a thread."""
-
-    def load(self, jobs: Sequence[LoadRequest]) -> Sequence[LoadResult]:
-        """Read and render a batch of rows."""
-
-    def load_lists(self, jobs: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
-        """Read and render lists, in one snapshot; None for those that must be read alone."""
-
-    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        """Return the keys of the rows that changes concern; None: too many to name."""
-
-    def owner(self, watch: Any) -> type:
-        """Return the class whose hooks a subscription runs; called in the event loop."""
-
-    def label(self, watch: Any) -> str:
-        """Return the label of the model whose rows a subscription shows, for the log."""
 
 
 class _NoReader:
@@ -128,7 +107,7 @@ class Loader:
         self,
         alias: str,
         hub: Hub,
-        sources: RowReader | None,
+        sources: Reader | None,
         threads: int,
         *,
         timeout: float = ABANDON_TIMEOUT,
@@ -139,7 +118,7 @@ class Loader:
         self._alias = alias
         self._failing_since = 0.0
         self._hub = hub
-        self._sources: RowReader = sources or _NoReader()
+        self._sources: Reader = sources or _NoReader()
         self._work = asyncio.Event()
         self._count = threads
         self._reading_lists = 0

@@ -1,9 +1,8 @@
 """
-Rows and lists whose query failed, to be read again after a while.
+Retries of rows and lists whose query failed.
 
-A statement that ran into a time-out, a lock or a table that is being altered fails for reasons that
-pass, and no notification tells that they have. So the row is read again until it can be, ever more
-seldom; those who watch it were told once.
+A time-out, a lock or an ALTER TABLE passes, but no notification follows. The loader therefore reads the
+row again, with growing delays, until it succeeds. The subscribers received one error frame.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ if TYPE_CHECKING:
 
     Thing = RowState | ListRow | ListState
 
-#: Seconds before the first repetition, and between two at most; each is drawn from below that.
-FIRST: Final = 0.5
-CAP: Final = 60.0
+#: Upper limits of the random delay in seconds: of the first retry, and of later ones.
+FIRST_RETRY: Final = 0.5
+MAX_RETRY: Final = 60.0
 
 
 def _delays() -> Iterator[float]:
-    return backoff(FIRST, CAP)
+    return backoff(FIRST_RETRY, MAX_RETRY)
 
 
 class Retries:
     """
-    Calls back for each failed row, after a time that grows with its failures.
+    Schedules the retries of failed rows and lists.
 
     Args:
-        again: Called with the row in the event loop.
-        delays: Makes the delays of one row, in seconds.
+        again: Called in the event loop with a row that is due.
+        delays: Returns the delays of one row, in seconds.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Retries:
         self._failing: dict[Thing, tuple[Iterator[float], asyncio.TimerHandle]] = {}
 
     def __contains__(self, row: Thing) -> bool:
-        """Tell whether the row's last load failed."""
+        """Return whether the last load of a row failed."""
         return row in self._failing
 
     @property
@@ -58,20 +57,20 @@ class Retries:
         return self._failing.keys()
 
     def failed(self, row: Thing) -> None:
-        """Note that the row could not be read."""
+        """Schedule a retry of a row whose load failed."""
         delays = self._failing[row][0] if row in self._failing else self._delays()
         self.succeeded(row)
         timer = asyncio.get_running_loop().call_later(next(delays), self._fire, row)
         self._failing[row] = (delays, timer)
 
     def succeeded(self, row: Thing) -> None:
-        """Forget a row's failures."""
+        """Cancel the retry of a row."""
         failing = self._failing.pop(row, None)
         if failing is not None:
             failing[1].cancel()
 
     def end(self) -> None:
-        """Call back no more."""
+        """Cancel all retries."""
         for row in list(self._failing):
             self.succeeded(row)
 

@@ -420,10 +420,5 @@ def _chunks(items: Iterable[Cohort], size: int) -> Iterator[list[Cohort]]:
         yield chunk
 
 
-def load(alias: str, jobs: Sequence[LoadRequest]) -> list[LoadResult]:
-    """Read and render a batch; the feed's loader calls this in a thread."""
-    return Load(alias, jobs).run()
-
-
 def _names(about: dict[str, object]) -> tuple[object, object, object]:
     return about["model"], about["key"], about["consumer"]

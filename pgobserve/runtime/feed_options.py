@@ -10,7 +10,7 @@ from pgobserve.wire import ALONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pgobserve.load.loader import RowReader
+    from pgobserve.load.row_reader import Reader
     from pgobserve.wire import Namespace
 
 #: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
@@ -26,7 +26,7 @@ class Options:
         alias: The database alias.
         channel: The NOTIFY channel.
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
-        sources: Reads and renders rows and lists; runs in threads.
+        reader: Reads and renders rows and lists; runs in threads.
         threads: How many loads run at a time.
         hook_timeout: Seconds that a hook may hold a thread.
         statement_timeout: Seconds that the server works on one statement of a load; 0 for no bound.
@@ -41,7 +41,7 @@ class Options:
     alias: str
     channel: str
     parameters: Callable[[], Mapping[str, Any]]
-    sources: RowReader
+    reader: Reader
     threads: int
     hook_timeout: float = 30.0
     statement_timeout: float = 0

@@ -30,8 +30,8 @@ from pgobserve.listen.fence import Fence
 from pgobserve.listen.intake import FLOOD_INTERVAL, Intake, routes
 from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
-from pgobserve.load.checked_reader import CheckedReader
 from pgobserve.load.loader import Loader
+from pgobserve.load.row_reader import CheckedReader
 from pgobserve.logs import fields
 from pgobserve.outbox.outbox_page import WAKE_UP
 from pgobserve.outbox.outbox_reader import (
@@ -315,9 +315,7 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
-        sources = CheckedReader(
-            options.sources, options.alias, self._servers, self._doubt_in_loop()
-        )
+        sources = CheckedReader(options.reader, options.alias, self._servers, self._doubt_in_loop())
         self.loader = loader = Loader(
             *(options.alias, self.hub, sources, options.threads),
             timeout=options.hook_timeout,

@@ -51,7 +51,7 @@ ELSEWHERE = {
     "sql/join_sql": "integration/sql/test_reverse_lookup.py",
     "database/query_recorder": "integration/deliver/test_visibility.py",
     "workers/loop_tripwire": "integration/runtime/test_runtime.py",
-    "load/checked_reader": "unit/database/test_server_identity.py",
+    "load/row_reader": "unit/database/test_server_identity.py",
     "load/lanes": "unit/workers/test_held_threads.py",
     "load/list_batch": "integration/deliver/test_several.py",
     "load/list_load": "integration/deliver/test_list.py",

@@ -130,7 +130,7 @@ async def test_long_list_among_short_ones(
     connect: Any, items: list[Item], reads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that has grown long meanwhile is read alone, the others together."""
-    monkeypatch.setattr("pgobserve.load.list_batch.FEW", 3)
+    monkeypatch.setattr("pgobserve.load.list_batch.SMALL_LIST", 3)
     sockets = await users(connect, 3)
     await settled()
     reads.clear()

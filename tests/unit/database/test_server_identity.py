@@ -12,8 +12,8 @@ from pgobserve.database.server_identity import REMEMBERED, Identity, Servers
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.load_requests import NEVER
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load import checked_reader
-from pgobserve.load.checked_reader import CheckedReader
+from pgobserve.load import row_reader
+from pgobserve.load.row_reader import CheckedReader
 
 OLD, NEW = Identity(run=10, timeline=1, cluster=5), Identity(run=20, timeline=2, cluster=5)
 
@@ -110,9 +110,9 @@ def believed(
     """Return sources that are compared with a server of run 20, and what was doubted."""
     servers, doubts = Servers(), list[str]()
     servers.reached(NEW)
-    monkeypatch.setattr(checked_reader, "connections", {"default": connection})
-    monkeypatch.setattr(checked_reader, "session_of", nullcontext)
-    monkeypatch.setattr(checked_reader, "discard", Connection.close)
+    monkeypatch.setattr(row_reader, "connections", {"default": connection})
+    monkeypatch.setattr(row_reader, "session_of", nullcontext)
+    monkeypatch.setattr(row_reader, "discard", Connection.close)
     sources: Any = Rows(connection, snapshot)
     return CheckedReader(sources, "default", servers, lambda: doubts.append("!")), doubts
 

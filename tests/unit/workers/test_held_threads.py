@@ -222,7 +222,7 @@ async def test_culprit_is_given_up(
     bench: Any, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It hears an error, takes no second thread meanwhile, and is healed when its hook returns."""
-    monkeypatch.setattr(lanes, "FIRST", 0.01)
+    monkeypatch.setattr(lanes, "FIRST_DELAY", 0.01)
     calls = []
 
     def hook(watch: RowSubscription) -> None:
