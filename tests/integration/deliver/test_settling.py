@@ -14,7 +14,7 @@ from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.deliver.feeds import feed_of
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.load import row_load
+from pgobserve.load.row_reader import RowReader
 from pgobserve.observer import model_observer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from pgobserve.runtime import runtime
@@ -186,14 +186,16 @@ async def test_retried_load(
     """A new row whose query fails at first is waited for: nothing was said of it."""
     left = failures
 
-    def failing(alias: str, jobs: Any) -> Any:
+    load = RowReader.load
+
+    def failing(self: RowReader, requests: Any) -> Any:
         nonlocal left
         if left:
             left -= 1
             raise OperationalError("canceling statement due to statement timeout")
-        return row_load.load(alias, jobs)
+        return load(self, requests)
 
-    monkeypatch.setattr("pgobserve.deliver.feeds.load", failing)
+    monkeypatch.setattr(RowReader, "load", failing)
     socket = await connect(ItemListConsumer)
     await subscribe(socket)
     await run_sql("INSERT INTO project_item (name, rank) VALUES ('new', 9)")
