@@ -23,7 +23,7 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from pgobserve._consumer.arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
-from pgobserve.database.session import SessionSettings, locally
+from pgobserve.database.session_settings import SessionSettings, locally
 from pgobserve.logs import fields
 from pgobserve.permissions import decide_object, instances, judges_objects
 from pgobserve.scope_utils import drf_request

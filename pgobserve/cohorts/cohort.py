@@ -20,7 +20,7 @@ from pgobserve.cohorts.fingerprint import fingerprint
 from pgobserve.cohorts.hook_context import BLANK, HookContext
 from pgobserve.cohorts.reconstruct import OldRows
 from pgobserve.database.query_recorder import QueryRecorder
-from pgobserve.database.session import applied, changed
+from pgobserve.database.session_scopes import applied, may_have_changed
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.errors import ConfigurationError
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from pgobserve.database.session import SessionSettings
+    from pgobserve.database.session_settings import SessionSettings
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.render.rendering import KeyRenderer, PresenceRenderer, Renderer
@@ -241,7 +241,9 @@ def build(
     before = here.copy()
     chosen = here.run(_choose, consumer, kwargs, wanted, asked or QueryRecorder())
     left = context.left_by(here, before)
-    state = _CompiledState(left, settings, owner if owner is not None and changed() else None)
+    state = _CompiledState(
+        left, settings, owner if owner is not None and may_have_changed() else None
+    )
     # Some lookups are compiled for the active time zone.
     own = stands_for(consumer, kwargs)
     return here.run(_compile, consumer, wanted, *chosen, state, own), left

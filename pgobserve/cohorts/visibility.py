@@ -14,13 +14,9 @@ from pgobserve.cohorts.cohort import build, source_of_class
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.presence import presence_source
 from pgobserve.database.query_recorder import QueryRecorder
-from pgobserve.database.session import (
-    SessionSettings,
-    applied,
-    held,
-    isolate_all,
-    session_of,
-)
+from pgobserve.database.session import isolate_all, session_of
+from pgobserve.database.session_scopes import applied, held
+from pgobserve.database.session_settings import SessionSettings
 from pgobserve.dependencies import row_dependencies
 from pgobserve.render.own_hooks import has_own, is_fixed
 

@@ -1,6 +1,4 @@
-"""
-The LISTEN connection: how it is opened, and how it is cut when the other side has gone silent.
-"""
+"""Asynchronous connections for LISTEN and the outbox; one whose server falls silent is cut."""
 
 from __future__ import annotations
 
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-#: What a dedicated, long-lived connection needs. TCP gives up on a dead peer after 15 s, a connect
-#: attempt after 10.
+#: For a long-lived connection: TCP gives up on a dead peer after 15 s, connecting after 10 s.
 DEFAULTS: Mapping[str, Any] = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -36,14 +33,14 @@ DEFAULTS: Mapping[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 
-#: The same from the server's side: a process that is stuck must not pin the notification queue and
-#: vacuum's horizon, so the server drops it. They do nothing on a Unix-domain socket.
+#: The same from the server's side: a stuck process must not pin the notification queue and vacuum's
+#: horizon. Without effect on a Unix-domain socket.
 SESSION = ("tcp_user_timeout = '15s'", "tcp_keepalives_idle = '15s'")
 
-#: Seconds that the server has to answer a statement.
+#: Seconds within which the server must answer a statement.
 CONNECT_TIMEOUT: Final = 5.0
 
-#: Arguments that Django gives to psycopg and a plain asynchronous connection must not get.
+#: Arguments of Django's that a plain asynchronous connection does not take.
 DJANGO_ONLY = ("cursor_factory", "context", "prepare_threshold", "isolation_level", "pool")
 
 
@@ -51,36 +48,30 @@ def parameters_of(
     connection: BaseDatabaseWrapper, overrides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """
-    Return psycopg keywords for a connection like Django's, which assumes the same role.
+    Return psycopg keywords for a connection like Django's, with the same ``assume_role``.
 
-    Args:
-        connection: Of the database alias.
-        overrides: Win over Django's. Another user of theirs assumes no role.
+    Overrides win over Django's keywords. With another ``user``, no role is assumed.
     """
     wrapper: Any = connection
-    given = {**wrapper.get_connection_params(), **(overrides or {})}
+    parameters = {**wrapper.get_connection_params(), **(overrides or {})}
     role = connection.settings_dict["OPTIONS"].get("assume_role")
     if role and "user" not in (overrides or {}):
-        named = re.sub(r"([\\ ])", r"\\\1", role)
-        given["options"] = f"{given.get('options') or ''} -c role={named}".strip()
-    return given
+        escaped = re.sub(r"([\\ ])", r"\\\1", role)
+        parameters["options"] = f"{parameters.get('options') or ''} -c role={escaped}".strip()
+    return parameters
 
 
-async def connect(parameters: Mapping[str, Any], patience: float = CONNECT_TIMEOUT) -> Connection:
+async def connect(parameters: Mapping[str, Any], within: float = CONNECT_TIMEOUT) -> Connection:
     """
-    Open a connection that can LISTEN.
-
-    Args:
-        parameters: psycopg keywords; they win over :data:`DEFAULTS`.
-        patience: Seconds that the server has to answer each statement.
+    Open a connection that can LISTEN; parameters win over :data:`DEFAULTS`.
 
     Raises:
-        FeedUnavailable: The server is a standby, or silent.
-        psycopg.Error: The connection can't be made.
+        FeedUnavailable: The server is a standby, or left a statement unanswered.
+        psycopg.Error: Connecting failed.
     """
     connection = await open_connection(parameters)
     try:
-        await _prepare(connection, patience)
+        await _prepare(connection, within)
     except BaseException:
         await connection.close()
         raise
@@ -91,55 +82,55 @@ async def listen(
     connection: Connection,
     channel: str,
     parameters: Mapping[str, Any],
-    patience: float = CONNECT_TIMEOUT,
+    within: float = CONNECT_TIMEOUT,
 ) -> None:
     """
-    LISTEN on the channel and prove that what others send arrives.
+    LISTEN on the channel, and prove that notifications of another session arrive.
 
     Args:
         connection: From :func:`connect`.
         channel: The channel.
-        parameters: As given to :func:`connect`; the probe is sent over a second connection.
-        patience: Seconds that the server has to answer each statement.
+        parameters: As given to :func:`connect`; a second connection sends the probe.
+        within: Seconds within which the server must answer each statement.
 
     Raises:
-        FeedUnavailable: A probe did not arrive, for a proxy between gives each statement another
-            session; or the server is silent.
+        FeedUnavailable: The probe did not arrive: a proxy gives each statement another session. Or the
+            server is silent.
     """
     probe = f"pgobserve_probe_{secrets.token_hex(8)}"
     for name in (channel, probe):
         statement = sql.SQL("LISTEN {}").format(sql.Identifier(name))
-        await ask(connection, statement, patience=patience)
-    await _send(probe, parameters, patience)
+        await execute(connection, statement, within=within)
+    await _send(probe, parameters, within)
     arrived = await _arrives(connection, probe)
     statement = sql.SQL("UNLISTEN {}").format(sql.Identifier(probe))
-    await ask(connection, statement, patience=patience)
+    await execute(connection, statement, within=within)
     if not arrived:
         raise FeedUnavailable(
-            "LISTEN does not work on this connection: a notification sent over another one did not "
-            "arrive within 2 s. Is it made through a proxy that pools transactions, like PgBouncer? "
+            "LISTEN does not work on this connection: a notification from a second connection did "
+            "not arrive within 2 s. Does it go through a transaction-pooling proxy, like PgBouncer? "
             "Point PGOBSERVE['CONNECTION'] at the server itself, e.g. "
             "{'default': {'host': …, 'port': 5432}}."
         )
 
 
-async def ask(
+async def execute(
     connection: Connection,
     query: str | sql.Composed,
     params: Sequence[Any] | Mapping[str, Any] = (),
     *,
-    patience: float,
+    within: float,
 ) -> psycopg.AsyncCursor[tuple[Any, ...]]:
     """
-    Run a statement; if the server stays silent, or on cancellation, the connection is cut.
+    Run a statement; on a silent server, or on cancellation, cut the connection.
 
     Raises:
-        FeedUnavailable: No answer came in time.
+        FeedUnavailable: No answer came within ``within`` seconds.
         psycopg.Error: The statement failed.
     """
-    task = asyncio.create_task(connection.execute(query, params or None), name="pgobserve-ask")
+    task = asyncio.create_task(connection.execute(query, params or None), name="pgobserve-execute")
     try:
-        done, _ = await asyncio.wait({task}, timeout=patience)
+        done, _ = await asyncio.wait({task}, timeout=within)
         if not done:
             abort(connection)
             await asyncio.wait({task})
@@ -149,31 +140,31 @@ async def ask(
         raise
     if not done:
         await asyncio.gather(task, return_exceptions=True)
-        raise FeedUnavailable(f"the server was silent for {patience:g} s")
+        raise FeedUnavailable(f"the server was silent for {within:g} s")
     return task.result()
 
 
 async def open_connection(parameters: Mapping[str, Any]) -> Connection:
     """Open a connection for statements; see :func:`connect`."""
     name = f"pgobserve:{os.getpid()}"
-    given = {k: v for k, v in parameters.items() if k not in DJANGO_ONLY}
-    wanted = {**DEFAULTS, "application_name": name, **given, "autocommit": True}
-    return await psycopg.AsyncConnection.connect(**wanted)
+    own = {k: v for k, v in parameters.items() if k not in DJANGO_ONLY}
+    keywords = {**DEFAULTS, "application_name": name, **own, "autocommit": True}
+    return await psycopg.AsyncConnection.connect(**keywords)
 
 
-async def _send(probe: str, parameters: Mapping[str, Any], patience: float) -> None:
-    # Not over the same connection: a pool passes on what comes with a statement's answer, and a
-    # session is told its own notifications just then.
+async def _send(probe: str, parameters: Mapping[str, Any], within: float) -> None:
+    # A second connection: the server sends a session its own notifications with the statement's answer,
+    # which a pool passes on although others' notifications would be lost.
     other = await open_connection(parameters)
     try:
-        await ask(other, "SELECT pg_catalog.pg_notify(%s, '')", [probe], patience=patience)
+        await execute(other, "SELECT pg_catalog.pg_notify(%s, '')", [probe], within=within)
     finally:
         await other.close()
 
 
-async def _arrives(connection: Connection, probe: str, patience: float = 2.0) -> bool:
-    # Changes heard meanwhile need no care: all that is watched is read once LISTEN is committed.
-    deadline = time.monotonic() + patience
+async def _arrives(connection: Connection, probe: str, within: float = 2.0) -> bool:
+    # Changes notified meanwhile may be dropped: every watched row is read after LISTEN has committed.
+    deadline = time.monotonic() + within
     arrived = False
     while not arrived and (left := deadline - time.monotonic()) > 0:
         async for notification in connection.notifies(timeout=left, stop_after=1):
@@ -181,28 +172,28 @@ async def _arrives(connection: Connection, probe: str, patience: float = 2.0) ->
     return arrived
 
 
-async def _prepare(connection: Connection, patience: float) -> None:
+async def _prepare(connection: Connection, within: float) -> None:
     query = "SELECT pg_catalog.pg_is_in_recovery()"
-    row = await (await ask(connection, query, patience=patience)).fetchone()
+    row = await (await execute(connection, query, within=within)).fetchone()
     if row is None or row[0]:
         raise FeedUnavailable(
             "The server is a standby, and a standby can't LISTEN. Point PGOBSERVE['CONNECTION'] at "
             "the primary, e.g. {'default': {'host': …}}."
         )
     for setting in SESSION:
-        await ask(connection, f"SET {setting}", patience=patience)
+        await execute(connection, f"SET {setting}", within=within)
 
 
 def abort(connection: Connection) -> None:
     """
-    Cut the connection at the socket: whoever waits on it wakes with an error.
+    Cut the connection at the socket, so that a waiting thread or task wakes with an error.
 
-    Cancelling the waiting task does not do that. psycopg answers a cancellation by asking the
-    server to cancel the query, and then waits for the server, which is what went silent.
+    Cancelling the task does not: psycopg then sends the server a cancel request and waits for its
+    answer, and the server is what went silent.
     """
     with (
         suppress(OSError, psycopg.Error),
-        # The duplicate is closed; the shutdown holds for the connection itself.
+        # Closing the duplicate keeps the file descriptor valid; the shutdown affects both.
         socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
     ):
         duplicate.shutdown(socket.SHUT_RDWR)

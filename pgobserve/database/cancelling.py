@@ -1,8 +1,8 @@
 """
-How a query of a loader is ended that nobody waits for any more.
+Ending a loader's query whose result is not needed any more.
 
-Cutting the connection wakes the thread, but the server goes on with the query, for minutes it may
-be, and holds its locks. So the server is asked to cancel it as well.
+Cutting the connection wakes the thread, but the server may run the query for minutes and keep its
+locks. So the server receives a cancel request as well.
 """
 
 from __future__ import annotations
@@ -24,40 +24,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from weakref import WeakMethod
 
-#: Seconds that the process waits at its exit until the server has been asked.
+#: Seconds for which the process delays its exit until cancel requests are sent.
 CANCEL_TIMEOUT: Final = 2.0
 
-_asking: set[threading.Thread] = set()
+_cancelling: set[threading.Thread] = set()
 _at_exit: set[WeakMethod[Callable[[], object]]] = set()
 
 
 def cut(raw: Any) -> None:
-    """Cut a connection, which another thread may use, and have its query cancelled."""
-    # Taken before: it needs the address and the secret of the session.
-    ask = _way_to_ask(raw.pgconn)
+    """Cut a connection that another thread may be using, and cancel its query on the server."""
+    # First, because it needs the session's address and secret.
+    cancel = _canceller(raw.pgconn)
     abort(raw)
-    if ask is not None:
-        # It takes a connection of its own, to a server that may be silent.
-        thread = threading.Thread(target=_asked, args=(ask,), name="pgobserve-cancel", daemon=True)
-        _asking.add(thread)
+    if cancel is not None:
+        # The request opens a connection, and the server may be silent.
+        thread = threading.Thread(target=_run, args=(cancel,), name="pgobserve-cancel", daemon=True)
+        _cancelling.add(thread)
         thread.start()
 
 
-def _way_to_ask(pgconn: Any) -> Callable[[], object] | None:
+def _canceller(pgconn: Any) -> Callable[[], object] | None:
     with suppress(psycopg.Error):
         try:
             return partial(_poll, pgconn.cancel_conn())
         except psycopg.NotSupportedError:
-            # Before version 17 of libpq. It has no end where the server is silent, so the daemon thread
-            # may wait for long.
+            # libpq before 17 has no timeout here; on a silent server the daemon thread may wait long.
             return pgconn.get_cancel().cancel  # type: ignore[no-any-return]
     return None
 
 
-def _asked(ask: Callable[[], object]) -> None:
+def _run(cancel: Callable[[], object]) -> None:
     with suppress(psycopg.Error, OSError, ValueError):
-        ask()
-    _asking.discard(threading.current_thread())
+        cancel()
+    _cancelling.discard(threading.current_thread())
 
 
 def _poll(cancel: Any) -> None:
@@ -75,7 +74,7 @@ def _poll(cancel: Any) -> None:
 
 
 def at_exit(method: WeakMethod[Callable[[], object]]) -> None:
-    """Have a method called when the process ends without having ended its event loop."""
+    """Call a method when the process exits without having closed its event loop."""
     for each in [each for each in _at_exit if each() is None]:
         _at_exit.discard(each)
     _at_exit.add(method)
@@ -89,5 +88,5 @@ def _end() -> None:
             with suppress(Exception):
                 method()
     deadline = time.monotonic() + CANCEL_TIMEOUT
-    for thread in [*_asking]:
+    for thread in [*_cancelling]:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,8 +1,7 @@
 """
-The database connections of the loader's threads: broken ones, silent ones, idle ones.
+Watches the database connections of the loader's threads, one of Django's for each thread.
 
-They are Django's own, one for each thread. What ends them is not an error of whoever reads rows:
-the rows stay to be read.
+A connection that breaks is not an error of the rows: they are read again over a new connection.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-#: Seconds after which a load that still waits for the server's answer is made again, over a new
-#: connection. No answer may ever come: the other end, or a proxy, is gone without a word.
+#: Seconds without an answer after which a load is repeated over a new connection: a server or a proxy
+#: may disappear without closing it.
 QUERY_TIMEOUT: Final = 60.0
 
 
 class Unreachable(Exception):
-    """The database can't be reached; what was to be read stays to be read."""
+    """The database can't be reached; the caller repeats the work later."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a thread is doing."""
+    """Work of one thread, and since when it runs."""
 
     connection: BaseDatabaseWrapper
     since: float
@@ -51,18 +50,18 @@ class _Work:
 
 class ConnectionWatchdog:
     """
-    Runs functions that need the database, and looks after the connections that they use.
+    Runs functions that need the database, and cuts connections that fall silent.
 
     Args:
         alias: The database alias.
-        patience: Seconds that an answer may take. It doubles each time that it was too short, so
-            that what takes long by nature gets done in the end.
-        timeout: Seconds that the server works on one statement; 0 for as long as it takes.
+        silence: Seconds that an answer may take. Doubles with each cut, so that slow queries succeed
+            in the end.
+        timeout: Seconds after which the server ends a statement; 0 for no limit.
     """
 
-    def __init__(self, alias: str, patience: float = QUERY_TIMEOUT, timeout: float = 0) -> None:
+    def __init__(self, alias: str, silence: float = QUERY_TIMEOUT, timeout: float = 0) -> None:
         self._alias = alias
-        self._patience = patience
+        self._silence = silence
         self._timeout = timeout
         self._working: dict[int, _Work] = {}
         self._ended = False
@@ -72,10 +71,10 @@ class ConnectionWatchdog:
         self, function: Callable[[], Result], wanted: Callable[[], bool] = lambda: True
     ) -> Result:
         """
-        Run a function in the present thread, which is one of the loader's.
+        Run a function in the current thread, one of the loader's.
 
-        It is run again if the connection, kept from earlier, turns out to have ended, unless its
-        result is not wanted any more.
+        If a connection kept from earlier work turns out to be lost, the function runs again, as long
+        as ``wanted`` returns true.
 
         Raises:
             Unreachable: The database can't be reached.
@@ -88,7 +87,7 @@ class ConnectionWatchdog:
         except Unreachable:
             if self._ended or not kept or not wanted():
                 raise
-            # That a connection has ended is told to who uses it next, and that may be long after.
+            # The first statement after a long pause discovers a lost connection.
             return self._once(connection, function)
 
     def _once(self, connection: BaseDatabaseWrapper, function: Callable[[], Result]) -> Result:
@@ -98,26 +97,25 @@ class ConnectionWatchdog:
         try:
             if connection.connection is not None and connection.vendor == "postgresql":
                 session_of(connection)
-            # What hooks activate ends with the work.
+            # A context of its own: languages and time zones that hooks activate end with the work.
             return Context().run(function)
         except (OperationalError, InterfaceError) as error:
-            # A statement that timed out is an error of that statement; a connection that is gone,
-            # or could not be made, is nobody's.
+            # A statement that timed out failed by itself; a lost connection is no failure of the work.
             if is_lost(connection):
                 raise Unreachable(str(error).strip()) from error
             raise
         finally:
-            # Silence while the session is reset would be the server's as well.
+            # Before the entry goes, because the server may fall silent during the reset, too.
             restore_all()
             del self._working[thread]
             self.tidy(idle=False)
 
     def tidy(self, *, idle: bool = True) -> None:
         """
-        Apply CONN_MAX_AGE to the present thread's connections.
+        Apply CONN_MAX_AGE to the current thread's connections.
 
-        With 0, Django's default, a connection ends with the request. A feed has no requests: it
-        keeps the connection while it is busy, and closes it when it has been idle for a while.
+        With 0, Django's default, a connection ends with the request. A feed has no requests: it keeps
+        the connection while busy, and closes it once ``idle``.
         """
         for connection in connections.all(initialized_only=True):
             if connection.settings_dict["CONN_MAX_AGE"] != 0:
@@ -126,54 +124,54 @@ class ConnectionWatchdog:
                 connection.close()
 
     async def watch(self) -> None:
-        """Cut connections that have been silent for too long, until cancelled."""
+        """Cut silent connections, until cancelled."""
         while True:
-            await asyncio.sleep(self._patience / 4)
-            latest = time.monotonic() - self._patience
+            await asyncio.sleep(self._silence / 4)
+            latest = time.monotonic() - self._silence
             silent = [w for w in self._working.values() if w.since < latest and _waits(w)]
             if silent:
                 logger.warning(
                     "Database %r has not answered a query of the loader for %.0f s. The connection "
-                    "is cut, and the rows are read again.",
-                    *(self._alias, self._patience),
+                    "is cut, and the rows will be read again.",
+                    *(self._alias, self._silence),
                     extra=fields(alias=self._alias),
                 )
-                self._patience *= 2
+                self._silence *= 2
             for work in silent:
                 _cut(work)
 
     def waits(self, thread: int) -> bool:
-        """Tell whether a thread waits for an answer of the database."""
+        """Return whether a thread waits for the database's answer."""
         work = self._working.get(thread)
         return work is not None and _waits(work)
 
     def cut(self, thread: int) -> None:
-        """Cut the connection that a thread uses, and have its query cancelled."""
+        """Cut a thread's connection, and cancel its query."""
         work = self._working.get(thread)
         if work is not None:
             _cut(work)
 
     def end(self) -> None:
-        """Cut the connections that are in use: their threads wake with an error, and end."""
+        """Cut all connections in use: their threads wake with an error, and end."""
         self._ended = True
         for work in list(self._working.values()):
             _cut(work)
 
 
 def is_lost(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether a connection has ended, or could not be made."""
+    """Return whether a connection is closed, broken, or was never made."""
     raw: Any = connection.connection
     return raw is None or bool(raw.closed) or bool(raw.broken)
 
 
 def reconnect(connection: BaseDatabaseWrapper) -> None:
     """
-    Open a connection anew, whatever was left open on it.
+    Close a connection in whatever state it is, and connect again.
 
     Raises:
         Unreachable: The database can't be reached.
     """
-    # Django lets nobody connect within a transaction that has ended with its connection.
+    # Django refuses to connect while it believes itself in a transaction; that ended with the connection.
     connection.in_atomic_block = connection.closed_in_transaction = False
     try:
         connection.close()
@@ -184,11 +182,11 @@ def reconnect(connection: BaseDatabaseWrapper) -> None:
 
 def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> Result:
     """
-    Call a hook; once more, if it was the first to use a connection that has ended.
+    Call a hook; if it meets a lost connection, reconnect and call it again.
 
     Raises:
         Unreachable: The database can't be reached.
-        Exception: What the hook raises. It is the hook's: the database is there.
+        Exception: The hook's own error, over a working connection.
     """
     try:
         return function()
@@ -199,9 +197,9 @@ def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> 
 
 def renew(connection: BaseDatabaseWrapper) -> None:
     """
-    Open a connection anew that has ended, so that the hook that has just failed can be called again.
+    Replace a lost connection, so that the failed hook can be called again.
 
-    Must be called while the hook's error is handled, which is raised if the connection is not to blame.
+    Call it while handling the hook's error, which it re-raises if the connection is not lost.
 
     Raises:
         Unreachable: The database can't be reached.

@@ -1,4 +1,4 @@
-"""Which statements can't change the session that they run in, as far as their text shows."""
+"""Which statements, judged by their text, can't change the session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-#: What may stand before a parenthesis: words of SQL, and functions that compute a value.
+#: Words that may precede a parenthesis: SQL's own, and functions without side effects.
 _WORDS: Final = frozenset(
     """
     abs age all and any array array_agg array_length as ascii avg between bigint bit_and bit_or
@@ -34,10 +34,9 @@ _OTHER: Final = re.compile(r"""[\\;$]|--|/\*|\binto\b""", re.IGNORECASE)
 @lru_cache(maxsize=2048)
 def is_plain_read(text: str) -> bool:
     """
-    Tell whether a statement only reads: a SELECT that calls nothing but well-known functions.
+    Return whether a statement is a SELECT that calls only functions known to have no side effects.
 
-    A function that is not known here may set anything, ``set_config()`` above all. When in doubt the
-    answer is False.
+    Any other function may set something, as ``set_config()`` does. In doubt the answer is False.
     """
     if text.lstrip(" (")[:7].upper() != "SELECT " or _OTHER.search(text):
         return False

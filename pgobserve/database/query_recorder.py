@@ -1,4 +1,4 @@
-"""Whether hooks asked the database while they chose a queryset: what they found may be another soon."""
+"""Whether hooks queried the database to choose a queryset: their answers may change."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 class QueryRecorder:
     """
-    Counts the queries of the present thread, on any alias.
+    Counts the queries of the current thread, on all aliases.
 
     Attributes:
-        queries: How many there were.
+        queries: The number so far.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class QueryRecorder:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what runs within."""
-        # Not by execute_wrapper(), which at the end takes away the last one, whosever it is.
+        """Count the queries of the block."""
+        # Not execute_wrapper(): it removes the last wrapper at the end, also if a hook has added it.
         lists = [connections[alias].execute_wrappers for alias in connections]
         for wrappers in lists:
             wrappers.insert(0, self._count)
@@ -46,7 +46,7 @@ class QueryRecorder:
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:
-        """Do not count what runs within: the queryset does not depend on it."""
+        """Exempt the queries of the block: the queryset does not depend on them."""
         self._counts = False
         try:
             yield

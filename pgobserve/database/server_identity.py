@@ -1,9 +1,9 @@
 """
-Which server the connections of a feed have reached.
+Which server each connection of a feed has reached.
 
-After a failover the old primary may live on, with the connections that it has. LISTEN on one server and
-loads from the other would show old rows, and miss new ones. So all connections are compared by the run of
-the server that they have reached, which every snapshot carries.
+After a failover the old primary may live on, with its open connections. LISTEN on one server and loads
+from the other would show old rows and miss new rows. So a feed compares its connections by the run of
+their server, which every snapshot carries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pgobserve.database.async_connection import ask
+from pgobserve.database.async_connection import execute
 from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
     from pgobserve.database.async_connection import Connection
 
-#: Seconds for which an older timeline is refused after a newer one was reached. A restored server may
-#: begin with an older one again.
+#: Seconds for which an older timeline is refused after a newer timeline. Later it is accepted: a restored
+#: server may start on an older timeline.
 REMEMBERED: Final = 300.0
 
-#: When the server was started. When one of its processes is killed it comes back by itself, as after
-#: any crash, and was not started anew; but then its statistics begin anew. Up to PostgreSQL 14 those
-#: came from a file, which takes too long to ask for.
+#: The start of the server's run. After a crash of one process the server recovers without a new start
+#: time, but resets its statistics. Up to PostgreSQL 14 their reset time comes from a file, too slow here.
 _STARTED: Final = (
     "greatest(pg_catalog.pg_postmaster_start_time(),"
     " CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 150000"
@@ -39,7 +38,7 @@ RUN: Final = f"(extract(epoch FROM {_STARTED}) OPERATOR(pg_catalog.*) 1000000)::
 
 SELECT_RUN: Final = f"SELECT {RUN}"
 
-#: On a standby the second fails. Managed services may not let a role see the third.
+#: The second column fails on a standby. Managed services may deny the third.
 _IDENTITY: Final = (
     f"SELECT {RUN}, "
     "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8), "
@@ -51,12 +50,12 @@ _CLUSTER: Final = "(SELECT c.system_identifier FROM pg_catalog.pg_control_system
 @dataclass(frozen=True, slots=True)
 class Identity:
     """
-    A server, as one connection has reached it.
+    The server behind a connection.
 
     Attributes:
-        run: When it was started, or came back after a crash, in microseconds since the epoch.
+        run: The time of its start or crash recovery, in microseconds since the epoch.
         timeline: Grows with each promotion of a standby.
-        cluster: What primary and standbys have in common; 0 if the role may not see it.
+        cluster: The system identifier shared by primary and standbys; 0 if the role may not read it.
     """
 
     run: int
@@ -64,18 +63,18 @@ class Identity:
     cluster: int = 0
 
 
-async def identify(connection: Connection, patience: float) -> Identity:
+async def identify(connection: Connection, within: float) -> Identity:
     """
-    Return which server a connection has reached, a primary.
+    Return the primary that a connection has reached.
 
     Raises:
-        FeedUnavailable: It is silent.
-        psycopg.Error: It is a standby, or lost.
+        FeedUnavailable: The server is silent.
+        psycopg.Error: The server is a standby, or the connection is lost.
     """
     try:
-        answer = await ask(connection, _IDENTITY.format(_CLUSTER), patience=patience)
+        answer = await execute(connection, _IDENTITY.format(_CLUSTER), within=within)
     except psycopg.errors.InsufficientPrivilege:
-        answer = await ask(connection, _IDENTITY.format("0"), patience=patience)
+        answer = await execute(connection, _IDENTITY.format("0"), within=within)
     row = await answer.fetchone()
     assert row is not None  # noqa: S101 (a SELECT without FROM)
     return Identity(row[0], int(row[1], 16), row[2])
@@ -83,10 +82,10 @@ async def identify(connection: Connection, patience: float) -> Identity:
 
 class Servers:
     """
-    The server that a feed follows, and which ones it has met.
+    The server that a feed listens to, and the timelines seen before.
 
     Attributes:
-        run: Of the server that is listened to; None while there is none.
+        run: The run of the server listened to; None while LISTEN is down.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,15 +98,14 @@ class Servers:
         Follow a server from now on.
 
         Raises:
-            FeedUnavailable: A standby of it has been promoted: it is no primary any more, whatever it
-                thinks.
+            FeedUnavailable: One of its standbys has been promoted, so it is an old primary.
         """
         now = self._clock()
         timeline, seen = self._newest.get(identity.cluster, (0, now))
         if identity.cluster and identity.timeline < timeline and now - seen < REMEMBERED:
             raise FeedUnavailable(
-                f"the server is on timeline {identity.timeline}, and another one on {timeline}: it is "
-                "an old primary, of which a standby was promoted"
+                f"the server is on timeline {identity.timeline}, but a server on timeline {timeline} "
+                "was seen: it is an old primary whose standby was promoted"
             )
         self._newest[identity.cluster] = (identity.timeline, now)
         self.run = identity.run

@@ -1,9 +1,8 @@
 """
-How long the server works on one statement of a loader's thread.
+Statement limits for the connections of the loader's threads; the project's own connections keep theirs.
 
-A search for a regular expression may take for ever, and a thread that has gone away does not end it. So
-the server is told a time when a connection is made, and to look now and then whether the process is
-still there. The project's own connections keep theirs.
+A regular expression may run for ever, and a thread that gives up does not end it. So each new connection
+gets a ``statement_timeout``, and the server checks now and then whether the client still exists.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from django.db.backends.signals import connection_created
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: A shorter time, which the role or the project has set, stays.
+#: A shorter limit set by the role or the project stays.
 _LIMIT: Final = (
     "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
     " WHERE %s::pg_catalog.text <> '0' AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
     " NOT BETWEEN '1 ms' AND (%s::pg_catalog.text || ' ms')::pg_catalog.interval"
 )
 
-#: A process that is killed cancels nothing. What the project has set stays.
+#: A killed process sends no cancel request. A value set by the project stays.
 _PRESENCE: Final = (
     " UNION ALL SELECT pg_catalog.set_config('client_connection_check_interval', '1s', false)"
     " WHERE pg_catalog.current_setting('client_connection_check_interval') = '0'"
@@ -35,28 +34,27 @@ _here: Final = threading.local()
 
 def limit(seconds: float | None) -> None:
     """
-    Prepare connections that the present thread makes from now on.
+    Limit statements on connections that the current thread makes from now on.
 
     Args:
-        seconds: What a statement may take; 0 for as long as it takes. None: the thread is no more a
-            loader's.
+        seconds: The limit of a statement; 0 for none. None: the thread no longer belongs to a loader.
     """
     _here.seconds = seconds
 
 
 def _connected(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Limit a connection's statements; runs after each reset of a session, too."""
+    """Limit a connection's statements; also runs after each reset of a session."""
     seconds = getattr(_here, "seconds", None)
     if seconds is None or connection.vendor != "postgresql":
         return
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        return  # a proxy that pools transactions would give the session to others
+        return  # a transaction-pooling proxy would pass the setting on to other clients
     text = str(max(1, int(seconds * 1000))) if seconds else "0"
     with connection.cursor() as cursor:
         try:
             cursor.execute(_LIMIT + _PRESENCE, [text] * 3)
         except DatabaseError:
-            # Not every operating system can tell the server that a client has gone.
+            # Not every operating system supports client_connection_check_interval.
             cursor.execute(_LIMIT, [text] * 3)
 
 

@@ -19,8 +19,8 @@ import psycopg
 from pgobserve.database.async_connection import (
     Connection,
     abort,
-    ask,
     connect,
+    execute,
     listen,
     open_connection,
 )
@@ -274,7 +274,7 @@ class Listener:
 
     async def _beat(self, connection: Connection) -> None:
         query = "SELECT pg_catalog.pg_notification_queue_usage()"
-        cursor = await ask(connection, query, patience=self._heartbeat)
+        cursor = await execute(connection, query, within=self._heartbeat)
         row = await cursor.fetchone()
         self._note_usage(float(row[0]) if row else 0.0)
 

@@ -22,8 +22,8 @@ from psycopg import sql
 from pgobserve.database.async_connection import (
     Connection,
     abort,
-    ask,
     connect,
+    execute,
 )
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.errors import FeedUnavailable, TriggerError
@@ -223,7 +223,7 @@ class _Stream:
             connection.prepare_threshold = None
         else:
             statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
-            await ask(connection, statement, patience=READ_TIMEOUT)
+            await execute(connection, statement, within=READ_TIMEOUT)
         await outbox_trust.check(connection, self._options.namespace, READ_TIMEOUT)
         name = self._options.name
         if name is not None:
@@ -233,29 +233,29 @@ class _Stream:
             self._cursor = self._durable.go_back()
         if self._cursor is None:
             row = await (
-                await ask(
+                await execute(
                     connection,
                     qualified(outbox_page.FACTS, self._options.namespace),
-                    patience=READ_TIMEOUT,
+                    within=READ_TIMEOUT,
                 )
             ).fetchone()
             assert row is not None  # noqa: S101 (sequences and the state have one row)
-            await ask(connection, outbox_page.FLUSH, patience=READ_TIMEOUT)
+            await execute(connection, outbox_page.FLUSH, within=READ_TIMEOUT)
             begin = Cursor(outbox_page.facts(row).now)
             await self._keep(connection, begin)
             self._durable.begin(begin)
         # What is lost of the cursor in a crash is handled again. Its commits need not wait.
-        await ask(connection, "SET synchronous_commit = off", patience=READ_TIMEOUT)
+        await execute(connection, "SET synchronous_commit = off", within=READ_TIMEOUT)
 
     async def _read(self, connection: Connection) -> Page:
         cursor, labels = self._cursor, self._options.tables
         assert cursor is not None  # noqa: S101 (_prepare sets it)
         wanted = outbox_page.parameters(cursor, images=labels, labels=labels)
-        answer = await ask(
+        answer = await execute(
             connection,
             qualified(outbox_page.QUERY, self._options.namespace),
             wanted,
-            patience=READ_TIMEOUT,
+            within=READ_TIMEOUT,
         )
         return outbox_page.page(await answer.fetchall(), cursor)
 
@@ -315,7 +315,7 @@ class _Stream:
         after = (str(place.until), place.at, place.xid) if place else (None, None, None)
         query = qualified(KEEP, self._options.namespace)
         wanted = [self._options.name, str(cursor.seen), *after]
-        await ask(connection, query, wanted, patience=READ_TIMEOUT)
+        await execute(connection, query, wanted, within=READ_TIMEOUT)
 
     async def _rest(self, connection: Connection, delay: float) -> None:
         if self._options.poll:
@@ -333,7 +333,7 @@ async def _claim(connection: Connection, name: str, options: StreamOptions) -> N
     query, alias = qualified(CLAIM, options.namespace), options.alias
     since: float | None = None
     while True:
-        answer = await ask(connection, query, [name], patience=READ_TIMEOUT)
+        answer = await execute(connection, query, [name], within=READ_TIMEOUT)
         if await answer.fetchone() is not None:
             break
         if since is None:
@@ -354,7 +354,7 @@ async def _claim(connection: Connection, name: str, options: StreamOptions) -> N
 
 async def _load(connection: Connection, name: str, namespace: Namespace) -> Cursor | None:
     query = qualified(LOAD, namespace)
-    row = await (await ask(connection, query, [name], patience=READ_TIMEOUT)).fetchone()
+    row = await (await execute(connection, query, [name], within=READ_TIMEOUT)).fetchone()
     if row is None:
         return None
     place = None if row[1] is None else Position(Snapshot.parse(row[1]), row[2], row[3])

@@ -21,8 +21,8 @@ from django.db import connections
 from pgobserve.database.async_connection import (
     Connection,
     abort,
-    ask,
     connect,
+    execute,
 )
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import RUN
@@ -320,7 +320,7 @@ class Reader:
             await connection.close()
 
     async def _run_of(self, connection: Connection) -> int:
-        row = await (await ask(connection, f"SELECT {RUN}", patience=READ_TIMEOUT)).fetchone()
+        row = await (await execute(connection, f"SELECT {RUN}", within=READ_TIMEOUT)).fetchone()
         assert row is not None  # noqa: S101 (a SELECT without FROM)
         return int(row[0])
 
@@ -341,12 +341,12 @@ class Reader:
             return False
 
     async def _begin(self, connection: Connection) -> None:
-        answer = await ask(
-            connection, qualified(outbox_page.FACTS, self._options.namespace), patience=READ_TIMEOUT
+        answer = await execute(
+            connection, qualified(outbox_page.FACTS, self._options.namespace), within=READ_TIMEOUT
         )
         row = await answer.fetchone()
         assert row is not None  # noqa: S101 (sequences and the state have one row)
-        await ask(connection, outbox_page.FLUSH, patience=READ_TIMEOUT)
+        await execute(connection, outbox_page.FLUSH, within=READ_TIMEOUT)
         self._followers.cursor = Cursor(outbox_page.facts(row).now)
         self._followers.durable.begin(self._followers.cursor)
         # What was written before may have been missed by those who watch already.
@@ -358,11 +358,11 @@ class Reader:
         labels = frozenset().union(*(each.labels for each in follows))
         routes = self._options.routes()
         wanted = outbox_page.parameters(cursor, images=labels.union(routes))
-        answer = await ask(
+        answer = await execute(
             connection,
             qualified(outbox_page.QUERY, self._options.namespace),
             wanted,
-            patience=READ_TIMEOUT,
+            within=READ_TIMEOUT,
         )
         page = outbox_page.page(await answer.fetchall(), cursor)
         self.state.reads += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
 
-from pgobserve.database.async_connection import ask
+from pgobserve.database.async_connection import execute
 from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def refuse(strangers: Sequence[Sequence[Any]], namespace: Namespace) -> None:
         )
 
 
-async def check(connection: Connection, namespace: Namespace, patience: float) -> None:
+async def check(connection: Connection, namespace: Namespace, within: float) -> None:
     """
     Return if the outbox may be read over a connection, or if there is none.
 
@@ -83,5 +83,5 @@ async def check(connection: Connection, namespace: Namespace, patience: float) -
         FeedUnavailable: It may not; or the server is silent.
         psycopg.Error: The connection is lost.
     """
-    answer = await ask(connection, QUERY, parameters(namespace), patience=patience)
+    answer = await execute(connection, QUERY, parameters(namespace), within=within)
     refuse(await answer.fetchall(), namespace)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pgobserve.database.async_connection import ask
+from pgobserve.database.async_connection import execute
 from pgobserve.logs import fields
 from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.wire import ALONE
@@ -96,8 +96,8 @@ class Rotation:
         if self._due is None or self._clock() < self._due:
             return
         try:
-            answer = await ask(
-                connection, self._query, [self._retention], patience=self._every + 30
+            answer = await execute(
+                connection, self._query, [self._retention], within=self._every + 30
             )
             row = await answer.fetchone()
         except psycopg.errors.InsufficientPrivilege:

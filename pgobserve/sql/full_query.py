@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import InterfaceError, OperationalError
 
 from pgobserve.database.plain_reads import is_plain_read
-from pgobserve.database.session import in_snapshot, isolate, session_of
+from pgobserve.database.session import isolate, session_of
+from pgobserve.database.session_scopes import in_snapshot
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql.keyed_query import SNAPSHOT, check, instances_of
 from pgobserve.sql.keys import key_of
@@ -74,7 +75,7 @@ class FullQuery:
             django.db.Error: As the ORM raises it.
         """
         if not self.plain:
-            session_of(connection).may_have_changed()
+            session_of(connection).mark_changed()
         if limit is None:
             return self._by_key(_fetch(self.text, connection))
         size = int(limit)
@@ -119,7 +120,7 @@ def read_many(
     for number, whole in enumerate(wholes):
         by_shape[whole._template].append(number)
     if not all(whole.plain for whole in wholes):
-        session_of(connection).may_have_changed()
+        session_of(connection).mark_changed()
     for numbers in by_shape.values():
         text = _for_all([wholes[number] for number in numbers], connection, limit + 1)
         for row in _fetch(text, connection):
@@ -172,7 +173,7 @@ def _executable(text: str) -> str:
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> list[tuple[Any, ...]]:
     session = session_of(connection)
     # What the project's wrappers do to the session is not the loader's.
-    own = nullcontext() if session.shared(connection) else session
+    own = nullcontext() if session.has_project_code(connection) else session
     with own, connection.cursor() as cursor:
         cursor.execute(text)
         rows: list[tuple[Any, ...]] = cursor.fetchall()

@@ -239,7 +239,7 @@ def fetch_many(
     """
     rows = _read(wanted, connection)
     if not all(statement.plain for statement, _ in wanted):
-        session_of(connection).may_have_changed()
+        session_of(connection).mark_changed()
     snapshot = Snapshot.parse(rows[0][0])
     parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
     for row in rows:

@@ -21,7 +21,7 @@ PACKAGE = {
     "_consumer": 10,
     "cli": 75,
     "cohorts": 31,
-    "database": 22,
+    "database": 0,
     "deliver": 43,
     "demo": 10,
     "dependencies": 28,

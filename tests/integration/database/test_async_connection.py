@@ -163,7 +163,7 @@ async def test_transaction_pool(bouncer: Callable[[str], dict[str, Any]], opened
     """A pool that gives each transaction another session is refused with the remedy."""
     through = bouncer("transaction")
     connection = await opened(through)
-    with pytest.raises(FeedUnavailable, match=r"pools transactions.*PGOBSERVE\['CONNECTION'\]"):
+    with pytest.raises(FeedUnavailable, match=r"transaction-pooling.*PGOBSERVE\['CONNECTION'\]"):
         await listen(connection, "pgobserve", through)
 
 

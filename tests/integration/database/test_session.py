@@ -10,14 +10,9 @@ from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 
 from pgobserve.database.connection_watchdog import ConnectionWatchdog
-from pgobserve.database.session import (
-    SessionSettings,
-    applied,
-    held,
-    isolate,
-    restore,
-    session_of,
-)
+from pgobserve.database.session import isolate, restore, session_of
+from pgobserve.database.session_scopes import applied, held
+from pgobserve.database.session_settings import SessionSettings
 from tests.project.models import Item
 
 if TYPE_CHECKING:
