@@ -10,7 +10,7 @@ from pgobserve.runtime.runtime import runtimes
 if TYPE_CHECKING:
     from pgobserve.listen.listener import ListenerState
     from pgobserve.load.loader import LoaderState
-    from pgobserve.outbox.outbox_reader import ReaderState
+    from pgobserve.outbox.outbox_pages import ReaderState
 
 
 @dataclass(frozen=True, slots=True)

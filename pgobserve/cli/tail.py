@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +13,28 @@ from django.utils import timezone
 from psycopg import sql
 
 from pgobserve import conf
-from pgobserve.database.async_connection import DJANGO_ONLY, parameters_of
-from pgobserve.errors import FeedUnavailable, PayloadInvalid, TriggerError
+from pgobserve.database.async_connection import connect, execute, notified, parameters_of
+from pgobserve.errors import PayloadInvalid, TriggerError
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.install import targets
 from pgobserve.listen.payload import parse
 from pgobserve.outbox import outbox_page, outbox_trust
-from pgobserve.outbox.cursor import Cursor, OutboxStatus
+from pgobserve.outbox.cursor import Cursor, Progress
 from pgobserve.outbox.event import EventAction, changes_in
 from pgobserve.outbox.fold import RowChange
-from pgobserve.outbox.outbox_sql import qualified
-from pgobserve.outbox.polling import PollingSchedule
+from pgobserve.outbox.outbox_pages import LOST, FollowOptions, pages
 from pgobserve.sql.model_tables import model_of
 from pgobserve.triggers.registry import canonical, find
 from pgobserve.wire import MARK, Operation
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+
+    from psycopg import Notify
 
     from pgobserve.cli.console import Console
+    from pgobserve.database.async_connection import Connection
     from pgobserve.outbox.outbox_page import OutboxRecord, Page
     from pgobserve.outbox.row_images import Image
     from pgobserve.wire import Namespace
@@ -48,8 +51,8 @@ ACTIONS = {
 #: The snapshot in which nothing is visible.
 NOTHING = Snapshot(1, 1, frozenset())
 
-#: Seconds between two looks while there is no outbox.
-IDLE = 1.0
+#: Seconds that the server has for one page: much may have gathered in the outbox.
+READ_TIMEOUT = 600.0
 
 
 def run(
@@ -62,28 +65,30 @@ def run(
     rows: bool,
     as_json: bool,
 ) -> None:
-    """Print changes; without ``since`` until it is interrupted."""
+    """Print changes; without ``since`` until interrupted."""
     wanted = frozenset(canonical(find(label))._meta.label_lower for label in labels)
     printer = Printer(console, wanted, rows=rows, as_json=as_json)
-    try:
-        with _connect(database) as connection:
-            names = (conf.namespace(database), conf.channel(database))
-            tail = Tail(connection, *names, wanted, printer)
+    overrides = conf.get().CONNECTION.get(database, {})
+    parameters = parameters_of(targets.connect(database), overrides)
+
+    async def tail() -> None:
+        connection = await connect(parameters, READ_TIMEOUT)
+        names = (conf.namespace(database), conf.channel(database))
+        try:
+            each = Tail(connection, *names, wanted, printer)
             if since is not None:
-                tail.print_since(since, console)
+                await each.print_since(since, console)
             if since is None or follow:
-                tail.follow()
+                await each.follow()
+        finally:
+            await connection.close()
+
+    try:
+        asyncio.run(tail())
     except (KeyboardInterrupt, BrokenPipeError):
         return
-    except (psycopg.Error, FeedUnavailable) as error:
+    except LOST as error:
         raise TriggerError(f"The database {database!r} can't be read: {error}".strip()) from error
-
-
-def _connect(database: str) -> psycopg.Connection[Any]:
-    overrides = conf.get().CONNECTION.get(database, {})
-    given = parameters_of(targets.connect(database), overrides)
-    wanted = {k: v for k, v in given.items() if k not in DJANGO_ONLY}
-    return psycopg.connect(**wanted, autocommit=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +209,19 @@ def _shown(line: TailLine, name: str) -> str:
 
 class Tail:
     """
-    Reads notifications and the outbox over one connection.
+    Prints notifications and the outbox, over one connection.
 
     Args:
-        connection: In autocommit mode.
-        namespace: Whose outbox.
+        connection: The connection.
+        namespace: The namespace that has the outbox.
         channel: The NOTIFY channel.
-        labels: What is wanted; none means all.
-        printer: Where it goes.
+        labels: Labels of the models to print; empty for all.
+        printer: Prints each change.
     """
 
     def __init__(
         self,
-        connection: psycopg.Connection[Any],
+        connection: Connection,
         namespace: Namespace,
         channel: str,
         labels: Collection[str],
@@ -227,92 +232,78 @@ class Tail:
         self._channel = channel
         self._labels = labels
         self._printer = printer
-        self._cursor: Cursor | None = None
+        self._progress = Progress()
 
-    def print_since(self, since: datetime.datetime, console: Console) -> None:
-        """Print what the outbox has since then."""
-        if self._facts() is None:
+    async def print_since(self, since: datetime.datetime, console: Console) -> None:
+        """Print the outbox's records from a time on."""
+        await outbox_trust.check(self._connection, self._namespace, READ_TIMEOUT)
+        try:
+            first = await self._first()
+        except psycopg.errors.UndefinedTable:
             raise TriggerError(
-                "There is no outbox, so there is nothing to look back at: notifications are gone "
-                "when they have been heard. Set a transport of 'outbox' and run install, or leave "
-                "--since out."
-            )
-        ((first,),) = self._connection.execute(
-            sql.SQL("SELECT min(at) FROM {}.outbox").format(sql.Identifier(self._namespace.schema))
-        ).fetchall()
+                "There is no outbox, so there is no past to print: PostgreSQL keeps no "
+                "notifications. Set a transport of 'outbox' and run install, or omit --since."
+            ) from None
         if first is not None and since < first:
             begins = timezone.localtime(first).isoformat(sep=" ", timespec="seconds")
             console.err.write(f"The outbox begins at {begins}.")
-        self._cursor = Cursor(NOTHING)
-        while self._read(since, whole=False).more:
+        self._progress.start(Cursor(NOTHING))
+        async with aclosing(self._pages(since=since, gaps=False)) as found:
+            async for page in found:
+                if page is None or not page.more:
+                    break
+
+    async def follow(self) -> None:
+        """Print changes as they come, for ever."""
+        statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._channel))
+        await execute(self._connection, statement, within=READ_TIMEOUT)
+        async for _ in self._pages():
             pass
 
-    def follow(self) -> None:
-        """Print what comes, for ever."""
-        channel = self._channel
-        self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        pace = PollingSchedule(poll=conf.get().OUTBOX_WAKE == "poll")
-        while True:
-            facts = self._facts() if self._cursor is None else None
-            if facts is not None:
-                self._cursor = Cursor(facts.now)
-            if self._cursor is None:
-                self._hear(channel, IDLE)
-                continue
-            page = self._read()
-            pace.note(len(page.entries), full=page.facts.full)
-            if not page.more:
-                self._hear(channel, pace.delay)
-
-    def _facts(self) -> OutboxStatus | None:
-        wanted = outbox_trust.parameters(self._namespace)
-        outbox_trust.refuse(
-            self._connection.execute(outbox_trust.QUERY, wanted).fetchall(), self._namespace
+    async def _first(self) -> datetime.datetime | None:
+        query = sql.SQL("SELECT min(at) FROM {}.outbox").format(
+            sql.Identifier(self._namespace.schema)
         )
-        try:
-            row = self._connection.execute(qualified(outbox_page.FACTS, self._namespace)).fetchone()
-        except psycopg.errors.UndefinedTable:
-            return None
-        return None if row is None else outbox_page.facts(row)
+        row = await (await execute(self._connection, query, within=READ_TIMEOUT)).fetchone()
+        return row[0] if row else None
 
-    def _read(self, since: datetime.datetime | None = None, *, whole: bool = True) -> Page:
-        cursor = self._cursor
-        assert cursor is not None  # noqa: S101 (whoever reads has set it)
-        wanted = outbox_page.parameters(
-            cursor, images=None, labels=self._labels or None, since=since
+    async def _pages(
+        self, since: datetime.datetime | None = None, *, gaps: bool = True
+    ) -> AsyncGenerator[Page | None, None]:
+        """Print pages, and yield each."""
+        options = FollowOptions(
+            namespace=self._namespace,
+            wanted=lambda: {"images": None, "labels": self._labels or None, "since": since},
+            wait=lambda seconds: notified(self._connection, seconds, self._print_notification),
+            poll=conf.get().OUTBOX_WAKE == "poll",
+            gaps=gaps,
+            timeout=READ_TIMEOUT,
         )
-        rows = self._connection.execute(
-            qualified(outbox_page.QUERY, self._namespace), wanted
-        ).fetchall()
-        page = outbox_page.page(rows, cursor, whole=whole)
+        async with aclosing(pages(self._connection, self._progress, options)) as found:
+            async for page in found:
+                if page is not None:
+                    self._print_page(page)
+                yield page
+
+    def _print_page(self, page: Page) -> None:
         if page.why is not None:
             self._printer.print(TailLine(timezone.now(), None, None, "reset", why=page.why))
         for entry in page.entries:
             for line in _lines(entry):
                 self._printer.print(line)
-        self._cursor = page.cursor
-        return page
+        self._progress.note(page.cursor, page.facts)
 
-    def _hear(self, channel: str, seconds: float) -> None:
-        """Print notifications until there is a wake-up, or the time is over."""
-        deadline = time.monotonic() + seconds
-        woken = False
-        while not woken and (left := deadline - time.monotonic()) > 0:
-            for notification in self._connection.notifies(timeout=left, stop_after=1):
-                if notification.channel == channel:
-                    woken = self._print_notification(notification.payload) or woken
-
-    def _print_notification(self, payload: str) -> bool:
-        """Print what a notification tells; return whether it is a wake-up."""
+    def _print_notification(self, notification: Notify) -> bool:
+        """Print the changes of a notification; return whether it is a wake-up."""
+        if notification.channel != self._channel:
+            return False
         try:
-            change = parse(payload)
+            change = parse(notification.payload)
         except PayloadInvalid:
             return False
         if change.label == outbox_page.WAKE_UP:
             return True
-        if change.label == MARK:
-            return False
-        if not self._labels or change.label in self._labels:
+        if change.label != MARK and (not self._labels or change.label in self._labels):
             action = ACTIONS.get(change.operation, "reset")
             why = "whole table" if change.keys is None else None
             for key in change.keys if change.keys is not None else (None,):

@@ -17,7 +17,7 @@ from psycopg import sql
 from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -102,7 +102,8 @@ async def listen(
         statement = sql.SQL("LISTEN {}").format(sql.Identifier(name))
         await execute(connection, statement, within=within)
     await _send(probe, parameters, within)
-    arrived = await _arrives(connection, probe)
+    # Changes notified meanwhile may be dropped: every watched row is read after LISTEN has committed.
+    arrived = await notified(connection, 2.0, lambda each: each.channel == probe)
     statement = sql.SQL("UNLISTEN {}").format(sql.Identifier(probe))
     await execute(connection, statement, within=within)
     if not arrived:
@@ -162,14 +163,16 @@ async def _send(probe: str, parameters: Mapping[str, Any], within: float) -> Non
         await other.close()
 
 
-async def _arrives(connection: Connection, probe: str, within: float = 2.0) -> bool:
-    # Changes notified meanwhile may be dropped: every watched row is read after LISTEN has committed.
-    deadline = time.monotonic() + within
-    arrived = False
-    while not arrived and (left := deadline - time.monotonic()) > 0:
+async def notified(
+    connection: Connection, seconds: float, matches: Callable[[psycopg.Notify], bool]
+) -> bool:
+    """Wait until a notification matches, for at most so many seconds; return whether it came."""
+    deadline = time.monotonic() + seconds
+    matched = False
+    while not matched and (left := deadline - time.monotonic()) > 0:
         async for notification in connection.notifies(timeout=left, stop_after=1):
-            arrived = arrived or notification.channel == probe
-    return arrived
+            matched = matches(notification) or matched
+    return matched
 
 
 async def _prepare(connection: Connection, within: float) -> None:

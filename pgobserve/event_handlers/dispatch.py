@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pgobserve.consumers import AsyncAPIConsumer
     from pgobserve.event_handlers.model_events import ModelObserver
     from pgobserve.outbox.event import Reset
-    from pgobserve.outbox.outbox_reader import Follow
+    from pgobserve.outbox.event_subscriptions import EventSubscription
     from pgobserve.runtime.runtime import Feed
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Dispatcher:
         self._feed_ref = ref(feed)
         self._alias = feed.options.alias
         self.members: dict[ModelObserver, Groups] = {}
-        self._follows: dict[frozenset[str], Follow] = {}
+        self._follows: dict[frozenset[str], EventSubscription] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
         # Batches taken and handed over so far, and the waiting calls of `settle`, by batch number.

@@ -1,8 +1,8 @@
 """
-Where a reader of the outbox stands, and when that place can't be gone on from.
+Positions in the outbox, and when a gap makes one useless.
 
-The cursor is a snapshot: what is visible now and was not then is what comes next. Transaction ids
-and times would not do, for transactions end in another order than they begin.
+A cursor is a snapshot: the next records are those visible now but not in it. A transaction id or a time
+would not do, because transactions end in another order than they begin.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GapReason(StrEnum):
-    """Why changes may be missing, so that whoever follows them must begin again."""
+    """Why changes may be missing, so that a follower must start again from the rows."""
 
     RETENTION = "retention"
     NOT_WRITTEN = "not written"
@@ -30,11 +30,11 @@ class GapReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Position:
     """
-    How far a reader has come among the transactions between two snapshots.
+    A position among the transactions between two snapshots.
 
     Attributes:
         until: The later snapshot.
-        at: When the last transaction that was handled wrote last, in microseconds.
+        at: When the last handled transaction wrote last, in microseconds.
         xid: That transaction.
     """
 
@@ -49,8 +49,8 @@ class Cursor:
     What a reader has handled.
 
     Attributes:
-        seen: All that is visible in it.
-        place: And some of what came after, if there was too much to be read at once.
+        seen: Every transaction visible in it.
+        place: Transactions handled after that, in the middle of several pages.
     """
 
     seen: Snapshot
@@ -60,15 +60,15 @@ class Cursor:
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
     """
-    What a read says besides rows.
+    The state of the outbox at a read.
 
     Attributes:
-        now: The snapshot that it read in.
-        horizon: All rows that were removed from the outbox are visible in it.
-        lost: Greatest transaction that could not write to the outbox; 0 if none ever.
-        full: Nothing is written now.
-        written: Position in the WAL up to which there was something when it read.
-        flushed: And up to which it was on disk.
+        now: The read's snapshot.
+        horizon: Every removed record is visible in it.
+        lost: Greatest transaction that could not write to the outbox; 0 if there was none.
+        full: The outbox has reached its size limit, and triggers write nothing.
+        written: Position in the WAL up to which the server had written.
+        flushed: Position in the WAL up to which it was on disk.
     """
 
     now: Snapshot
@@ -79,35 +79,35 @@ class OutboxStatus:
     flushed: int = 0
 
 
-def broken(cursor: Cursor, facts: OutboxStatus) -> GapReason | None:
-    """Return why something between the cursor and now may be missing, or None if nothing is."""
-    if not facts.now.covers(cursor.seen):
+def gap_reason(cursor: Cursor, status: OutboxStatus) -> GapReason | None:
+    """Return why changes between the cursor and now may be missing; None if all are there."""
+    if not status.now.covers(cursor.seen):
         return GapReason.OTHER_SERVER
-    if not cursor.seen.covers(facts.horizon):
+    if not cursor.seen.covers(status.horizon):
         return GapReason.RETENTION
-    if _any_new(cursor.seen, facts.now, facts.lost):
+    if _any_new(cursor.seen, status.now, status.lost):
         return GapReason.NOT_WRITTEN
     return None
 
 
-def advance(cursor: Cursor, facts: OutboxStatus, last: tuple[int, int] | None) -> Cursor:
+def advance(cursor: Cursor, status: OutboxStatus, last: tuple[int, int] | None) -> Cursor:
     """
-    Return where a reader stands after a read.
+    Return the cursor after a read.
 
     Args:
-        cursor: Where it stood.
-        facts: Of the read.
+        cursor: The cursor before.
+        status: The outbox at the read.
         last: Time and id of the last transaction that was read, if there may be more.
     """
-    until = cursor.place.until if cursor.place else facts.now
+    until = cursor.place.until if cursor.place else status.now
     return Cursor(until) if last is None else Cursor(cursor.seen, Position(until, *last))
 
 
 def _any_new(before: Snapshot, now: Snapshot, lost: int) -> bool:
     """
-    Tell whether a transaction up to ``lost`` is visible now and was not before.
+    Return whether a transaction up to ``lost`` is visible now but was not before.
 
-    Only the greatest one is remembered of those that could not write, so each up to it may be one.
+    The database keeps only the greatest that could not write, so each up to it may be another.
     """
     if any(xid <= lost and now.sees(xid) for xid in before.in_progress):
         return True
@@ -116,58 +116,59 @@ def _any_new(before: Snapshot, now: Snapshot, lost: int) -> bool:
     return end - before.xmax > still
 
 
-class Durable:
+class Progress:
     """
-    The last cursor that a crash of the server can't falsify, and what was handled since.
+    How far a reader has come, and how far a crash of the server may set it back.
 
-    After a crash the server gives transaction ids again: those of transactions of which no WAL was on
-    disk, as that of a rollback. A snapshot from before says that they have been seen. So a reader
-    whose connection was lost goes back to a snapshot whose WAL was on disk, and leaves out what it
-    has handled already. A cursor that is kept in the database needs none of this: if it is there
-    after the crash, so is all that was written before it.
+    A crashed server assigns transaction ids again if no WAL of them reached the disk; rollbacks leave
+    none. A snapshot from before the crash counts the new transactions as seen. So after a lost
+    connection a reader goes back to a snapshot whose WAL was on disk, and skips what it has handled
+    since. A cursor in the database needs none of this: if it survives, so does all WAL before it.
 
     Attributes:
-        cursor: The cursor; None before the first.
+        cursor: What has been handled; None before the first read.
     """
 
-    def __init__(self) -> None:
-        self.cursor: Cursor | None = None
+    def __init__(self, cursor: Cursor | None = None) -> None:
+        self.start(cursor)
+
+    def start(self, cursor: Cursor | None) -> None:
+        """Start at a cursor whose WAL is on disk."""
+        self.cursor = self._safe = cursor
         self._later: list[tuple[int, Cursor, frozenset[tuple[int, int]]]] = []
         self._handled: set[tuple[int, int]] = set()
 
-    def begin(self, cursor: Cursor) -> None:
-        """Begin at a cursor whose WAL is on disk."""
-        self.cursor, self._later, self._handled = cursor, [], set()
-
     def note(
-        self, cursor: Cursor, facts: OutboxStatus, handled: Iterable[tuple[int, int]] = ()
+        self, cursor: Cursor, status: OutboxStatus, handled: Iterable[tuple[int, int]] = ()
     ) -> None:
         """
-        Note that a reader has come to a cursor.
+        Move on to a cursor.
 
         Args:
-            cursor: Where it is.
-            facts: Of the read.
+            cursor: The new cursor.
+            status: The outbox at the read.
             handled: Time and id of each transaction that was handled on the way.
         """
-        self._later.append((facts.written, cursor, frozenset(handled)))
+        self.cursor = cursor
+        self._later.append((status.written, cursor, frozenset(handled)))
         safe = [
             number
             for number, (written, each, _) in enumerate(self._later)
-            if written <= facts.flushed and each.place is None
+            # A position within pages holds a transaction id, which a crash may assign again.
+            if written <= status.flushed and each.place is None
         ]
         if safe:
-            self.cursor = self._later[safe[-1]][1]
+            self._safe = self._later[safe[-1]][1]
             del self._later[: safe[-1] + 1]
             self._handled = set().union(*(each for _, _, each in self._later))
         else:
             self._handled.update(handled)
 
-    def go_back(self) -> Cursor | None:
-        """Return the cursor to go on from over a new connection."""
+    def go_back(self) -> None:
+        """Return to the last safe cursor, because the connection is new."""
         self._later = []
-        return self.cursor
+        self.cursor = self._safe
 
     def knows(self, at: int, xid: int) -> bool:
-        """Tell whether a transaction was handled since."""
+        """Return whether a transaction was handled after the safe cursor."""
         return (at, xid) in self._handled

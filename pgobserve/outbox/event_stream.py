@@ -1,9 +1,9 @@
 """
-Events for a worker, one after the other, from a place that outlives the worker.
+Events for a worker, one after the other, from a cursor that outlives the worker.
 
-One connection does it all: it waits for the wake-up, reads, keeps the cursor, and has it to itself.
-If it is lost, another session may have the cursor, and what was handled since the cursor was kept
-last is handled again, here or by another process.
+A single connection waits for wake-ups, reads, keeps the cursor and holds it. If the connection is lost,
+another session may take the cursor. That session, in whatever process, handles the events again that
+came after the cursor was kept last.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import psycopg
 from django.db import connections
 from psycopg import sql
 
@@ -24,21 +24,22 @@ from pgobserve.database.async_connection import (
     abort,
     connect,
     execute,
+    notified,
 )
-from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.database.connection_watchdog import ConnectionWatchdog, Unreachable
 from pgobserve.errors import FeedUnavailable, TriggerError
-from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load.loader import Loader
 from pgobserve.logs import fields
-from pgobserve.outbox import outbox_page, outbox_trust
-from pgobserve.outbox.cursor import Cursor, Durable, Position
+from pgobserve.outbox import outbox_trust
+from pgobserve.outbox.cursor import Cursor, Position, Progress
 from pgobserve.outbox.event import Event, Reset, events_of
+from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
 from pgobserve.outbox.outbox_sql import qualified
-from pgobserve.outbox.polling import PollingSchedule, Rotation
+from pgobserve.outbox.polling import Rotation
 from pgobserve.sql.installed import is_observed
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
-from pgobserve.workers.backoff import backoff
+from pgobserve.workers.backoff import Attempts
+from pgobserve.workers.thread_pool import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -47,21 +48,19 @@ if TYPE_CHECKING:
     from pgobserve.wire import Namespace
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
-#: Seconds that the server has for one page.
-READ_TIMEOUT: Final = 30.0
-
-#: Seconds between two attempts to get a cursor. Waiting inside the server would keep a snapshot, and
-#: with it everything that vacuum could remove.
+#: Seconds between two attempts to claim a cursor. Waiting inside the server would hold a snapshot, and
+#: with it all that vacuum could remove.
 CLAIM_EVERY: Final = 1.0
 
 #: Seconds after which the cursor is kept in the middle of a page, and while nothing comes.
 KEEP_EVERY: Final = 1.0
 KEEP_IDLE: Final = 30.0
 
-#: A session has a cursor as long as it lasts, and its row names it. Not an advisory lock: any role that
-#: may connect could hold that, and no event would be handled. Of a session of another role only the
-#: role is visible.
+#: A session holds a cursor as long as it lasts, and the cursor's row names it. An advisory lock would not
+#: do: any role that may connect could hold it, and no event would be handled. Of another role's session
+#: only the role is visible.
 CLAIM: Final = """
 INSERT INTO {schema}.outbox_cursor AS c (name, seen, moved_at, pid, role, connected_at)
 SELECT %s, pg_catalog.pg_current_snapshot(), pg_catalog.clock_timestamp(), a.pid, a.usesysid, a.backend_start
@@ -89,17 +88,17 @@ ON CONFLICT (name) DO UPDATE
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
     """
-    What a stream of events needs to know.
+    Options of a stream of events.
 
     Attributes:
         alias: The database alias.
         parameters: Returns the connection's parameters, as psycopg keywords.
-        tables: Of which tables; their names by label.
+        tables: The tables' names, by label.
         channel: The NOTIFY channel.
-        name: Of the cursor; None for one that begins now and is not kept.
-        poll: Nobody notifies: look again and again.
-        retention: Seconds that rows are kept at least.
-        namespace: Whose outbox.
+        name: The cursor's name; None for a cursor that starts now and is not kept.
+        poll: Writers send no wake-ups.
+        retention: Seconds for which records are kept at least.
+        namespace: The namespace that has the outbox.
     """
 
     alias: str
@@ -114,45 +113,66 @@ class StreamOptions:
 
 async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
     """
-    Yield events for ever; the next one is asked for when the one before is handled.
+    Yield events for ever; an event counts as handled when the next one is requested.
 
     Raises:
-        TriggerError: At the beginning: a table does not write to the outbox.
+        TriggerError: At the start: a table does not write to the outbox.
     """
-    loader = Loader(options.alias, Hub(), None, 1)
+    thread = _Thread(options.alias)
     try:
-        await _check(options, loader)
-        session = _Stream(options, loader)
-        delays = backoff()
-        while True:
-            began = time.monotonic()
+        await _check(options, thread)
+        state, session = ReaderState(), _Stream(options, thread)
+        async for _ in Attempts():
             try:
-                async with aclosing(session.run()) as events:
+                async with aclosing(session.run(state)) as events:
                     async for event in events:
                         yield event
-            except (psycopg.Error, OSError, FeedUnavailable, Unreachable) as error:
-                session.lost(error)
-            if time.monotonic() - began > 1:
-                delays = backoff()
-            await asyncio.sleep(next(delays))
+            except LOST as error:
+                state.lost(error, options.alias)
     finally:
-        loader.stop()
+        thread.stop()
 
 
-async def _check(options: StreamOptions, loader: Loader) -> None:
+class _Thread:
+    """A thread with a database connection, for what needs the ORM."""
+
+    def __init__(self, alias: str) -> None:
+        self._watchdog = watchdog = ConnectionWatchdog(alias)
+        self._pool = Threads(
+            *(1, connections.close_all, watchdog.tidy),
+            waits=watchdog.waits,
+            cut=watchdog.cut,
+            alias=alias,
+        )
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """
+        Run a function in the thread.
+
+        Raises:
+            Unreachable: The database can't be reached.
+            Exception: What the function raises.
+        """
+        return await self._pool.run(partial(self._watchdog.run, function))
+
+    def stop(self) -> None:
+        """End the thread and its connection."""
+        self._pool.stop()
+
+
+async def _check(options: StreamOptions, thread: _Thread) -> None:
     alias, namespace = options.alias, options.namespace
     for label, table in options.tables.items():
         try:
-            observed = await loader.call(
+            observed = await thread.call(
                 lambda table=table: is_observed(  # type: ignore[misc]
                     table, connections[alias], namespace=namespace, outbox=True
                 )
             )
         except Unreachable as error:
-            # It may be there in a moment; the stream waits for it.
             logger.warning(
                 "Whether %s has its triggers can't be determined in database %r: %s. The stream waits "
-                "for it.",
+                "for the database.",
                 *(label, alias, error),
                 extra=fields(model=label, alias=alias),
             )
@@ -167,126 +187,85 @@ async def _check(options: StreamOptions, loader: Loader) -> None:
 
 
 class _Stream:
-    """One worker's way through the outbox, over as many connections as it takes."""
+    """The way of a worker through the outbox, over as many connections as it takes."""
 
-    def __init__(self, options: StreamOptions, loader: Loader) -> None:
+    def __init__(self, options: StreamOptions, thread: _Thread) -> None:
         self._options = options
-        self._loader = loader
+        self._thread = thread
         self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
-        self._failing_since: float | None = None
-        self._cursor: Cursor | None = None
-        self._durable = Durable()
+        self._progress = Progress()
         self._kept = 0.0
 
-    async def run(self) -> AsyncGenerator[Event | Reset, None]:
+    async def run(self, state: ReaderState) -> AsyncGenerator[Event | Reset, None]:
         """Yield events until the connection is lost."""
-        connection = await connect(self._options.parameters(), READ_TIMEOUT)
+        options = self._options
+        connection = await connect(options.parameters(), READ_TIMEOUT)
+        follow = FollowOptions(
+            namespace=options.namespace,
+            wanted=lambda: {"images": options.tables, "labels": options.tables},
+            wait=partial(self._rest, connection),
+            poll=options.poll,
+            rotation=self._rotation,
+        )
         try:
             await self._prepare(connection)
-            pace = PollingSchedule(poll=self._options.poll)
-            while True:
-                page = await self._read(connection)
-                self._found()
-                pace.note(len(page.entries), full=page.facts.full)
-                async with aclosing(self._handle(connection, page)) as events:
-                    async for event in events:
-                        yield event
-                await self._rotation.turn(connection)
-                if not page.more:
-                    await self._rest(connection, pace.delay)
+            async with aclosing(pages(connection, self._progress, follow)) as found:
+                async for page in found:
+                    if page is None:
+                        raise FeedUnavailable("there is no outbox")
+                    state.read(options.alias)
+                    async with aclosing(self._handle(connection, page)) as events:
+                        async for event in events:
+                            yield event
         finally:
             abort(connection)
             await connection.close()
 
-    def lost(self, error: Exception) -> None:
-        """Note that the connection is lost, or could not be made."""
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
-            logger.warning(
-                "Reading the outbox of database %r failed: %s. The stream reconnects until it "
-                "succeeds.",
-                *(self._options.alias, error),
-                extra=fields(alias=self._options.alias),
-            )
-
-    def _found(self) -> None:
-        if self._failing_since is not None:
-            logger.warning(
-                "The outbox of database %r is read again after %.1f s, from where the stream was.",
-                *(self._options.alias, time.monotonic() - self._failing_since),
-                extra=fields(alias=self._options.alias),
-            )
-            self._failing_since = None
-
     async def _prepare(self, connection: Connection) -> None:
-        if self._options.poll:
+        options = self._options
+        if options.poll:
             connection.prepare_threshold = None
         else:
-            statement = sql.SQL("LISTEN {}").format(sql.Identifier(self._options.channel))
+            statement = sql.SQL("LISTEN {}").format(sql.Identifier(options.channel))
             await execute(connection, statement, within=READ_TIMEOUT)
-        await outbox_trust.check(connection, self._options.namespace, READ_TIMEOUT)
-        name = self._options.name
-        if name is not None:
-            await _claim(connection, name, self._options)
-            self._cursor = await _load(connection, name, self._options.namespace)
-        elif self._cursor is not None:
-            self._cursor = self._durable.go_back()
-        if self._cursor is None:
-            row = await (
-                await execute(
-                    connection,
-                    qualified(outbox_page.FACTS, self._options.namespace),
-                    within=READ_TIMEOUT,
-                )
-            ).fetchone()
-            assert row is not None  # noqa: S101 (sequences and the state have one row)
-            await execute(connection, outbox_page.FLUSH, within=READ_TIMEOUT)
-            begin = Cursor(outbox_page.facts(row).now)
-            await self._keep(connection, begin)
-            self._durable.begin(begin)
-        # What is lost of the cursor in a crash is handled again. Its commits need not wait.
+        # Before anything is written there. The iterator checks again before it reads.
+        await outbox_trust.check(connection, options.namespace, READ_TIMEOUT)
+        if options.name is None:
+            self._progress.go_back()
+        else:
+            await _claim(connection, options.name, options)
+            self._progress.start(await _load(connection, options.name, options.namespace))
+        # A crash may lose the last kept cursors, whose events are handled again then. So keeping one
+        # need not wait for the disk.
         await execute(connection, "SET synchronous_commit = off", within=READ_TIMEOUT)
-
-    async def _read(self, connection: Connection) -> Page:
-        cursor, labels = self._cursor, self._options.tables
-        assert cursor is not None  # noqa: S101 (_prepare sets it)
-        wanted = outbox_page.parameters(cursor, images=labels, labels=labels)
-        answer = await execute(
-            connection,
-            qualified(outbox_page.QUERY, self._options.namespace),
-            wanted,
-            within=READ_TIMEOUT,
-        )
-        return outbox_page.page(await answer.fetchall(), cursor)
 
     async def _handle(
         self, connection: Connection, page: Page
     ) -> AsyncGenerator[Event | Reset, None]:
         handled: Cursor | None = None
         try:
-            for event, place in await self._events(page):
+            for event, cursor in await self._events(page):
                 yield event
-                handled = place or handled
-                if place is not None and time.monotonic() - self._kept > KEEP_EVERY:
-                    await self._keep(connection, place)
+                handled = cursor or handled
+                if cursor is not None and time.monotonic() - self._kept > KEEP_EVERY:
+                    await self._keep(connection, cursor)
         except GeneratorExit:
-            # The loop was left. Whether its last event was handled nobody knows.
+            # The caller left its loop. Its last event may not be handled, so it comes again.
             if handled is not None:
                 await self._keep(connection, handled)
             raise
         if page.entries or page.why or time.monotonic() - self._kept > self._idle:
             await self._keep(connection, page.cursor)
-        self._cursor = page.cursor
-        self._durable.note(page.cursor, page.facts)
+        self._progress.note(page.cursor, page.facts)
 
     async def _events(self, page: Page) -> Sequence[tuple[Event | Reset, Cursor | None]]:
-        """Return events, each with the cursor of one who has handled it, after a transaction."""
+        """Return events; the last one of each transaction comes with the cursor behind it."""
         if page.why is not None:
             return [(Reset(None, page.why), None)]
         if not page.entries:
             return []
         labels, alias = self._options.tables, self._options.alias
-        events = await self._loader.call(
+        events = await self._thread.call(
             lambda: events_of(page.entries, labels.keys(), connections[alias])
         )
         ends = {entry.xid: entry.last for entry in page.entries}
@@ -308,7 +287,7 @@ class _Stream:
         return min(KEEP_IDLE, self._options.retention / 8)
 
     async def _keep(self, connection: Connection, cursor: Cursor) -> None:
-        self._cursor, self._kept = cursor, time.monotonic()
+        self._kept = time.monotonic()
         if self._options.name is None:
             return
         place = cursor.place
@@ -320,13 +299,9 @@ class _Stream:
     async def _rest(self, connection: Connection, delay: float) -> None:
         if self._options.poll:
             await asyncio.sleep(delay)
-            return
-        deadline = time.monotonic() + delay
-        woken = False
-        # Others' notifications come on the channel, too.
-        while not woken and (left := deadline - time.monotonic()) > 0:
-            async for notification in connection.notifies(timeout=left, stop_after=1):
-                woken = woken or notification.payload == OUTBOX_WAKE_UP
+        else:
+            # Notifications of changes come on the same channel.
+            await notified(connection, delay, lambda each: each.payload == OUTBOX_WAKE_UP)
 
 
 async def _claim(connection: Connection, name: str, options: StreamOptions) -> None:

@@ -17,7 +17,7 @@ from pgobserve.outbox.cursor import (
     Cursor,
     OutboxStatus,
     advance,
-    broken,
+    gap_reason,
 )
 from pgobserve.wire import OUTBOX_WAKE_UP, Operation
 
@@ -147,6 +147,11 @@ class Page:
     cursor: Cursor
     more: bool
 
+    @property
+    def transactions(self) -> set[tuple[int, int]]:
+        """Time and id of each transaction in it."""
+        return {(entry.last, entry.xid) for entry in self.entries}
+
 
 def parameters(
     cursor: Cursor,
@@ -203,7 +208,7 @@ def page(
         whole: Whether the reader must know when something is missing.
     """
     known = facts(rows[0])
-    why = broken(cursor, known) if whole else None
+    why = gap_reason(cursor, known) if whole else None
     if why is not None:
         return Page(known, why, (), cursor, Cursor(known.now), more=False)
     found = [row for row in rows if row[6] is not None]

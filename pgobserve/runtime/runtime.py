@@ -33,14 +33,10 @@ from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load.loader import Loader
 from pgobserve.load.row_reader import CheckedReader
 from pgobserve.logs import fields
+from pgobserve.outbox.cursor import Progress
+from pgobserve.outbox.event_subscriptions import EventSubscription, EventSubscriptions
 from pgobserve.outbox.outbox_page import WAKE_UP
-from pgobserve.outbox.outbox_reader import (
-    Follow,
-    Followers,
-    Reader,
-    ReaderOptions,
-    builder,
-)
+from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
 from pgobserve.sql.installed import is_observed
 from pgobserve.sql.keyed_query import SNAPSHOT
 from pgobserve.wire import FENCE, MARK, PAYLOAD_VERSION
@@ -56,7 +52,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
     from pgobserve.hub.send_queue import RowSubscription
-    from pgobserve.outbox.outbox_reader import Callback
+    from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.runtime.feed_options import Options
     from pgobserve.workers.supervisor import Work
 
@@ -88,7 +84,7 @@ class Feed:
         self.fence = Fence(
             self._send_mark, self._reached, listens=options.listens, alias=options.alias
         )
-        self._followers = Followers()
+        self._followers = EventSubscriptions()
         self._users = 0
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -160,7 +156,7 @@ class Feed:
             self.hub.add(watch, subject)
             self._start().kick()  # it may have failed and been replaced meanwhile
 
-    async def follow(self, labels: Collection[str], callback: Callback) -> Follow:
+    async def follow(self, labels: Collection[str], callback: Callback) -> EventSubscription:
         """
         Follow the events of tables whose changes go to the outbox.
 
@@ -180,14 +176,14 @@ class Feed:
         Raises:
             FeedUnavailable: The outbox can't be read and could not in time.
         """
-        follow = Follow(labels, callback, self._unfollow)
+        follow = EventSubscription(labels, callback, self._unfollow)
         self._followers.add(follow)
         try:
             self._start()
             assert self.reader is not None  # noqa: S101 (_start makes it)
             self.reader.wake()
             async with asyncio.timeout(LIVE_TIMEOUT):
-                await follow.begun.wait()
+                await follow.started.wait()
         except TimeoutError as error:
             follow.close()
             reason = self.reader.state.error if self.reader else None
@@ -199,7 +195,7 @@ class Feed:
             raise
         return follow
 
-    def _unfollow(self, follow: Follow) -> None:
+    def _unfollow(self, follow: EventSubscription) -> None:
         self._followers.discard(follow)
         self._rest()
 
@@ -368,7 +364,7 @@ class Feed:
             parameters=options.parameters,
             on_change=self._on_change,
             on_gap=self._read_again,
-            build=builder(loader, options.alias),
+            call=loader.call,
             poll=not options.listens,
             retention=options.retention,
             routes=lambda: routes(self.hub),
@@ -406,7 +402,7 @@ class Feed:
             # They know the event loop, which must not be kept by what is known of it.
             self.loader = self.reader = self.listener = self.confirmer = None
             if not self._followers:
-                self._followers.cursor = None
+                self._followers.progress = Progress()
 
     def _restart(self) -> None:
         self._again = None

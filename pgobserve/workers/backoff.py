@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+#: Seconds after which an attempt counts as a success, so that the next delay is short again.
+LASTED: Final = 1.0
 
 
 def backoff(
@@ -22,3 +27,21 @@ def backoff(
     while True:
         yield draw() * ceiling
         ceiling = min(cap, ceiling * 2)
+
+
+class Attempts:
+    """Iterates over attempts at what should run for ever: the first now, the others after a delay."""
+
+    def __init__(self) -> None:
+        self._delays = backoff()
+        self._began: float | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> None:
+        if self._began is not None:
+            if time.monotonic() - self._began > LASTED:
+                self._delays = backoff()
+            await asyncio.sleep(next(self._delays))
+        self._began = time.monotonic()

@@ -43,6 +43,8 @@ ELSEWHERE = {
     "triggers/server/pinned_search_path": "integration/triggers/test_shadowing.py",
     "triggers/server/schema_owners": "integration/doctor/test_trust.py",
     "listen/confirm": "integration/deliver/test_confirm.py",
+    "outbox/event_subscriptions": "integration/outbox/test_outbox_reader.py",
+    "outbox/outbox_pages": "integration/outbox/test_outbox_reader.py",
     "outbox/polling": "integration/outbox/test_outbox_reader.py",
     "outbox/row_images": "integration/outbox/test_event.py",
     "hub/list_admission": "unit/hub/test_list_state.py",

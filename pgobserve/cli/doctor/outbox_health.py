@@ -8,7 +8,7 @@ from pgobserve.cli.doctor.finding import ok, problem, warning
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.install import outbox_report
 from pgobserve.outbox import outbox_page as feed
-from pgobserve.outbox.cursor import Cursor, broken
+from pgobserve.outbox.cursor import Cursor, gap_reason
 from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.triggers import outbox_storage
 from pgobserve.wire import OUTBOX_WAKE_SLOTS
@@ -135,7 +135,9 @@ def cursors(case: Examination) -> Finding:
     rows = case.query(qualified(_CURSORS, case.namespace))
     facts = feed.facts(case.query(qualified(feed.FACTS, case.namespace))[0])
     late = case.settings.OUTBOX_RETENTION * LAGS
-    lost = [(name, age, broken(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows]
+    lost = [
+        (name, age, gap_reason(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows
+    ]
     behind = [each for each in lost if each[1] > late or each[2] is not None]
     if not behind:
         return ok(f"Cursors of workers that keep up: {len(rows)}.")

@@ -14,7 +14,7 @@ from django.db import connection
 
 import pgobserve
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.outbox import event_stream, polling
+from pgobserve.outbox import event_stream, outbox_pages, polling
 from pgobserve.outbox import outbox_page as feed_outbox
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.triggers import outbox_bodies
@@ -129,7 +129,7 @@ async def test_is_killed(place: None, writer: Writer, caplog: pytest.LogCaptureF
                 break
 
     assert found == ["a", "b", "b", "c"]
-    lost, again = (r for r in caplog.records if r.name == event_stream.__name__)
+    lost, again = (r for r in caplog.records if r.name == outbox_pages.__name__)
     assert lost.levelname == again.levelname == "WARNING"
     assert "The outbox of database 'default' is read again after" in again.getMessage()
 
@@ -203,7 +203,7 @@ async def test_backlog(place: None, writer: Writer, monkeypatch: pytest.MonkeyPa
     real = feed_outbox.page
     small = functools.partial(feed_outbox.parameters, limit=10)
     monkeypatch.setattr(feed_outbox, "parameters", small)
-    monkeypatch.setattr(feed_outbox, "page", lambda rows, cursor: real(rows, cursor, 10))
+    monkeypatch.setattr(feed_outbox, "page", functools.partial(real, limit=10))
     monkeypatch.setattr(event_stream, "KEEP_EVERY", 0.0)
     for key in range(100):
         writer.rows(INSERT, key, str(key))

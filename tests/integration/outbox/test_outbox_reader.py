@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.outbox import outbox_reader, polling
+from pgobserve.outbox import outbox_page, outbox_pages, outbox_reader, polling
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.outbox.event import Event, Reset
 from pgobserve.runtime.runtime import Feed
@@ -182,7 +182,8 @@ async def test_reader_fails(
     hear, made = Hearer(), feed()
     follow = await made.follow([ITEM], hear)
     assert made.reader is not None
-    made.reader._pace = None  # type: ignore[assignment]
+    assert made.reader._rotation is not None
+    made.reader._rotation.turn = None  # type: ignore[method-assign, assignment]
     made.reader.wake()
     await _until_the_reader_has_failed(caplog)
     for key in (1, 2):
@@ -209,17 +210,17 @@ async def test_read_fails(
     watch, _ = await client.begin(made, 1)
     follow = await made.follow([ITEM], hear)
     made.end(watch)
-    real, failures = outbox_reader.outbox_page.page, 0
+    real, failures = outbox_page.page, 0
 
-    def fails_once(rows: Any, cursor: Any) -> Any:
+    def fails_once(rows: Any, cursor: Any, **options: Any) -> Any:
         nonlocal failures
-        page = real(rows, cursor)
+        page = real(rows, cursor, **options)
         if page.entries and not failures:
             failures += 1
             raise RuntimeError("The page can't be taken.")
         return page
 
-    monkeypatch.setattr(outbox_reader.outbox_page, "page", fails_once)
+    monkeypatch.setattr(outbox_page, "page", fails_once)
     monkeypatch.setattr(polling, "FALLBACK", 0.05)
     monkeypatch.setattr(outbox_reader.Reader, "wake", lambda self: None)
     writer.rows(UPDATE, "two", 1)
@@ -279,7 +280,7 @@ async def test_database_is_away_while_events_are_made(
     follow.close()
 
     assert hear.names == [("create", "a")]
-    lost, again = (r for r in caplog.records if r.name == outbox_reader.__name__)
+    lost, again = (r for r in caplog.records if r.name == outbox_pages.__name__)
     assert lost.levelname == again.levelname == "WARNING"
     assert lost.getMessage().startswith("Reading the outbox of database 'default' failed: ")
 

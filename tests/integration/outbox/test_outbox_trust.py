@@ -15,7 +15,9 @@ from django.db import connection
 from pgobserve.database.async_connection import connect
 from pgobserve.errors import FeedUnavailable
 from pgobserve.outbox import event_stream, outbox_trust
-from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
+from pgobserve.outbox.event_subscriptions import EventSubscriptions
+from pgobserve.outbox.outbox_pages import ReaderState
+from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
 from pgobserve.outbox.since import entries_since
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.triggers.server import schema_owners
@@ -87,14 +89,14 @@ def ran() -> int:
 async def reading() -> AsyncIterator[Reader]:
     """A reader that runs."""
 
-    async def build(*_: object) -> list[Event | Reset]:
+    async def call(_: object) -> list[Event | Reset]:
         return []
 
     reader = Reader(
         ReaderOptions(
-            parameters=parameters, on_change=lambda _: None, on_gap=lambda: None, build=build
+            parameters=parameters, on_change=lambda _: None, on_gap=lambda: None, call=call
         ),
-        Followers(),
+        EventSubscriptions(),
     )
     task = asyncio.create_task(reader.run())
     try:
@@ -148,7 +150,7 @@ async def test_worker() -> None:
         None,  # type: ignore[arg-type]
     )
     with pytest.raises(FeedUnavailable, match="belongs to stranger"):
-        await anext(session.run())
+        await anext(session.run(ReaderState()))
 
     assert ran() == 0
 

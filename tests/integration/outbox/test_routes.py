@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
+from pgobserve.outbox.event_subscriptions import EventSubscriptions
+from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
 from tests.integration.conftest import Writer, parameters
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ class Hearing:
         self.heard: list[Change] = []
         self.routes: dict[str, list[str]] = {}
         self._news = asyncio.Event()
-        self.followers = Followers()
+        self.followers = EventSubscriptions()
         self.reader = Reader(
             ReaderOptions(
                 parameters=parameters,
                 on_change=self._on_change,
                 on_gap=lambda: None,
-                build=self._build,
+                call=self._call,
                 routes=lambda: self.routes,
             ),
             self.followers,
         )
 
-    async def _build(self, *_: Any) -> Any:
+    async def _call(self, _: Any) -> Any:
         return []
 
     def _on_change(self, change: Change) -> None:

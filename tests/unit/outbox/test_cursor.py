@@ -11,12 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox.cursor import (
     Cursor,
-    Durable,
     GapReason,
     OutboxStatus,
     Position,
+    Progress,
     advance,
-    broken,
+    gap_reason,
 )
 
 
@@ -34,40 +34,40 @@ def test_whole() -> None:
     """A cursor that had seen all that is gone can be gone on from."""
     cursor = Cursor(snapshot("5:10:5,7"))
 
-    assert broken(cursor, facts("7:12:7")) is None
-    assert broken(cursor, facts("7:12:7", horizon="5:8:5,7")) is None
+    assert gap_reason(cursor, facts("7:12:7")) is None
+    assert gap_reason(cursor, facts("7:12:7", horizon="5:8:5,7")) is None
 
 
 def test_horizon_is_beyond() -> None:
     """One that may not have seen all that is gone can't."""
     cursor = Cursor(snapshot("5:10:5,7"))
 
-    assert broken(cursor, facts("7:12:7", horizon="8:8:")) is GapReason.RETENTION
-    assert broken(cursor, facts("7:12:7", horizon="7:11:7")) is GapReason.RETENTION
+    assert gap_reason(cursor, facts("7:12:7", horizon="8:8:")) is GapReason.RETENTION
+    assert gap_reason(cursor, facts("7:12:7", horizon="7:11:7")) is GapReason.RETENTION
 
 
 def test_seen_what_is_not_there() -> None:
     """One that has seen more than there is comes from another server."""
-    assert broken(Cursor(snapshot("5:10:5")), facts("5:9:5")) is GapReason.OTHER_SERVER
-    assert broken(Cursor(snapshot("7:10:7")), facts("6:12:6")) is GapReason.OTHER_SERVER
+    assert gap_reason(Cursor(snapshot("5:10:5")), facts("5:9:5")) is GapReason.OTHER_SERVER
+    assert gap_reason(Cursor(snapshot("7:10:7")), facts("6:12:6")) is GapReason.OTHER_SERVER
 
 
 def test_lost_before() -> None:
     """What could not be written by a transaction that it had seen is of no concern."""
-    assert broken(Cursor(snapshot("5:10:5")), facts("5:12:5", lost=4)) is None
+    assert gap_reason(Cursor(snapshot("5:10:5")), facts("5:12:5", lost=4)) is None
 
 
 def test_lost_is_not_visible_yet() -> None:
     """Nor is it while the transaction has not ended, for nothing of it is visible."""
-    assert broken(Cursor(snapshot("5:10:5")), facts("5:10:5", lost=5)) is None
-    assert broken(Cursor(snapshot("10:10:")), facts("11:11:", lost=11)) is GapReason.NOT_WRITTEN
-    assert broken(Cursor(snapshot("10:10:")), facts("10:11:10", lost=10)) is None
+    assert gap_reason(Cursor(snapshot("5:10:5")), facts("5:10:5", lost=5)) is None
+    assert gap_reason(Cursor(snapshot("10:10:")), facts("11:11:", lost=11)) is GapReason.NOT_WRITTEN
+    assert gap_reason(Cursor(snapshot("10:10:")), facts("10:11:10", lost=10)) is None
 
 
 def test_lost() -> None:
     """What could not be written by one that is newly visible is missing."""
-    assert broken(Cursor(snapshot("5:10:5")), facts("10:10:", lost=5)) is GapReason.NOT_WRITTEN
-    assert broken(Cursor(snapshot("5:10:5")), facts("5:12:5", lost=11)) is GapReason.NOT_WRITTEN
+    assert gap_reason(Cursor(snapshot("5:10:5")), facts("10:10:", lost=5)) is GapReason.NOT_WRITTEN
+    assert gap_reason(Cursor(snapshot("5:10:5")), facts("5:12:5", lost=11)) is GapReason.NOT_WRITTEN
 
 
 def test_advances() -> None:
@@ -96,33 +96,35 @@ def at(xid: int, *, written: int, flushed: int) -> tuple[Cursor, OutboxStatus]:
 
 def test_goes_back_to_what_is_on_disk() -> None:
     """Over a new connection a reader goes back to a cursor whose WAL was on disk, and knows the rest."""
-    durable = Durable()
-    durable.begin(Cursor(snapshot("5:5:")))
-    durable.note(*at(6, written=60, flushed=50), {(1, 5)})
-    durable.note(*at(7, written=70, flushed=65), {(2, 6)})
-    durable.note(*at(8, written=80, flushed=69), {(3, 7)})
+    progress = Progress(Cursor(snapshot("5:5:")))
+    progress.note(*at(6, written=60, flushed=50), {(1, 5)})
+    progress.note(*at(7, written=70, flushed=65), {(2, 6)})
+    progress.note(*at(8, written=80, flushed=69), {(3, 7)})
 
-    assert durable.go_back() == Cursor(snapshot("6:6:"))
-    assert [durable.knows(*each) for each in ((1, 5), (2, 6), (3, 7))] == [False, True, True]
+    progress.go_back()
+    assert progress.cursor == Cursor(snapshot("6:6:"))
+    assert [progress.knows(*each) for each in ((1, 5), (2, 6), (3, 7))] == [False, True, True]
     # The connection is lost again before anything of it is on disk.
-    durable.note(*at(9, written=90, flushed=70), {(4, 8)})
-    assert durable.go_back() == Cursor(snapshot("6:6:"))
-    assert [durable.knows(*each) for each in ((2, 6), (4, 8))] == [True, True]
-    durable.note(*at(9, written=90, flushed=90), {(5, 9)})
-    assert durable.go_back() == Cursor(snapshot("9:9:"))
-    assert not durable.knows(2, 6)
+    progress.note(*at(9, written=90, flushed=70), {(4, 8)})
+    progress.go_back()
+    assert progress.cursor == Cursor(snapshot("6:6:"))
+    assert [progress.knows(*each) for each in ((2, 6), (4, 8))] == [True, True]
+    progress.note(*at(9, written=90, flushed=90), {(5, 9)})
+    progress.go_back()
+    assert progress.cursor == Cursor(snapshot("9:9:"))
+    assert not progress.knows(2, 6)
 
 
 def test_does_not_go_back_into_pages() -> None:
     """It does not go back to the middle of what was read in pages, for that is told by times."""
-    durable = Durable()
     begin = Cursor(snapshot("5:5:"))
-    durable.begin(begin)
+    progress = Progress(begin)
     _, known = at(9, written=60, flushed=60)
-    durable.note(Cursor(begin.seen, Position(known.now, 1, 5)), known, {(1, 5)})
+    progress.note(Cursor(begin.seen, Position(known.now, 1, 5)), known, {(1, 5)})
 
-    assert durable.go_back() == begin
-    assert durable.knows(1, 5)
+    progress.go_back()
+    assert progress.cursor == begin
+    assert progress.knows(1, 5)
 
 
 @dataclass
@@ -181,7 +183,7 @@ class Readers(RuleBasedStateMachine):
     def read(self, limit: int) -> None:
         """The reader reads a page."""
         known = OutboxStatus(self.now(), self.box.horizon, self.box.lost, full=False)
-        if broken(self.cursor, known) is not None:
+        if gap_reason(self.cursor, known) is not None:
             self.cursor = Cursor(known.now)
             self.excused |= self.committed.keys()
             return

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice, pairwise
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgobserve.workers.backoff import backoff
+from pgobserve.workers import backoff as backoff_module
+from pgobserve.workers.backoff import Attempts, backoff
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_ceiling_doubles_up_to_the_cap() -> None:
@@ -37,3 +43,24 @@ def test_each_starts_anew() -> None:
     list(islice(used, 10))
 
     assert next(backoff(0.1, draw=lambda: 1.0)) == 0.1
+
+
+async def test_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt comes at once, and delays grow until an attempt has lasted."""
+    now, slept = 0.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(backoff_module, "backoff", lambda: backoff(1.0, 8.0, draw=lambda: 1.0))
+    monkeypatch.setattr(backoff_module.time, "monotonic", lambda: now)
+    number = 0
+    async for _ in Attempts():
+        number += 1
+        if number == 4:
+            now += 60
+        if number == 6:
+            break
+
+    assert slept == [1.0, 2.0, 4.0, 1.0, 2.0]
