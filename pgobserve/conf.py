@@ -47,8 +47,8 @@ class Settings:
         OUTBOX_RETENTION: Seconds that outbox rows are kept at least.
         OUTBOX_MAX_BYTES: What the outbox may take on disk; beyond it nothing is written to it, and
             readers begin again.
-        OUTBOX_WAKE: ``"gated"`` wakes readers of the outbox by NOTIFY, from two writers at a time;
-            ``"poll"`` sends nothing, and they look again and again.
+        OUTBOX_WAKE: ``"notify"`` wakes readers of the outbox by NOTIFY, from two writers at a time; with
+            ``"poll"`` nothing is sent, and readers poll.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
         MAX_ARGUMENT_BYTES: What the arguments of all subscriptions of one socket may take as JSON; more
@@ -73,7 +73,7 @@ class Settings:
     QUERYSET_TTL: float = 60.0
     OUTBOX_RETENTION: float = 3600.0
     OUTBOX_MAX_BYTES: int = 4 * 1024**3
-    OUTBOX_WAKE: str = "gated"
+    OUTBOX_WAKE: str = "notify"
     MAX_SUBSCRIPTIONS: int = 1000
     MAX_LIST_ROWS: int = 10_000
     MAX_ARGUMENT_BYTES: int = 262_144
@@ -93,7 +93,7 @@ def get() -> Settings:
     Return the settings of this project.
 
     Raises:
-        ConfigurationError: ``PGOBSERVE`` is no mapping or has a key that is not known.
+        ConfigurationError: ``PGOBSERVE`` is no mapping, or has an unknown key or an obsolete value.
     """
     given = getattr(settings, "PGOBSERVE", {})
     if not isinstance(given, Mapping):
@@ -105,6 +105,8 @@ def get() -> Settings:
         raise ConfigurationError(
             f"PGOBSERVE has no setting {', '.join(unknown)}. It knows: {', '.join(KNOWN)}."
         )
+    if given.get("OUTBOX_WAKE") == "gated":
+        raise ConfigurationError("PGOBSERVE['OUTBOX_WAKE'] = 'gated' is now called 'notify'.")
     return Settings(**given)
 
 

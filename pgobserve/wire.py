@@ -47,7 +47,7 @@ TRANSPORTS: Final = ("notify", "outbox")
 
 #: How a reader of the outbox learns that there is something: by a NOTIFY that two writers at a time
 #: send, or by looking again and again.
-WAKES: Final = ("gated", "poll")
+WAKES: Final = ("notify", "poll")
 
 #: The second keys: below this many, the slots of the gate in front of the wake-up. With a flush of
 #: 1 ms, eight writers kept 0.89 of their commits with one or two, and 0.66 with four: whoever has a

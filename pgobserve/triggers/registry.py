@@ -42,7 +42,7 @@ class Registration:
             None means: as they are installed now.
         transport: How changes travel, ``"notify"`` or ``"outbox"``.
         channel: The NOTIFY channel.
-        wake: How readers learn of rows in the outbox, ``"gated"`` or ``"poll"``.
+        wake: How readers learn of rows in the outbox, ``"notify"`` or ``"poll"``.
         routes: Columns of which a change tells the old and new values, sorted.
         namespace: Where the trigger functions and the outbox are.
         project: What the project is called beside others; empty if it has no name.
@@ -53,7 +53,7 @@ class Registration:
     always: bool | None = None
     transport: str = "notify"
     channel: str = ALONE.channel
-    wake: str = "gated"
+    wake: str = "notify"
     routes: tuple[str, ...] = ()
     namespace: Namespace = ALONE
     project: str = ""
@@ -144,7 +144,7 @@ def build(
     project: str = "",
     channel: str | None = None,
     transport: str = "notify",
-    wake: str = "gated",
+    wake: str = "notify",
     routes: Mapping[type[Model], Collection[str]] | None = None,
 ) -> list[Registration]:
     """

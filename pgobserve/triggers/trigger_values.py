@@ -126,7 +126,7 @@ class Comment:
     transport: str = "notify"
     channel: str = "pgobserve"
     fingerprint: str = ""
-    wake: str = "gated"
+    wake: str = "notify"
     routes: tuple[str, ...] = ()
     project: str = ""
     home: str = ""

@@ -21,6 +21,14 @@ def test_unknown_key_is_named(settings: object) -> None:
         conf.get()
 
 
+def test_old_wake(settings: object) -> None:
+    """The old name of a way to wake readers is refused with the new name."""
+    settings.PGOBSERVE = {"OUTBOX_WAKE": "gated"}  # type: ignore[attr-defined]
+
+    with pytest.raises(ConfigurationError, match="'gated' is now called 'notify'"):
+        conf.get()
+
+
 def test_change_is_seen(settings: object) -> None:
     """A changed setting is read again."""
     settings.PGOBSERVE = {"MAX_SUBSCRIPTIONS": 7}  # type: ignore[attr-defined]

@@ -336,7 +336,7 @@ def test_bad_wake(settings: Any) -> None:
     """A way to wake readers that is none is a check error."""
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_WAKE": "bell"}
     (message,) = (each for each in checks.run_checks() if each.id == "pgobserve.E001")
-    assert "OUTBOX_WAKE'] must be one of gated, poll, not 'bell'" in message.msg
+    assert "OUTBOX_WAKE'] must be one of notify, poll, not 'bell'" in message.msg
 
 
 def test_installer_says_it_changed(install: Callable[..., Any]) -> None:
