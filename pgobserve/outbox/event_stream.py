@@ -33,8 +33,8 @@ from pgobserve.logs import fields
 from pgobserve.outbox import outbox_trust
 from pgobserve.outbox.cursor import Cursor, Position, Progress
 from pgobserve.outbox.event import Event, Reset, events_of
+from pgobserve.outbox.outbox_page import qualified
 from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
-from pgobserve.outbox.outbox_sql import qualified
 from pgobserve.outbox.polling import Rotation
 from pgobserve.sql.installed import is_observed
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import sql
 
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox.cursor import (
@@ -24,8 +27,10 @@ from pgobserve.wire import OUTBOX_WAKE_UP, Operation
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
+    from typing import LiteralString
 
     from pgobserve.outbox.cursor import GapReason
+    from pgobserve.wire import Namespace
 
 #: The label in a wake-up.
 WAKE_UP: Final[str] = json.loads(OUTBOX_WAKE_UP)["t"]
@@ -151,6 +156,12 @@ class Page:
     def transactions(self) -> set[tuple[int, int]]:
         """Time and id of each transaction in it."""
         return {(entry.last, entry.xid) for entry in self.entries}
+
+
+@cache
+def qualified(text: LiteralString, namespace: Namespace) -> sql.Composed:
+    """Return a query with a namespace's schema in the place of ``{schema}``."""
+    return sql.SQL(text).format(schema=sql.Identifier(namespace.schema))
 
 
 def parameters(

@@ -20,7 +20,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page, outbox_trust
 from pgobserve.outbox.cursor import Cursor
-from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.outbox_page import qualified
 from pgobserve.outbox.polling import PollingSchedule
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import psycopg
 
 from pgobserve.database.async_connection import execute
 from pgobserve.logs import fields
-from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.outbox_page import qualified
 from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:

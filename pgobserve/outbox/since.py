@@ -16,7 +16,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox import outbox_page, outbox_trust
 from pgobserve.outbox.cursor import Cursor
-from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.outbox_page import qualified
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -32,7 +32,7 @@ PACKAGE = {
     "load": 51,
     "management": 4,
     "observer": 13,
-    "outbox": 31,
+    "outbox": 11,
     "render": 15,
     "runtime": 9,
     "sql": 25,

@@ -9,7 +9,7 @@ from pgobserve.hub.snapshot import Snapshot
 from pgobserve.install import outbox_report
 from pgobserve.outbox import outbox_page as feed
 from pgobserve.outbox.cursor import Cursor, gap_reason
-from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.outbox_page import qualified
 from pgobserve.triggers import outbox_storage
 from pgobserve.wire import OUTBOX_WAKE_SLOTS
 

@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import Cursor
 from pgobserve.outbox.event import events_of, folded
-from pgobserve.outbox.outbox_sql import qualified
+from pgobserve.outbox.outbox_page import qualified
 from pgobserve.triggers import installer, registry
 from pgobserve.wire import ALONE
 from tests.integration.conftest import parameters

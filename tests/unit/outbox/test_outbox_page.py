@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import Cursor, GapReason
-from pgobserve.outbox.outbox_page import OutboxRecord
+from pgobserve.outbox.outbox_page import OutboxRecord, qualified
 from pgobserve.outbox.outbox_reader import changes_of
 from pgobserve.outbox.polling import (
     FALLBACK,
@@ -22,7 +22,7 @@ from pgobserve.outbox.polling import (
     SETTLE,
     PollingSchedule,
 )
-from pgobserve.wire import MAX_KEYS, Operation
+from pgobserve.wire import ALONE, MAX_KEYS, Namespace, Operation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -202,3 +202,18 @@ def test_pace_without_wake_ups() -> None:
     for _ in range(10):
         pace.note(0, full=False)
         assert pace.delay <= POLL
+
+
+def test_names_the_schema() -> None:
+    """The placeholder becomes the namespace's schema, as an identifier."""
+    query = qualified("SELECT slot FROM {schema}.outbox", Namespace("shop"))
+
+    assert query.as_string() == 'SELECT slot FROM "pgobserve_shop".outbox'
+
+
+def test_each_namespace_has_its_own() -> None:
+    """What is remembered for one namespace is never used for another."""
+    text = "SELECT 1 FROM {schema}.outbox_gate"
+
+    assert qualified(text, ALONE) != qualified(text, Namespace("shop"))
+    assert qualified(text, ALONE) is qualified(text, ALONE)
