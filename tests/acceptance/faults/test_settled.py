@@ -102,7 +102,8 @@ async def write_and_settle(
         world: The database.
         readers: The sockets.
         writes: How often.
-        ends: After so many writes the listeners are ended, while the requests are under way.
+        ends: Once in so many writes the listeners are ended before it, and once while the requests are
+            under way.
 
     Returns:
         The replies that came too early: the number of the write, and what the socket shows.
@@ -113,9 +114,11 @@ async def write_and_settle(
     ) as connection:
         for number in range(writes):
             key, name = OWN[number % len(OWN)], f"write {number}"
+            if ends and number % ends == ends - 1:
+                await world.terminate_listeners()  # nothing hears of the write
             await connection.execute(WRITE, [name, key])
             works: list[Any] = [each.settle(number) for each in readers]
-            if ends and number % ends == ends - 1:
+            if ends and number % ends == ends // 2:
                 works.append(world.terminate_listeners())
             statuses = await asyncio.gather(*works)
             assert {*statuses[: len(readers)]} == {200}, statuses
