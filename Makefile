@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgobserve needs Python 3.11 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
 	@# Without the development mode: pip's own warnings are none of ours.
-	PYTHONDEVMODE= $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	PYTHONDEVMODE= $(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[demo,dev]'
 	@touch $(STAMP)
 
 setup: $(STAMP) ## Create .venv and install everything
