@@ -1,9 +1,9 @@
 """
-From events to the handlers of those who subscribed.
+Delivers events to the handlers of subscribed consumers.
 
-For each event and observer the groups are found and the row is serialized once, in a thread;
-then each subscribed socket gets a reference to the message, and handles it in its turn. A slow
-handler holds its own socket alone: what waits for it are references to messages that all share.
+A thread finds the groups of each event and serializes the row once. Each subscribed socket then receives a
+reference to the message, and handles it in its turn. A slow handler delays only its own socket, and its
+backlog consists of references to shared messages.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, ref
 
-from django.db import Error as DatabaseError
 from django.db import connections, router
 
 from pgobserve.deliver.feeds import feed_of, tell_not_observed
 from pgobserve.errors import FeedUnavailable
-from pgobserve.event_handlers.group_member import Beginning, GroupMember
+from pgobserve.event_handlers.group_member import GroupMember, StartPoint
+from pgobserve.event_handlers.messages import Prepared, prepare
 from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.logs import fields
@@ -41,41 +40,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Events that wait for their serialization before the reader is asked to wait.
+#: Events that may wait for their serialization before the reader has to wait.
 MOST_WAITING: Final = 5_000
 
-#: Stands for the request id of a subscription that was made without one.
+#: Stands for the request id of a subscription without one.
 _UNNAMED: Final = object()
 
 Groups = dict[str, "dict[AsyncAPIConsumer, GroupMember]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """
-    A message, ready for whoever is in its group.
-
-    Attributes:
-        observer: Whose.
-        xid: The transaction.
-        at: When it wrote last, in seconds since the epoch.
-        message: With its group.
-    """
-
-    observer: ModelObserver
-    xid: int
-    at: float
-    message: dict[str, Any]
-
-
 class Dispatcher:
-    """What model observers need in one event loop, for one database alias."""
+    """Delivers the events of a database alias to the model observers of an event loop."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed_ref = ref(feed)
         self._alias = feed.options.alias
         self.members: dict[ModelObserver, Groups] = {}
-        self._follows: dict[frozenset[str], EventSubscription] = {}
+        self._subscriptions: dict[frozenset[str], EventSubscription] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
         # Batches taken and handed over so far, and the waiting calls of `settle`, by batch number.
@@ -88,27 +69,28 @@ class Dispatcher:
         assert feed is not None  # noqa: S101 (it lives as long as its event loop)
         return feed
 
-    # Who is in which group
+    # Members of groups
 
     async def join(
         self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], name: Any
     ) -> None:
-        """Put a socket into groups; it is told what is committed from now on."""
-        await self._follow(observer)
+        """Put a socket into groups; it receives the events of what is committed from now on."""
+        await self._subscribe(observer)
         added = [m for m in self._members(observer, consumer, groups) if m.add(name)]
         if not added:
             self.tidy(observer, consumer, groups)
             return
         try:
-            # After they were added: what is committed in between comes, and is judged by this.
-            beginning = await self._feed.call(partial(_beginning, self._alias))
+            # After they were added: an event committed in between is queued for them, and this snapshot
+            # then decides whether they receive it. In the other order it would be lost.
+            point = await self._feed.call(partial(_start_point, self._alias))
         except BaseException:
             for member in added:
                 member.remove(name)
             self.tidy(observer, consumer, groups)
             raise
         for member in added:
-            member.begin(name, beginning)
+            member.start(name, point)
 
     def _members(
         self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: Iterable[str]
@@ -134,7 +116,7 @@ class Dispatcher:
         groups: Iterable[str],
         name: Any | None,
     ) -> None:
-        """Take a socket's subscription out of groups, or without a name all of its there."""
+        """End a socket's subscription to groups; without a name, all its subscriptions to them."""
         for group in groups:
             member = self.find(observer, consumer, group)
             if member is not None:
@@ -150,7 +132,7 @@ class Dispatcher:
     def tidy(
         self, observer: ModelObserver, consumer: AsyncAPIConsumer, names: Iterable[str]
     ) -> None:
-        """Forget what is empty: members without ids, groups, observers; follow no more for none."""
+        """Remove empty members, groups and observers, and end event subscriptions without observers."""
         groups = self.members.get(observer, {})
         for name in names:
             members = groups.get(name, {})
@@ -164,12 +146,12 @@ class Dispatcher:
         if not groups:
             self.members.pop(observer, None)
         wanted = {each.sources.labels for each in self.members}
-        for labels in self._follows.keys() - wanted:
-            self._follows.pop(labels).close()
+        for labels in self._subscriptions.keys() - wanted:
+            self._subscriptions.pop(labels).close()
 
-    # From the outbox to messages
+    # From the outbox to inboxes
 
-    async def _follow(self, observer: ModelObserver) -> None:
+    async def _subscribe(self, observer: ModelObserver) -> None:
         sources = observer.sources
         tables = [model._meta.db_table for model in sources.models]
         try:
@@ -177,21 +159,21 @@ class Dispatcher:
                 raise tell_not_observed(
                     EventsNotObserved(observer.model_cls._meta.label), self._alias
                 )
-            if sources.labels not in self._follows:
-                follow = await self._feed.follow(
+            if sources.labels not in self._subscriptions:
+                subscription = await self._feed.follow(
                     sources.labels, partial(self._take, sources.labels)
                 )
-                if sources.labels in self._follows:  # somebody else was faster
-                    follow.close()
+                if sources.labels in self._subscriptions:  # another task was faster
+                    subscription.close()
                 else:
-                    self._follows[sources.labels] = follow
+                    self._subscriptions[sources.labels] = subscription
         except FeedUnavailable as error:
             raise FeedDown(str(error)) from error
 
     def _take(
         self, labels: frozenset[str], events: Sequence[Event | Reset]
     ) -> Awaitable[Any] | None:
-        """Take what the reader read; it waits if there is too much."""
+        """Queue events; the reader waits for what this returns, if too many are queued."""
         self._taken += 1
         self._waiting.append((labels, events))
         if self._task is None:
@@ -232,8 +214,8 @@ class Dispatcher:
                     self._reset(labels, reset)  # type: ignore[arg-type]
 
     async def _prepared(self, labels: frozenset[str], events: list[Event]) -> list[Prepared]:
-        """Serialize in a thread; while the database is away, try again: no event may be lost."""
-        delays, lost = backoff(), Lost(labels, events, self._alias)
+        """Serialize in a thread, and retry while the database is away: no event may be lost."""
+        delays, outage = backoff(), Outage(labels, events, self._alias)
         while True:
             wanted = {
                 observer: frozenset(groups)
@@ -243,7 +225,7 @@ class Dispatcher:
             try:
                 prepared = await self._feed.call(partial(prepare, events, wanted, self._alias))
             except FeedUnavailable as error:
-                lost.log(error)
+                outage.log(error)
                 await asyncio.sleep(next(delays))
                 continue
             except Exception:
@@ -253,13 +235,13 @@ class Dispatcher:
                         "Serializing events of %s failed for transaction %d of database %r; subscribers "
                         "do not receive them.",
                         *(", ".join(sorted(labels)), first, self._alias),
-                        extra=lost.about,
+                        extra=outage.about,
                     )
                     return []
-                # One transaction must not spoil the batch it shares.
+                # One failing transaction must not cost the others of the batch.
                 parts = [[*part] for _, part in groupby(events, lambda event: event.xid)]
                 return [each for part in parts for each in await self._prepared(labels, part)]
-            lost.log_recovery()
+            outage.log_recovery()
             return prepared
 
     def _deliver(self, prepared: Iterable[Prepared]) -> None:
@@ -267,7 +249,7 @@ class Dispatcher:
             group = each.message["group"]
             for member in self.members.get(each.observer, {}).get(group, {}).values():
                 member.consumer.inbox.put(
-                    each.observer.func.__qualname__, partial(_tell, member, each)
+                    each.observer.func.__qualname__, partial(_deliver_message, member, each)
                 )
 
     def _reset(self, labels: frozenset[str], reset: Reset) -> None:
@@ -282,34 +264,34 @@ class Dispatcher:
                 continue
             for group, members in groups.items():
                 for member in members.values():
-                    call = partial(_tell_reset, member, observer, group, str(reset.why))
+                    call = partial(_deliver_reset, member, observer, group, str(reset.why))
                     member.consumer.inbox.put(observer.func.__qualname__, call)
 
 
-async def _tell(member: GroupMember, prepared: Prepared) -> None:
-    """Call the handler of one socket, if the event is after the beginning of a subscription."""
+async def _deliver_message(member: GroupMember, prepared: Prepared) -> None:
+    """Call the handler of a socket, if the event is after the start of one of its subscriptions."""
     await member.known.wait()
-    ids = member.concerned((prepared.xid, prepared.at))
+    ids = member.ids_for((prepared.xid, prepared.at))
     if ids:
-        member.telling = ids
+        member.delivering = ids
         await prepared.observer(prepared.message, consumer=member.consumer)
 
 
-async def _tell_reset(
+async def _deliver_reset(
     member: GroupMember, observer: ModelObserver, group: str, reason: str
 ) -> None:
     await member.known.wait()
-    member.telling = member.concerned()
-    if member.telling:
-        await observer.tell_reset(member.consumer, group, reason)
+    member.delivering = member.ids_for()
+    if member.delivering:
+        await observer.send_reset(member.consumer, group, reason)
 
 
-class Lost:
+class Outage:
     """
-    A database that events wait for; logs the loss once, and the recovery.
+    An outage of the database that events wait for; logs the loss once, and the recovery.
 
     Args:
-        labels: Of the models.
+        labels: Labels of the models.
         events: The events.
         alias: The database alias.
     """
@@ -331,7 +313,7 @@ class Lost:
             )
 
     def log_recovery(self) -> None:
-        """Log that the events go on, if they had to wait."""
+        """Log the recovery, if the events had to wait."""
         if self._since is not None:
             logger.warning(
                 "%d events of %s, from transaction %s on, are delivered: database %r answers again "
@@ -341,49 +323,11 @@ class Lost:
             )
 
 
-def prepare(
-    events: Sequence[Event], wanted: dict[ModelObserver, frozenset[str]], alias: str
-) -> list[Prepared]:
-    """
-    Return the messages that events mean, in their order.
-
-    Args:
-        events: Those of a transaction follow each other.
-        wanted: By observer the groups in which somebody is.
-        alias: Of the database.
-    """
-    prepared: list[Prepared] = []
-    for xid, part in groupby(events, lambda event: event.xid):
-        of_transaction = [*part]
-        at = max(event.at.timestamp() for event in of_transaction)
-        for observer, groups in wanted.items():
-            try:
-                rows = observer.sources.rows(of_transaction, alias)
-                messages = [each for row in rows for each in observer.messages(*row, groups)]
-                prepared += [Prepared(observer, xid, at, message) for message in messages]
-            except DatabaseError:
-                raise
-            except Exception:
-                name, labels = (
-                    observer.func.__qualname__,
-                    ", ".join(sorted(observer.sources.labels)),
-                )
-                logger.exception(
-                    "The observer %s failed on events of %s in transaction %s of database %r; its "
-                    "subscribers do not receive them.",
-                    *(name, labels, xid, alias),
-                    extra=fields(
-                        consumer=name.rpartition(".")[0], model=labels, alias=alias, transaction=xid
-                    ),
-                )
-    return prepared
-
-
 _dispatchers: WeakKeyDictionary[Feed, Dispatcher] = WeakKeyDictionary()
 
 
 def dispatcher(alias: str) -> Dispatcher:
-    """Return the running event loop's dispatcher for a database alias."""
+    """Return the dispatcher of the running event loop for a database alias."""
     feed = feed_of(alias)
     if feed not in _dispatchers:
         _dispatchers[feed] = Dispatcher(feed)
@@ -411,23 +355,23 @@ async def join(
 def leave(
     observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
 ) -> None:
-    """End what a socket subscribed to by that request id, or without one all of it."""
+    """End the subscription with a request id; without one, all of the socket's."""
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     of_alias.leave(observer, consumer, groups, request_id)
 
 
-def ids_to_tell(observer: ModelObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
-    """Return the request ids that the event at hand is for."""
+def delivered_ids(observer: ModelObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+    """Return the request ids that receive the event being handled."""
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     member = of_alias.find(observer, consumer, group)
-    return [] if member is None else [each for each in member.telling if each is not _UNNAMED]
+    return [] if member is None else [each for each in member.delivering if each is not _UNNAMED]
 
 
-def _beginning(alias: str) -> Beginning:
+def _start_point(alias: str) -> StartPoint:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT pg_catalog.pg_current_snapshot()::text, "
             "extract(epoch FROM pg_catalog.clock_timestamp())::float8"
         )
         text, at = cursor.fetchone()
-        return Beginning(Snapshot.parse(text), at)
+        return StartPoint(Snapshot.parse(text), at)

@@ -1,7 +1,7 @@
 """
-Which tables' events are events of a model: its own, its parents' and those between many and many.
+The tables whose events are events of a model: its own, its parents' and its many-to-many tables.
 
-Of a transaction's events on all of them each row of the model gets one.
+A transaction's events on all of them become one for each row of the model.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class EventTables:
 
     Attributes:
         model: The model, which may be a proxy.
-        own: Under whose label its table's changes are told.
-        parents: Those of its parents' tables.
-        throughs: Those of its many-to-many fields.
+        own: The model under whose label its table's changes are recorded.
+        parents: The models of its parents' tables.
+        throughs: The tables of its many-to-many fields.
     """
 
     model: type[Model]
@@ -43,7 +43,7 @@ class EventTables:
 
     @property
     def models(self) -> tuple[type[Model], ...]:
-        """Under whose labels events are told."""
+        """The models under whose labels events are recorded."""
         throughs = (each.model for each in self.throughs)
         return tuple(dict.fromkeys((self.own, *self.parents, *throughs)))
 
@@ -54,39 +54,39 @@ class EventTables:
 
     def rows(self, events: Sequence[Event], alias: str) -> Iterator[Pair]:
         """
-        Yield what one transaction did to rows of the model: the row before and after.
+        Yield the rows of the model that a transaction changed, before and after.
 
         Args:
-            events: Of the transaction; of other tables, too.
-            alias: Where to read what they don't say: a child's own columns, a row's owner.
+            events: The transaction's events, also those of other tables.
+            alias: The database alias, to read columns and owners that events don't contain.
         """
         own = self.own._meta.label_lower
-        found: dict[Hashable, Pair] = {
+        pairs: dict[Hashable, Pair] = {
             event.key: (self._cast(event.old, alias), self._cast(event.new, alias))
             for event in events
             if event.label == own
         }
         for parent in self.parents:
             label = parent._meta.label_lower
-            self._add_parents(found, parent, [e for e in events if e.label == label], alias)
+            self._add_parents(pairs, parent, [e for e in events if e.label == label], alias)
         for through in self.throughs:
             label = through.model._meta.label_lower
-            self._add_owners(found, through, [e for e in events if e.label == label], alias)
-        yield from found.values()
+            self._add_owners(pairs, through, [e for e in events if e.label == label], alias)
+        yield from pairs.values()
 
     def _cast(self, instance: Model | None, alias: str) -> Model | None:
-        """Return a row as the model has it, where that is a proxy or another model of the table."""
+        """Return a row as an instance of the model, a proxy or another model of the table."""
         if instance is None or type(instance) is self.model:
             return instance
         return _made(self.model, instance.__dict__, alias)
 
     def _add_parents(
-        self, found: dict[Hashable, Pair], parent: type[Model], events: list[Event], alias: str
+        self, pairs: dict[Hashable, Pair], parent: type[Model], events: list[Event], alias: str
     ) -> None:
         link = self.model._meta.get_ancestor_link(parent)
         assert link is not None  # noqa: S101 (it is a parent)
         children = {
-            getattr(row, link.attname): key for key, pair in found.items() for row in pair if row
+            getattr(row, link.attname): key for key, pair in pairs.items() for row in pair if row
         }
         alone = [event for event in events if event.key not in children]
         rows = self.model._base_manager.using(alias).filter(
@@ -95,17 +95,17 @@ class EventTables:
         current = {getattr(row, link.attname): row for row in (rows if alone else ())}
         for event in events:
             if event.key in children:
-                old, new = found[children[event.key]]
-                found[children[event.key]] = (
+                old, new = pairs[children[event.key]]
+                pairs[children[event.key]] = (
                     _with(old, event.old, alias),
                     _with(new, event.new, alias),
                 )
             elif event.key in current:
                 row = current[event.key]
-                found[key_of(row)] = (_with(row, event.old, alias), row)
+                pairs[key_of(row)] = (_with(row, event.old, alias), row)
 
     def _add_owners(
-        self, found: dict[Hashable, Pair], through: Through, events: list[Event], alias: str
+        self, pairs: dict[Hashable, Pair], through: Through, events: list[Event], alias: str
     ) -> None:
         values = {
             getattr(row, through.attname)
@@ -113,11 +113,11 @@ class EventTables:
             for row in (event.old, event.new)
             if row is not None
         }
-        told = {getattr(row, through.target) for pair in found.values() for row in pair if row}
-        if wanted := values - told:
+        known = {getattr(row, through.target) for pair in pairs.values() for row in pair if row}
+        if wanted := values - known:
             owners = self.model._base_manager.using(alias)
             for owner in owners.filter(**{f"{through.target}__in": wanted}):
-                found[key_of(owner)] = (owner, owner)
+                pairs[key_of(owner)] = (owner, owner)
 
 
 @lru_cache(maxsize=1024)
@@ -127,7 +127,7 @@ def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
 
     Args:
         model: The model.
-        many_to_many: Those of its many-to-many fields are among them.
+        many_to_many: Whether to include the tables of its many-to-many fields.
     """
     return EventTables(
         model,
@@ -138,7 +138,7 @@ def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
 
 
 def _with(row: Model | None, part: Model | None, alias: str) -> Model | None:
-    """Return a row with the values that its part in a parent's table has."""
+    """Return a row with the values of its part in a parent's table."""
     if row is None or part is None:
         return row
     return _made(type(row), {**row.__dict__, **part.__dict__}, alias)

@@ -1,4 +1,4 @@
-"""A socket in a group of a model observer: by which request ids, and since when each."""
+"""A socket in a group of a model observer, with its request ids and their start points."""
 
 from __future__ import annotations
 
@@ -12,68 +12,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class StartPoint:
     """
-    Where a subscription begins.
+    The start of a subscription.
 
     Attributes:
-        snapshot: What is visible in it is old news.
-        at: When that was, in seconds since the epoch. After a crash the server may give a transaction id again that it gave
-            away before; what such a transaction writes is later than this.
+        snapshot: The subscription receives nothing that is visible in it.
+        at: Its time, in seconds since the epoch. A crashed server may assign a transaction id that the
+            snapshot sees again; what that transaction writes is later than this time.
     """
 
     snapshot: Snapshot
     at: float
 
     def is_before(self, xid: int, at: float) -> bool:
-        """Tell whether what a transaction wrote is news."""
+        """Return whether a transaction that wrote at that time comes after the start."""
         return at > self.at or not self.snapshot.sees(xid)
 
 
 class GroupMember:
     """
-    A socket that is in a group of an observer.
+    A socket in a group of an observer.
 
     Attributes:
-        ids: The request ids, and where each one's subscription begins; None until that is known.
-        telling: The ids that the event at hand is for.
+        ids: Request ids with their start points; None until that is known.
+        known: Set while all start points are known.
+        delivering: The ids that receive the event being handled.
     """
 
-    __slots__ = ("consumer", "ids", "known", "telling")
+    __slots__ = ("consumer", "delivering", "ids", "known")
 
     def __init__(self, consumer: AsyncAPIConsumer) -> None:
         self.consumer = consumer
-        # Pairs, since a request id may be anything that JSON can say.
-        self.ids: list[tuple[Any, Beginning | None]] = []
+        # Pairs, not a dictionary: a request id may be any JSON.
+        self.ids: list[tuple[Any, StartPoint | None]] = []
         self.known = asyncio.Event()
-        self.telling: list[Any] = []
+        self.delivering: list[Any] = []
 
-    def concerned(self, news: tuple[int, float] | None = None) -> list[Any]:
-        """Return the request ids that a transaction and time are news to, or without that all."""
+    def ids_for(self, written: tuple[int, float] | None = None) -> list[Any]:
+        """Return the ids that start before a transaction and time; without these, all that have started."""
         return [
             name
             for name, since in self.ids
-            if since is not None and (news is None or since.is_before(*news))
+            if since is not None and (written is None or since.is_before(*written))
         ]
 
     def add(self, name: Any) -> bool:
-        """Note a subscription, unless there is one of that name already."""
+        """Add a subscription; return whether its name is new."""
         if any(each == name for each, _ in self.ids):
             return False
         self.ids.append((name, None))
         self.known.clear()
         return True
 
-    def begin(self, name: Any, beginning: Beginning) -> None:
-        """Note where a subscription begins."""
+    def start(self, name: Any, point: StartPoint) -> None:
+        """Set the start of a subscription."""
         self.ids = [
-            (each, beginning if each == name and since is None else since)
-            for each, since in self.ids
+            (each, point if each == name and since is None else since) for each, since in self.ids
         ]
         self._settle()
 
     def remove(self, name: Any | None) -> None:
-        """Forget a subscription, or without a name all."""
+        """Remove a subscription; without a name, all."""
         self.ids = [] if name is None else [each for each in self.ids if each[0] != name]
         self._settle()
 

@@ -1,9 +1,8 @@
 """
-Observers of models: a method of a consumer is called for each row that is created, changed or
-deleted, whoever wrote it.
+Model observers: call a method of a consumer for each row that any program creates, changes or deletes.
 
-They stand on the outbox, so that no event is missed. Nothing is connected to Django's signals:
-loading and saving instances costs what it costs without observers.
+They read the outbox, so they miss no event. They don't connect to Django's signals, so loading and saving
+instances costs nothing more.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ __all__ = ["EventAction", "ModelObserver", "model_observer"]
 
 class ModelObserver(BaseObserver):
     """
-    What a method becomes that is decorated with :func:`model_observer`.
+    A method that is decorated with :func:`model_observer`.
 
     Args:
-        func: The method: called once for each event, subscribed consumer and group.
+        func: The method, called once for each event, subscribed consumer and group.
         model_cls: The model.
-        partition: Sets observers apart that would otherwise be the same.
-        serializer_class: What handlers are told about a row; its primary key by default.
-        many_to_many: A change of a many-to-many field's rows is an update, too.
+        partition: Distinguishes observers that are otherwise equal.
+        serializer_class: Makes the message about a row; the primary key by default.
+        many_to_many: Whether changes of many-to-many fields are updates, too.
     """
 
     #: See :data:`pgobserve._consumer.settled_requests.MARKER`.
@@ -59,15 +58,15 @@ class ModelObserver(BaseObserver):
         self._reset: Handler | None = None
         observe_events(self)
 
-    # Decorators; the others are those of the base
+    # Decorators beside those of the base
 
     def reset(self, func: Handler) -> ModelObserver:
         """
         Let ``func(self, observer, subscribing_request_ids, group, reason, **kwargs)`` handle a reset.
 
-        It is called when events may be missing: the table was truncated, or the process could not
-        read the outbox for longer than it is kept. ``self`` is the consumer. Without one each
-        request id gets a frame with the action ``reset`` and the status 205.
+        A reset means that events may be missing: the table was truncated, or the process could not read
+        the outbox before it was emptied. ``self`` is the consumer. Without such a handler, each request
+        id receives a frame with the action ``reset`` and the status 205.
         """
         self._reset = func
         return self
@@ -78,7 +77,7 @@ class ModelObserver(BaseObserver):
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
         """
-        Subscribe a consumer to what is committed from now on; see :meth:`BaseObserver.subscribe`.
+        Subscribe a consumer to changes committed from now on; see :meth:`BaseObserver.subscribe`.
 
         Raises:
             NotObserved: The table's triggers don't write to the outbox.
@@ -91,36 +90,36 @@ class ModelObserver(BaseObserver):
     async def unsubscribe(
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
-        """Undo what ``subscribe`` did with that request id, or everything without one."""
+        """End the subscription with a request id; without one, all of them."""
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
         dispatch.leave(self, consumer, groups, request_id)
         return groups
 
-    def _ids_to_tell(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
-        return dispatch.ids_to_tell(self, consumer, group)
+    def _delivered_ids(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+        return dispatch.delivered_ids(self, consumer, group)
 
     # From an event to messages; all of this runs in a thread, once for all sockets
 
     @property
     def model_label(self) -> str:
-        """The model, as it is written in the name of the default group."""
+        """The model, as in the name of the default group."""
         return self.model_cls._meta.label_lower.replace("_", ".")
 
     def group_names(self, *args: Any, **kwargs: Any) -> Iterable[str]:
-        """Yield the groups where nothing was said about them: one for all events."""
+        """Yield the default group, which receives all events."""
         yield f"{self._stable_observer_id}-{self.message_type}-model-{self.model_label}"
 
     def messages(
         self, old: Model | None, new: Model | None, wanted: Collection[str]
     ) -> Iterator[dict[str, Any]]:
         """
-        Yield what an event means for groups: ``delete`` for those that the row left, ``update`` for
-        those in which it was and is, ``create`` for those that it entered, in this order.
+        Yield the messages of a change: ``delete`` for groups that the row left, ``update`` for groups
+        that it stayed in, ``create`` for groups that it entered, in this order.
 
         Args:
             old: The row before; None if it was created.
             new: The row after; None if it was deleted.
-            wanted: The groups in which somebody is; for others nothing is serialized.
+            wanted: Groups with members; for others nothing is serialized.
         """
         before, after = self._groups_of(old), self._groups_of(new)
         instance = new if new is not None else old
@@ -130,10 +129,10 @@ class ModelObserver(BaseObserver):
             (EventAction.CREATE, [group for group in after if group not in before]),
         )
         for action, groups in by_action:
-            told = [group for group in groups if group in wanted]
-            if told and instance is not None:
+            receiving = [group for group in groups if group in wanted]
+            if receiving and instance is not None:
                 message = self.serialize(instance, action)
-                for group in told:
+                for group in receiving:
                     yield {**message, "group": group}
 
     def serialize(self, instance: Model, action: EventAction, **kwargs: Any) -> dict[str, Any]:
@@ -162,19 +161,17 @@ class ModelObserver(BaseObserver):
         """The models whose tables must write to the outbox."""
         return self.sources.models
 
-    # Names of DCRF that users call
+    # DCRF's names that projects call
 
     def post_save_receiver(self, instance: Model, created: bool, **kwargs: Any) -> None:
-        """Do nothing: DCRF's users call it for rows written in bulk, and triggers saw those."""
+        """Do nothing: DCRF needs this call after bulk writes, which triggers record here."""
 
     def post_delete_receiver(self, instance: Model, **kwargs: Any) -> None:
         """Do nothing; see :meth:`post_save_receiver`."""
 
-    # What becomes of a socket's subscription when events may be missing
-
-    async def tell_reset(self, consumer: AsyncAPIConsumer, group: str, reason: str) -> None:
-        """Tell one consumer that events of a group may be missing."""
-        ids = self._ids_to_tell(consumer, group)
+    async def send_reset(self, consumer: AsyncAPIConsumer, group: str, reason: str) -> None:
+        """Send a reset to a consumer: events of a group may be missing."""
+        ids = self._delivered_ids(consumer, group)
         if self._reset is not None:
             await self._reset(
                 consumer, observer=self, subscribing_request_ids=ids, group=group, reason=reason
@@ -191,16 +188,16 @@ def model_observer(
     **kwargs: Any,
 ) -> Callable[[Handler], ModelObserver]:
     """
-    Let a method of a consumer be called when a row of a model is created, changed or deleted.
+    Call a method of a consumer when a row of a model is created, changed or deleted.
 
-    It is called with the message, and by keyword with ``action`` (``create``, ``update`` or
-    ``delete``), ``observer``, ``message_type``, ``group`` and ``subscribing_request_ids``.
+    The method receives the message, and by keyword ``action`` (``create``, ``update`` or ``delete``),
+    ``observer``, ``message_type``, ``group`` and ``subscribing_request_ids``.
 
     Args:
         model: The model.
-        serializer_class: What the message is; ``{"pk": …}`` by default.
-        many_to_many: A change of a many-to-many field's rows is an update, too.
-        **kwargs: ``partition`` sets observers apart that would otherwise be the same.
+        serializer_class: Makes the message; ``{"pk": …}`` by default.
+        many_to_many: Whether changes of many-to-many fields are updates, too.
+        **kwargs: ``partition`` distinguishes observers that are otherwise equal.
 
     Example:
         >>> class Chat(AsyncAPIConsumer):

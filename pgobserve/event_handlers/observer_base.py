@@ -1,8 +1,7 @@
 """
-What observers have in common: a method of a consumer, groups, and a serializer.
+The base of observers: a consumer's method, its groups and its serializer.
 
-A decorator replaces the method by an observer. On the class it is the observer itself, on an
-instance it knows the consumer.
+A decorator replaces the method with an observer. Accessed on an instance, it is bound to the consumer.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Groups = Callable[..., Iterable[str]]
 
 class BaseObserver:
     """
-    A method of a consumer that is called when something happens.
+    A method of a consumer that is called for events.
 
     Args:
         func: The method.
-        partition: Sets observers apart that would otherwise be the same.
+        partition: Distinguishes observers that are otherwise equal.
 
     Attributes:
         func: The method.
@@ -39,7 +38,7 @@ class BaseObserver:
         self._serializer: Callable[..., Any] | None = None
         self._group_names_for_signal: Groups | None = None
         self._group_names_for_consumer: Groups | None = None
-        # The class's name is part of it: two consumers of a module may each have such a method.
+        # With the consumer's name: two consumers of a module may have methods of the same name.
         self._stable_observer_id = (
             f"{partition}-{type(self).__name__}-{func.__module__}.{func.__qualname__}"
         )
@@ -47,32 +46,32 @@ class BaseObserver:
 
     @property
     def message_type(self) -> str:
-        """The method's name as the channel layer writes it; handlers get it."""
+        """The method's name in the channel layer's form; handlers receive it."""
         return self.func.__name__.replace("_", ".")
 
     # Decorators
 
     def serializer(self, func: Callable[..., Any]) -> Self:
-        """Let ``func`` say what handlers are told; its ``self`` is the observer."""
+        """Make messages with ``func``; its ``self`` is the observer."""
         self._serializer = func
         return self
 
     def groups_for_signal(self, func: Groups) -> Self:
-        """Let ``func`` yield the groups that an event is for; its ``self`` is the observer."""
+        """Get the groups of an event from ``func``; its ``self`` is the observer."""
         self._group_names_for_signal = func
         return self
 
     def groups_for_consumer(self, func: Groups) -> Self:
         """
-        Let ``func`` yield the groups to subscribe to; its ``self`` is the observer.
+        Get the groups to subscribe to from ``func``; its ``self`` is the observer.
 
-        It is called with what ``subscribe`` is called with, and ``consumer``.
+        It receives the arguments of ``subscribe``, and ``consumer``.
         """
         self._group_names_for_consumer = func
         return self
 
     def groups(self, func: Groups) -> Self:
-        """Let ``func`` yield both."""
+        """Get both from ``func``."""
         return self.groups_for_signal(func).groups_for_consumer(func)
 
     # Access and calls
@@ -87,10 +86,10 @@ class BaseObserver:
     async def __call__(
         self, message: dict[str, Any], consumer: AsyncAPIConsumer | None = None, **kwargs: Any
     ) -> Any:
-        """Call the method with a message; each consumer gets a copy of its own."""
+        """Call the method with a copy of a message."""
         content = deepcopy(message)
         body, message_type = content.pop("body", {}), content.pop("type")
-        ids = [] if consumer is None else self._ids_to_tell(consumer, content.get("group", ""))
+        ids = [] if consumer is None else self._delivered_ids(consumer, content.get("group", ""))
         return await self.func(
             consumer,
             body,
@@ -101,8 +100,8 @@ class BaseObserver:
             **kwargs,
         )
 
-    def _ids_to_tell(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
-        """Return the request ids by which a consumer subscribed to a group."""
+    def _delivered_ids(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+        """Return the request ids of a consumer that receive the event of a group."""
         raise NotImplementedError
 
     async def subscribe(
@@ -112,9 +111,9 @@ class BaseObserver:
         Subscribe a consumer.
 
         Args:
-            consumer: Given by itself in ``self.method.subscribe(…)``.
+            consumer: Implied in ``self.method.subscribe(…)``.
             *args: For ``groups_for_consumer``.
-            request_id: Given to the method as one of ``subscribing_request_ids``.
+            request_id: The method receives it among ``subscribing_request_ids``.
             **kwargs: For ``groups_for_consumer``.
 
         Returns:
@@ -125,17 +124,17 @@ class BaseObserver:
     async def unsubscribe(
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
-        """Undo what ``subscribe`` did with that request id, or everything without one."""
+        """End the subscription with a request id; without one, all of them."""
         raise NotImplementedError
 
     # Groups
 
     def group_names(self, *args: Any, **kwargs: Any) -> Iterable[str]:
-        """Yield the groups where nothing was said about them: one for all events."""
+        """Yield the default group, which receives all events."""
         yield self._stable_observer_id
 
     def group_names_for_signal(self, *args: Any, **kwargs: Any) -> Iterator[str]:
-        """Yield the names of the groups that an event is for."""
+        """Yield the names of an event's groups."""
         return self._names(self._group_names_for_signal, args, kwargs)
 
     def group_names_for_consumer(
@@ -145,7 +144,7 @@ class BaseObserver:
         return self._names(self._group_names_for_consumer, args, {**kwargs, "consumer": consumer})
 
     def clean_group_name(self, name: str) -> str:
-        """Return a name that channel layers take: 100 letters, digits and a few signs."""
+        """Return a name that channel layers accept: up to 100 letters, digits and a few signs."""
         return f"DCRF-{hashlib.sha256(name.encode()).hexdigest()}"
 
     def _names(
@@ -159,7 +158,7 @@ class BaseObserver:
 
 
 class BoundObserver:
-    """An observer as it is found on a consumer: the consumer need not be given."""
+    """An observer that is bound to a consumer."""
 
     def __init__(self, observer: BaseObserver, consumer: AsyncAPIConsumer) -> None:
         self._observer = observer

@@ -1,9 +1,8 @@
 """
-Observers of Django's signals: what a signal says is sent through the channel layer.
+Observers of Django's signals, which send messages through the channel layer.
 
-They have nothing to do with PostgreSQL. The process that sends the signal and the one that has the
-socket find each other by the channel layer; without one configured, nobody can subscribe and
-signals are not listened to.
+They do not use PostgreSQL. The channel layer connects the process that sends the signal with the process
+that has the socket; without a channel layer, consumers can't subscribe and signals are ignored.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ __all__ = ["Observer", "observer"]
 
 logger = logging.getLogger(__name__)
 
-#: Stands in the request ids of a group for a subscription that was made without one.
+#: Stands for the request id of a subscription without one.
 _UNNAMED = object()
 
 
 class Observer(BaseObserver):
     """
-    What a method becomes that is decorated with :func:`observer`.
+    A method that is decorated with :func:`observer`.
 
     Attributes:
-        func: The method: called for each subscribed consumer.
+        func: The method, called for each subscribed consumer.
         signal: The signal.
     """
 
@@ -55,10 +54,10 @@ class Observer(BaseObserver):
         self.signal = signal
         signal.connect(self.handle, **(kwargs or {}))
 
-    # Where the signal is sent
+    # In the process that sends the signal
 
     def handle(self, signal: Signal, *args: Any, **kwargs: Any) -> None:
-        """Receive the signal; what goes wrong is logged, and never the sender's problem."""
+        """Receive the signal; errors are logged and never reach the sender."""
         layer = get_channel_layer()
         if layer is None:
             return
@@ -74,7 +73,7 @@ class Observer(BaseObserver):
             )
 
     def serialize(self, signal: Signal, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the message for a signal, as the channel layer wants it."""
+        """Return the channel-layer message for a signal."""
         body = {} if self._serializer is None else self._serializer(self, signal, *args, **kwargs)
         return {"type": self.message_type, "body": body}
 
@@ -82,17 +81,17 @@ class Observer(BaseObserver):
         for group in groups:
             await layer.group_send(group, {**deepcopy(message), "group": group})
 
-    # Where the socket is
+    # In the process that has the socket
 
     async def subscribe(
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
-        """Subscribe a consumer by the channel layer; see :meth:`BaseObserver.subscribe`."""
+        """Subscribe a consumer through the channel layer; see :meth:`BaseObserver.subscribe`."""
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
         name = _UNNAMED if request_id is None else request_id
         for group in groups:
             await consumer.add_group(group)
-            # A list, since a request id may be anything that JSON can say.
+            # A list, because a request id may be any JSON.
             ids = self._request_ids(consumer).setdefault(group, [])
             if name not in ids:
                 ids.append(name)
@@ -101,7 +100,7 @@ class Observer(BaseObserver):
     async def unsubscribe(
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
-        """Undo what ``subscribe`` did with that request id, or everything without one."""
+        """End the subscription with a request id; without one, all of them."""
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
         for group in groups:
             subscribed = self._request_ids(consumer)
@@ -123,14 +122,14 @@ class Observer(BaseObserver):
         )
         return per_observer.setdefault(self._stable_observer_id, {})
 
-    def _ids_to_tell(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+    def _delivered_ids(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
         ids = self._request_ids(consumer).get(group, [])
         return [each for each in ids if each is not _UNNAMED]
 
 
 def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
     """
-    Let a method of a consumer be called when a Django signal is sent, in whatever process.
+    Call a method of a consumer when any process sends a Django signal.
 
     Args:
         signal: The signal.
@@ -162,7 +161,7 @@ _sending: set[asyncio.Task[None]] = set()
 
 
 def _run(work: Any, name: str) -> None:
-    """Run ``work`` to its end, or beside the event loop where this is called in one."""
+    """Run ``work`` to its end; in a running event loop, as a task."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -1,8 +1,4 @@
-"""
-Events: what became of rows, with the rows as they were and as they are.
-
-They are made of entries of the outbox: folded for each transaction, and built of row images.
-"""
+"""Events: the changes that a transaction made to rows, made from the outbox's records."""
 
 from __future__ import annotations
 
@@ -16,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import GapReason
-from pgobserve.outbox.fold import (
-    EventAction,
-    RowChange,
-    TableChange,
-    fold,
-)
+from pgobserve.outbox.fold import EventAction, RowChange, TableChange, fold
 from pgobserve.outbox.row_images import Image, build
 from pgobserve.sql.keys import to_key
 from pgobserve.sql.model_tables import model_of
@@ -42,16 +33,16 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    What a transaction did to a row, in the end.
+    The change that a transaction made to a row.
 
     Attributes:
         label: The model, ``app.model`` in lower case.
         action: ``"create"``, ``"update"`` or ``"delete"``.
         key: The row's primary key.
-        old: The row before, an instance of the model; None if it was created.
+        old: The row before, as a model instance; None if it was created.
         new: The row after; None if it was deleted.
         xid: The transaction.
-        at: When it wrote the row last.
+        at: When the transaction wrote the row last.
     """
 
     label: str
@@ -64,31 +55,31 @@ class Event:
 
     @property
     def instance(self) -> Model:
-        """The row as it is now, or as it was last."""
+        """The row after the change; of a deleted row, the last state."""
         instance = self.old if self.new is None else self.new
         assert instance is not None  # noqa: S101 (there is always one of the two)
         return instance
 
     @property
     def changed(self) -> frozenset[str]:
-        """Names of the fields whose values differ; of an event with one row, all that it has."""
-        have = [each.__dict__ for each in (self.old, self.new) if each is not None]
-        names = {field.attname for field in self.instance._meta.concrete_fields} & have[0].keys()
-        if len(have) == 1:
+        """Names of the fields that changed; all of them if the row was created or deleted."""
+        states = [each.__dict__ for each in (self.old, self.new) if each is not None]
+        names = {field.attname for field in self.instance._meta.concrete_fields} & states[0].keys()
+        if len(states) == 1:
             return frozenset(names)
-        old, new = have
+        old, new = states
         return frozenset(name for name in names if old[name] != new.get(name))
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
     """
-    Changes may be missing here: begin again from the rows as they are.
+    Changes may be missing here: start again from the rows as they are.
 
     Attributes:
-        label: The model that is concerned; None for all.
-        why: How that came.
-        xid: The transaction that it came by, if it was one.
+        label: The model; None for all.
+        why: The reason.
+        xid: The transaction that caused it, if any.
     """
 
     label: str | None
@@ -98,10 +89,10 @@ class Reset:
 
 def folded(entries: Iterable[OutboxRecord]) -> Iterator[tuple[int, RowChange | TableChange]]:
     """
-    Yield the transaction and what it did to a row, in commit order for each row.
+    Yield transactions, each with one change of a row, in commit order for each row.
 
     Args:
-        entries: Those of a transaction follow each other.
+        entries: Records; those of a transaction follow each other.
     """
     for xid, rows in groupby(entries, lambda entry: entry.xid):
         yield from zip(repeat(xid), fold(chain.from_iterable(map(changes_in, rows))))
@@ -111,12 +102,12 @@ def events_of(
     entries: Iterable[OutboxRecord], labels: Collection[str], connection: BaseDatabaseWrapper
 ) -> list[Event | Reset]:
     """
-    Return the events of entries; asks the database to read the row images.
+    Return the events of records; queries the database to read the row images.
 
     Args:
-        entries: Those of a transaction follow each other.
-        labels: Of which there should be events.
-        connection: Of the database alias.
+        entries: Records; those of a transaction follow each other.
+        labels: Labels of the models whose events are returned.
+        connection: The database connection.
     """
     changes = list(folded(entry for entry in entries if entry.label in labels))
     instances = _instances([change for _, change in changes], connection)
@@ -139,23 +130,23 @@ def _instances(
     for change in changes:
         if isinstance(change, RowChange):
             wanted[change.label].update(dict.fromkeys(filter(None, (change.old, change.new))))
-    found: dict[tuple[str, Any], Model] = {}
+    instances: dict[tuple[str, Any], Model] = {}
     for label, images in wanted.items():
         model = model_of(label)
         if model is None:
             logger.warning(
-                "Changes of %s in database %r are left out: the project has no such model any more.",
+                "Changes of %s in database %r are skipped: the project no longer has this model.",
                 *(label, connection.alias),
                 extra=fields(model=label, alias=connection.alias),
             )
             continue
         for image, instance in zip(images, build(model, [*images], connection), strict=True):
-            found[(label, image)] = instance
-    return found
+            instances[(label, image)] = instance
+    return instances
 
 
 def changes_in(entry: OutboxRecord) -> Iterator[RowChange | TableChange]:
-    """Yield what a statement did, row by row; the rows are images."""
+    """Yield the changes of a record, row by row, with row images."""
     at = entry.at.astimezone(datetime.UTC)
     if entry.keys is None:
         yield TableChange(entry.label, at)
@@ -177,5 +168,5 @@ def _key(label: str, text: str, value: Any) -> Hashable:
     model = model_of(label)
     try:
         return text if model is None else to_key(model, value)
-    except ValueError:  # of a type that the key had
+    except ValueError:  # the key was of another type then
         return text

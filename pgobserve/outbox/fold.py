@@ -1,8 +1,4 @@
-"""
-What a transaction did to a row in the end, whatever it did in between.
-
-Pure: images are opaque, and equal ones mean that the row is as it was.
-"""
+"""Folds the changes of a transaction into one for each row. Pure: row images are only compared."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class EventAction(StrEnum):
-    """What became of a row."""
+    """What happened to a row."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -25,13 +21,13 @@ class EventAction(StrEnum):
 @dataclass(frozen=True, slots=True)
 class RowChange:
     """
-    What one statement did to one row, or what a transaction did to it.
+    A change of a row, by a statement or by a whole transaction.
 
     Attributes:
-        label: The table.
+        label: The table's label.
         key: The row's key.
-        old: The row before, or None if it was not there.
-        new: The row after, or None if it is not there any more.
+        old: The row before; None if it did not exist.
+        new: The row after; None if it no longer exists.
         at: When.
     """
 
@@ -43,7 +39,7 @@ class RowChange:
 
     @property
     def action(self) -> EventAction:
-        """What became of the row."""
+        """What happened to the row."""
         if self.old is None:
             return EventAction.CREATE
         return EventAction.DELETE if self.new is None else EventAction.UPDATE
@@ -52,10 +48,10 @@ class RowChange:
 @dataclass(frozen=True, slots=True)
 class TableChange:
     """
-    Any row of a table may have changed, and it is not told which.
+    A change of unknown rows of a table.
 
     Attributes:
-        label: The table.
+        label: The table's label.
         at: When.
     """
 
@@ -65,15 +61,15 @@ class TableChange:
 
 def fold(changes: Iterable[RowChange | TableChange]) -> list[RowChange | TableChange]:
     """
-    Return what is left of the changes of one transaction: at most one for each row.
+    Return the net changes of one transaction: at most one for each row.
 
-    Created and updated is created; created and deleted is nothing; updated and deleted is deleted,
-    with the row as it was before the transaction; deleted and created is updated. What is as it was
-    before is nothing. A row comes where it was changed last. Of a table that may have changed
-    altogether nothing is told from before that.
+    Create and update are a create; create and delete are nothing; update and delete are a delete, with
+    the row before the transaction; delete and create are an update. An update to equal values is
+    nothing. A row takes the place of its last change. A :class:`TableChange` replaces all earlier changes
+    of its table.
 
     Args:
-        changes: In the order in which they were made.
+        changes: The changes in the order in which they were made.
     """
     folded: dict[tuple[str, Hashable], RowChange | TableChange] = {}
     for change in changes:
@@ -94,7 +90,7 @@ def fold(changes: Iterable[RowChange | TableChange]) -> list[RowChange | TableCh
 
 
 class _Table:
-    """The name of what concerns a whole table; equal to no key."""
+    """Stands for a whole table; equal to no key."""
 
 
 _TABLE = _Table()

@@ -1,8 +1,8 @@
 """
-One read of the outbox: the query, and what its answer means.
+One read of the outbox: the query, and the page made from its result.
 
-One statement is one snapshot. Whatever is visible in it and was not in the cursor is new, in
-whichever order transactions began and ended.
+A statement has one snapshot. All that is visible there but not in the cursor is new, in whatever order
+transactions began and ended.
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import sql
 
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.outbox.cursor import (
-    Cursor,
-    OutboxStatus,
-    advance,
-    gap_reason,
-)
+from pgobserve.outbox.cursor import Cursor, OutboxStatus, advance, gap_reason
 from pgobserve.wire import OUTBOX_WAKE_UP, Operation
 
 if TYPE_CHECKING:
@@ -35,16 +30,16 @@ if TYPE_CHECKING:
 #: The label in a wake-up.
 WAKE_UP: Final[str] = json.loads(OUTBOX_WAKE_UP)["t"]
 
-#: Rows of one page at most, and bytes of row images as they are stored; a page ends with a whole
-#: transaction.
+#: The most rows of a page, and bytes of its row images as stored. A page ends with a whole transaction,
+#: so it may have more.
 LIMIT: Final = 10_000
 PAGE_BYTES: Final = 4_000_000
 
-#: Ids from ``xmin`` on come from an index. The upper bound lets the planner, which has no statistics
-#: of tables that are only ever truncated, suppose that they are few.
+#: An index finds the ids from ``xmin`` on. The upper bound makes the planner expect few rows; it has no
+#: statistics of tables that are only ever truncated.
 #:
-#: Transactions come in the order of their last write. For one row that is the order of the commits:
-#: whoever writes a row that another transaction has written, writes after its commit.
+#: Transactions come in the order of their last write. For one row this is the commit order: a transaction
+#: can write a row that another one wrote only after that one has committed.
 QUERY: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
        (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
@@ -91,7 +86,7 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
  ORDER BY r.last, r.xid, r.command
 """
 
-#: Where a reader begins that has seen nothing yet.
+#: The state of the outbox: where a new reader starts.
 FACTS: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
        (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
@@ -101,23 +96,23 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
  CROSS JOIN {schema}.outbox_gate g
 """
 
-#: Returns when all WAL up to now is on disk.
+#: Returns when all WAL written so far is on disk.
 FLUSH: Final = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgobserve', '')"
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRecord:
     """
-    A row of the outbox: what one statement did, or a part of it.
+    A row of the outbox: the changes of a statement, or a part of them.
 
     Attributes:
         xid: The transaction.
         label: The model, ``app.model`` in lower case.
-        operation: What the statement was.
-        at: When it ended.
-        keys: JSON of an array, or None: the whole table.
-        old: JSON of an array of rows as they were, or None.
-        new: And as they are.
+        operation: The kind of statement.
+        at: When the statement ended.
+        keys: A JSON array of keys; None for the whole table.
+        old: A JSON array of the rows before, or None.
+        new: A JSON array of the rows after, or None.
         last: When the transaction wrote last, in microseconds.
     """
 
@@ -134,15 +129,15 @@ class OutboxRecord:
 @dataclass(frozen=True, slots=True)
 class Page:
     """
-    What a read found.
+    The result of a read.
 
     Attributes:
-        facts: What it says besides rows.
-        why: Changes may be missing, and this is why; then there are no entries.
-        entries: In commit order for each row; those of a transaction follow each other.
-        before: Where the reader stood.
-        cursor: Where it stands when it has handled them.
-        more: There is more already.
+        facts: The state of the outbox.
+        why: Why changes may be missing; then there are no entries. None if all are there.
+        entries: Records in commit order for each row; those of a transaction follow each other.
+        before: The cursor before the page.
+        cursor: The cursor after it.
+        more: Whether there are more records already.
     """
 
     facts: OutboxStatus
@@ -174,15 +169,15 @@ def parameters(
     since: datetime | None = None,
 ) -> dict[str, Any]:
     """
-    Return what :data:`QUERY` is run with.
+    Return the parameters of :data:`QUERY`.
 
     Args:
-        cursor: Where the reader stands.
+        cursor: The reader's cursor.
         limit: Rows after which a page ends, with a whole transaction.
-        page_bytes: And bytes of images.
-        images: Labels of which row images are wanted, too; None means all.
-        labels: Labels that are wanted; None means all.
-        since: Leave out what was written before.
+        page_bytes: Bytes of images after which it ends.
+        images: Labels to read row images of; None for all.
+        labels: Labels to read; None for all.
+        since: Skips what was written before.
     """
     place = cursor.place
     return {
@@ -199,7 +194,7 @@ def parameters(
 
 
 def facts(row: Sequence[Any]) -> OutboxStatus:
-    """Return what the first columns of an answer say."""
+    """Return the state that the first columns of a row hold."""
     now, horizon = Snapshot.parse(row[0]), Snapshot.parse(row[1])
     return OutboxStatus(
         now, horizon, int(row[2]), bool(row[3]), written=int(row[4]), flushed=int(row[5])
@@ -210,46 +205,41 @@ def page(
     rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int = LIMIT, *, whole: bool = True
 ) -> Page:
     """
-    Return what an answer to :data:`QUERY` means for a reader that stands at a cursor.
+    Return the page that a result of :data:`QUERY` holds.
 
     Args:
-        rows: The answer.
-        cursor: Where the reader stands.
-        limit: As it was given to the query.
-        whole: Whether the reader must know when something is missing.
+        rows: The result.
+        cursor: The reader's cursor.
+        limit: As given to the query.
+        whole: Whether to report missing records.
     """
-    known = facts(rows[0])
-    why = gap_reason(cursor, known) if whole else None
+    status = facts(rows[0])
+    why = gap_reason(cursor, status) if whole else None
     if why is not None:
-        return Page(known, why, (), cursor, Cursor(known.now), more=False)
-    found = [row for row in rows if row[6] is not None]
+        return Page(status, why, (), cursor, Cursor(status.now), more=False)
+    records = [row for row in rows if row[6] is not None]
     entries = tuple(
         OutboxRecord(row[6], row[7], Operation(row[8]), row[9], row[11], row[12], row[13], row[10])
-        for row in found
+        for row in records
     )
-    more = len(found) >= limit or any(row[14] > len(found) for row in found[:1])
-    after = advance(cursor, known, (found[-1][10], found[-1][6]) if more else None)
-    return Page(known, None, entries, cursor, after, more=more)
+    more = len(records) >= limit or any(row[14] > len(records) for row in records[:1])
+    after = advance(cursor, status, (records[-1][10], records[-1][6]) if more else None)
+    return Page(status, None, entries, cursor, after, more=more)
 
 
 def keys(text: str) -> tuple[Any, ...]:
-    """Return the keys of an entry as JSON has them."""
+    """Return the keys in a JSON array."""
     return tuple(json.loads(text, parse_float=Decimal))
 
 
 def values(entry: OutboxRecord, columns: Collection[str]) -> dict[str, tuple[Any, ...]] | None:
     """
-    Return the old and new values that some columns have in the rows of an entry, nulls left out.
+    Return the distinct old and new values of columns in a record's rows, without nulls.
 
-    A column that the rows lack, because it was added since, is left out, and so is one whose values
-    are no scalars.
-
-    Args:
-        entry: The entry.
-        columns: Names of columns.
+    Columns that were added after the write, and columns with values that are no scalars, are omitted.
 
     Returns:
-        The distinct values by column; None if the entry has no images.
+        Values by column; None if the record has no images.
     """
     if entry.old is None and entry.new is None:
         return None
@@ -260,19 +250,19 @@ def values(entry: OutboxRecord, columns: Collection[str]) -> dict[str, tuple[Any
         for image in json.loads(text, parse_float=Decimal)
         if image is not None
     ]
-    found = {}
+    result = {}
     for column in columns:
-        told = [image[column] for image in images if column in image]
-        if len(told) == len(images) and not any(isinstance(each, list | dict) for each in told):
-            found[column] = tuple(each for each in dict.fromkeys(told) if each is not None)
-    return found
+        given = [image[column] for image in images if column in image]
+        if len(given) == len(images) and not any(isinstance(each, list | dict) for each in given):
+            result[column] = tuple(each for each in dict.fromkeys(given) if each is not None)
+    return result
 
 
 _decoder = json.JSONDecoder(parse_float=Decimal)
 
 
 def elements(text: str) -> Iterable[tuple[str, Any]]:
-    """Yield each element of a JSON array: its text as it was written, and its value."""
+    """Yield each element of a JSON array: its text, with all digits, and its value."""
     position = _skip(text, 0) + 1
     while text[position := _skip(text, position)] != "]":
         value, end = _decoder.raw_decode(text, position)

@@ -1,8 +1,8 @@
 """
-In whose hands the schema is that a feed reads the outbox from.
+Checks that the outbox's schema belongs to trusted roles, before anything in it is read.
 
-Reading a view, or a table with policies, runs code of its owner with the reader's rights. A role that may
-create schemas could have made one of our name.
+Reading a view, or a table with policies, runs its owner's code with the reader's rights. A role that may
+create schemas could have created one with our name.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from pgobserve.database.async_connection import Connection
     from pgobserve.wire import Namespace
 
-#: The owners of a schema and of what is in it, apart from those that could do as much without it:
-#: superusers, roles whose rights the reader has, the database's owner, and roles that own a table of the
-#: project, or may put triggers there. Every role is a member of what a superuser is, so it counts by name.
+#: The untrusted owners of a schema and of its contents. Trusted are roles that could do as much without
+#: the schema: superusers, roles whose rights the reader has, the database's owner, and roles that own a
+#: table of the project or may create triggers on it. A superuser is a member of every role, so for a
+#: superuser membership does not count.
 QUERY: Final = """
 SELECT DISTINCT r.rolname::pg_catalog.text
   FROM (SELECT n.oid, n.nspowner FROM pg_catalog.pg_namespace AS n) AS n
@@ -50,37 +51,37 @@ SELECT DISTINCT r.rolname::pg_catalog.text
 
 
 def parameters(namespace: Namespace) -> Sequence[Any]:
-    """Return what :data:`QUERY` is run with to look at a namespace's schema."""
+    """Return the parameters of :data:`QUERY` for a namespace."""
     tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     return [namespace.schema, sorted(map(_quoted, tables))]
 
 
 def _quoted(table: str) -> str:
-    # As Django quotes it, which leaves a name alone that has its quotes already.
+    # As Django does: a name that has its quotes already stays as it is.
     return table if table.startswith('"') and table.endswith('"') else f'"{table}"'
 
 
 def refuse(strangers: Sequence[Sequence[Any]], namespace: Namespace) -> None:
     """
-    Refuse to read, given what :data:`QUERY` has found.
+    Refuse to read, given the result of :data:`QUERY`.
 
     Raises:
-        FeedUnavailable: Something belongs to a role that has no right on any table of the project.
+        FeedUnavailable: Something belongs to a role without rights on any table of the project.
     """
     if strangers:
         roles = ", ".join(sorted(role for (role,) in strangers))
         raise FeedUnavailable(
-            f"the schema {namespace.schema}, or something in it, belongs to {roles}: nothing in it is "
-            "read, because code of that role would run. See manage.py pgobserve doctor"
+            f"the schema {namespace.schema}, or something in it, belongs to {roles}: it is not read, "
+            "because code of that role would run. See manage.py pgobserve doctor"
         )
 
 
 async def check(connection: Connection, namespace: Namespace, within: float) -> None:
     """
-    Return if the outbox may be read over a connection, or if there is none.
+    Return if the outbox may be read, or does not exist.
 
     Raises:
-        FeedUnavailable: It may not; or the server is silent.
+        FeedUnavailable: It must not be read; or the server is silent.
         psycopg.Error: The connection is lost.
     """
     answer = await execute(connection, QUERY, parameters(namespace), within=within)

@@ -1,6 +1,4 @@
-"""
-When to read the outbox again, and when to empty what is old of it.
-"""
+"""When the outbox is read again, and when its old partitions are emptied."""
 
 from __future__ import annotations
 
@@ -23,29 +21,29 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to the next look after one that found something: two writers at a time send the wake-up,
-#: and those who did not commit a moment later.
+#: Seconds to the next read after one with records: only two writers at a time send the wake-up, and
+#: others may commit a moment later.
 SETTLE: Final = 0.02
 
-#: Seconds after which there is always a look.
+#: The most seconds between two reads.
 FALLBACK: Final = 1.0
 
-#: The same where nobody sends a wake-up.
+#: The same if writers send no wake-ups.
 POLL: Final = 0.05
 
-#: Answers of ``outbox_rotate`` after which there is something to do at once.
+#: Results of ``outbox_rotate`` after which it is called again at once.
 GO_ON: Final = ("emptied", "advanced", "quiet")
 
 
 class PollingSchedule:
     """
-    How long to wait for a wake-up.
+    The longest wait for a wake-up.
 
-    It is short after something came, and doubles with each look that finds nothing: a transaction
-    that was open then may have left the wake-up to another one.
+    It is short after a read with records, and doubles with each read without: a transaction that was
+    open at the read may have left the wake-up to another one.
 
     Args:
-        poll: Nobody sends a wake-up.
+        poll: Writers send no wake-ups.
 
     Attributes:
         delay: Seconds.
@@ -56,7 +54,7 @@ class PollingSchedule:
         self.delay = SETTLE
 
     def note(self, entries: int, *, full: bool) -> None:
-        """Note what a look found; while nothing is written each is a reset, so they are rare."""
+        """Note a read; while the outbox is full each is a gap, so reads are rare then."""
         if full:
             self.delay = FALLBACK
         elif entries:
@@ -67,11 +65,11 @@ class PollingSchedule:
 
 class Rotation:
     """
-    Empties what is old, from time to time; of many processes one does it.
+    Empties old partitions from time to time; among several processes, one does.
 
     Args:
-        retention: Seconds that rows are kept at least.
-        namespace: Whose outbox.
+        retention: Seconds for which records are kept at least.
+        namespace: The namespace that has the outbox.
         clock: Monotonic seconds.
         alias: The database alias, for the log.
     """
@@ -92,7 +90,7 @@ class Rotation:
         self._due: float | None = clock()
 
     async def turn(self, connection: Connection) -> None:
-        """Do what is due."""
+        """Rotate if it is due."""
         if self._due is None or self._clock() < self._due:
             return
         try:
@@ -101,7 +99,7 @@ class Rotation:
             )
             row = await answer.fetchone()
         except psycopg.errors.InsufficientPrivilege:
-            # Another role has it run: by a command, or in a process of its own.
+            # Another role runs it: from a command, or in another process.
             logger.info(
                 "The outbox of database %r is not rotated by this process: its role may not run "
                 "outbox_rotate.",

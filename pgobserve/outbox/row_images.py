@@ -1,8 +1,8 @@
 """
-From row images back to model instances.
+Model instances from row images.
 
-The server reads an image as it would read a row of the table, so the values have the types that the
-ORM gives them. The table may have changed since the image was made.
+The server converts an image into a row of the table, so values have the types that the ORM gives them.
+The table may have been altered since the image was written.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Image:
     """
-    A row as it was at some time.
+    A past state of a row.
 
     Attributes:
-        text: JSON of an object, as the server wrote it: it tells one state from another.
-        values: The same read; by column.
+        text: A JSON object, as the server wrote it; images are equal if their texts are.
+        values: Its values by column.
     """
 
     text: str
@@ -48,14 +48,13 @@ def build(
     """
     Return an instance for each image.
 
-    A column that the image lacks, because it was added since, has its field's default if that is a
-    constant, else None; one that was dropped since is left out. Fields in the table of a parent are
-    deferred.
+    A column that was added later gets its field's default if that is a constant, else None; a dropped
+    column is ignored. Fields in a parent's table are deferred.
 
     Args:
         model: The model.
         images: Rows of its table.
-        connection: Of the database alias.
+        connection: The database connection.
     """
     if not images:
         return []
@@ -65,8 +64,8 @@ def build(
         if len(images) > 1:
             return [build(model, [image], connection)[0] for image in images]
         logger.warning(
-            "A row of %s in the outbox of database %r was written before its table was altered, and "
-            "not all of its columns can be read with today's types; those have their fields' defaults.",
+            "A row of %s in the outbox of database %r was written before its table was altered. "
+            "Columns that can't be read with their present types get their fields' defaults.",
             *(model._meta.label, connection.alias),
             exc_info=True,
             extra=fields(model=model, alias=connection.alias),
@@ -103,7 +102,7 @@ def _build(
 
 
 def _by_hand(model: Model, image: Image, connection: BaseDatabaseWrapper) -> models.Model:
-    """Do what can be done without the server."""
+    """Convert the image without the server."""
     return _instance(model, [_read(f, image) for f in _fields(model)], connection)
 
 
@@ -116,19 +115,19 @@ def _read(of: models.Field[Any, Any], image: Image) -> Any:
 
 @lru_cache(maxsize=1024)
 def _fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
-    """Return the fields whose columns are in the model's own table, in the order of all."""
+    """Return the fields whose columns are in the model's own table, in order."""
     own = set(model._meta.local_concrete_fields)
     return tuple(each for each in model._meta.concrete_fields if each in own)
 
 
 def _column(of: models.Field[Any, Any]) -> str:
-    """Return the name of a field's column as the server has it."""
+    """Return the name of a field's column, without quotes."""
     name = str(of.column)
     return name[1:-1].replace('""', '"') if name[0] == name[-1] == '"' else name
 
 
 def _default(of: models.Field[Any, Any]) -> Any:
-    # A default that is called says something about now, not about the time of the image.
+    # The result of a callable default belongs to the present, not to the time of the image.
     return None if not of.has_default() or callable(of.default) else of.get_default()
 
 

@@ -538,4 +538,4 @@ async def test_nothing_is_left(connect: Callable[..., Any], evented: None) -> No
     await socket.close()
 
     assert of_alias.members == {}
-    assert of_alias._follows == {}
+    assert of_alias._subscriptions == {}
