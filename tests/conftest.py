@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgobserve.logs import FIELDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class _Incomplete(logging.Handler):
+    """Keeps what the package logs without its fields, or without naming them in the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.module in {"confirm", "reconstruct", "since"}:  # they go with resumption by token
+            return
+        text = record.getMessage()
+        known = [getattr(record, name, text) for name in FIELDS if hasattr(record, name)]
+        named = all(str(value) in text for value in known if value is not None)
+        if len(known) < len(FIELDS) or not named:
+            self.lines.append(f"{record.pathname}:{record.lineno}: {text} {known}")
+
+
+@pytest.fixture(autouse=True)
+def log_lines_are_complete() -> Iterator[None]:
+    """Whatever is logged in a test has its fields, and its text names them."""
+    handler = _Incomplete()
+    logger = logging.getLogger("pgobserve")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert handler.lines == []
 
 
 @pytest.fixture(scope="session")

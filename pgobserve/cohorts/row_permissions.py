@@ -65,7 +65,9 @@ UNDECIDED: Final = Refusal(500, UNREAD.errors)
 #: A row that is absent because its permissions could not be checked: it is to be read again.
 UNJUDGED: Final = View(None, NOTHING)
 
-_OBJECT_FAILED: Final = "check_object_permissions() of %s failed for %s %s, which is not shown."
+_OBJECT_FAILED: Final = (
+    "check_object_permissions() of %s failed for %s %s of database %r, which is not shown."
+)
 
 #: What a check raises to say no.
 _REFUSING: Final = (APIException, DjangoPermissionDenied, Http404)
@@ -169,7 +171,7 @@ class Guard:
 
 def _log_object_failed(owner: type, instance: Model, error: BaseException) -> None:
     about = fields(consumer=owner, model=type(instance), key=instance.pk, alias=instance._state.db)
-    names = (about["consumer"], about["model"], about["key"])
+    names = (about["consumer"], about["model"], about["key"], about["alias"])
     logger.error(_OBJECT_FAILED, *names, exc_info=error, extra=about)
 
 

@@ -161,11 +161,11 @@ class FrameWriter:
             self.mailbox.close()
             return None
         about = watch.context.about(watch.key)
-        names = (about["consumer"], about["model"], about["key"])
+        names = (about["consumer"], about["model"], about["key"], about["alias"])
         if is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
             logger.warning(
-                "The server refused a frame of %s with %s %s as too large; the subscriber receives an "
-                "error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
+                "The server refused a frame of %s with %s %s of database %r as too large; the subscriber "
+                "receives an error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
                 *names,
                 extra=about,
             )
@@ -173,7 +173,10 @@ class FrameWriter:
             return watch, TOO_LARGE, snapshot, "error"
         # A frame that can't be sent must not end the feed of this socket.
         logger.error(
-            "A frame of %s with %s %s could not be sent.", *names, exc_info=error, extra=about
+            "A frame of %s with %s %s of database %r could not be sent.",
+            *names,
+            exc_info=error,
+            extra=about,
         )
         return None
 

@@ -52,9 +52,11 @@ logger = logging.getLogger(__name__)
 #: Sources that one statement answers for at most; planning it costs time for each.
 UNION: Final = 200
 
-_NOT_SHOWN: Final = "Serializing %s %s for %s failed; its subscribers receive an error."
+_NOT_SHOWN: Final = (
+    "Serializing %s %s for %s failed in database %r; its subscribers receive an error."
+)
 _TOO_LARGE: Final = (
-    "%s %s of %s takes %d bytes as JSON, too many for a frame; its subscribers receive an error. "
+    "%s %s of %s in database %r takes %d bytes as JSON, too many for a frame; its subscribers receive an error. "
     "Serialize less of it, or raise PGOBSERVE['MAX_FRAME_BYTES'] as far as the server can send."
 )
 
@@ -420,5 +422,5 @@ def _chunks(items: Iterable[Cohort], size: int) -> Iterator[list[Cohort]]:
         yield chunk
 
 
-def _names(about: dict[str, object]) -> tuple[object, object, object]:
-    return about["model"], about["key"], about["consumer"]
+def _names(about: dict[str, object]) -> tuple[object, ...]:
+    return tuple(about[name] for name in ("model", "key", "consumer", "alias"))

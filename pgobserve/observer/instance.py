@@ -176,8 +176,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         elif not isinstance(error, _REFUSING):
             about = group.watch.context.about(group.watch.key)
             logger.error(
-                "%s failed for %s %s, which is hidden from the client; no frame is sent.",
-                *(about["consumer"], about["model"], about["key"]),
+                "%s failed for %s %s of database %r, which is hidden from the client; no frame is sent.",
+                *(about["consumer"], about["model"], about["key"], about["alias"]),
                 exc_info=error,
                 extra=about,
             )

@@ -51,4 +51,7 @@ async def test_frame_fails(
         await run_sql("UPDATE project_item SET name = %s, rank = %s", text, number + 10)
         assert (await other.receive())["data"]["name"] == text
     assert (await fails.receive())["data"]["name"] == "good"
-    assert re.search(r"A frame of \S*OwnReply with project.Item \d+ could not be sent", caplog.text)
+    assert re.search(
+        r"A frame of \S*OwnReply with project.Item \d+ of database .default. could not be sent",
+        caplog.text,
+    )
