@@ -45,21 +45,22 @@ class Replica:
     """What a client has of a list, made of frames alone."""
 
     rows: dict[int, int] = field(default_factory=dict)
-    token: str = ""
+    etags: dict[str, str] = field(default_factory=dict)
 
     def take(self, text: bytes) -> None:
         """Take a frame."""
         frame = json.loads(text)
         data, action = frame["data"], frame["action"]
-        self.token = frame.get("token", self.token)
         if data is None:
             return
-        if action == "reset":
-            self.rows.clear()
-        for row in data.get("results", [data] if action != "delete" else []):
-            self.rows[row["id"]] = row["pages"]
         if action == "delete":
             self.rows.pop(data["pk"], None)
+            self.etags.pop(frame["key"], None)
+        elif "results" in data:
+            self.rows.update({row["id"]: row["pages"] for row in data["results"]})
+            self.etags.update(zip(frame["keys"], frame["etags"], strict=True))
+        else:
+            self.rows[data["id"]], self.etags[frame["key"]] = data["pages"], frame["etag"]
 
 
 class World:
@@ -109,8 +110,7 @@ class World:
         self._listen(watching)
 
         def back(number: int) -> dict[str, Any]:
-            replica = self.replicas[number]
-            return {**content(number), "token": replica.token, "keys": [*replica.rows]}
+            return {**content(number), "have": self.replicas[number].etags}
 
         watching.ask_each(back, batch=len(watching.all))
 

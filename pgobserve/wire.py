@@ -65,9 +65,6 @@ OUTBOX_ROTATION_LOCK: Final = 17
 #: The wake-up. Always the same text: within a transaction it is sent once. It is about no row.
 OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}'
 
-#: What a reader's mark says that it is about; its key is a name that the reader made up.
-MARK: Final = "pgobserve.mark"
-
 #: What the mark of :mod:`pgobserve.listen.fence` says that it is about; its key is a random name. A process
 #: that doesn't know the label ignores the payload like that of any table without a model.
 FENCE: Final = "pgobserve.fence"

@@ -62,5 +62,5 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         data = f'{{"results":[{",".join(map(dumped, rows))}]}}'
         watching[send] = request_id
         text = frame("subscribe_list", 201, data, request_id)
-        await send({"type": "websocket.send", "text": text[:-1] + ',"token":""}'})
+        await send({"type": "websocket.send", "text": text})
     watching.pop(send, None)

@@ -85,6 +85,11 @@ class Connection:
         return json.loads(self.last)
 
 
+def _is_answered(frame: bytes) -> bool:
+    """Tell whether a frame is not one of a list of which more follows."""
+    return bool(frame) and not frame.endswith(b'"more":true}')
+
+
 def _end_of_frame(buffer: bytes, at: int) -> tuple[int, int] | None:
     if len(buffer) < at + 2:
         return None
@@ -139,7 +144,7 @@ class Sockets:
                 connection.send(action="subscribe_list", request_id=1, **content(number))
 
             def answered(waiting: dict[Connection, None] = waiting) -> bool:
-                for each in [each for each in waiting if b'"token":' in each.last[-200:]]:
+                for each in [each for each in waiting if _is_answered(each.last)]:
                     del waiting[each]
                 return not waiting
 

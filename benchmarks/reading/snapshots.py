@@ -51,7 +51,7 @@ async def listed(consumer: Any) -> int:
     while True:
         text = (await frames.get())["text"]
         size += len(text.encode())
-        if '"token":' in text[-200:]:
+        if not text.endswith('"more":true}'):
             break
     messages.put_nowait({"type": "websocket.disconnect", "code": 1000})
     await task

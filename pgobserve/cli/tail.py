@@ -25,7 +25,7 @@ from pgobserve.outbox.fold import RowChange
 from pgobserve.outbox.outbox_pages import LOST, FollowOptions, pages
 from pgobserve.sql.model_tables import model_of
 from pgobserve.triggers.registry import canonical, find
-from pgobserve.wire import MARK, Operation
+from pgobserve.wire import FENCE, Operation
 
 if TYPE_CHECKING:
     import datetime
@@ -303,7 +303,7 @@ class Tail:
             return False
         if change.label == outbox_page.WAKE_UP:
             return True
-        if change.label != MARK and (not self._labels or change.label in self._labels):
+        if change.label != FENCE and (not self._labels or change.label in self._labels):
             action = ACTIONS.get(change.operation, "reset")
             why = "whole table" if change.keys is None else None
             for key in change.keys if change.keys is not None else (None,):

@@ -16,9 +16,7 @@ from django.db import connections, router
 from django.db.models import QuerySet
 
 from pgobserve._consumer.arguments import refuse_reserved
-from pgobserve.cohorts.fingerprint import fingerprint
 from pgobserve.cohorts.hook_context import BLANK, HookContext
-from pgobserve.cohorts.reconstruct import OldRows
 from pgobserve.database.query_recorder import QueryRecorder
 from pgobserve.database.session_scopes import applied, may_have_changed
 from pgobserve.dependencies import row_dependencies
@@ -34,6 +32,8 @@ from pgobserve.render.own_hooks import (
 )
 from pgobserve.render.python_state import python_state, stands_for
 from pgobserve.render.renderer_choice import made_by, renderer_of
+from pgobserve.render.rendering import KeyRenderer
+from pgobserve.render.row_names import lookup_of
 from pgobserve.sql.full_query import FullQuery
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pgobserve.database.session_settings import SessionSettings
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.render.rendering import KeyRenderer, PresenceRenderer, Renderer
+    from pgobserve.render.rendering import PresenceRenderer, Renderer
     from pgobserve.sql.keys import Model
 
 
@@ -145,16 +145,12 @@ class ListDefinition:
     Attributes:
         whole: The compiled queryset.
         only: ``"keys"`` or ``"count"``: nothing else of the rows is wanted.
-        fingerprint: What identifies the list and how its rows look, in tokens.
-        shown: What of other tables its rows show.
-        old_rows: Tells which rows were on it at an earlier time.
+        named_by: The field that names its rows to clients; None for the primary key.
     """
 
     whole: FullQuery
     only: str | None
-    fingerprint: str
-    shown: Dependencies
-    old_rows: OldRows
+    named_by: str | None
 
 
 _shared: WeakValueDictionary[Hashable, Cohort] = WeakValueDictionary()
@@ -301,6 +297,7 @@ def _compile(
         for each in queryset._prefetch_related_lookups
     )
     how = made_by(consumer, serializer_class)
+    named_by = None if wanted is None else lookup_of(consumer, queryset.model)
     identity = (
         alias,
         compiled.text,
@@ -309,6 +306,7 @@ def _compile(
         serializer_class,
         how,
         wanted,
+        named_by,
         row_dependencies.declares_of(cls),
         row_dependencies.outline(shows),
         context.key,
@@ -323,34 +321,19 @@ def _compile(
             renderer = ListedRenderer(
                 serializer_class,
                 queryset.using(alias),
-                keys_only=wanted != "rows",
                 bespoke=how.bespoke,
                 keys=how.keys,
+                shows=None if wanted == "rows" else KeyRenderer(named_by),
                 turns=how.written,
             )
         else:
-            renderer = renderer_of(serializer_class, how, context.key)
+            renderer = renderer_of(serializer_class, how, context.key, named_by)
         subject = subject_of(queryset.model, row_dependencies.of(cls, queryset, shows))
         if state.settings is not None or state.owner is not None:
             subject = _untraced(subject)
         listing = None
         if isinstance(compiled, FullQuery):
-            only = None if wanted == "rows" else wanted
-            listing = ListDefinition(
-                compiled,
-                only,
-                fingerprint(
-                    alias,
-                    compiled,
-                    only,
-                    lookups,
-                    serializer_class,
-                    how.maker,
-                    (*context.locale, state.settings),
-                ),
-                row_dependencies.shown(cls, queryset, shows),
-                OldRows(queryset),
-            )
+            listing = ListDefinition(compiled, None if wanted == "rows" else wanted, named_by)
         statement = (
             KeyedQuery(queryset, connections[alias])
             if isinstance(compiled, FullQuery)

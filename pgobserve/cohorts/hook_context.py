@@ -97,11 +97,6 @@ class HookContext:
         key: Any = self.key
         return not key[-1]
 
-    @property
-    def locale(self) -> tuple[str | None, str]:
-        """The language and the time zone."""
-        return self.run(lambda: (translation.get_language(), str(timezone.get_current_timezone())))
-
     def here(self) -> Context:
         """Return a copy that is entered in the present thread."""
         context = Context()

@@ -12,9 +12,8 @@ from pgobserve import conf
 from pgobserve._consumer.json_socket import is_being_cancelled, is_gone, is_too_large
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.deliver.feeds import feed_of
-from pgobserve.deliver.subscription_context import fingerprint
 from pgobserve.exceptions import FrameTooLarge
-from pgobserve.hub.list_subscription import ListItemUpdate
+from pgobserve.hub.list_subscription import ListItemUpdate, encoded
 from pgobserve.hub.load_requests import TOO_LARGE
 from pgobserve.hub.send_queue import (
     NOTHING,
@@ -29,7 +28,7 @@ from pgobserve.workers import eager
 from pgobserve.workers.occupation import HookFailed, contained
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Hashable
 
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.send_queue import (
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
         Outcome,
         View,
     )
-    from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +116,12 @@ class FrameWriter:
     def _write(self, item: NextFrame | None) -> None:
         """Send until there is nothing left, or until a send has to wait; most do not."""
         while item is not None:
-            watch, outcome, snapshot, kind = item
+            watch, outcome, kind = item
             bare = self._raw and not watch.context.by_itself
             try:
                 if bare:
                     # What the consumer's own methods come down to, called five times less deep.
-                    text = _text(watch, outcome, snapshot, kind)
+                    text = _text(watch, outcome, kind)
                     if len(text) > self._limit:  # it is ASCII
                         raise FrameTooLarge  # noqa: TRY301 (a call for each frame costs more)
                     work = self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
@@ -155,7 +153,7 @@ class FrameWriter:
 
     def _failed(self, error: BaseException, item: NextFrame) -> NextFrame | None:
         """Return what is sent instead of a frame that could not be."""
-        watch, outcome, snapshot, kind = item
+        watch, outcome, kind = item
         bare = self._raw and not watch.context.by_itself
         if is_gone(error) or (bare and self._consumer.has_departed(error)):
             self.mailbox.close()
@@ -170,7 +168,7 @@ class FrameWriter:
                 extra=about,
             )
             watch.unsent(kind)
-            return watch, TOO_LARGE, snapshot, "error"
+            return watch, TOO_LARGE, "error"
         # A frame that can't be sent must not end the feed of this socket.
         logger.error(
             "A frame of %s with %s %s of database %r could not be sent.",
@@ -180,12 +178,10 @@ class FrameWriter:
         )
         return None
 
-    def _send(
-        self, watch: Deliverable, outcome: Outcome, snapshot: Snapshot, kind: FrameAction
-    ) -> Awaitable[None]:
+    def _send(self, watch: Deliverable, outcome: Outcome, kind: FrameAction) -> Awaitable[None]:
         if watch.context.by_itself:
             return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
-        text = _text(watch, outcome, snapshot, kind)
+        text = _text(watch, outcome, kind)
         if len(text) > self._limit:
             raise FrameTooLarge
         return _contained(self._reply(watch, text))
@@ -209,7 +205,7 @@ class FrameWriter:
         """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
         frame = json.loads(text)
         frame["request_id"] = watch.request_id
-        if watch.context.wants_token:
+        if watch.context.wants_etag:
             await self._consumer.send_json(frame)
         else:
             frame["status"] = frame.pop("response_status")
@@ -218,67 +214,95 @@ class FrameWriter:
 
 class _SameText:
     """
-    What many frames in a row have in common: those of all who are told the same.
+    The head of the last frame that showed a row, up to the request id.
 
-    The one before is remembered, by identity.
+    Frames in a row mostly show the same to different subscriptions; compared by identity.
     """
 
-    __slots__ = ("_head", "_tail")
+    __slots__ = ("_known", "_text")
 
     def __init__(self) -> None:
-        self._head: tuple[View | None, FrameAction | None, str] = (None, None, "")
-        self._tail: tuple[Snapshot | None, Any, str] = (None, None, "")
+        self._known: tuple[View | None, FrameAction | None, bool, Hashable] = (
+            None,
+            None,
+            False,
+            None,
+        )
+        self._text = ""
 
-    def head(self, view: View, kind: FrameAction) -> str:
-        """Return the frame up to the request id."""
-        known, its_kind, text = self._head
-        if view is not known or kind != its_kind:
-            text = _head("[]", view.body, kind, 200)
-            self._head = (view, kind, text)
-        return text
+    def head(self, view: View, kind: FrameAction, *, etag: bool, key: Hashable = None) -> str:
+        """
+        Return the head of a frame.
 
-    def tail(self, seen: Snapshot | None, source: Any) -> str:
-        """Return what a frame with a token ends with."""
-        known, its_source, text = self._tail
-        if seen is not known or source is not its_source:
-            text = f',"token":"{seen}{fingerprint(source)}"}}'
-            self._tail = (seen, source, text)
-        return text
+        Args:
+            view: What it shows.
+            kind: What happened to the row.
+            etag: The frame has an etag.
+            key: Of a row of a list.
+        """
+        known, its_kind, had_etag, its_key = self._known
+        if view is not known or kind != its_kind or etag is not had_etag or key != its_key:
+            named = "" if key is None else f',"key":{encoded(key)}'
+            more = f'{named},"etag":"{view.etag}"' if etag else named
+            self._text = _head("[]", view.body, kind, 200, more)
+            self._known = (view, kind, etag, key)
+        return self._text
 
 
 _same = _SameText()
 
 
-def _text(watch: Deliverable, outcome: Outcome, snapshot: Snapshot, kind: FrameAction) -> str:
+def _text(watch: Deliverable, outcome: Outcome, kind: FrameAction) -> str:
     """Put a frame together around the body, which is encoded once for all."""
     context = watch.context
-    if isinstance(outcome, Refusal):
-        # On a list it must be said which row.
-        body = (
-            encode({"pk": _named(watch, outcome)}) if isinstance(watch, ListItemUpdate) else "null"
-        )
-        head = _head(encode(list(outcome.errors)), body, "update", outcome.status)
+    if isinstance(watch, ListItemUpdate):
+        head = _item_head(watch, outcome, kind)
+    elif isinstance(outcome, Refusal):
+        head = _head(encode(list(outcome.errors)), "null", "update", outcome.status)
     elif outcome.body is None:
-        head = _head("[]", encode({"pk": shown(watch.key)}), kind, 204)
+        head = _head("[]", _identity(watch, context.named_by), kind, 204)
     else:
-        head = _same.head(outcome, kind)
-    if not context.wants_token:
-        return f"{head}{context.request_id_text}}}"
-    tail = _same.tail(watch.token(snapshot), watch.told_of)
-    return f"{head}{context.request_id_text}{tail}"
+        head = _same.head(outcome, kind, etag=context.wants_etag)
+    return f"{head}{context.request_id_text}}}"
 
 
-def _named(member: ListItemUpdate, refusal: Refusal) -> Any:
+def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> str:
+    """Return the head of a frame about a row of a list, or about the list if there is no key."""
+    if isinstance(outcome, Refusal):
+        # It must be said which row, but not if the client may not know.
+        key = _named(member, outcome)
+        errors, more = encode(list(outcome.errors)), f',"key":{encoded(key)}'
+        return _head(errors, _data_of(key, member), "update", outcome.status, more)
+    if outcome.body is None:
+        more = f',"key":{encoded(member.key)}'
+        return _head("[]", _data_of(member.key, member), kind, 204, more)
+    # The number of rows has no key.
+    return _same.head(outcome, kind, etag=member.key is not None, key=member.key)
+
+
+def _data_of(key: Hashable, member: ListItemUpdate) -> str:
+    """Return the data of a frame that shows no more of a row than its key."""
+    named_by = member.context.named_by
+    return encode({named_by or "pk": None if key is None else shown(key)})
+
+
+def _identity(watch: Deliverable, named_by: str | None) -> str:
+    """Return the data of a frame that says that a row has gone."""
+    if named_by is None:
+        return encode({"pk": shown(watch.key)})
+    return f"{{{encode(named_by)}:{watch.context.lookup}}}"
+
+
+def _named(member: ListItemUpdate, refusal: Refusal) -> Hashable:
     """Return the key as an error shows it; without a copy of a row a client may not learn it."""
     lacks = member.shown == NOTHING or member.shown == UNTOLD
-    hides = lacks and not refusal.named
-    return None if member.key is None or hides else shown(member.key)
+    return None if lacks and not refusal.named else member.key
 
 
-def _head(errors: str, body: str | None, action: str, status: int) -> str:
+def _head(errors: str, body: str | None, action: str, status: int, more: str = "") -> str:
     return (
-        f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status},'
-        f'"request_id":'
+        f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status}'
+        f'{more},"request_id":'
     )
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, router
-from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
@@ -18,7 +17,6 @@ from pgobserve.deliver.subscription_context import (
     SubscriptionContext,
     check_arguments,
     encode_name,
-    fingerprint,
     refused,
 )
 from pgobserve.errors import ConfigurationError, FeedUnavailable
@@ -35,11 +33,9 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.cohorts.cohort import Cohort, Wanted
+    from pgobserve.cohorts.cohort import Wanted
     from pgobserve.deliver.row_subscriptions import Subscriptions
-    from pgobserve.deliver.tokens import Back
     from pgobserve.hub.list_subscription import ListSnapshot
-    from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +61,8 @@ class ListSubscriptions:
         kwargs: Mapping[str, Any],
         *,
         wanted: Wanted,
-        back: Back | None = None,
-    ) -> tuple[ListSnapshot, str]:
+        have: Mapping[str, str] | None = None,
+    ) -> ListSnapshot:
         """
         Subscribe to a list; returns when it was read.
 
@@ -74,10 +70,7 @@ class ListSubscriptions:
             model: The model of its rows, as far as the class says: where they will be read.
             kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
             wanted: What is wanted of the rows.
-            back: What a client has who comes back.
-
-        Returns:
-            The list, and the token for the reply.
+            have: The etags that a returning client holds, by key.
 
         Raises:
             APIException: Too many subscriptions or rows; not observed; the feed is down; refused.
@@ -87,7 +80,7 @@ class ListSubscriptions:
         self._of.check_limit(size, self._watches.get(name))
         try:
             async with self._of.consumer.attended():
-                return await self._begin(model, name, kwargs, wanted, back)
+                return await self._begin(model, name, kwargs, wanted, have)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             about = fields(consumer=type(self._of.consumer), model=model)
@@ -133,8 +126,8 @@ class ListSubscriptions:
         name: str,
         kwargs: Mapping[str, Any],
         wanted: Wanted,
-        back: Back | None,
-    ) -> tuple[ListSnapshot, str]:
+        have: Mapping[str, str] | None,
+    ) -> ListSnapshot:
         feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
         ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
         origin = HookContext.current()
@@ -145,37 +138,32 @@ class ListSubscriptions:
 
         visibility = await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
         source = visibility.source
-        if back is not None:
-            back = _read(back, source)
         feed = feed_of(source.alias)
         subject = await self._of.subject(source, feed)
         context = SubscriptionContext(
             visibility,
             name,
-            wants_token=True,
+            wants_etag=True,
             lookup="",
             alias=source.alias,
             asked="subscribe_list",
             lists=True,
-            back=back,
+            named_by=None if source.listing is None else source.listing.named_by,
             paths=tuple(path for path in paths_of(subject) if path not in source.subject.paths),
         )
-        first: asyncio.Future[tuple[ListSnapshot | Refusal, Snapshot]] = (
-            asyncio.get_running_loop().create_future()
-        )
+        first: asyncio.Future[ListSnapshot | Refusal] = asyncio.get_running_loop().create_future()
 
-        def begun(listed: ListSnapshot | Refusal, snapshot: Snapshot) -> None:
+        def begun(listed: ListSnapshot | Refusal) -> None:
             if not isinstance(listed, Refusal):
                 self._replace(name, watch)
             if not first.done():
-                first.set_result((listed, snapshot))
+                first.set_result(listed)
 
         watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, begun)
-        if back is not None:
-            watch.told, watch.told_of = back.seen, source
+        watch.have = have
         try:
             await feed.begin_list(watch, subject, source, single=wanted == "count")
-            listed, snapshot = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+            listed = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
         except TimeoutError as error:
             self._drop(name, watch)
             raise FeedUnavailable("The list could not be read in time; try again.") from error
@@ -184,9 +172,7 @@ class ListSubscriptions:
             raise
         if isinstance(listed, Refusal):
             raise refused(listed)
-        context.back = None  # up to ten thousand keys
-        seen = watch.told if listed.unchanged and watch.told is not None else snapshot
-        return listed, f"{seen}{fingerprint(source)}"
+        return listed
 
     def _replace(self, name: str, watch: ListSubscription) -> None:
         """Let a new subscription take the place of one with the same request id."""
@@ -202,11 +188,3 @@ class ListSubscriptions:
         if self._watches.get(name) is watch:
             del self._watches[name]
         feed_of(watch.context.alias).end(watch)
-
-
-def _read(back: Back, source: Cohort) -> Back:
-    """Return what a client says that he has, in terms of the list's rows."""
-    try:
-        return back.of(source.statement.model)
-    except ValueError:
-        raise ValidationError(['"keys" has one that no row can have.']) from None

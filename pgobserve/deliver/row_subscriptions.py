@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,6 @@ from pgobserve.cohorts.visibility import Visibility
 from pgobserve.deliver.feeds import feed_of, tell_not_observed
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.deliver.list_subscriptions import ListSubscriptions
-from pgobserve.deliver.resume import changed_since
 from pgobserve.deliver.subscription_context import (
     SubscriptionContext,
     check_arguments,
@@ -29,14 +28,11 @@ from pgobserve.deliver.subscription_context import (
 from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
+from pgobserve.hub.identity import digest_from
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
-from pgobserve.hub.send_queue import (
-    UNKNOWN,
-    UNREAD,
-    RowSubscription,
-    View,
-)
+from pgobserve.hub.send_queue import NOTHING, UNKNOWN, UNREAD, RowSubscription, View
 from pgobserve.logs import fields
+from pgobserve.render.row_names import lookup_of
 from pgobserve.runtime import runtime
 from pgobserve.sql.model_tables import title_of
 from pgobserve.workers.occupation import as_hook
@@ -52,28 +48,11 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.send_queue import Outcome, SendQueue
-    from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
 #: A row that is there and can't be shown.
 UNSHOWN: Final = View("null", b"unshown")
-
-
-@dataclass(frozen=True, slots=True)
-class StartResult:
-    """
-    How a subscription began.
-
-    Attributes:
-        view: The row as it was.
-        snapshot: What the client has seen once it has the reply: the one that the row was read in,
-            or still its own token while a frame with what changed since is on its way. The socket
-            may break between the two.
-    """
-
-    view: View
-    snapshot: Snapshot
 
 
 class Subscriptions:
@@ -132,10 +111,10 @@ class Subscriptions:
         lookup: Any,
         kwargs: Mapping[str, Any],
         *,
-        token: Snapshot | None = None,
-        wants_token: bool = False,
+        etag: str | None = None,
+        wants_etag: bool = False,
         by_itself: bool = False,
-    ) -> StartResult:
+    ) -> View:
         """
         Subscribe to a row; returns when it was read.
 
@@ -144,10 +123,15 @@ class Subscriptions:
             key: Its key.
             lookup: The JSON value by which the client named it.
             kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
-            token: What the client has seen so far: what changed since is sent next. None for
-                a client that gets the row with the reply.
-            wants_token: Every frame is to have a token.
-            by_itself: The consumer reads and shows the row by itself, at each change.
+            etag: Of the state that a returning client holds. The row is sent next if it is
+                another one. Empty for a client that knows that the row is not there. None for a
+                client that receives the row with the reply, or not at all.
+            wants_etag: Every frame that shows the row is to have an etag.
+            by_itself: The consumer reads and shows the row by itself, at each change. It compares
+                the etag by itself, too.
+
+        Returns:
+            The row as it was.
 
         Raises:
             Http404: There is no such row, or it may not be seen.
@@ -158,9 +142,7 @@ class Subscriptions:
         self.check_limit(size, self._watches.get(name))
         try:
             async with self._consumer.attended():
-                watch, begun = await self._begin(model, key, name, kwargs, wants_token, by_itself)
-                if token is not None:
-                    begun = await self._catch_up(watch, begun, token)
+                watch, view = await self._begin(model, key, name, kwargs, wants_etag, by_itself)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             about = fields(consumer=type(self._consumer), model=model, key=key)
@@ -170,10 +152,18 @@ class Subscriptions:
                 extra=about,
             )
             raise FeedDown from error
-        if begun.view.body is None and token is None:
+        if etag is None and view.body is None:
             self._drop(name, watch)
             raise Http404
-        return begun
+        there = view.body is not None
+        if etag is not None and (view.etag != etag or (by_itself and there)):
+            watch.context.held = etag
+            watch.shown = UNKNOWN if by_itself else digest_from(etag)
+            if not etag:
+                watch.shown = NOTHING
+            if watch.active:
+                self._outlet.mailbox.put_first(watch, view)
+        return view
 
     def end(self, lookup: Any, request_id: Any = None) -> None:
         """End one subscription to a row, or without a request id all of them."""
@@ -218,25 +208,33 @@ class Subscriptions:
         key: Hashable,
         name: tuple[str, str],
         kwargs: Mapping[str, Any],
-        wants_token: bool,
+        wants_etag: bool,
         by_itself: bool,
-    ) -> tuple[RowSubscription, StartResult]:
+    ) -> tuple[RowSubscription, View]:
         visibility = await self._see(model, kwargs, by_itself)
         alias = visibility.source.alias
         feed = feed_of(alias)
         subject = await self.subject(visibility.source, feed)
-        context = SubscriptionContext(visibility, name[1], wants_token, name[0], alias, by_itself)
-        first: asyncio.Future[tuple[Outcome, Snapshot]] = asyncio.get_running_loop().create_future()
+        context = SubscriptionContext(
+            visibility,
+            name[1],
+            wants_etag,
+            name[0],
+            alias,
+            by_itself,
+            named_by=lookup_of(self._consumer, model),
+        )
+        first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-        def begun(outcome: Outcome, snapshot: Snapshot) -> None:
+        def begun(outcome: Outcome) -> None:
             self._replace(name, watch)
             if not first.done():
-                first.set_result((outcome, snapshot))
+                first.set_result(outcome)
 
         watch = RowSubscription(self._outlet.mailbox, key, kwargs["request_id"], context, begun)
         try:
             await feed.begin(watch, subject)
-            outcome, snapshot = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+            outcome = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
         except TimeoutError as error:
             self._drop(name, watch)
             raise FeedUnavailable("The row could not be read in time; try again.") from error
@@ -244,10 +242,10 @@ class Subscriptions:
             self._drop(name, watch)
             raise
         if isinstance(outcome, View):
-            return watch, StartResult(outcome, snapshot)
-        if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_token:
+            return watch, outcome
+        if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_etag:
             # It can't be shown, but nobody asked to see it; it may well be shown after a change.
-            return watch, StartResult(UNSHOWN, snapshot)
+            return watch, UNSHOWN
         self._drop(name, watch)
         raise refused(outcome)
 
@@ -311,21 +309,6 @@ class Subscriptions:
 
         return await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
 
-    async def _catch_up(
-        self, watch: RowSubscription, begun: StartResult, token: Snapshot
-    ) -> StartResult:
-        """Let the client have what changed since his token, if he is not known to have it."""
-        source = watch.context.visibility.source
-        # After the load, not before: a change between the two must count as one since the token.
-        if begun.view.body is not None and not await feed_of(source.alias).call(
-            lambda: _changed_since(source, watch.key, token)
-        ):
-            return begun
-        watch.shown, watch.told = UNKNOWN, token
-        if watch.active:
-            self._outlet.mailbox.put_first(watch, begun.view, begun.snapshot)
-        return StartResult(begun.view, token)
-
     def check_limit(self, size: int, replaced: RowSubscription | ListSubscription | None) -> None:
         """
         Refuse one subscription more than there may be.
@@ -361,8 +344,3 @@ class Subscriptions:
         if self._watches.get(name) is watch:
             del self._watches[name]
         feed_of(watch.context.alias).end(watch)
-
-
-def _changed_since(source: Cohort, key: Hashable, token: Snapshot) -> bool:
-    with source.prepared(connections[source.alias]) as current:
-        return changed_since(current, key, token)

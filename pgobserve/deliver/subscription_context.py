@@ -10,13 +10,8 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from pgobserve._json import is_deeper
 from pgobserve.cohorts.row_permissions import Guard
-from pgobserve.deliver.tokens import FINGERPRINT
 from pgobserve.exceptions import ArgumentsTooLong, QueryTooLong
-from pgobserve.hub.list_subscription import BETWEEN
 from pgobserve.logs import fields
-
-#: The fingerprint of no list: who comes back with it gets his list anew.
-OF_NONE: Final = "0" * 12
 
 #: Characters that a client's query may have as JSON, and all arguments of a subscription together.
 MAX_QUERY: Final = 8192
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
 
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.cohorts.visibility import Visibility
-    from pgobserve.deliver.tokens import Back
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.send_queue import Refusal
     from pgobserve.sql.relation_path import RelationPath
@@ -44,14 +38,15 @@ class SubscriptionContext:
     Attributes:
         visibility: What the subscriber may see.
         request_id_text: His request id, as JSON.
-        wants_token: Each frame gets a token.
+        wants_etag: Each frame that shows the row has an etag.
         lookup: By which value he named the row.
         alias: The database alias whose feed serves it.
         by_itself: The consumer reads and shows the row by itself.
         hidden: Such a consumer has told that the row is gone, or out of sight.
+        held: Etag of the state that the client of such a consumer came back with.
+        named_by: The field that names rows to clients; None for the primary key.
         asked: The action by which it was asked for.
         lists: It is a subscription to a list.
-        back: What a client says that he has, who comes back to a list.
         paths: The ways to other tables that the consumer wants watched, besides what its rows show.
         guard: The subscription's own permissions; made here, so that it can't be another's.
         size: Characters of the arguments that are kept, as JSON.
@@ -59,14 +54,15 @@ class SubscriptionContext:
 
     visibility: Visibility
     request_id_text: str
-    wants_token: bool
+    wants_etag: bool
     lookup: str
     alias: str
     by_itself: bool = False
     hidden: bool = False
+    held: str | None = None
+    named_by: str | None = None
     asked: str = "subscribe_instance"
     lists: bool = False
-    back: Back | None = None
     paths: tuple[RelationPath, ...] = ()
     guard: Guard = field(init=False)
     size: int = field(init=False)
@@ -91,14 +87,6 @@ class SubscriptionContext:
             return source.subject
         paths = dict.fromkeys((*source.subject.paths, *self.paths))
         return replace(source.subject, paths=tuple(paths))
-
-
-def fingerprint(source: Cohort | object | None) -> str:
-    """Return what the tokens of a list have after the snapshot."""
-    if source is BETWEEN:
-        return f"{FINGERPRINT}{OF_NONE}"
-    listing = getattr(source, "listing", None)
-    return "" if listing is None else f"{FINGERPRINT}{listing.fingerprint}"
 
 
 def encode_name(value: Any) -> str:

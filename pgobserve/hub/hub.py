@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pgobserve.hub import staleness
 from pgobserve.hub.dependency_index import DependencyIndex
 from pgobserve.hub.list_state import ListState
-from pgobserve.hub.list_subscription import BETWEEN, ListItemUpdate, ListSubscription
+from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
 from pgobserve.hub.staleness import FRESH
 from pgobserve.hub.table_dependencies import (
     ReverseLookup,
@@ -39,15 +39,9 @@ MOST_VALUES: Final = 20_000
 
 
 class Hub:
-    """
-    Who watches what, and what of it needs reading.
-
-    Attributes:
-        unconfirmed: Lists have changed since it was last told what has been heard of.
-    """
+    """Who watches what, and what of it needs reading."""
 
     def __init__(self) -> None:
-        self.unconfirmed = False
         self._kinds: dict[TableDependencies, SubjectState] = {}
         self._index = DependencyIndex()
         self._dirty: dict[RowState, Stale] = {}
@@ -162,7 +156,6 @@ class Hub:
             subject = replace(subject, lane=before.lane)
         watch.has = roster.holdings(watch)
         watch.special = {}
-        watch.told_of = BETWEEN
         self._leave(watch)
         self.add_list(watch, subject, identity, single=roster.single)
 
@@ -289,16 +282,6 @@ class Hub:
         kinds = self._kinds.values()
         return sum(len(kind.rows) for kind in kinds), sum(len(kind.rosters) for kind in kinds)
 
-    def confirm(self, snapshot: Snapshot) -> None:
-        """Note that all that is visible in a snapshot has been heard of."""
-        for kind in self._kinds.values():
-            if kind.lookups or kind.resolving:
-                # Which rows all of it concerns is not known yet: they may be read after others.
-                self.unconfirmed = True
-                continue
-            for roster in kind.rosters.values():
-                roster.confirm(snapshot)
-
     # What to read
 
     def take(self, limit: int, lane: Hashable = None) -> list[RowState | ListRow]:
@@ -394,7 +377,6 @@ class Hub:
 
     def done_list(self, roster: ListState) -> None:
         """Note that a load of a roster has ended: it may have more to be read."""
-        self.unconfirmed = True
         if len(roster) and roster.needs_reading:
             self._stale[roster] = None
         if self._awaited:
@@ -418,7 +400,7 @@ class Hub:
         if isinstance(told, ListItemUpdate):
             roster = told.watch.roster
             if roster is not None:
-                roster.mark([told.key], None)
+                roster.mark([roster.names.key_of(told.key)], None)
                 self._note_stale(roster)
         elif told in self._watches:
             self._dirty[self._watches[told]] = None

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from pgobserve.hub import staleness
+from pgobserve.hub.identity import NO_NAMES, Names
 from pgobserve.hub.send_queue import (
     NOTHING,
     UNKNOWN,
@@ -70,11 +71,10 @@ class ListState:
     Attributes:
         watches: The subscriptions; a dictionary for its order.
         newcomers: Those that wait for the list.
+        names: What names its rows in place of their primary keys, if that is so. All that is kept
+            of rows, but which to read, is filed under names.
         shown: Digests of the rows, as those have them who have no exception.
-        refused: Rows that can't be shown to anybody.
         snapshot: In which it was last read as a whole.
-        base: All that is visible in it has been told.
-        confirming: All that is visible in it has been heard of.
         loading: Rows that are being read now; a whole list counts as one. While there are any no
             others are read: the older of two reads could end last.
         dirty: The rows to read, by what made them so.
@@ -89,18 +89,15 @@ class ListState:
 
     __slots__ = (
         "_reading",
-        "_taking",
         "_tuple",
         "alone",
-        "base",
-        "confirming",
         "dirty",
         "identity",
         "lane",
         "loading",
+        "names",
         "newcomers",
         "read",
-        "refused",
         "setbacks",
         "shown",
         "single",
@@ -116,17 +113,14 @@ class ListState:
         self.single = single
         self.watches: dict[ListSubscription, None] = {}
         self.newcomers: dict[ListSubscription, None] = {}
+        self.names = NO_NAMES
         self.shown: Shown = {}
-        self.refused: set[Hashable] = set()
         self.snapshot: Snapshot | None = None
-        self.base: Snapshot | None = None
-        self.confirming: Snapshot | None = None
         self.loading = 0
         self.dirty: dict[Hashable, Stale] = {}
         self.whole: Stale = FRESH
         self.alone = single
         self.taken = self.read = self.setbacks = self._reading = 0
-        self._taking: Snapshot | None = None
         self._tuple: tuple[ListSubscription, ...] | None = None
 
     def __len__(self) -> int:
@@ -208,8 +202,6 @@ class ListState:
         self._reading = self.taken
         if not keys:
             self.read = self.taken
-        self._taking = None if self.dirty else self.confirming
-        self._confirm_if_idle()
         return [ListRow(self, key) for key in keys]
 
     def take_whole(self) -> None:
@@ -218,17 +210,15 @@ class ListState:
         self._reading = self.taken = self.taken + len(self.dirty) + 1
         self.dirty.clear()
         self.whole = FRESH
-        self._taking = None
 
     def done(self, key: Hashable, *, failed: bool) -> None:
         """Note that a row's load has ended; if it failed it must be repeated."""
         self.loading -= 1
         if failed:
-            self.dirty[key] = self._taking = None
+            self.dirty[key] = None
             self.setbacks += 1
         if not self.loading:
             self.read = self._reading
-        self._confirm_if_idle()
 
     def done_whole(self, snapshot: Snapshot | None) -> None:
         """Note that the load of the whole list has ended; without a snapshot it failed."""
@@ -238,28 +228,16 @@ class ListState:
         else:
             self.snapshot = snapshot
             self.read = self._reading
-            self.told_all(snapshot)
             self.alone = self.single
-
-    def told_all(self, snapshot: Snapshot) -> None:
-        """Note that all that is visible in a snapshot has been told to those who have it."""
-        self.base, self.confirming = snapshot, None
-
-    def confirm(self, snapshot: Snapshot) -> None:
-        """Note that all that is visible in a snapshot has been heard of, and which rows it concerns."""
-        if self.base is None:
-            return
-        if self.loading or self.needs_reading:
-            self.confirming = snapshot
-        else:
-            self.base, self.confirming = snapshot, None
-
-    def _confirm_if_idle(self) -> None:
-        if not self.loading and self._taking is not None:
-            self.base, self._taking, self.confirming = self._taking, None, None
 
     def _sees(self, xid: int) -> bool:
         return self.snapshot is not None and self.snapshot.sees(xid)
+
+    def named(self, name: str | None) -> Names:
+        """Return the names of the rows, to which one will be added if it is one."""
+        if name is not None and self.names is NO_NAMES:
+            self.names = Names()
+        return self.names
 
     # Who has it
 
@@ -302,14 +280,13 @@ class ListState:
         key: Hashable,
         outcome: Outcome,
         special: Mapping[ListSubscription, Outcome],
-        snapshot: Snapshot,
         watches: Iterable[ListSubscription],
         *,
         again: bool = False,
         skipped: Collection[ListSubscription] = (),
     ) -> None:
         """Let all who watched have what was found of a row; see :meth:`telling`."""
-        told = self.telling(key, outcome, special, snapshot, watches, again=again, skipped=skipped)
+        told = self.telling(key, outcome, special, watches, again=again, skipped=skipped)
         for _ in told:
             pass
 
@@ -318,7 +295,6 @@ class ListState:
         key: Hashable,
         outcome: Outcome,
         special: Mapping[ListSubscription, Outcome],
-        snapshot: Snapshot,
         watches: Iterable[ListSubscription],
         *,
         again: bool = False,
@@ -336,7 +312,6 @@ class ListState:
             key: The row's.
             outcome: For everyone who is not in ``special``.
             special: For those who see something else, or nothing.
-            snapshot: In which it was read.
             watches: Who watched when the load began.
             again: It was not asked because it had changed: who was told that it can't be shown
                 need not be told so again.
@@ -347,7 +322,7 @@ class ListState:
         """
         before = self.shown.get(key, NOTHING)
         after, kind = _step(before, outcome, unread)
-        self._note(key, after, outcome)
+        self._note(key, after)
         alike = not special and not skipped
         silent = _is_silent(before, kind, again)
         waiting = iter(watches)
@@ -355,9 +330,9 @@ class ListState:
             for watch in some:
                 if watch.roster is not self:
                     continue  # it has ended, or goes on with another list
-                if alike and not watch.special and not watch.refused:
+                if alike and not watch.special:
                     if not silent:
-                        watch.put(key, before, outcome, snapshot, kind)
+                        watch.put(key, before, outcome, kind)
                     continue
                 mine = special.get(watch, outcome)
                 had = watch.special.pop(key, before)
@@ -366,24 +341,22 @@ class ListState:
                     watch.special[key] = now
                 if watch in skipped:
                     continue
-                mark_key(watch.refused, key, mine is not outcome and isinstance(mine, Refusal))
                 if not _is_silent(had, its_kind, again):
-                    watch.put(key, had, mine, snapshot, its_kind)
+                    watch.put(key, had, mine, its_kind)
             if len(some) == breath:
                 yield
 
-    def skip(self, watch: ListSubscription, refusal: Refusal, snapshot: Snapshot) -> None:
-        """Tell one, once, that what he may see could not be found out; it will be tried again."""
-        if watch.roster is self and None not in watch.refused:
-            watch.refused.add(None)
-            watch.put(None, UNKNOWN, refusal, snapshot)
+    def skip(self, watch: ListSubscription, refusal: Refusal) -> None:
+        """Send a subscription one error: what it may see is not known, and will be tried again."""
+        if watch.roster is self and not watch.failing:
+            watch.failing = True
+            watch.put(None, UNKNOWN, refusal)
 
     def rest(self, found: Iterable[Hashable]) -> set[Hashable]:
         """Return the keys that somebody has and that are not among those found."""
         return set(self.shown).union(*(watch.special for watch in self.watches)).difference(found)
 
-    def _note(self, key: Hashable, digest: bytes | None, outcome: Outcome) -> None:
-        mark_key(self.refused, key, isinstance(outcome, Refusal))
+    def _note(self, key: Hashable, digest: bytes | None) -> None:
         if digest == NOTHING:
             self.shown.pop(key, None)
         else:
@@ -408,11 +381,3 @@ def _is_silent(had: bytes | None, kind: FrameAction | None, again: bool) -> bool
     if kind is None:
         return had != UNTOLD
     return again and kind == "error" and had in (UNKNOWN, UNTOLD)
-
-
-def mark_key(keys: set[Hashable], key: Hashable, marked: bool) -> None:
-    """Have a key among those that are marked, or not."""
-    if marked:
-        keys.add(key)
-    elif keys:
-        keys.discard(key)

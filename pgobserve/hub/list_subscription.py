@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgobserve.hub.send_queue import (
-    NOTHING_SEEN,
-    Refusal,
-    step,
-    without,
-)
+from pgobserve.hub.identity import key_text
+from pgobserve.hub.send_queue import Refusal, step, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.send_queue import FrameAction, Outcome, SendQueue
-    from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.send_queue import (
+        FrameAction,
+        Outcome,
+        SendQueue,
+        View,
+    )
 
     #: Digests by key.
     Shown = dict[Hashable, bytes | None]
 
 
-#: In place of a list's identity: some rows as in one list, some as in another.
-BETWEEN: Final = object()
+class SnapshotRow(NamedTuple):
+    """
+    A row of a list as a client receives it.
+
+    Attributes:
+        key: The row's identity in the list.
+        view: What is shown of it.
+    """
+
+    key: Hashable
+    view: View
+
+
+class ListPage(NamedTuple):
+    """
+    Some rows of a list, each part as a JSON array without brackets.
+
+    Attributes:
+        results: The rows.
+        keys: The text of their keys.
+        etags: The digests of what is shown.
+    """
+
+    results: str
+    keys: str
+    etags: str
 
 
 @dataclass(slots=True)
@@ -33,35 +58,43 @@ class ListSnapshot:
     A list as one client sees it; shared with those who see the same.
 
     Attributes:
-        bodies: JSON of its rows, in the list's order.
-        unchanged: The client has it all, or it comes by frames.
-        reset: What the client has is of no use.
+        rows: Its rows, in the list's order.
+        resumed: The client holds some state of it; what differs comes by frames.
     """
 
-    bodies: Sequence[str] = ()
-    unchanged: bool = False
-    reset: bool = False
-    pages: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    rows: Sequence[SnapshotRow] = ()
+    resumed: bool = False
+    pages: dict[tuple[int, int], list[ListPage]] = field(default_factory=dict)
 
-    def cut(self, rows: int, length: int) -> list[str]:
+    def cut(self, rows: int, length: int) -> list[ListPage]:
         """
-        Return the rows as JSON arrays without brackets; at least one.
+        Return the rows in pages; at least one.
 
         Args:
-            rows: How many an array has at most.
-            length: Characters that it has at most; a longer row has an array of its own.
+            rows: How many a page has at most.
+            length: Characters that a page has at most; a longer row has a page of its own.
         """
         if (rows, length) not in self.pages:
-            pages: list[list[str]] = [[]]
-            room = length
-            for body in self.bodies:
-                room -= len(body) + 1
-                if pages[-1] and (room < 0 or len(pages[-1]) >= rows):
-                    pages.append([])
-                    room = length - len(body) - 1
-                pages[-1].append(body)
-            self.pages[rows, length] = [",".join(page) for page in pages]
+            self.pages[rows, length] = list(self._cut(rows, length))
         return self.pages[rows, length]
+
+    def _cut(self, rows: int, length: int) -> Iterator[ListPage]:
+        page: list[tuple[str, str, str]] = []
+        room = length
+        for row in self.rows:
+            parts = row.view.body or "null", encoded(row.key), f'"{row.view.etag}"'
+            size = sum(map(len, parts)) + len(parts)
+            room -= size
+            if page and (room < 0 or len(page) >= rows):
+                yield ListPage(*map(",".join, zip(*page, strict=True)))
+                page, room = [], length - size
+            page.append(parts)
+        yield ListPage(*map(",".join, zip(*page, strict=True))) if page else ListPage("", "", "")
+
+
+def encoded(key: Hashable) -> str:
+    """Return the key of a row as JSON; ``null`` for none."""
+    return "null" if key is None else json.dumps(key_text(key))
 
 
 class ListSubscription:
@@ -72,14 +105,13 @@ class ListSubscription:
         mailbox: The socket's.
         request_id: The client's name for the subscription; any JSON value.
         context: What the surface needs to decide and render; opaque here.
-        begun: Called once with the list and its snapshot, or with a refusal.
-        has: Of a client who comes from another list, or comes back: what he has. None for one who
-            gets the list with the reply.
+        begun: Called once with the list, or with a refusal.
+        have: Of a client that comes back: the etags that it claims to hold, by the text of the
+            keys. None for a client that receives the list with the reply.
+        has: Of a client that comes from another list, or comes back: what it holds.
         roster: The list, once he has it.
         special: Digests of rows that he sees otherwise than the others.
-        refused: Rows that can't be shown to him and could to others: what he has of them is old.
-        told: What he has seen once he has read all frames that were sent.
-        told_of: Of which list that is: its identity, or :data:`BETWEEN`.
+        failing: The client was told that the list can't be read for it.
         active: False once it has ended; nothing is delivered any more.
     """
 
@@ -87,14 +119,13 @@ class ListSubscription:
         "active",
         "begun",
         "context",
+        "failing",
         "has",
+        "have",
         "mailbox",
-        "refused",
         "request_id",
         "roster",
         "special",
-        "told",
-        "told_of",
     )
 
     def __init__(
@@ -104,12 +135,11 @@ class ListSubscription:
         self.request_id = request_id
         self.context = context
         self.begun: ListStartCallback | None = begun
+        self.have: Mapping[str, str] | None = None
         self.has: Shown | None = None
         self.roster: ListState | None = None
         self.special: Shown = {}
-        self.refused: set[Hashable] = set()
-        self.told: Snapshot | None = None
-        self.told_of: Hashable = None
+        self.failing = False
         self.active = True
 
     def put(
@@ -117,11 +147,10 @@ class ListSubscription:
         key: Hashable,
         had: bytes | None,
         outcome: Outcome,
-        snapshot: Snapshot,
         kind: FrameAction | None = None,
     ) -> None:
         """Have a row told; the kind of the frame is what leads there from what he had, if given."""
-        self.mailbox.put(ListItemUpdate(self, key, had), outcome, snapshot, kind)
+        self.mailbox.put(ListItemUpdate(self, key, had), outcome, kind)
 
     def note_refused(self, key: Hashable, shown: bytes | None) -> None:
         """
@@ -176,11 +205,6 @@ class ListItemUpdate:
         """What the surface needs."""
         return self.watch.context
 
-    @property
-    def told_of(self) -> Hashable:
-        """Of which list it is what a token says."""
-        return self.watch.told_of
-
     def turn(self, outcome: Outcome) -> FrameAction | None:
         """Return the frame that leads from what was shown to the outcome."""
         self.shown, kind = step(self.shown, outcome)
@@ -190,30 +214,13 @@ class ListItemUpdate:
 
     def unsent(self, kind: FrameAction) -> None:
         """Note that no frame can hold the row: the client has an old state of it, or none."""
-        watch = self.watch
         self.shown = without(kind)
-        watch.refused.add(self.key)
-        watch.note_refused(self.key, self.shown)
-        watch.told = None if watch.told is None else NOTHING_SEEN
+        self.watch.note_refused(self.key, self.shown)
 
     def withdrawn(self) -> None:
         """Note that what waited is not sent: the client has what it was shown before."""
-        self.watch.refused.add(self.key)  # the token must not say more
         self.watch.note_refused(self.key, self.shown)
-
-    def token(self, snapshot: Snapshot) -> Snapshot | None:
-        """
-        Return what the client has seen once he has this frame.
-
-        Not the snapshot that the row was read in: of other rows there may be more to tell that is
-        visible in it.
-        """
-        watch, roster = self.watch, self.watch.roster
-        # Nor if he has an old state of a row: he would never hear of it when he comes back.
-        if roster is not None and not (roster.refused or watch.refused or len(watch.mailbox)):
-            watch.told, watch.told_of = roster.base, roster.identity
-        return watch.told
 
 
 if TYPE_CHECKING:
-    ListStartCallback = Callable[[ListSnapshot | Refusal, Snapshot], None]
+    ListStartCallback = Callable[[ListSnapshot | Refusal], None]

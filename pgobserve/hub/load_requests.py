@@ -60,7 +60,8 @@ class LoadRequest:
         roster: ListState = self.row.roster  # type: ignore[union-attr]  # a list's watch has an entry
         if watch.roster is not roster:
             return NOTHING
-        return watch.special.get(self.key, roster.shown.get(self.key, NOTHING))
+        key = roster.names.of(self.key)
+        return watch.special.get(key, roster.shown.get(key, NOTHING))
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class LoadResult:
         special: For those who see something else, or nothing.
         failed: A query failed for somebody; the row is to be read again.
         moved: Those who see another list by now, and which: they are told nothing of this one.
+        name: What names the row on its list in place of its primary key, if that is so.
     """
 
     job: LoadRequest
@@ -85,6 +87,12 @@ class LoadResult:
     moved: Mapping[ListSubscription, tuple[TableDependencies, Hashable]] = field(
         default_factory=dict
     )
+    name: str | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """What names the row on its list."""
+        return self.job.key if self.name is None else self.name
 
 
 @dataclass(slots=True)
@@ -114,8 +122,7 @@ class ListLoadResult:
         rows: What was found of each row, in the list's order.
         refusal: Who asked for it can't have it, for this reason. Those who have it, or something of
             it, keep it if there are rows.
-        has: Of newcomers who come back what they have of it by their own account; None for one
-            whose account is of no use.
+        has: Of newcomers that come back what they say that they hold.
         moved: Those who see another list by now, and which.
         failed: A query failed; the list is to be read again.
         skipped: Those of whom it could not be found out what they may see, and what they are told.
@@ -125,7 +132,7 @@ class ListLoadResult:
     snapshot: Snapshot
     rows: Sequence[LoadResult]
     refusal: Refusal | None = None
-    has: Mapping[ListSubscription, Shown | None] = field(default_factory=dict)
+    has: Mapping[ListSubscription, Shown] = field(default_factory=dict)
     moved: Mapping[ListSubscription, tuple[TableDependencies, Hashable]] = field(
         default_factory=dict
     )

@@ -8,16 +8,16 @@ leaving are one rule, and a socket that does not read holds one pending entry pe
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.identity import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
 
 FrameAction = Literal["create", "update", "delete", "error"]
 
@@ -36,9 +36,6 @@ MAX_AGE: Final = 2.0
 #: Rows that are read again at a time for a client that takes its frames slowly.
 READ_AGAIN: Final = 64
 
-#: The snapshot of a client that must receive everything when it resumes.
-NOTHING_SEEN: Final = Snapshot(1, 1, frozenset())
-
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -56,7 +53,12 @@ class View:
     @classmethod
     def of(cls, body: str) -> View:
         """Return the view that shows this JSON text."""
-        return cls(body, hashlib.blake2b(body.encode(), digest_size=8).digest())
+        return cls(body, digest_of(body))
+
+    @property
+    def etag(self) -> str:
+        """What a client that holds this view says when it comes back."""
+        return self.digest.hex()
 
 
 ABSENT: Final = View(None, NOTHING)
@@ -126,14 +128,12 @@ class RowSubscription:
         key: The row's key.
         request_id: The client's name for the subscription; any JSON value.
         context: What the surface needs to decide and render; opaque here.
-        told: What the client has seen once he has read all frames that were sent; None until the
-            first load.
         shown: Digest of what the client last got: :data:`NOTHING`, or :data:`UNKNOWN`.
         active: False once it has ended; nothing is delivered any more.
-        begun: Called once with the first outcome and its snapshot, in place of a frame.
+        begun: Called once with the first outcome, in place of a frame.
     """
 
-    __slots__ = ("active", "begun", "context", "key", "mailbox", "request_id", "shown", "told")
+    __slots__ = ("active", "begun", "context", "key", "mailbox", "request_id", "shown")
 
     def __init__(
         self, mailbox: SendQueue, key: Hashable, request_id: Any, context: Any, begun: StartCallback
@@ -142,23 +142,21 @@ class RowSubscription:
         self.key = key
         self.request_id = request_id
         self.context = context
-        self.told: Snapshot | None = None
         self.shown: bytes | None = UNKNOWN
         self.active = True
         self.begun: StartCallback | None = begun
 
-    def offer(self, outcome: Outcome, snapshot: Snapshot) -> None:
+    def offer(self, outcome: Outcome) -> None:
         """Take what a load found; the first one answers the request that made the subscription."""
         if not self.active:
             return
         if self.begun is None:
-            self.mailbox.put(self, outcome, snapshot)
+            self.mailbox.put(self, outcome)
             return
         begun, self.begun = self.begun, None
-        self.told = snapshot
         if isinstance(outcome, View):
             self.shown = outcome.digest
-        begun(outcome, snapshot)
+        begun(outcome)
 
     def turn(self, outcome: Outcome) -> FrameAction | None:
         """Return the frame that leads from what was shown to the outcome, and note it as shown."""
@@ -168,26 +166,9 @@ class RowSubscription:
     def unsent(self, kind: FrameAction) -> None:
         """Note that no frame can hold the row: the client has an old state of it, or none."""
         self.shown = without(kind)
-        self.told = None if self.told is None else NOTHING_SEEN
 
     def withdrawn(self) -> None:
         """Note that what waited is not sent: the client has what it was shown before."""
-
-    @property
-    def told_of(self) -> Hashable:
-        """Of which list it is what a token says; there is none."""
-        return None
-
-    def token(self, snapshot: Snapshot) -> Snapshot | None:
-        """
-        Return what the client has seen once he has a frame that was read in this snapshot.
-
-        Nothing new by one that says that the row can't be shown: it may be shown later, without
-        having changed, and who came back then would not hear of it.
-        """
-        if self.shown is not UNKNOWN and self.shown != UNTOLD:
-            self.told = snapshot
-        return self.told
 
 
 class Barrier:
@@ -247,9 +228,7 @@ class SendQueue:
         self._clock = clock
         # By what is equal: the one to tell, which knows what the client really has, the news, and
         # when they were put here.
-        self._pending: OrderedDict[Deliverable, tuple[Deliverable, Outcome, Snapshot, float]] = (
-            OrderedDict()
-        )
+        self._pending: OrderedDict[Deliverable, tuple[Deliverable, Outcome, float]] = OrderedDict()
         # Those that are being read again. Only then may others wait while nothing is sent.
         self._rereading: set[Deliverable] = set()
         self.withdrawn = 0
@@ -260,13 +239,7 @@ class SendQueue:
     def __len__(self) -> int:
         return len(self._pending) + len(self._rereading)
 
-    def put(
-        self,
-        watch: Deliverable,
-        outcome: Outcome,
-        snapshot: Snapshot,
-        kind: FrameAction | None = None,
-    ) -> None:
+    def put(self, watch: Deliverable, outcome: Outcome, kind: FrameAction | None = None) -> None:
         """
         Note the latest state of a row; an older one that was not sent yet is replaced.
 
@@ -276,7 +249,6 @@ class SendQueue:
         Args:
             watch: Who is told of which row.
             outcome: What is true now.
-            snapshot: In which it was read.
             kind: The frame that leads there if nothing waits to be sent, where that is known. Who
                 is told is not asked then, and does not note it as shown.
         """
@@ -288,7 +260,7 @@ class SendQueue:
             if step(first.shown, outcome)[1] is None:
                 self._pending.pop(watch, None)
             else:
-                self._pending[watch] = (first, outcome, snapshot, self._clock())
+                self._pending[watch] = (first, outcome, self._clock())
             if watch in self._rereading:
                 self._rereading.discard(watch)
                 if watch in self._pending:
@@ -300,12 +272,12 @@ class SendQueue:
             self._rereading.discard(watch)
         if (kind := kind or watch.turn(outcome)) is not None:
             self._sending = True
-            self._send((watch, outcome, snapshot, kind))
+            self._send((watch, outcome, kind))
 
-    def put_first(self, watch: Deliverable, outcome: Outcome, snapshot: Snapshot) -> None:
+    def put_first(self, watch: Deliverable, outcome: Outcome) -> None:
         """Note a state unless a later one waits already; both lead from what was shown."""
         if watch not in self._pending:
-            self.put(watch, outcome, snapshot)
+            self.put(watch, outcome)
 
     def put_barrier(self, callback: Callable[[], object]) -> None:
         """
@@ -320,7 +292,7 @@ class SendQueue:
             callback()
             return
         barrier: Any = Barrier(callback)  # never handed out
-        self._pending[barrier] = (barrier, UNREAD, NOTHING_SEEN, self._clock())
+        self._pending[barrier] = (barrier, UNREAD, self._clock())
         self._stir()
 
     def take(self) -> NextFrame | None:
@@ -336,7 +308,7 @@ class SendQueue:
         room = 0 if self._rereading else READ_AGAIN
         while pending and not self._held:
             watch, waiting = pending.popitem(last=False)
-            first, outcome, snapshot, since = waiting
+            first, outcome, since = waiting
             if not first.active:
                 continue
             if isinstance(first, Barrier):
@@ -355,7 +327,7 @@ class SendQueue:
                     room -= 1
                     continue
             if (kind := first.turn(outcome)) is not None:
-                return first, outcome, snapshot, kind
+                return first, outcome, kind
         self._sending = False
         return None
 
@@ -412,8 +384,8 @@ class SendQueue:
 
 
 if TYPE_CHECKING:
-    StartCallback = Callable[[Outcome, Snapshot], None]
-    NextFrame = tuple["Deliverable", Outcome, Snapshot, FrameAction]
+    StartCallback = Callable[[Outcome], None]
+    NextFrame = tuple["Deliverable", Outcome, FrameAction]
 
     class Deliverable(Protocol):
         """A subscription to a row, or a row of a subscription to a list: what frames are about."""
@@ -438,10 +410,6 @@ if TYPE_CHECKING:
         def context(self) -> Any:
             """What the surface needs."""
 
-        @property
-        def told_of(self) -> Hashable:
-            """Of which list it is what a token says."""
-
         def withdrawn(self) -> None:
             """Note that what waited is not sent: the client has what it was shown before."""
 
@@ -450,6 +418,3 @@ if TYPE_CHECKING:
 
         def unsent(self, kind: FrameAction) -> None:
             """Note that the frame could not be sent."""
-
-        def token(self, snapshot: Snapshot) -> Snapshot | None:
-            """Return what the client has seen once he has the frame."""

@@ -7,13 +7,11 @@ A row of a list may have thousands of readers, so others have their turn in betw
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.hub.hub import RowState
-from pgobserve.hub.list_admission import admit, admit_as_others, admit_returning
-from pgobserve.hub.list_subscription import ListSnapshot
-from pgobserve.hub.load_requests import FAILED, NEVER
+from pgobserve.hub.list_subscription import ListSnapshot, SnapshotRow
+from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.send_queue import (
     ABSENT,
     UNKNOWN,
@@ -21,15 +19,17 @@ from pgobserve.hub.send_queue import (
     RowSubscription,
     View,
 )
+from pgobserve.load.list_admission import admit, admit_returning, differences
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
     from pgobserve.hub.send_queue import Refusal
+    from pgobserve.load.list_admission import Difference
     from pgobserve.load.retries import Retries
 
 #: What a client is not told again while reading is repeated.
@@ -98,12 +98,12 @@ class Delivery:
     def _row(self, item: LoadResult, row: RowState) -> None:
         self._hub.done(row, item.snapshot)
         told = self._note_repeats(row, item)
-        special, outcome, snapshot = item.special, item.outcome, item.snapshot
+        special, outcome = item.special, item.outcome
         for watch in item.job.watches:
             mine = special.get(watch, outcome) if special else outcome
             # Who waits for the answer to his request gets one.
             if not (told and mine in _AGAIN and watch.begun is None):
-                watch.offer(mine, snapshot)
+                watch.offer(mine)
 
     async def _entries(self, found: Sequence[tuple[LoadResult, ListRow]]) -> None:
         """Let those have rows who have them on a list; gives the event loop its turns."""
@@ -115,13 +115,18 @@ class Delivery:
                 self._hub.move_all(item.moved)
             for item, entry in found:
                 told = self._note_repeats(entry, item)
-                news = entry.roster.telling(
-                    *(entry.key, item.outcome, item.special, item.snapshot, item.job.watches),
-                    again=told,
-                    unread=item.failed,
-                    breath=YIELD_EVERY,
-                )
-                await pause.through(news, len(item.job.watches))
+                options: Any = {"again": told, "unread": item.failed, "breath": YIELD_EVERY}
+                names, watches = entry.roster.named(item.name), item.job.watches
+                left = names.rename(entry.key, item.name)
+                if left is not None:  # for a client that is another row
+                    news = entry.roster.telling(left, ABSENT, {}, watches, breath=YIELD_EVERY)
+                    await pause.through(news, len(watches))
+                if names.holds(entry.key):
+                    what = names.of(entry.key), item.outcome, item.special, watches
+                    news = entry.roster.telling(*what, **options)
+                    await pause.through(news, len(watches))
+                if item.name is None and item.outcome is ABSENT and not item.failed:
+                    names.forget(entry.key)
                 del undone[entry]
                 self.done(entry, failed=False)
         finally:
@@ -155,7 +160,6 @@ class Delivery:
             if found.refusal is None or found.rows:
                 self._hub.move_all(found.moved)
                 await self._tell_whole(found)
-                roster.base = found.snapshot
                 await self._admit(found)
                 snapshot = found.snapshot
         finally:
@@ -168,80 +172,96 @@ class Delivery:
         job, roster, pause = found.job, found.job.roster, Pause(YIELD_EVERY)
         if not job.watches:
             roster.shown.clear()
-            roster.refused.clear()
+        names = {item.job.key: item.name for item in found.rows if item.name is not None}
+        roster.named(next(iter(names.values()), None)).replace(names)
         options: Any = {"skipped": found.skipped, "breath": YIELD_EVERY}
         for item in found.rows:
-            what = (item.job.key, item.outcome, item.special, found.snapshot, job.watches)
+            what = (item.key, item.outcome, item.special, job.watches)
             await pause.through(roster.telling(*what, again=True, **options), len(job.watches))
-        for key in roster.rest(item.job.key for item in found.rows):
-            news = roster.telling(key, ABSENT, {}, found.snapshot, job.watches, **options)
+        for key in roster.rest(item.key for item in found.rows):
+            news = roster.telling(key, ABSENT, {}, job.watches, **options)
             await pause.through(news, len(job.watches))
         for watch in job.watches:
             if watch in found.skipped:
-                roster.skip(watch, found.skipped[watch], found.snapshot)
-            elif watch.refused:
-                watch.refused.discard(None)
-        roster.told_all(found.snapshot)
+                roster.skip(watch, found.skipped[watch])
+            else:
+                watch.failing = False
 
     async def _admit(self, found: ListLoadResult) -> None:
         """Let those have the list who wait for it."""
-        pause, views = Pause(YIELD_EVERY), _same_for_all(found)
-        bodies = [view.body for view in (views or {}).values() if view.body is not None]
-        shared = ListSnapshot(bodies)
+        pause, shared = Pause(YIELD_EVERY), _same_for_all(found)
         for watch in found.job.newcomers:
             if watch.active and watch in found.job.roster.newcomers:
-                listed = self._admit_one(watch, found, views, shared)
+                listed, steps = self._admit_one(watch, found, shared)
                 if watch.begun is not None:
                     begun, watch.begun = watch.begun, None
-                    begun(listed, found.snapshot)
+                    begun(listed)
                 # It takes long where rows are gone through for each of them.
-                await pause.after(1 if listed is shared else len(found.rows))
+                await pause.after(steps)
 
     def _admit_one(
-        self,
-        watch: ListSubscription,
-        found: ListLoadResult,
-        views: Mapping[Hashable, View] | None,
-        shared: ListSnapshot,
-    ) -> ListSnapshot:
-        """Return the list as one has it; ``shared`` is that of all who see the ``views``."""
-        roster, reset = found.job.roster, False
-        if watch in found.has:
-            watch.has = found.has[watch]
-            reset = watch.has is None
-        if views is not None:
-            if watch.has is not None:
-                admit_returning(roster, watch, views, found.snapshot)
-                return ListSnapshot(unchanged=True)
-            admit_as_others(roster, watch, found.snapshot)
-            return replace(shared, reset=True) if reset else shared
-        back = watch.has is not None
-        rows = [(item.job.key, item.special.get(watch, item.outcome)) for item in found.rows]
-        return ListSnapshot(admit(roster, watch, rows, found.snapshot), unchanged=back, reset=reset)
+        self, watch: ListSubscription, found: ListLoadResult, shared: _Shared | None
+    ) -> tuple[ListSnapshot, int]:
+        """Return the list as a subscription receives it, and how much work that was."""
+        roster, claimed = found.job.roster, watch in found.has
+        if claimed:
+            watch.has, watch.have = found.has[watch], None
+        resumed = watch.has is not None
+        if shared is None:
+            rows = [(item.key, item.special.get(watch, item.outcome)) for item in found.rows]
+            listed = ListSnapshot(admit(roster, watch, rows, claimed=claimed), resumed)
+            return listed, len(found.rows)
+        if watch.has is None:
+            roster.join(watch)
+            return shared.listed, 1
+        news = shared.differences(watch.has)
+        admit_returning(roster, watch, news)
+        return ListSnapshot(resumed=True), max(1, len(news))
 
     def failed(self, watches: Iterable[RowSubscription | ListSubscription]) -> None:
         """Let subscriptions hear that what they watch can't be shown for now."""
         for watch in watches:
             if isinstance(watch, RowSubscription):
-                watch.offer(FAILED, NEVER)
+                watch.offer(FAILED)
             elif watch.begun is not None:
                 self._refuse(watch, FAILED)
-            elif None not in watch.refused:
-                watch.refused.add(None)
-                watch.put(None, UNKNOWN, FAILED, NEVER)
+            elif not watch.failing:
+                watch.failing = True
+                watch.put(None, UNKNOWN, FAILED)
 
     def _refuse(self, watch: ListSubscription, refusal: Refusal) -> None:
         if watch.begun is not None and watch.active:
             begun, watch.begun = watch.begun, None
             self._hub.discard(watch)
-            begun(refusal, NEVER)
+            begun(refusal)
 
 
-def _same_for_all(found: ListLoadResult) -> dict[Hashable, View] | None:
-    """Return the rows of a list by key if all see the same, and none is refused."""
+class _Shared:
+    """
+    A list that all see alike.
+
+    Attributes:
+        listed: As a subscription receives it that holds nothing.
+    """
+
+    def __init__(self, views: Mapping[Hashable, View]) -> None:
+        self._views = views
+        self._last: tuple[Shown, list[Difference]] | None = None
+        self.listed = ListSnapshot([SnapshotRow(key, view) for key, view in views.items()])
+
+    def differences(self, held: Shown) -> list[Difference]:
+        """Return what leads from what a client holds to the list; the same for the same object."""
+        if self._last is None or self._last[0] is not held:
+            self._last = held, differences(held, self._views)
+        return self._last[1]
+
+
+def _same_for_all(found: ListLoadResult) -> _Shared | None:
+    """Return the list if all see the same rows, and none is refused."""
     views: dict[Hashable, View] = {}
     for item in found.rows:
         if item.special or not isinstance(item.outcome, View):
             return None
-        views[item.job.key] = item.outcome
-    return views
+        if item.outcome.body is not None:
+            views[item.key] = item.outcome
+    return _Shared(views)

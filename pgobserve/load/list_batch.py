@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import DatabaseError, InterfaceError, connections
 
 from pgobserve.database.connection_watchdog import is_lost, reconnect
-from pgobserve.deliver.resume import changes
 from pgobserve.load.list_load import Aborted, ListLoad
 from pgobserve.sql.full_query import one_snapshot, read_many
 
@@ -69,14 +68,4 @@ def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set
     for load, rows in read.items():
         load.render(snapshot, rows)
         load.raise_if_aborted()
-    returning: dict[Hashable, list[ListLoad]] = defaultdict(list)
-    for load in read:
-        if load.returning:
-            shown = load.listing.shown
-            returning[load.source.statement.model, shown.paths, shown.full_refresh].append(load)
-    for some in returning.values():
-        keys = dict.fromkeys(key for load in some for key in load.keys)
-        changed = changes(some[0].source, list(keys), snapshot)
-        for load in some:
-            load.account(changed)
     return set(read)

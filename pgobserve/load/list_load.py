@@ -15,13 +15,14 @@ from psycopg.pq import TransactionStatus
 from pgobserve import conf
 from pgobserve.cohorts.row_permissions import check, is_unjudged
 from pgobserve.database.connection_watchdog import is_lost, reconnect
-from pgobserve.deliver.resume import Accounts, changes
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
 from pgobserve.hub.send_queue import ABSENT, Refusal, View
+from pgobserve.load.holdings import Holdings
 from pgobserve.load.row_load import Load
 from pgobserve.logs import fields
 from pgobserve.render.rendering import encode
+from pgobserve.render.row_names import name_of
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.workers.occupation import contained
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.cohorts.changed import Changed
     from pgobserve.cohorts.cohort import Cohort, ListDefinition
-    from pgobserve.hub.list_subscription import ListSubscription, Shown
+    from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.load_requests import ListLoadRequest
     from pgobserve.hub.send_queue import Outcome
     from pgobserve.hub.snapshot import Snapshot
@@ -71,7 +71,6 @@ class ListLoad(Load):
         self._listed: list[LoadResult] = []
         self._refusal: Refusal | None = None
         self._unjudged = False
-        self._has: dict[ListSubscription, Shown | None] = {}
 
     def run_whole(self) -> ListLoadResult:
         """Read, render and check all rows."""
@@ -121,13 +120,14 @@ class ListLoad(Load):
         found = self._listed
         if self._guarded:
             check(found)
+        holdings = Holdings(None if self.listing.named_by else self.source.statement.model)
         assert self._snapshot is not None  # noqa: S101 (it is rendered)
         return ListLoadResult(
             self._whole,
             self._snapshot,
             found,
             self._refusal,
-            has=self._has,
+            has={watch: holdings.of(have) for watch, have in self._returning()},
             moved=self._moved,
             failed=self._unjudged or bool(self._failed),
             skipped=self._failed,
@@ -147,11 +147,8 @@ class ListLoad(Load):
             if inside:
                 self.render(snapshot, rows)
                 self.raise_if_aborted()
-                self.account()
         if not inside:
             self.render(snapshot, rows)
-            # What is shown is of several snapshots, none of which tells what of it is new.
-            self._has = dict.fromkeys(self.returning)
 
     def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
         """Render all rows, unless there are too many."""
@@ -195,6 +192,7 @@ class ListLoad(Load):
     def _render_each(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[LoadResult]:
         assert self._snapshot is not None  # noqa: S101 (render sets it)
         audience, roster, found = tuple(watches), self._whole.roster, []
+        named_by = self.listing.named_by
         for key, instance in rows.items():
             job = LoadRequest(ListRow(roster, key), audience)
             seeing, unseen = self._judged(job, instance, watches)
@@ -211,6 +209,7 @@ class ListLoad(Load):
                     shared,
                     special if special or self._guarded else NOBODY,
                     moved=self._moved,
+                    name=None if named_by is None else name_of(instance, named_by),
                 )
             )
         return found
@@ -226,48 +225,11 @@ class ListLoad(Load):
             self._unjudged = self._unjudged or is_unjudged(unseen)
         return seen
 
-    @property
-    def returning(self) -> list[ListSubscription]:
-        """Those who come back, and say what they have."""
-        return [
-            watch
-            for watch in self._whole.newcomers
-            if watch.begun is not None and watch.context.back is not None
-        ]
-
-    @property
-    def keys(self) -> list[Hashable]:
-        """The keys of the rows that were found."""
-        return [item.job.key for item in self._listed]
-
-    def account(self, changed: Changed | None = None) -> None:
-        """
-        Find out what those have who come back, within :func:`one_snapshot`.
-
-        Args:
-            changed: What of the rows is new, if that was looked up already.
-        """
-        returning = self.returning
-        if not returning or self._refusal is not None:
-            return
-        assert self._snapshot is not None  # noqa: S101 (it is rendered)
-        shared = {item.job.key: item.outcome for item in self._listed}
-        special = [item for item in self._listed if item.special]
-        changed = changed or changes(self.source, list(shared), self._snapshot)
-        accounts = Accounts(self.source, changed, self._snapshot)
-        for watch in returning:
-            own = {i.job.key: i.special[watch] for i in special if watch in i.special}
-            # Rows that are shown to him otherwise than to others, were shown to him as the one
-            # that he was then.
-            self._has[watch] = (
-                None
-                if any(isinstance(each, View) and each.body is not None for each in own.values())
-                else accounts.of(
-                    watch.context.back,
-                    {**shared, **own} if own else shared,
-                    judged=watch.context.guard.judges or self._current.renderer.leaves_out,
-                )
-            )
+    def _returning(self) -> list[tuple[ListSubscription, Mapping[str, str]]]:
+        """Return the subscriptions whose clients come back, and what they say that they hold."""
+        if self._refusal is not None:
+            return []
+        return [(each, each.have) for each in self._whole.newcomers if each.have is not None]
 
     def raise_if_aborted(self) -> None:
         """Raise if the transaction can't go on; what was read after that is not what it seems."""

@@ -30,6 +30,7 @@ from pgobserve.hub.send_queue import ABSENT, UNREAD, View
 from pgobserve.logs import fields
 from pgobserve.render.copies import copied
 from pgobserve.render.rendering import PresenceRenderer, RenderingFailed
+from pgobserve.render.row_names import name_of
 from pgobserve.sql.keyed_query import fetch_many
 from pgobserve.workers.occupation import contained, occupation
 
@@ -259,8 +260,10 @@ class Load:
         if self._failed:
             outcomes = {watch: UNREAD for watch in job.watches if watch in self._failed}
         default: Outcome = ABSENT
-        unjudged = False
+        unjudged, name = False, None
         for number, (source, audience) in enumerate(groups.items()):
+            if source.listing is not None and source.listing.named_by is not None:
+                name = self._name(source, job.key, source.listing.named_by)
             prepared = self._prepared and self._prepared.get((source, id(job)))
             watches, unseen, shared, special = prepared or self._shown(
                 source, job, audience, broken
@@ -277,7 +280,11 @@ class Load:
             outcomes.update(special)
         assert self._snapshot is not None  # noqa: S101 (_read sets it)
         failed = unjudged or not broken.isdisjoint(groups)
-        return LoadResult(job, self._snapshot, default, outcomes, failed=failed, moved=self._moved)
+        return LoadResult(job, self._snapshot, default, outcomes, failed, self._moved, name)
+
+    def _name(self, source: Cohort, key: Hashable, named_by: str) -> str | None:
+        instance = self._rows.get((source, key))
+        return None if instance is None else name_of(instance, named_by)
 
     def _shown(
         self, source: Cohort, job: LoadRequest, audience: list[Any], broken: set[Cohort]

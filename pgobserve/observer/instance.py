@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +21,12 @@ from rest_framework.exceptions import (
 from pgobserve._consumer.json_socket import SocketHooks
 from pgobserve.decorators import action
 from pgobserve.deliver.subscription_context import encode_name
-from pgobserve.deliver.tokens import parse_token
 from pgobserve.dependencies.through_tables import throughs_of
+from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.render.own_hooks import has_own
+from pgobserve.render.rendering import encode
 from pgobserve.sql.keys import key_of, shown, to_key
 
 if TYPE_CHECKING:
@@ -32,10 +34,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.deliver.row_subscriptions import StartResult
     from pgobserve.dependencies.gathering import Dependencies
-    from pgobserve.hub.send_queue import RowSubscription
-    from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.send_queue import RowSubscription, View
 
 
 logger = logging.getLogger(__name__)
@@ -88,50 +88,47 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     @action()
     async def subscribe_instance(
-        self, request_id: Any = None, snapshot: Any = False, token: Any = None, **kwargs: Any
+        self, request_id: Any = None, snapshot: Any = False, etag: Any = None, **kwargs: Any
     ) -> tuple[Any, int] | None:
         """
         Subscribe to a row.
 
         Args:
             request_id: The client's name for the subscription; required.
-            snapshot: Reply with the row and a token, read in one snapshot with the subscription.
-            token: From an earlier frame: what changed since is sent at once. With ``snapshot``
-                the row is in the reply anyway.
+            snapshot: Reply with the row and its etag, read in one snapshot with the subscription.
+            etag: Of the state that a returning client holds: the row is sent if it is another
+                one. With ``snapshot`` the row is in the reply anyway.
             **kwargs: ``pk``, or what ``lookup_field`` says; all of it reaches ``get_queryset``.
 
         Returns:
-            ``(None, 201)``, or None when the reply has a token and was sent here.
+            ``(None, 201)``, or None when the reply has an etag and was sent here.
         """
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         if not isinstance(snapshot, bool):
             raise ValidationError(['"snapshot" must be true or false.'])
-        since = _token(token)
+        if etag is not None and not isinstance(etag, str):
+            raise ValidationError(['"etag" must be a string.'])
         hooks = {**kwargs, "request_id": request_id, "action": "update"}
         model, key, lookup = await self._locate(kwargs, request_id)
-        tokens = snapshot is True or since is not None
-        begun = await self.subscriptions.begin(
+        view = await self.subscriptions.begin(
             model,
             key,
             lookup,
             hooks,
-            token=None if snapshot is True else since,
-            wants_token=tokens,
+            etag=None if snapshot is True else etag,
+            wants_etag=snapshot is True or etag is not None,
             by_itself=self._delivers_by_itself(),
         )
-        if not tokens:
-            return None, status.HTTP_201_CREATED
-        data = None
         try:
             if snapshot is True:
-                data = await self._data(begun, {**kwargs, "request_id": request_id})
-            await self._reply_with_token(request_id, begun, data)
+                await self._reply_with_row(view, {**kwargs, "request_id": request_id})
+                return None
         except Exception as error:
             # The client receives an error, and must not have a subscription with it.
             self.subscriptions.end(lookup, request_id)
             raise _as_missing(error) from error
-        return None
+        return None, status.HTTP_201_CREATED
 
     @action()
     async def unsubscribe_instance(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
@@ -185,8 +182,14 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
     async def deliver(self, watch: RowSubscription, kind: str) -> None:
         """Hand the news of one subscription to the class's own methods."""
         group = _Group(watch)
-        message = {"pk": shown(watch.key)}
-        await self.handle_instance_change(message, group=group, action=kind)
+        await self.handle_instance_change(self._message(watch), group=group, action=kind)
+
+    def _message(self, watch: RowSubscription) -> dict[str, Any]:
+        """Return what names the row of a subscription to :meth:`retrieve`."""
+        if watch.context.named_by is None:
+            return {"pk": shown(watch.key)}
+        name = self.lookup_url_kwarg or self.lookup_field
+        return {name: json.loads(watch.context.lookup)}
 
     def _requests_for(self, group: Any) -> set[Any] | list[Any]:
         """Return the request ids of a subscription's group; DCRF's name."""
@@ -198,13 +201,23 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         except _HIDING:
             await self._tell_gone(group, request_id, kwargs)
             return
-        hidden = group.watch.context.hidden
-        group.watch.context.hidden = False
-        if isinstance(response, tuple):
-            data, code = response
-            await self.reply(
-                action="create" if hidden else action, data=data, status=code, request_id=request_id
-            )
+        context = group.watch.context
+        action, context.hidden = "create" if context.hidden else action, False
+        if not isinstance(response, tuple):
+            return
+        data, code = response
+        if not context.wants_etag:
+            await self.reply(action=action, data=data, status=code, request_id=request_id)
+            return
+        etag, (held, context.held) = etag_of(encode(data)), (context.held, None)
+        if etag != held:
+            await self._send_with_etag(action, data, code, request_id, etag)
+
+    async def _send_with_etag(
+        self, action: str, data: Any, code: int, request_id: Any, etag: str
+    ) -> None:
+        frame = {"errors": [], "data": data, "action": action, "response_status": code}
+        await self.send_json({**frame, "request_id": request_id, "etag": etag})
 
     async def _tell_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
         """Say once that the row is gone, or has left what the client may see."""
@@ -251,23 +264,16 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         except ValueError:
             return encode_name(lookup)
 
-    async def _data(self, begun: StartResult, kwargs: dict[str, Any]) -> Any:
+    async def _reply_with_row(self, view: View, kwargs: dict[str, Any]) -> None:
         if self._delivers_by_itself():
             response = await self.retrieve(**{**kwargs, "action": "retrieve"})
-            return response[0] if isinstance(response, tuple) else None
-        return await self.decode_json(begun.view.body) if begun.view.body else None
-
-    async def _reply_with_token(self, request_id: Any, begun: StartResult, data: Any) -> None:
-        await self.send_json(
-            {
-                "errors": [],
-                "data": data,
-                "action": "subscribe_instance",
-                "response_status": status.HTTP_201_CREATED,
-                "request_id": request_id,
-                "token": str(begun.snapshot),
-            }
-        )
+            data = response[0] if isinstance(response, tuple) else None
+            etag = etag_of(encode(data))
+        else:
+            data = await self.decode_json(view.body) if view.body else None
+            etag = view.etag
+        created = status.HTTP_201_CREATED
+        await self._send_with_etag("subscribe_instance", data, created, kwargs["request_id"], etag)
 
 
 class _Group:
@@ -298,12 +304,3 @@ def _key(model: type[Model], value: Any) -> Hashable:
         return to_key(model, value)
     except ValueError:
         raise Http404 from None
-
-
-def _token(value: Any) -> Snapshot | None:
-    if value is None:
-        return None
-    try:
-        return parse_token(value)
-    except ValueError:
-        raise ValidationError(['"token" is not a token that this server gave.']) from None

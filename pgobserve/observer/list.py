@@ -11,9 +11,7 @@ from rest_framework.exceptions import ValidationError
 from pgobserve import conf
 from pgobserve.decorators import action
 from pgobserve.deliver.subscription_context import encode_name
-from pgobserve.deliver.tokens import Back, parse_list_token
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
-from pgobserve.render.rendering import encode
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -34,8 +32,9 @@ class ObserverModelListMixin(ObserverConsumerMixin):
     then on ``create``, ``update`` and ``delete`` as rows enter, change and leave.
 
     Attributes:
-        max_rows: Rows in one frame; a list of more comes in several, the last of which has the
-            token. A frame has fewer if they are long. A client may ask for fewer by ``"max_rows"``.
+        max_rows: Rows in one frame; a list of more comes in several, all but the last of which
+            have ``"more": true``. A frame has fewer rows if they are long. A client may request
+            fewer by ``"max_rows"``.
 
     Example:
         >>> class BookConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
@@ -59,8 +58,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         request_id: Any = None,
         only: Any = None,
         max_rows: Any = None,
-        token: Any = None,
-        keys: Any = None,
+        have: Any = None,
         **kwargs: Any,
     ) -> None:
         """
@@ -71,19 +69,18 @@ class ObserverModelListMixin(ObserverConsumerMixin):
                 is replaced.
             only: ``"keys"`` for the rows' keys alone, ``"count"`` for their number.
             max_rows: Rows in one frame at most.
-            token: From an earlier frame: only what changed since is sent, or a ``reset`` with the
-                whole list, if that can't be told.
-            keys: With a token: those of the rows that the client has.
+            have: The rows that a returning client holds: an object of etags by key. The reply has
+                no rows, and what differs follows as ``create``, ``update`` and ``delete``.
             **kwargs: Reach ``get_queryset`` and ``filter_queryset``, ``"query"`` among them.
         """
-        asked = self._asked(request_id, only, max_rows, token, keys)
+        asked = self._asked(request_id, only, max_rows, have)
         hooks = {**kwargs, "request_id": request_id, "action": "subscribe_list"}
-        listed, new_token = await self.subscriptions.lists.begin(
-            declared_model(type(self)), hooks, wanted=asked.wanted, back=asked.back
+        listed = await self.subscriptions.lists.begin(
+            declared_model(type(self)), hooks, wanted=asked.wanted, have=have
         )
         await self.subscriptions.settle()  # of a list that this one replaces, say
         try:
-            await self._answer_list(asked, listed, new_token)
+            await self._answer_list(asked, listed)
         except Exception:
             # The client receives an error, and must not have a subscription with it.
             self.subscriptions.lists.end(request_id)
@@ -98,9 +95,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
-    def _asked(
-        self, request_id: Any, only: Any, max_rows: Any, token: Any, keys: Any
-    ) -> _ListRequest:
+    def _asked(self, request_id: Any, only: Any, max_rows: Any, have: Any) -> _ListRequest:
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         if only is not None and only not in ONLY:
@@ -111,49 +106,31 @@ class ObserverModelListMixin(ObserverConsumerMixin):
                 raise ValidationError(['"max_rows" must be a whole number of at least 1.'])
             size = min(size, max_rows)
         wanted = cast("Wanted", only or "rows")
-        return _ListRequest(encode_name(request_id), wanted, size, self._back(token, keys))
+        if have is not None:
+            _check_have(have, wanted)
+        return _ListRequest(encode_name(request_id), wanted, size)
 
-    def _back(self, token: Any, keys: Any) -> Back | None:
-        if token is None:
-            if keys is not None:
-                raise ValidationError(['"keys" are of no use without a "token".'])
-            return None
-        try:
-            seen, fingerprint = parse_list_token(token)
-        except ValueError:
-            raise ValidationError(
-                ['"token" is not a token of a list that a server gave.']
-            ) from None
-        return Back(seen, fingerprint, None if keys is None else _keys(keys))
-
-    async def _answer_list(self, asked: _ListRequest, listed: ListSnapshot, token: str) -> None:
-        if asked.back is not None and not listed.unchanged:
-            await self._send_list(asked, None, asked.back.token)
-            await self._send_list(asked, listed, token, action="reset", code=205)
-        else:
-            await self._send_list(asked, listed, token)
-
-    async def _send_list(
-        self,
-        asked: _ListRequest,
-        listed: ListSnapshot | None,
-        token: str,
-        *,
-        action: str = "subscribe_list",
-        code: int = status.HTTP_201_CREATED,
-    ) -> None:
-        """Send a list in as many frames as it takes, or an empty one."""
+    async def _answer_list(self, asked: _ListRequest, listed: ListSnapshot) -> None:
+        """Send a list in as many frames as it takes, or an empty reply to a returning client."""
+        head = (
+            f'{{"errors":[],"action":"subscribe_list","response_status":{status.HTTP_201_CREATED}'
+        )
+        tail = f',"request_id":{asked.request_id}'
+        if listed.resumed:
+            await self.subscriptions.send(f'{head}{tail},"data":null}}')
+            return
         # Half of it: with many rows a client has the first ones earlier, and a row may be longer.
-        length = conf.get().MAX_FRAME_BYTES // 2
-        pages = [""] if listed is None or listed.unchanged else listed.cut(asked.size, length)
-        for number, rows in enumerate(pages, start=1):
-            counted = asked.wanted == "count" and rows
-            data = rows if counted else f'{{"results":[{rows}]}}'
-            tail = f',"token":{encode(token)}' if number == len(pages) else ""
-            await self.subscriptions.send(
-                f'{{"errors":[],"data":{data},"action":"{action}","response_status":{code},'
-                f'"request_id":{asked.request_id}{tail}}}'
-            )
+        pages = listed.cut(asked.size, conf.get().MAX_FRAME_BYTES // 2)
+        for number, page in enumerate(pages, start=1):
+            if asked.wanted == "count" and page.results:
+                body = f',"data":{page.results}'
+            else:
+                body = (
+                    f',"data":{{"results":[{page.results}]}},'
+                    f'"keys":[{page.keys}],"etags":[{page.etags}]'
+                )
+            more = ',"more":true' if number < len(pages) else ""
+            await self.subscriptions.send(f"{head}{tail}{body}{more}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +142,28 @@ class _ListRequest:
         request_id: His name for the subscription, as JSON.
         wanted: Rows, keys or their number.
         size: Rows in one frame.
-        back: What he has, if he comes back.
     """
 
     request_id: str
     wanted: Wanted
     size: int
-    back: Back | None
 
 
-def _keys(keys: Any) -> list[Any]:
-    """Return what a client says are keys; no more of them than a list can have rows."""
-    if not isinstance(keys, list):
-        raise ValidationError(['"keys" must be a list of primary keys.'])
+def _check_have(have: Any, wanted: Wanted) -> None:
+    """
+    Refuse what can't be the rows that a client holds; no more of them than a list can have.
+
+    Raises:
+        ValidationError: It can't.
+    """
+    if wanted == "count":
+        raise ValidationError(['"have" is of no use with "only": "count".'])
+    # Values alone: the keys of a JSON object are strings.
+    if not isinstance(have, dict) or not all(isinstance(etag, str) for etag in have.values()):
+        raise ValidationError(['"have" must be an object of etags by key.'])
     limit = conf.get().MAX_LIST_ROWS
-    if len(keys) > limit:
+    if len(have) > limit:
         sentence = (
-            f'"keys" has {len(keys)} keys; a list can have {limit}. Leave out "keys", or subscribe '
-            "without a token."
+            f'"have" has {len(have)} rows; a list can have {limit}. Subscribe without "have".'
         )
         raise ValidationError([sentence])
-    return keys

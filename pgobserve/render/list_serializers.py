@@ -18,7 +18,6 @@ from pgobserve.hub.send_queue import (
 )
 from pgobserve.render.own_hooks import found, writes
 from pgobserve.render.rendering import (
-    KeyRenderer,
     Renderer,
     RenderingFailed,
     encode,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.generics import GenericAsyncAPIConsumer
+    from pgobserve.render.rendering import KeyRenderer
 
 #: What a list serializer may define without any effect on which rows it shows.
 _HARMLESS: Final = frozenset(
@@ -44,8 +44,6 @@ _HARMLESS: Final = frozenset(
     }
 )
 
-_keys: Final = KeyRenderer()
-
 
 class ListedRenderer(Renderer):
     """
@@ -56,9 +54,9 @@ class ListedRenderer(Renderer):
     Args:
         serializer_class: The class of the serializer.
         queryset: Of the list.
-        keys_only: Only the key is shown.
         bespoke: As for :class:`Renderer`.
         keys: As for :class:`Renderer`.
+        shows: Shows a row that is on the list; None if the serializer does.
         turns: As for :class:`Renderer`.
     """
 
@@ -71,14 +69,14 @@ class ListedRenderer(Renderer):
         serializer_class: type[BaseSerializer[Any]],
         queryset: QuerySet[Any],
         *,
-        keys_only: bool,
         bespoke: bool,
         keys: frozenset[str] | None,
+        shows: KeyRenderer | None = None,
         turns: bool = False,
     ) -> None:
         super().__init__(serializer_class, bespoke=bespoke, keys=keys, turns=turns)
         self._queryset = queryset
-        self._keys_only = keys_only
+        self._shows = shows
 
     def render(
         self, instance: Model, consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
@@ -123,8 +121,8 @@ class ListedRenderer(Renderer):
             )
         if not rows:
             return ABSENT
-        if self._keys_only:
-            return _keys.render(instance, consumer, None)[0]
+        if self._shows is not None:
+            return self._shows.render(instance, consumer, None)[0]
         return View.of(encode(rows[0]))
 
 

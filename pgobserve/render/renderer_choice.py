@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from pgobserve.render.own_hooks import (
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pgobserve.generics import GenericAsyncAPIConsumer
 
-_KEYS: Final = KeyRenderer()
 _renderers: WeakValueDictionary[Hashable, Renderer] = WeakValueDictionary()
 
 
@@ -59,7 +58,9 @@ def made_by(consumer: GenericAsyncAPIConsumer, serializer_class: Any) -> MadeBy:
     )
 
 
-def renderer_of(serializer_class: Any, how: MadeBy, context: Hashable) -> Renderer | KeyRenderer:
+def renderer_of(
+    serializer_class: Any, how: MadeBy, context: Hashable, named_by: str | None = None
+) -> Renderer | KeyRenderer:
     """
     Return how rows are shown.
 
@@ -70,9 +71,10 @@ def renderer_of(serializer_class: Any, how: MadeBy, context: Hashable) -> Render
         serializer_class: None where only keys are shown.
         how: How its instances are made.
         context: What tells the Python context from others.
+        named_by: The field that names rows to clients; None for the primary key.
     """
     if serializer_class is None:
-        return _KEYS
+        return KeyRenderer(named_by)
     identity = serializer_class, how, context
     renderer = _renderers.get(identity)
     if renderer is None:

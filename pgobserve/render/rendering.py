@@ -14,6 +14,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.send_queue import Refusal, View
 from pgobserve.render.own_hooks import has_own
+from pgobserve.render.row_names import value_of
 from pgobserve.render.tracking_context import RecordingContext
 from pgobserve.sql.keys import key_of, shown
 
@@ -155,14 +156,24 @@ class PresenceRenderer:
 
 
 class KeyRenderer:
-    """Renders a row's key, for lists of keys."""
+    """
+    Renders a row's key, for lists of keys.
+
+    Args:
+        named_by: The field that names rows to clients; None for the primary key.
+    """
 
     leaves_out: ClassVar[bool] = False
     failed: ClassVar[Refusal] = FAILED
 
+    def __init__(self, named_by: str | None = None) -> None:
+        self._named_by = named_by
+
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return a view that serves all."""
-        return View.of(_encode({"pk": shown(key_of(instance))})), True
+        if self._named_by is None:
+            return View.of(_encode({"pk": shown(key_of(instance))})), True
+        return View.of(_encode({self._named_by: value_of(instance, self._named_by)})), True
 
 
 def encode(value: Any) -> str:

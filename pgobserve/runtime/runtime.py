@@ -25,7 +25,6 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.listen.confirm import Confirmer
 from pgobserve.listen.fence import Fence
 from pgobserve.listen.intake import FLOOD_INTERVAL, Intake, routes
 from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
@@ -39,7 +38,7 @@ from pgobserve.outbox.outbox_page import WAKE_UP
 from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
 from pgobserve.sql.installed import is_observed
 from pgobserve.sql.keyed_query import SNAPSHOT
-from pgobserve.wire import FENCE, MARK, PAYLOAD_VERSION
+from pgobserve.wire import FENCE, PAYLOAD_VERSION
 from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.loop_tripwire import at_close
 from pgobserve.workers.supervisor import Supervisor
@@ -80,7 +79,6 @@ class Feed:
         self.listener: Listener | None = None
         self.reader: Reader | None = None
         self.loader: Loader | None = None
-        self.confirmer: Confirmer | None = None
         self.fence = Fence(
             self._send_mark, self._reached, listens=options.listens, alias=options.alias
         )
@@ -332,11 +330,8 @@ class Feed:
             if options.listens
             else None
         )
-        self.confirmer = Confirmer(
-            self.hub, options.alias, options.channel if options.listens else None, self._caught_up
-        )
         self._task = asyncio.create_task(
-            self._run(self.listener, self.reader, self.confirmer, loader),
+            self._run(self.listener, self.reader, loader),
             name=f"pgobserve-feed-{options.alias}",
             # Not that of the socket whose request started it.
             context=Context(),
@@ -374,15 +369,12 @@ class Feed:
         )
         return Reader(wanted, self._followers)
 
-    async def _run(
-        self, listener: Listener | None, reader: Reader, confirmer: Confirmer, loader: Loader
-    ) -> None:
+    async def _run(self, listener: Listener | None, reader: Reader, loader: Loader) -> None:
         at_once = self.options.outbox or len(self._followers) > 0
         works: dict[str, Work] = {
             "pgobserve-reader": lambda: reader.run(at_once=at_once),
             "pgobserve-loader": loader.run,
             "pgobserve-vigil": self.vigil.run,
-            "pgobserve-confirmer": lambda: confirmer.run(loader),
         }
         if listener is not None:
             works["pgobserve-listener"] = listener.run
@@ -400,7 +392,7 @@ class Feed:
                 self._again = task.get_loop().call_later(1.0, self._restart)
         if self.loader is loader:
             # They know the event loop, which must not be kept by what is known of it.
-            self.loader = self.reader = self.listener = self.confirmer = None
+            self.loader = self.reader = self.listener = None
             if not self._followers:
                 self._followers.progress = Progress()
 
@@ -485,18 +477,8 @@ class Feed:
                 self.reader.wake()
         elif change.label == FENCE:
             self.fence.receive(change.keys)
-        elif change.label == MARK:
-            # What was heard before it must be marked when it counts as heard.
-            self._intake.flush()
-            if self.confirmer is not None:
-                self.confirmer.heard(change.keys)
         elif self._intake.route(change):
             self._kick()
-
-    async def _caught_up(self, snapshot: Snapshot) -> None:
-        if self.reader is not None:
-            await self.reader.reach(snapshot)
-        self._intake.flush()
 
     async def _send_mark(self, name: str) -> Snapshot:
         """Send a mark of :attr:`fence`; return the snapshot of its statement."""

@@ -156,23 +156,6 @@ class KeyedQuery:
         own = has_own_rows(compiled) or has_own_values(compiled)
         return not (self.joins or compiled._known_related_objects or own)
 
-    def version(
-        self, key: Hashable, connection: BaseDatabaseWrapper
-    ) -> tuple[int, Snapshot] | None:
-        """Return the transaction (32 bits of it) that wrote a row, and the present snapshot."""
-        quote = connection.ops.quote_name
-        columns = [quote(str(field.column)) for field in key_fields(self.model)]
-        values = [param[0] for param in as_parameters(self.model, [key], connection)]
-        where = " AND ".join(f"{column} = %s" for column in columns)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT xmin::text::bigint, {SNAPSHOT} "  # noqa: S608
-                f"FROM {quote(self.model._meta.db_table)} WHERE {where}",  # names by Django
-                values,
-            )
-            row = cursor.fetchone()
-        return None if row is None else (row[0], Snapshot.parse(row[1]))
-
     def _parameters(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
     ) -> list[list[Any]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import math
 import re
-from collections import Counter
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +20,11 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
+from pgobserve.hub.identity import key_text
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Sequence
+    from collections import Counter
+    from collections.abc import Hashable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -61,25 +64,14 @@ def to_key(model: Model, value: Any) -> Hashable:
     return tuple(to_value(field, part) for field, part in zip(fields, value, strict=True))
 
 
-def to_keys(model: Model, raw: Collection[Any]) -> frozenset[Hashable]:
-    """
-    Convert many JSON values to keys, as :func:`to_key` does one.
-
-    Raises:
-        ValueError: The model can't have a key like one of them.
-    """
-    fields = key_fields(model)
-    if len(fields) == 1 and raw and set(map(type, raw)) == {int}:
-        target = _target(fields[0])
-        if isinstance(target, models.IntegerField):
-            # What thousands of keys mostly are.
-            for extreme in (min(raw), max(raw)):
-                _to_integer(target, extreme)
-            return frozenset(raw)
-    keys = [to_key(model, key) for key in raw]
-    if collide(keys, Counter(), ALIKE):
-        raise ValueError("keys of one hash")
-    return frozenset(keys)
+def from_text(model: Model, text: str) -> Hashable:
+    """Return the key that has a text; the text itself if no key of the model has it."""
+    try:
+        value = text if len(key_fields(model)) == 1 else json.loads(text)
+        key = to_key(model, value)
+    except (ValueError, RecursionError):
+        return text
+    return key if key_text(key) == text else text
 
 
 def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:

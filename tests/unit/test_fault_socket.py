@@ -15,7 +15,6 @@ from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.exceptions import ClientDisconnected
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.hub.send_queue import RowSubscription, SendQueue, View
-from pgobserve.hub.snapshot import Snapshot
 from pgobserve.logs import fields
 
 GONE = [Disconnected("Attempt to send on a closed protocol"), UvicornDisconnected(), OSError()]
@@ -49,11 +48,11 @@ async def test_event_for_a_client_that_is_gone(
     consumer.base_send = send
     mailbox: SendQueue = FrameWriter(consumer).mailbox
     for key in (1, 2):
-        context = SimpleNamespace(by_itself=False, wants_token=False, request_id_text="1")
+        context = SimpleNamespace(by_itself=False, wants_etag=False, request_id_text="1")
         watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
         watch.begun = None
         with caplog.at_level(logging.ERROR):
-            mailbox.put(watch, View.of("{}"), Snapshot(1, 1, frozenset()))
+            mailbox.put(watch, View.of("{}"))
 
     assert len(sends) == 1
     assert not caplog.records
@@ -77,13 +76,13 @@ async def test_other_errors_once_the_client_has_left(
     for key in (1, 2):
         context = SimpleNamespace(
             by_itself=False,
-            wants_token=False,
+            wants_etag=False,
             request_id_text="1",
             about=lambda key: fields(key=key),
         )
         watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
         watch.begun = None
-        mailbox.put(watch, View.of("{}"), Snapshot(1, 1, frozenset()))
+        mailbox.put(watch, View.of("{}"))
 
     assert len(sends) == (1 if gone else 2)
     assert len(caplog.records) == (0 if gone else 2)

@@ -47,7 +47,7 @@ ELSEWHERE = {
     "outbox/outbox_pages": "integration/outbox/test_outbox_reader.py",
     "outbox/polling": "integration/outbox/test_outbox_reader.py",
     "outbox/row_images": "integration/outbox/test_event.py",
-    "hub/list_admission": "unit/hub/test_list_state.py",
+    "load/list_admission": "unit/hub/test_list_state.py",
     "hub/list_subscription": "unit/hub/test_list_convergence.py",
     "hub/table_dependencies": "unit/hub/test_dependency_index.py",
     "sql/join_sql": "integration/sql/test_reverse_lookup.py",

@@ -10,23 +10,27 @@
  * What the server sends: the answer to a request, or a change.
  *
  * @typedef {object} Frame
- * @property {string | null} action  What was asked for, or `create`, `update`, `delete`, `reset`.
+ * @property {string | null} action  What was asked for, or `create`, `update`, `delete`.
  * @property {any} data              The row; `{pk}` alone after a `delete`.
  * @property {any[]} errors          Sentences, if something was wrong.
  * @property {number} response_status  As in HTTP.
  * @property {any} request_id        That of the request, or of the subscription.
- * @property {string} [token]        Where in the database's history this frame is.
+ * @property {string} [key]          Names the row of a list; an opaque string.
+ * @property {string} [etag]         A digest of `data`.
+ * @property {string[]} [keys]       The keys of `data.results`.
+ * @property {string[]} [etags]      Their digests.
+ * @property {boolean} [more]        More of the same list follows.
  */
 
 /**
  * What happened to a list.
  *
- * `subscribe_list` is the list as the subscription found it, `reset` the same once more, because
- * what has changed could not be told; otherwise it is a row that came, changed or left.
+ * `subscribe_list` is the list as the subscription found it; otherwise it is a row that came, changed
+ * or left.
  *
  * @typedef {object} Change
- * @property {"subscribe_list" | "reset" | "create" | "update" | "delete"} action
- * @property {any} [key]     Of the row.
+ * @property {"subscribe_list" | "create" | "update" | "delete"} action
+ * @property {string} [key]  Names the row.
  * @property {any} [row]     As it is now.
  * @property {any} [before]  As it was; of a whole list, its rows as they were, or its count.
  */
@@ -36,7 +40,6 @@
  * @property {object} [query]  For the consumer's filter backends.
  * @property {"keys" | "count"} [only]  Nothing else of the rows is wanted.
  * @property {number} [maxRows]  Rows in one frame; the client puts them together.
- * @property {string | ((row: any) => any)} [key]  Where a row has its primary key: `id`, or else `pk`.
  * @property {(a: any, b: any) => number} [sort]  Keeps the rows in this order. Without it rows that
  *   enter later are last.
  * @property {(error: FeedError, list: List) => void} [error]  Told of a row that can't be shown, and
@@ -68,13 +71,16 @@ export class FeedError extends Error {
 /** @param {any} error  A sentence, or an object of field names and messages. */
 const sentence = (error) => (typeof error === "string" ? error : JSON.stringify(error));
 
-/** What the client refuses to go on with. */
+/** The status of a request that the server does not accept. */
 const BAD_REQUEST = 400;
+
+/** The etag of a row that is not there. */
+const NO_ROW = "";
 
 /** What subscriptions have in common; made by a {@link Feed}. */
 class Subscription {
-  /** @type {string | null} What was seen: the server goes on from there. */ token = null;
   /** Whether it ever began. */ begun = false;
+  /** Whether the last request said what is held. */ resuming = false;
   /** How often the server could not begin it, one time after the other. */ refusals = 0;
 
   /**
@@ -93,6 +99,9 @@ class Subscription {
     this.end(this);
   }
 
+  /** Hold nothing. */
+  forget() {}
+
   /** Note that the server has begun it. */
   succeeded() {
     this.begun = true;
@@ -100,14 +109,14 @@ class Subscription {
   }
 
   /**
-   * Begin without a token if that was what the server did not take.
+   * Begin as one that holds nothing if the server does not accept what this one holds.
    *
    * @param {Frame} frame
    * @returns {boolean}
    */
   startsOver(frame) {
-    if (frame.response_status !== BAD_REQUEST || this.token === null) return false;
-    this.token = null;
+    if (frame.response_status !== BAD_REQUEST || !this.resuming) return false;
+    this.forget();
     this.begin(this);
     return true;
   }
@@ -115,6 +124,8 @@ class Subscription {
 
 /** A watched row; made by {@link Feed#subscribeInstance}. */
 export class Instance extends Subscription {
+  /** @type {string | null} Of the row as it was last received. */ #etag = null;
+
   /**
    * @param {any} key
    * @param {(frame: Frame) => void} onFrame
@@ -130,7 +141,8 @@ export class Instance extends Subscription {
 
   /** @returns {object}  The message that begins it. */
   get asking() {
-    const how = this.token === null ? { snapshot: true } : { token: this.token };
+    this.resuming = this.#etag !== null;
+    const how = this.resuming ? { etag: this.#etag } : { snapshot: true };
     return { action: "subscribe_instance", pk: this.key, ...how };
   }
 
@@ -139,11 +151,16 @@ export class Instance extends Subscription {
     return { action: "unsubscribe_instance", pk: this.key };
   }
 
+  /** Hold nothing. */
+  forget() {
+    this.#etag = null;
+  }
+
   /** @param {Frame} frame */
   received(frame) {
     const isReply = frame.action === "subscribe_instance";
-    const resumed = isReply && this.token !== null;
-    this.token = frame.token ?? this.token;
+    const resumed = isReply && this.resuming;
+    this.#etag = frame.action === "delete" ? NO_ROW : (frame.etag ?? this.#etag);
     if (isReply && frame.response_status >= 400) {
       if (this.startsOver(frame)) return;
       this.closed = true;
@@ -151,20 +168,18 @@ export class Instance extends Subscription {
     } else if (isReply) {
       this.succeeded();
     }
-    // What has changed since the token comes in a frame of its own.
+    // A row that differs from what is held comes in a frame of its own.
     if (!resumed || this.closed) this.onFrame(frame);
   }
 }
 
 /** A watched list, and its rows as they are; made by {@link Feed#subscribeList}. */
 export class List extends Subscription {
-  /** @type {Map<any, any>} */ #rows = new Map();
-  /** @type {Map<any, any>} Keys that are no simple values, by their names in the map. */
-  #composite = new Map();
-  /** @type {any[]} Of a list that has not come as a whole yet. */ #gathered = [];
+  /** @type {Map<string, any>} */ #rows = new Map();
+  /** @type {Map<string, string>} */ #etags = new Map();
+  /** @type {[string, any, string][]} Of a list that has not come as a whole yet. */ #gathered = [];
   /** @type {number | null} */ #count = null;
   #inOrder = true;
-  #resuming = false;
 
   /**
    * @param {ListOptions & Record<string, any>} options  What is not ours goes to the consumer.
@@ -172,19 +187,18 @@ export class List extends Subscription {
    * @param {(subscription: any) => void} end
    * @param {(subscription: any) => void} begin
    */
-  constructor({ key, sort, error, maxRows, ...args }, onChange, end, begin) {
+  constructor({ sort, error, maxRows, ...args }, onChange, end, begin) {
     super(end, begin);
     this.args = maxRows === undefined ? args : { ...args, max_rows: maxRows };
     this.onChange = onChange;
     this.onError = error ?? ((/** @type {FeedError} */ problem) => console.error(problem));
     this.sort = sort;
-    this.keyOf = keyFunction(args.only === "keys" ? "pk" : key);
   }
 
   /**
-   * Its rows by their keys, in order. A composite key is named by its JSON.
+   * Its rows by their keys, in order. Keys are text, whatever the rows show.
    *
-   * @returns {ReadonlyMap<any, any>}
+   * @returns {ReadonlyMap<string, any>}
    */
   get rows() {
     if (!this.#inOrder && this.sort) {
@@ -195,9 +209,9 @@ export class List extends Subscription {
     return this.#rows;
   }
 
-  /** @returns {any[]}  The keys of its rows, in order. */
+  /** @returns {string[]}  The keys of its rows, in order. */
   get keys() {
-    return [...this.rows.keys()].map((name) => this.#composite.get(name) ?? name);
+    return [...this.rows.keys()];
   }
 
   /** @returns {number | null}  How many rows there are; null until that is known. */
@@ -208,11 +222,9 @@ export class List extends Subscription {
   /** @returns {object}  The message that begins it. */
   get asking() {
     this.#gathered = [];
-    // A number is asked for anew: that is no more work than to say how it has changed.
-    if (this.args.only === "count") this.token = null;
-    this.#resuming = this.token !== null;
+    this.resuming = this.#etags.size > 0;
     const what = { ...this.args, action: "subscribe_list" };
-    return this.#resuming ? { ...what, token: this.token, keys: this.keys } : what;
+    return this.resuming ? { ...what, have: Object.fromEntries(this.#etags) } : what;
   }
 
   /** @returns {object}  The message that ends it. */
@@ -220,31 +232,23 @@ export class List extends Subscription {
     return { action: "unsubscribe_list" };
   }
 
+  /** Hold nothing. */
+  forget() {
+    this.#etags.clear();
+  }
+
   /** @param {Frame} frame */
   received(frame) {
-    this.token = frame.token ?? this.token;
+    const { action } = frame;
     if (frame.response_status >= 400) {
       this.#refused(frame);
       return;
     }
-    if (frame.action === "subscribe_list") this.succeeded();
-    try {
-      this.#take(frame);
-    } catch (error) {
-      if (!(error instanceof FeedError)) throw error;
-      this.close();
-      this.onError(error, this);
-    }
-  }
-
-  /** @param {Frame} frame */
-  #take(frame) {
-    const { action } = frame;
+    if (action === "subscribe_list") this.succeeded();
     if (this.args.only === "count") this.#counted(frame);
-    else if (action === "reset") this.#gather(frame);
     else if (action !== "subscribe_list") this.#changed(frame);
-    // Resumed, what has changed since comes in frames of its own.
-    else if (!this.#resuming) this.#gather(frame);
+    // Rows that differ from what is held come in frames of their own.
+    else if (!this.resuming) this.#gather(frame);
   }
 
   /** @param {Frame} frame */
@@ -259,17 +263,16 @@ export class List extends Subscription {
   }
 
   /** Put the frames of one list together. @param {Frame} frame */
-  #gather(frame) {
-    this.#gathered.push(...frame.data.results);
-    // The last has the token.
-    if (frame.token === undefined) return;
-    const rows = this.#gathered.map((row) => [this.#name(this.keyOf(row)), row]);
+  #gather({ data, keys = [], etags = [], more }) {
+    keys.forEach((key, index) => this.#gathered.push([key, data.results[index], etags[index]]));
+    if (more) return;
     const before = this.#rows;
+    this.#rows = new Map(this.#gathered.map(([key, row]) => [key, row]));
+    this.#etags = new Map(this.#gathered.map(([key, , etag]) => [key, etag]));
     this.#gathered = [];
-    this.#rows = new Map(/** @type {[any, any][]} */ (rows));
     this.#inOrder = false;
     this.#count = this.#rows.size;
-    this.onChange(this, { action: /** @type {any} */ (frame.action), before });
+    this.onChange(this, { action: "subscribe_list", before });
   }
 
   /** @param {Frame} frame */
@@ -280,41 +283,18 @@ export class List extends Subscription {
   }
 
   /** @param {Frame} frame */
-  #changed({ action, data }) {
-    const key = action === "delete" ? data.pk : this.keyOf(data);
-    const name = this.#name(key);
-    const before = this.#rows.get(name);
+  #changed({ action, data, key = "", etag = "" }) {
+    const before = this.#rows.get(key);
     if (action === "delete") {
-      this.#composite.delete(name);
-      if (!this.#rows.delete(name)) return;
+      this.#etags.delete(key);
+      if (!this.#rows.delete(key)) return;
     } else {
-      this.#rows.set(name, data);
+      this.#rows.set(key, data);
+      this.#etags.set(key, etag);
       this.#inOrder = false;
     }
     this.#count = this.#rows.size;
     const row = action === "delete" ? undefined : data;
     this.onChange(this, { action: /** @type {any} */ (action), key, row, before });
   }
-
-  /** @param {any} key */
-  #name(key) {
-    if (typeof key !== "object" || key === null) return key;
-    const name = JSON.stringify(key);
-    this.#composite.set(name, key);
-    return name;
-  }
-}
-
-/**
- * @param {string | ((row: any) => any) | undefined} key
- * @returns {(row: any) => any}
- */
-function keyFunction(key) {
-  const find =
-    typeof key === "function" ? key : (/** @type {any} */ row) => (key ? row[key] : (row.id ?? row.pk));
-  return (row) => {
-    const found = find(row);
-    if (found !== undefined && found !== null) return found;
-    throw new FeedError(`A row has no ${key ?? "id or pk"}: say by the option key where its primary key is.`);
-  };
 }

@@ -29,7 +29,7 @@ class Replica:
 
     Attributes:
         rows: The rows by key; None where the row is not there.
-        tokens: The last token for each key.
+        etags: Of the rows, by key; empty text where the row is not there.
         failed: Keys whose last frame was an error.
         strange: Frames that nobody asked for.
         refused: All frames with errors.
@@ -39,13 +39,14 @@ class Replica:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.rows: dict[int, dict[str, Any] | None] = {}
-        self.tokens: dict[int, str] = {}
+        self.etags: dict[int, str] = {}
         self.failed: dict[int, Any] = {}
         self.refused: list[Any] = []
         self.strange: list[Any] = []
         self.told: Counter[int] = Counter()
         self._asked: dict[Any, asyncio.Future[Any]] = {}
         self._news = asyncio.Event()
+        self._resumed = False
 
     @property
     def subscriptions(self) -> int:
@@ -65,11 +66,9 @@ class Replica:
     def _take(self, frame: dict[str, Any]) -> None:
         asked = self._asked.pop((frame["action"], json.dumps(frame["request_id"])), None)
         key = frame["request_id"]
-        if "token" in frame:
-            self.tokens[key] = frame["token"]
         if asked is not None:
             if frame["action"] == "subscribe_instance" and frame["data"] is not None:
-                self.rows[key] = frame["data"]
+                self.rows[key], self.etags[key] = frame["data"], frame.get("etag", "")
             asked.set_result(frame)
         elif key not in self.rows or frame["action"] not in {"create", "update", "delete"}:
             self.strange.append(frame)
@@ -78,16 +77,18 @@ class Replica:
 
     def _event(self, key: int, frame: dict[str, Any]) -> None:
         self.told[key] += 1
-        self.failed.pop(key, None)
+        unsure = self.failed.pop(key, None) is not None
         if frame["errors"]:
             self.failed[key] = frame
             self.refused.append(frame)
         elif frame["action"] == "delete":
             assert frame["data"] == {"pk": key}, frame
-            self.rows[key] = None
+            self.rows[key], self.etags[key] = None, ""
         else:
             assert frame["data"]["id"] == key, frame
-            self.rows[key] = frame["data"]
+            if self._resumed and frame["etag"] == self.etags[key] and not unsure:
+                self.strange.append(frame)
+            self.rows[key], self.etags[key] = frame["data"], frame.get("etag", "")
 
     def request(self, action: str, request_id: Any, **arguments: Any) -> asyncio.Future[Any]:
         """Send a request; return what will be the answer."""
@@ -110,9 +111,11 @@ class Replica:
 
     async def resume(self, before: Replica) -> None:
         """Go on where another socket ended."""
-        self.rows = dict(before.rows)
-        for key, token in before.tokens.items():
-            answer = await self.ask("subscribe_instance", key, pk=key, token=token)
+        self.rows, self.etags, self._resumed = dict(before.rows), dict(before.etags), True
+        # What could not be shown when the socket broke is sent again, as it is.
+        self.failed = dict(before.failed)
+        for key, etag in before.etags.items():
+            answer = await self.ask("subscribe_instance", key, pk=key, etag=etag)
             assert answer["response_status"] == 201, answer
 
     async def sync(self) -> None:
@@ -145,6 +148,10 @@ class Replica:
                 self._news.clear()
                 await self._news.wait()
 
+    def missed(self, table: Table) -> set[int]:
+        """Return the rows of which a client that comes back receives a frame."""
+        return {key for key, row in self.rows.items() if row != table.get(key)}
+
     def stale(self, table: Table) -> dict[int, Any]:
         """Return what differs from the table."""
         return {
@@ -163,15 +170,13 @@ class ListReplica(Replica):
 
     Attributes:
         odd: The list has the rows of an odd rank only.
-        resets: How often the whole list came anew.
+        held: Etags by key, as frames have them.
     """
 
     def __init__(self, connection: ClientConnection, *, odd: bool) -> None:
         super().__init__(connection)
         self.odd = odd
-        self.resets = 0
-        self._token: str | None = None
-        self._unsure: set[int] = set()
+        self.held: dict[str, str] = {}
 
     @property
     def subscriptions(self) -> int:
@@ -183,11 +188,7 @@ class ListReplica(Replica):
         return not self.odd or row["rank"] % 2 == 1
 
     def _take(self, frame: dict[str, Any]) -> None:
-        self._token = frame.get("token", self._token)
-        if frame["action"] == "reset":
-            self.resets += 1
-            self.rows = {row["id"]: row for row in frame["data"]["results"]}
-        elif frame["request_id"] == "list" and frame["action"] != "subscribe_list":
+        if frame["request_id"] == "list" and frame["action"] != "subscribe_list":
             self._change(frame)
         else:
             super()._take(frame)
@@ -195,36 +196,40 @@ class ListReplica(Replica):
     def _change(self, frame: dict[str, Any]) -> None:
         action, data = frame["action"], frame["data"]
         key = data["pk"] if frame["errors"] or action == "delete" else data["id"]
+        assert frame["key"] == str(key), frame
         self.told[key] += 1
-        self.failed.pop(key, None)
+        unsure = self.failed.pop(key, None) is not None
         if frame["errors"]:
             self.failed[key] = frame
             self.refused.append(frame)
             return
-        # To one who has come back it is told what may have changed.
-        silent = self.rows.get(key) == data and key not in self._unsure
+        silent = self.rows.get(key) == data and not unsure
         if (key in self.rows) == (action == "create") or silent:
             self.strange.append(frame)
-        self._unsure.discard(key)
         if action == "delete":
             self.rows.pop(key, None)
+            self.held.pop(frame["key"], None)
         else:
-            self.rows[key] = data
+            self.rows[key], self.held[frame["key"]] = data, frame["etag"]
 
     async def subscribe(self, keys: Iterable[int] = (), **arguments: Any) -> None:
         """Subscribe to the list, whatever its keys are."""
-        self.rows = await self._subscribe(**arguments)
+        answer = await self._subscribe(**arguments)
+        self.rows = {row["id"]: row for row in answer["data"]["results"]}
+        self.held = dict(zip(answer["keys"], answer["etags"], strict=True))
 
-    async def _subscribe(self, **arguments: Any) -> dict[int, dict[str, Any] | None]:
+    async def _subscribe(self, **arguments: Any) -> Any:
         answer = await self.ask("subscribe_list", "list", odd=self.odd, **arguments)
         assert answer["response_status"] == 201, answer
-        return {row["id"]: row for row in answer["data"]["results"]}
+        return answer
 
     async def resume(self, before: Replica) -> None:
         """Go on where another socket ended."""
         assert isinstance(before, ListReplica)
-        self.odd, self.rows, self._unsure = before.odd, dict(before.rows), {*before.rows}
-        assert not await self._subscribe(token=before._token, keys=list(self.rows))
+        self.odd, self.rows, self.held = before.odd, dict(before.rows), dict(before.held)
+        # What could not be shown when the socket broke is sent again, as it is.
+        self.failed = dict(before.failed)
+        assert (await self._subscribe(have=self.held))["data"] is None
 
     async def sync(self) -> None:
         """Ask for something."""
@@ -232,6 +237,10 @@ class ListReplica(Replica):
 
     def _last_requests(self) -> list[dict[str, Any]]:
         return [{"action": "subscribe_list", "request_id": number} for number in range(5)]
+
+    def missed(self, table: Table) -> set[int]:
+        """Return the rows of which a client that comes back receives a frame."""
+        return {*self.stale(table)}
 
     def stale(self, table: Table) -> dict[int, Any]:
         """Return what differs from the table."""
@@ -316,6 +325,25 @@ class Fleet:
         for each in self.replicas:
             before = each.told.total()
             await each.until(lambda: each.told.total() > before + 5)  # noqa: B023 (awaited here)
+
+    @contextlib.asynccontextmanager
+    async def resumed(self) -> AsyncIterator[Fleet]:
+        """Let the clients come back, over new sockets, with what they hold."""
+        async with contextlib.AsyncExitStack() as stack:
+            made = await stack.enter_async_context(fleet(self.world, self.server, 0))
+            for old in self.replicas:
+                lists = isinstance(old, ListReplica)
+                url = self.server.url("lists/items/" if lists else "items/")
+                kind = partial(ListReplica, odd=False) if lists else Replica
+                new = await stack.enter_async_context(replica(url, kind))
+                await new.resume(old)
+                made.replicas.append(new)
+            yield made
+
+    def received_what_they_missed(self, before: Fleet, table: Table) -> None:
+        """See that each client that came back got one frame of each row that differed, no other."""
+        for old, new in zip(before.replicas, self.replicas, strict=True):
+            assert new.told == Counter(old.missed(table))
 
     async def change_all(self) -> None:
         """Change every row, the last write of a test: nothing overwrites what is lost."""

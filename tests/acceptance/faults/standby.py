@@ -56,11 +56,28 @@ class Cluster:
         if not linger:
             await self._crash(old)
         await _execute(new, "SELECT pg_catalog.pg_promote(true, 30)")
-        self._running[new.directory] = process
-        self._world.postgres = new
-        self._world.parameters = new.parameters()
-        self._proxy.aim("127.0.0.1", new.port)
+        self._follow(new, process)
         self._lingering = old if linger else None
+
+    def _follow(self, server: postgres.Server, process: subprocess.Popen[bytes]) -> None:
+        """Send new connections to a server."""
+        self._running[server.directory] = process
+        self._world.postgres = server
+        self._world.parameters = server.parameters()
+        self._proxy.aim("127.0.0.1", server.port)
+
+    async def back_up(self) -> Path:
+        """Return the directory of a base backup of the primary as it is."""
+        directory = self._directory("backup")
+        await self._copy(self._world.postgres, directory)
+        return directory
+
+    async def restore(self, backup: Path) -> None:
+        """Stop the primary as by a crash, and go on with an older backup of it."""
+        old = self._world.postgres
+        await self._crash(old)
+        new, process = await self._started(old, backup)
+        self._follow(new, process)
 
     async def end_old_primary(self) -> None:
         """Stop the old primary, if the last failover left it alive."""
@@ -75,8 +92,14 @@ class Cluster:
             await asyncio.to_thread(process.wait)
 
     async def _standby(self, primary: postgres.Server) -> tuple[postgres.Server, Any]:
+        data = self._directory("standby")
+        await self._copy(primary, data, "-R")
+        return await self._started(primary, data)
+
+    def _directory(self, kind: str) -> Path:
+        """Return a new directory for a server's files."""
         self._made += 1
-        home = self._root / f"standby-{self._made}"
+        home = self._root / f"{kind}-{self._made}"
         home.mkdir(mode=0o711)
         data = home / "data"
         data.mkdir(mode=0o700)
@@ -84,17 +107,20 @@ class Cluster:
         if identity:
             for path in (home, data):
                 os.chown(path, identity["user"], identity["group"])
-        await self._copy(primary, data)
-        made = replace(primary, port=postgres._free_port(), directory=data)
-        process = postgres._start(made, SETTINGS, home)
-        await asyncio.to_thread(postgres._wait_until_ready, process, made, home)
+        return data
+
+    async def _started(self, like: postgres.Server, data: Path) -> tuple[postgres.Server, Any]:
+        """Start a server with a directory's files."""
+        made = replace(like, port=postgres._free_port(), directory=data)
+        process = postgres._start(made, SETTINGS, data.parent)
+        await asyncio.to_thread(postgres._wait_until_ready, process, made, data.parent)
         return replace(made, pid=process.pid), process
 
-    async def _copy(self, primary: postgres.Server, data: Path) -> None:
+    async def _copy(self, primary: postgres.Server, data: Path, *options: str) -> None:
         program = str(primary.bin / "pg_basebackup")
         target = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", str(data)]
         environ = postgres._env() | {"PGPASSWORD": primary.password}
-        await self._run([program, *target, "-R", "-X", "stream", "-c", "fast"], environ)
+        await self._run([program, *target, *options, "-X", "stream", "-c", "fast"], environ)
 
     async def _caught_up(self, primary: postgres.Server, standby: postgres.Server) -> None:
         ((position,),) = await _execute(primary, "SELECT pg_catalog.pg_current_wal_lsn()::text")

@@ -15,10 +15,9 @@ class Replica:
     The rows of a list as a client has them.
 
     Attributes:
-        rows: By key.
-        token: Of the last frame that had one.
+        rows: By their primary key, or another one that a row shows.
+        etags: By key, as frames have it.
         told: Action and key of each frame since it came (back).
-        resets: How often it was given the list anew.
     """
 
     def __init__(self, connect: Callable[..., Any], consumer: Any, **query: Any) -> None:
@@ -28,10 +27,8 @@ class Replica:
         self._query = query
         self._socket: Socket | None = None
         self.rows: dict[Any, Any] = {}
-        self.token: str | None = None
+        self.etags: dict[str, str] = {}
         self.told: list[tuple[str, Any]] = []
-        self.resets = 0
-        self._resetting = False
 
     @property
     def socket(self) -> Socket:
@@ -43,17 +40,20 @@ class Replica:
         self._socket = await self._connect(self._consumer, **self._scope)
         frame = await self.socket.ask("subscribe_list", request_id=1, **self._query, **content)
         assert frame["response_status"] == 201, frame
-        assert "token" not in content or frame["data"] == {"results": []}
         self.told = []
+        if "have" in content:
+            assert frame["data"] is None
+            assert not {"keys", "etags", "more"} & frame.keys()
+            return self
         self._take_all(frame)
-        while self.token is None:
-            self._take_all(await self.socket.receive())
+        while frame.get("more"):
+            frame = await self.socket.receive()
+            self._take_all(frame)
         return self
 
-    async def come_back(self, *, keys: bool = True) -> Replica:
-        """Subscribe with the token, and with the keys unless it should not say."""
-        said = {"keys": list(self.rows)} if keys else {}
-        return await self.come(token=self.token, **said)
+    async def come_back(self) -> Replica:
+        """Subscribe with all that it holds."""
+        return await self.come(have=self.etags)
 
     async def leave(self) -> None:
         """Close the socket."""
@@ -67,28 +67,24 @@ class Replica:
 
     def take(self, frame: Any) -> None:
         """Take a frame as a client's code does."""
-        action = frame["action"]
-        self.token = frame.get("token", self.token)
-        if action == "reset":
-            assert frame["response_status"] == 205
-            if not self._resetting:
-                self.rows = {}
-                self.resets += 1
-            self._resetting = "token" not in frame
-            self._take_all(frame)
-            return
-        key = _key(frame["data"])
+        action, key = frame["action"], _key(frame["data"])
         self.told.append((action, key))
         if action == "delete":
+            assert "etag" not in frame
             self.rows.pop(key, None)
+            self.etags.pop(frame["key"], None)
         else:
             assert action in {"create", "update"}, frame
+            assert (action == "update") == (frame["key"] in self.etags), frame
+            assert self.etags.get(frame["key"]) != frame["etag"], "a frame without news"
             self.rows[key] = frame["data"]
+            self.etags[frame["key"]] = frame["etag"]
 
     def _take_all(self, frame: Any) -> None:
-        self.token = frame.get("token", self.token)
-        for row in frame["data"]["results"]:
-            self.rows[_key(row)] = row
+        results, keys, etags = frame["data"]["results"], frame["keys"], frame["etags"]
+        assert len(results) == len(keys) == len(etags)
+        self.rows |= {_key(row): row for row in results}
+        self.etags |= dict(zip(keys, etags, strict=True))
 
 
 def _key(data: Any) -> Any:

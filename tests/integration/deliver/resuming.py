@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from django.db import DatabaseError, connection
 from django.db.models import F
 from django.db.models.functions import Now
@@ -19,16 +18,10 @@ from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverMode
 from tests.integration.deliver.test_list import ItemListConsumer, ItemSerializer
 from tests.project.models import Item
 
-if TYPE_CHECKING:
-    from tests.integration.deliver.replica import Replica
-
 UPDATE = "UPDATE project_item SET name = %s WHERE id = %s"
 DELETE = "DELETE FROM project_item WHERE id = %s"
 INSERT = "INSERT INTO project_item (id, name, rank) VALUES (%s, %s, %s)"
 MOVE = "UPDATE project_item SET rank = %s WHERE id = %s"
-
-#: Without an outbox there is nothing to tell from.
-outbox_only = pytest.mark.parametrize("transport", ["outbox"], indirect=True)
 
 
 class SearchedConsumer(ItemListConsumer):
@@ -96,6 +89,17 @@ class FailingConsumer(ItemListConsumer):
     serializer_class = QueryFails
 
 
+class Raises(ItemSerializer):
+    def to_representation(self, instance: Any) -> Any:
+        if instance.name == "fails":
+            raise ValueError
+        return super().to_representation(instance)
+
+
+class RaisingConsumer(ItemListConsumer):
+    serializer_class = Raises
+
+
 class NowhereConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
     """Does not say before it is asked which rows it is about."""
 
@@ -120,11 +124,3 @@ def table(**where: Any) -> dict[Any, Any]:
 async def in_table(**where: Any) -> dict[Any, Any]:
     """Return what a client should have, from another thread."""
     return await asyncio.to_thread(lambda: table(**where))
-
-
-async def resets(replica: Replica, token: str | None = None, **said: Any) -> bool:
-    """Tell whether a client that comes back is given the list anew, and nothing else."""
-    replica.token = token or replica.token
-    await replica.come_back(**said)
-    await replica.settle()
-    return replica.resets == 1 and replica.told == []

@@ -53,14 +53,16 @@ def brief(frame: Any) -> tuple[str, Any]:
 
 
 async def test_snapshot(connect: Any, items: list[Item]) -> None:
-    """The reply has all rows in the queryset's order, and a token."""
+    """The reply has all rows in the queryset's order, with their keys and etags."""
     socket = await connect(ItemListConsumer)
     frame = await subscribe(socket, request_id="r")
 
     assert frame["action"] == "subscribe_list"
     assert frame["request_id"] == "r"
     assert [row["name"] for row in frame["data"]["results"]] == ["a", "b", "c"]
-    assert frame["token"]
+    assert frame["keys"] == [str(item.pk) for item in items]
+    assert len(frame["etags"]) == len(set(frame["etags"])) == 3
+    assert "more" not in frame
 
 
 async def test_enter_change_leave(connect: Any, items: list[Item]) -> None:
@@ -123,14 +125,14 @@ async def test_truncate(connect: Any, items: list[Item]) -> None:
 
 
 async def test_pages(connect: Any, items: list[Item]) -> None:
-    """A list comes in frames of max_rows, the last of which has the token."""
+    """A list comes in frames of max_rows, all but the last of which say that there is more."""
     socket = await connect(ItemListConsumer)
     first = await subscribe(socket, max_rows=2)
     second = await socket.receive()
 
     assert [len(frame["data"]["results"]) for frame in (first, second)] == [2, 1]
-    assert "token" not in first
-    assert second["token"]
+    assert [len(frame["keys"]) for frame in (first, second)] == [2, 1]
+    assert [frame.get("more") for frame in (first, second)] == [True, None]
     assert second["request_id"] == 1
 
 
@@ -173,7 +175,8 @@ async def test_unsubscribe(connect: Any, items: list[Item]) -> None:
 async def test_comes_back(connect: Any, items: list[Item]) -> None:
     """A client that says what it has gets what changed since, and nothing else."""
     socket = await connect(ItemListConsumer)
-    token = (await subscribe(socket))["token"]
+    listed = await subscribe(socket)
+    have = dict(zip(listed["keys"], listed["etags"], strict=True))
     await socket.close()
     a, b, c = (item.pk for item in items)
     await run_sql(UPDATE, "x", a)
@@ -181,8 +184,8 @@ async def test_comes_back(connect: Any, items: list[Item]) -> None:
     await run_sql("INSERT INTO project_item (name, rank) VALUES ('d', 4)")
 
     again = await connect(ItemListConsumer)
-    frame = await subscribe(again, token=token, keys=[a, b, c])
-    assert frame["data"] == {"results": []}
+    frame = await subscribe(again, have=have)
+    assert frame["data"] is None
     told = [await again.receive() for _ in range(3)]
 
     assert sorted(map(brief, told)) == [("create", c + 1), ("delete", b), ("update", a)]

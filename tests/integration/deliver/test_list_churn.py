@@ -104,7 +104,7 @@ class Live:
         assert frame["errors"] == [], frame
         if action == "subscribe_list":
             self._coming[request_id] += frame["data"]["results"]
-            if "token" not in frame:
+            if frame.get("more"):
                 return
             rows = self._coming.pop(request_id)
             self.lists[request_id] = {row["id"]: row for row in rows}

@@ -145,19 +145,19 @@ async def test_long_list_among_short_ones(
 
 async def test_coming_back(connect: Any, items: list[Item]) -> None:
     """Users who come back at once get what changed meanwhile, each of his own."""
-    tokens = []
+    held = []
     for number in range(3):
         socket = await connect(OwnConsumer, rank=number)
-        tokens.append((await socket.ask("subscribe_list", request_id=1))["token"])
+        listed = await socket.ask("subscribe_list", request_id=1)
+        held.append(dict(zip(listed["keys"], listed["etags"], strict=True)))
         await socket.close()
     await run_sql("UPDATE project_item SET name = 'new' WHERE name = 'a'")
     sockets = [await connect(OwnConsumer, rank=number) for number in range(3)]
-    for number, (socket, token) in enumerate(zip(sockets, tokens, strict=True)):
-        keys = [items[number].pk, items[number + USERS].pk]
-        await socket.send(action="subscribe_list", request_id=1, token=token, keys=keys)
+    for socket, have in zip(sockets, held, strict=True):
+        await socket.send(action="subscribe_list", request_id=1, have=have)
 
     for number, socket in enumerate(sockets):
-        assert (await socket.receive())["data"] == {"results": []}
+        assert (await socket.receive())["data"] is None
         frame = await socket.receive()
         assert (frame["action"], frame["data"]["id"]) == ("update", items[number].pk)
         assert await socket.has_nothing()

@@ -28,11 +28,12 @@ async def test_subscriptions(connect: Any, item: Item) -> None:
     """Subscriptions to a row and to a list begin, are told a change, and are resumed."""
     rows, lists = await connect(ItemConsumer), await connect(ItemListConsumer)
     await rows.subscribe(item.pk)
-    token = (await subscribe(lists))["token"]
+    listed = await subscribe(lists)
+    have = dict(zip(listed["keys"], listed["etags"], strict=True))
     await run_sql(UPDATE, "two", item.pk)
     frames = [await rows.receive(), await lists.receive()]
     again = await connect(ItemListConsumer)
-    await subscribe(again, token=token, keys=[item.pk])
+    await subscribe(again, have=have)
 
     assert [frame["data"]["name"] for frame in frames] == ["two", "two"]
     assert ran() == []

@@ -1,4 +1,4 @@
-"""A subscription begins at a snapshot, and a token leads back to one."""
+"""A subscription begins at a snapshot, and an etag says which state a client holds."""
 
 from __future__ import annotations
 
@@ -6,72 +6,99 @@ import asyncio
 from typing import Any
 
 import psycopg
+import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from pgobserve.hub.snapshot import Snapshot
+from pgobserve.decorators import action
 from tests.integration.deliver.conftest import run_sql
 from tests.integration.deliver.test_instance import UPDATE, ItemConsumer
 from tests.project.models import Item
 
+PLAIN = {"action", "errors", "data", "response_status", "request_id"}
+
 
 async def test_snapshot_with_the_reply(connect: Any, item: Item) -> None:
-    """With ``snapshot`` the reply has the row and a token, and so has each frame."""
+    """With ``snapshot`` the reply has the row and an etag, and so has each frame that shows it."""
     socket = await connect(ItemConsumer)
     answer = await socket.subscribe(item.pk, 1, snapshot=True)
     await run_sql(UPDATE, "two", item.pk)
     update = await socket.receive()
+    await run_sql("DELETE FROM project_item")
+    delete = await socket.receive()
 
     assert answer["data"] == {"id": item.pk, "name": "one"}
-    assert Snapshot.parse(answer["token"]).xmax <= Snapshot.parse(update["token"]).xmax
-    assert set(update) == {"action", "errors", "data", "response_status", "request_id", "token"}
+    assert set(answer) == set(update) == {*PLAIN, "etag"}
+    assert answer["etag"] != update["etag"]
+    assert set(delete) == PLAIN
 
 
-async def test_token_when_nothing_changed(connect: Any, item: Item) -> None:
-    """With a token that has seen all, the reply is all; later changes follow."""
+async def test_plain_frames(connect: Any, item: Item) -> None:
+    """Without ``snapshot`` and ``etag`` all frames have five keys, as DCRF's."""
+    socket = await connect(ItemConsumer)
+    answer = await socket.subscribe(item.pk)
+    await run_sql(UPDATE, "two", item.pk)
+
+    assert set(answer) == set(await socket.receive()) == PLAIN
+
+
+async def test_etag_when_nothing_changed(connect: Any, item: Item) -> None:
+    """With the etag of what there is, the reply is all; later changes follow."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
-    answer = await second.subscribe(item.pk, token=token)
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
+    answer = await second.subscribe(item.pk, etag=etag)
 
     assert (answer["response_status"], answer["data"]) == (201, None)
-    assert "token" in answer
+    assert set(answer) == PLAIN
     assert await second.has_nothing()
     await run_sql(UPDATE, "two", item.pk)
-    assert (await second.receive())["data"]["name"] == "two"
+    update = await second.receive()
+    assert (update["data"]["name"], set(update)) == ("two", {*PLAIN, "etag"})
 
 
-async def test_token_with_a_change_since(connect: Any, item: Item) -> None:
-    """With a token, what changed since is sent at once."""
+async def test_etag_with_a_change_since(connect: Any, item: Item) -> None:
+    """With the etag of another state the row is sent at once."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
     await run_sql(UPDATE, "two", item.pk)
-    answer = await second.subscribe(item.pk, 9, token=token)
+    answer = await second.subscribe(item.pk, 9, etag=etag)
     update = await second.receive()
 
-    # The socket may break between the two: the reply alone must not lead past the change.
-    assert (answer["response_status"], answer["token"]) == (201, token)
+    assert answer["response_status"] == 201
     assert (update["action"], update["data"]["name"], update["request_id"]) == ("update", "two", 9)
-    assert Snapshot.parse(update["token"]).xmax > Snapshot.parse(token).xmax
+    assert update["etag"] == (await first.receive())["etag"]
     assert await second.has_nothing()
 
 
-async def test_token_of_a_frame(connect: Any, item: Item) -> None:
-    """The token of a frame has seen what the frame shows."""
+async def test_etag_and_changed_back(connect: Any, item: Item) -> None:
+    """A row that is as it was again is silent."""
+    first, second = await connect(ItemConsumer), await connect(ItemConsumer)
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
+    await first.close()
+    await run_sql(UPDATE, "two", item.pk)
+    await run_sql(UPDATE, "one", item.pk)
+    await second.subscribe(item.pk, etag=etag)
+
+    assert await second.has_nothing()
+
+
+async def test_etag_of_a_frame(connect: Any, item: Item) -> None:
+    """The etag of a frame is that of what the frame shows."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
     await first.subscribe(item.pk, snapshot=True)
     await run_sql(UPDATE, "two", item.pk)
-    token = (await first.receive())["token"]
-    await second.subscribe(item.pk, token=token)
+    etag = (await first.receive())["etag"]
+    await second.subscribe(item.pk, etag=etag)
 
     assert await second.has_nothing()
 
 
-async def test_token_and_the_row_is_gone(connect: Any, item: Item) -> None:
-    """With a token, a row that has gone since is a delete."""
+async def test_etag_and_the_row_is_gone(connect: Any, item: Item) -> None:
+    """With an etag, a row that has gone since is a delete."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
     await run_sql("DELETE FROM project_item")
-    answer = await second.subscribe(item.pk, token=token)
+    answer = await second.subscribe(item.pk, etag=etag)
     gone = await second.receive()
     await run_sql("INSERT INTO project_item (id, name, rank) VALUES (%s, 'back', 1)", item.pk)
 
@@ -80,38 +107,74 @@ async def test_token_and_the_row_is_gone(connect: Any, item: Item) -> None:
     assert (await second.receive())["action"] == "create"
 
 
-async def test_token_from_the_future(connect: Any, item: Item) -> None:
-    """A token of a server that was restored since gets the row as it is."""
+async def test_etag_of_a_row_that_was_not_there(connect: Any, item: Item) -> None:
+    """The empty etag says that the row is not there: one that is back is a create, or else silent."""
     socket = await connect(ItemConsumer)
-    await socket.subscribe(item.pk, token="999999999:999999999:")
+    await run_sql("DELETE FROM project_item")
+    assert (await socket.subscribe(item.pk, 1, etag=""))["response_status"] == 201
+    assert await socket.has_nothing()
+    await run_sql("INSERT INTO project_item (id, name, rank) VALUES (%s, 'back', 1)", item.pk)
+    assert (await socket.receive())["action"] == "create"
 
-    assert (await socket.receive())["data"]["name"] == "one"
-
-
-async def test_token_of_another_run(connect: Any, item: Item) -> None:
-    """A token of before a restart gets the row, whatever its transactions seem to say."""
-    first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
-    seen, _, run = token.partition("@")
-    answer = await second.subscribe(item.pk, token=f"{seen}@{int(run) - 1}")
-
-    assert answer["response_status"] == 201
-    update = await second.receive()
-    assert update["data"]["name"] == "one"
-    assert Snapshot.parse(update["token"]).run == int(run)
+    await socket.subscribe(item.pk, 2, etag="")
+    frame = await socket.receive()
+    assert (frame["action"], frame["data"]["name"]) == ("create", "back")
 
 
-async def test_token_does_not_show_what_may_not_be_seen(connect: Any, item: Item) -> None:
-    """A token is no capability: a row outside the queryset is a delete, without content."""
+@pytest.mark.parametrize("etag", ["x", "0" * 16, "🦆", "3f", "x" * 10_000])
+async def test_etag_that_was_never_given(connect: Any, item: Item, etag: str) -> None:
+    """An etag that nobody gave gets the row as it is."""
+    socket = await connect(ItemConsumer)
+    await socket.subscribe(item.pk, etag=etag)
+    frame = await socket.receive()
+
+    assert (frame["action"], frame["data"]["name"]) == ("update", "one")
+    assert await socket.has_nothing()
+
+
+async def test_etag_does_not_show_what_may_not_be_seen(connect: Any, item: Item) -> None:
+    """An etag is no capability: a hidden row is answered exactly as one that is not there."""
 
     class Ranked(ItemConsumer):
         queryset = Item.objects.filter(rank=5)
 
-    socket = await connect(Ranked)
-    await socket.subscribe(item.pk, token="3:3:")
-    frame = await socket.receive()
+    socket, other = await connect(Ranked), await connect(ItemConsumer)
+    etag = (await other.subscribe(item.pk, snapshot=True))["etag"]
+    answers = []
+    for key in (item.pk, 99):
+        reply = await socket.subscribe(key, etag=etag)
+        frame = await socket.receive()
+        assert (frame["action"], frame.pop("data")) == ("delete", {"pk": key})
+        answers.append((reply, frame))
 
-    assert (frame["action"], frame["data"]) == ("delete", {"pk": item.pk})
+    assert answers[0] == answers[1]
+
+
+class Retrieved(ItemConsumer):
+    """Shows rows in a way of its own."""
+
+    @action()
+    async def retrieve(self, **kwargs: Any) -> Any:
+        data, code = await super().retrieve(**kwargs)
+        return {**data, "own": True}, code
+
+
+async def test_etag_of_a_consumer_that_retrieves_by_itself(connect: Any, item: Item) -> None:
+    """The etag is that of what the consumer's own method returns."""
+    first, second = await connect(Retrieved), await connect(Retrieved)
+    answer = await first.subscribe(item.pk, snapshot=True)
+    assert (answer["data"]["own"], set(answer)) == (True, {*PLAIN, "etag"})
+    await run_sql("UPDATE project_item SET rank = rank + 1")
+    await first.receive()
+    await second.subscribe(item.pk, etag=answer["etag"])
+    assert await second.has_nothing()
+
+    await run_sql(UPDATE, "two", item.pk)
+    update = await second.receive()
+    assert (update["data"]["name"], set(update)) == ("two", {*PLAIN, "etag"})
+    assert update["etag"] == (await first.receive())["etag"]
+    await first.subscribe(item.pk, 2, etag=answer["etag"])
+    assert (await first.receive())["data"]["name"] == "two"
 
 
 async def test_transaction_open_at_the_subscription(connect: Any, item: Item) -> None:
@@ -154,22 +217,22 @@ async def test_no_update_is_lost_between_read_and_subscribed(connect: Any, item:
     assert len(replicas) > 3
 
 
-async def test_token_and_snapshot(connect: Any, item: Item) -> None:
-    """With both, the row is in the reply, with its token, and is not sent a second time."""
+async def test_etag_and_snapshot(connect: Any, item: Item) -> None:
+    """With both, the row is in the reply, with its etag, and is not sent a second time."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
     await run_sql(UPDATE, "two", item.pk)
-    answer = await second.subscribe(item.pk, token=token, snapshot=True)
+    answer = await second.subscribe(item.pk, etag=etag, snapshot=True)
 
     assert answer["data"]["name"] == "two"
-    assert answer["token"] != token
+    assert answer["etag"] != etag
     assert await second.has_nothing()
 
 
-async def test_token_and_snapshot_of_a_row_that_is_gone(connect: Any, item: Item) -> None:
+async def test_etag_and_snapshot_of_a_row_that_is_gone(connect: Any, item: Item) -> None:
     """With both, a row that is not there is answered like one that never was."""
     first, second = await connect(ItemConsumer), await connect(ItemConsumer)
-    token = (await first.subscribe(item.pk, snapshot=True))["token"]
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
     await run_sql("DELETE FROM project_item")
 
-    assert (await second.subscribe(item.pk, token=token, snapshot=True))["response_status"] == 404
+    assert (await second.subscribe(item.pk, etag=etag, snapshot=True))["response_status"] == 404

@@ -18,8 +18,6 @@ from pgobserve.outbox import event_stream, outbox_trust
 from pgobserve.outbox.event_subscriptions import EventSubscriptions
 from pgobserve.outbox.outbox_pages import ReaderState
 from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
-from pgobserve.outbox.since import entries_since
-from pgobserve.sql.full_query import one_snapshot
 from pgobserve.triggers.server import schema_owners
 from pgobserve.wire import ALONE
 from tests.integration.conftest import parameters
@@ -152,17 +150,6 @@ async def test_worker() -> None:
     with pytest.raises(FeedUnavailable, match="belongs to stranger"):
         await anext(session.run(ReaderState()))
 
-    assert ran() == 0
-
-
-@pytest.mark.usefixtures("theirs")
-def test_resume(caplog: pytest.LogCaptureFixture) -> None:
-    """What changed since a snapshot is not looked up there."""
-    with one_snapshot(connection) as snapshot:
-        entries = entries_since(snapshot, ["project.item"], connection, ALONE)
-
-    assert entries is None
-    assert "belongs to stranger" in caplog.text
     assert ran() == 0
 
 

@@ -86,9 +86,7 @@ class Client:
     async def begin(self, feed: Feed, key: int) -> tuple[RowSubscription, Outcome]:
         """Subscribe to a row."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        watch = RowSubscription(
-            self.mailbox, key, 1, None, lambda outcome, _: first.set_result(outcome)
-        )
+        watch = RowSubscription(self.mailbox, key, 1, None, first.set_result)
         await feed.begin(watch, SUBJECT)
         return watch, await asyncio.wait_for(first, 20)
 
@@ -104,7 +102,7 @@ class Client:
         while (item := self.mailbox.take()) is not None:
             outcome = item[1]
             assert isinstance(outcome, View)
-            self.frames.append((item[3], outcome.body))
+            self.frames.append((item[2], outcome.body))
             self._news.set()
 
 

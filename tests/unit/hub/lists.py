@@ -5,7 +5,7 @@ As in :mod:`tests.unit.hub.test_convergence` transactions overlap, notifications
 can be lost, and clients read when they like. Here they have lists: those of several clients share
 what is read, a client may see other rows than the others, and from one moment to the next those of
 another list; changes elsewhere are led back to rows; and a client may break off at any frame and
-come back with the token that it had.
+come back, to its own list or another one, with the etags of what it holds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
+from pgobserve.hub.identity import digest_from
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
@@ -27,7 +28,6 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.send_queue import (
     ABSENT,
-    UNKNOWN,
     Outcome,
     Refusal,
     SendQueue,
@@ -73,11 +73,9 @@ class Context:
     selection: Selection
     hidden: int | None
     own: bool
-    back: tuple[Snapshot, Selection, frozenset[int]] | None = None
+    back: dict[int | None, str] | None = None
     has: dict[int | None, str] = field(default_factory=dict)
     unsure: set[int | None] = field(default_factory=set)
-    token: Snapshot | None = None
-    of: Selection | None = None
 
 
 class Client:
@@ -108,12 +106,10 @@ class Client:
             frames = None if frames is None else frames - 1
 
     def _receive(self, item: Any) -> None:
-        member, outcome, snapshot, kind = item
+        member, outcome, kind = item
         assert member.active, "a frame of an ended subscription"
         assert self.held == 0, "a frame while held"
         mine: Context = member.context
-        mine.token = member.token(snapshot)
-        mine.of = member.told_of
         key = member.key
         if isinstance(outcome, Refusal):
             assert kind == "error"
@@ -309,14 +305,7 @@ class World:
     def hear(self, count: int) -> None:
         for _ in range(min(count, len(self.on_the_way))):
             heard = self.on_the_way.popleft()
-            if isinstance(heard, Snapshot):
-                self.hub.confirm(heard)
-            else:
-                self.hub.publish(*heard)
-
-    def mark(self) -> None:
-        """A snapshot is taken and a mark sent: when it is heard all of the snapshot has been."""
-        self.on_the_way.append(self.snapshot())
+            self.hub.publish(*heard)
 
     def be_disturbed(self, what: str, table: str, xid: int, key: int | None) -> None:
         """Hear what nobody of ours has sent; or hear nothing for a while."""
@@ -416,25 +405,11 @@ class World:
             for key in ([None] if selection.counts else keys)
         ]
         has = {
-            watch: self._account(watch.context, rows, watch)
+            watch: {key: digest_from(etag) for key, etag in watch.context.back.items()}
             for watch in whole.newcomers
             if watch.begun is not None and watch.context.back is not None
         }
         return ListLoadResult(whole, snapshot, rows, has=has, moved=moved)
-
-    def _account(self, mine: Context, rows: list[LoadResult], watch: ListSubscription) -> Any:
-        """As :func:`pgobserve.deliver.resume.holdings` does it."""
-        assert mine.back is not None
-        token, selection, keys = mine.back
-        if selection != mine.selection or selection.subject is not PLAIN:
-            return None
-        outcomes = {row.job.key: row.special.get(watch, row.outcome) for row in rows}
-        digests: dict[Any, bytes | None] = {}
-        for key in keys:
-            outcome = outcomes.get(key)
-            known = isinstance(outcome, View) and token.sees(self.versions.get(key, 0))
-            digests[key] = outcome.digest or UNKNOWN if known else UNKNOWN  # type: ignore[union-attr]
-        return digests
 
     def go_on(self, which: int, steps: int, refuses: int) -> None:
         """Read, if that is still to be done, and deliver a part of what was found."""
@@ -502,28 +477,22 @@ class World:
         client.mailbox.hold()
         client.held += 1
 
-        def begun(listed: ListSnapshot | Refusal, snapshot: Snapshot) -> None:
+        def begun(listed: ListSnapshot | Refusal) -> None:
             client.waiting.discard(watch)
             if isinstance(listed, Refusal):
                 del self.watched[watch]
                 return
             if instead_of is not None:
                 self._end(instead_of)
-            if not listed.unchanged:
-                mine.has = {self._key(mine, body): body for body in listed.bodies}
+            if not listed.resumed:
+                mine.has = {row.key: row.view.body for row in listed.rows}  # type: ignore[misc]
                 mine.unsure = set()
-            mine.token, mine.of = watch.told if listed.unchanged else snapshot, selection
 
         watch = ListSubscription(client.mailbox, 1, mine, begun)
-        if mine.back is not None:
-            watch.told, watch.told_of, _ = mine.back
         client.waiting.add(watch)
         self.watched[watch] = mine
         self.hub.add_list(watch, selection.subject, selection, single=selection.counts)
         return watch
-
-    def _key(self, mine: Context, body: str) -> int | None:
-        return None if mine.selection.counts else int(body.partition(":")[0])
 
     def subscribe(self, which: int, selection: Selection, hidden: int | None, own: bool) -> None:
         self._subscribe(Context(_any(self.everyone, which), selection, hidden, own))
@@ -539,9 +508,9 @@ class World:
         if how != "come back" or not self.listening:
             return
         new.client = _any(self.everyone, to)
-        if mine.token is not None and not mine.selection.counts:
-            new.back = mine.token, mine.of, frozenset(mine.has)
-            new.has, new.unsure = dict(mine.has), set(mine.has)
+        if watch.begun is None and not mine.selection.counts:
+            new.back = {key: View.of(body).etag for key, body in mine.has.items()}
+            new.has = dict(mine.has)
         self._subscribe(new)
 
     def see_another_list(self, which: int, selection: Selection) -> None:
@@ -591,17 +560,6 @@ class World:
                     most += len({*mine.has, *told})
             assert len(client.mailbox) <= most
 
-    def tokens_claim_nothing_that_was_not_told(self) -> None:
-        """What a client has of a row that has not changed since its token is what there is."""
-        for mine in self.watched.values():
-            if mine.token is None or mine.of != mine.selection:
-                continue
-            there, subject = self.truth(mine), mine.selection.subject
-            for key in mine.has.keys() & there.keys() - {None}:
-                touched = self.touched[subject, key]  # type: ignore[index]
-                if all(map(mine.token.sees, touched)):
-                    assert mine.has[key] == there[key]
-
     def end(self) -> None:
         """Let everything come to an end, and see that all clients have the truth."""
         for transaction in list(self.running.values()):
@@ -620,7 +578,6 @@ class World:
         for watch, mine in self.watched.items():
             assert watch.begun is None
             assert mine.has == self.truth(mine)
-        self.tokens_claim_nothing_that_was_not_told()
         for watch in list(self.watched):
             self._end(watch)
         assert self.hub.empty

@@ -45,7 +45,7 @@ def hub() -> Hub:
 
 def watching(hub: Hub, key: Hashable, subject: TableDependencies = ITEM) -> RowSubscription:
     """Watch a row that was read."""
-    watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None)
+    watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome: None)
     hub.add(watch, subject)
     read(hub)
     return watch
@@ -55,7 +55,7 @@ def following(
     hub: Hub, identity: Hashable = "all", subject: TableDependencies = ITEM
 ) -> ListSubscription:
     """Subscribe to a list that was read."""
-    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda listed, snapshot: None)
+    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda listed: None)
     hub.add_list(watch, subject, identity)
     (roster,) = hub.take_wholes(500)
     roster.join(watch)

@@ -60,10 +60,10 @@ class Client:
 
     def _send(self, item: Any) -> None:
         self._wake()
-        self._receive(item[0], item[1], item[3])
+        self._receive(*item)
 
     def begin(self, key: int) -> RowSubscription:
-        def begun(outcome: Outcome, snapshot: Snapshot) -> None:
+        def begun(outcome: Outcome) -> None:
             self.has[watch] = outcome.body if isinstance(outcome, View) else None
             if not isinstance(outcome, View):
                 self.unsure.add(watch)
@@ -78,7 +78,7 @@ class Client:
             if item is None:
                 self.awake = False
                 return
-            self._receive(item[0], item[1], item[3])
+            self._receive(*item)
             frames = None if frames is None else frames - 1
 
     def _receive(self, watch: RowSubscription, outcome: Outcome, kind: FrameAction) -> None:
@@ -239,7 +239,7 @@ class World(RuleBasedStateMachine):
         for (row, watches), outcome in zip(reading.rows, reading.found, strict=True):
             self.hub.done(row, reading.snapshot)
             for watch in watches:
-                watch.offer(outcome, reading.snapshot)
+                watch.offer(outcome)
 
     # The clients
 

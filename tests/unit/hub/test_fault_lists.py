@@ -9,11 +9,9 @@ import pytest
 from django.db import OperationalError
 
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
-from pgobserve.hub.list_admission import admit
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
-    FAILED,
     ListLoadRequest,
     ListLoadResult,
     LoadRequest,
@@ -21,10 +19,10 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.send_queue import SendQueue, View
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.listen.confirm import Confirmer
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load import loader as loader_module
 from pgobserve.load.delivery import YIELD_EVERY, Delivery
+from pgobserve.load.list_admission import admit
 from pgobserve.load.loader import Loader
 from pgobserve.load.retries import Retries
 
@@ -99,7 +97,7 @@ class Bench:
         """Begin a subscription; the future is its list."""
         first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         mailbox = SendQueue(lambda: self._take(mailbox))
-        watch = ListSubscription(mailbox, number, None, lambda listed, _: first.set_result(listed))
+        watch = ListSubscription(mailbox, number, None, lambda listed: first.set_result(listed))
         self.hub.add_list(watch, SUBJECT, "list")
         return first
 
@@ -128,36 +126,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_module, "backoff", lambda: iter(lambda: 0.0, None))
 
 
-async def test_confirmer_whose_query_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A confirmation that fails is tried again, and ends nothing."""
-    answers = [OperationalError("canceling statement due to statement timeout"), None]
-    done = asyncio.Event()
-
-    class Asked:
-        async def call(self, function: Any) -> Any:
-            if (error := answers.pop(0)) is not None:
-                raise error
-            done.set()
-            return SNAPSHOT
-
-    async def caught_up(snapshot: Snapshot) -> None:
-        return None
-
-    hub = Hub()
-    hub.unconfirmed = True
-    confirmer = Confirmer(hub, "default", None, caught_up, period=0.001)
-    loader: Any = Asked()
-    task = asyncio.create_task(confirmer.run(loader))
-    waiting = asyncio.create_task(done.wait())
-    async with asyncio.timeout(20):
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-
-    assert done.is_set()
-    task.cancel()
-    waiting.cancel()
-    await asyncio.gather(task, waiting, return_exceptions=True)
-
-
 async def test_vigil_whose_query_fails() -> None:
     """A look at the triggers that fails is made again, and ends nothing."""
     answers = [OperationalError("canceling statement due to lock timeout"), None]
@@ -179,34 +147,6 @@ async def test_vigil_whose_query_fails() -> None:
     task.cancel()
     waiting.cancel()
     await asyncio.gather(task, waiting, return_exceptions=True)
-
-
-def test_confirmed_while_changes_are_led_back() -> None:
-    """What has been heard of but not led back yet is in no token, whatever else is read."""
-    hub = Hub()
-    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
-    hub.add_list(watch, SUBJECT, "list")
-    (roster,) = hub.take_wholes(500)
-    admit(roster, watch, [(1, View.of("1")), (2, View.of("2"))], SNAPSHOT)
-    roster.done_whole(SNAPSHOT)
-
-    hub.publish("b", 150, [1])
-    (lookup,) = hub.take_lookups()
-    hub.confirm(LATER)
-    hub.publish("a", 160, [2])
-    for entry in hub.take(500):
-        assert isinstance(entry, ListRow)
-        roster.tell(entry.key, View.of('"two"'), {}, LATER, roster.audience)
-        roster.done(entry.key, failed=False)
-
-    assert roster.base == SNAPSHOT
-
-    hub.resolved(lookup, [1])
-    for entry in hub.take(500):
-        assert isinstance(entry, ListRow)
-        roster.done(entry.key, failed=False)
-    hub.confirm(LATER)
-    assert roster.base == LATER
 
 
 async def longest(bench: Bench, work: asyncio.Future[Any]) -> int:
@@ -247,33 +187,6 @@ async def test_many_newcomers_with_rows_of_their_own() -> None:
     await bench.aclose()
 
 
-def test_forged_mark() -> None:
-    """A mark that names what is no name is nobody's."""
-    hub, nobody = Hub(), lambda snapshot: asyncio.sleep(0)
-    Confirmer(hub, "default", None, nobody).heard(([1], 2, "x"))
-
-
-async def test_rows_that_nobody_has_any_more() -> None:
-    """What could not be shown to who has left holds up no token of those who come."""
-    hub = Hub()
-    first = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
-    hub.add_list(first, SUBJECT, "list")
-    (roster,) = hub.take_wholes(500)
-    delivery = Delivery(hub, Retries(hub.mark))
-    job = ListLoadRequest(roster, (), (first,))
-    row = LoadResult(LoadRequest(ListRow(roster, 1), (first,)), SNAPSHOT, FAILED)
-    await delivery.whole(ListLoadResult(job, SNAPSHOT, [row]))
-    assert roster.refused == {1}
-
-    second = ListSubscription(SendQueue(lambda: None), 2, None, lambda *_: None)
-    hub.add_list(second, SUBJECT, "list")
-    hub.discard(first)
-    hub.take_wholes(500)
-    await delivery.whole(ListLoadResult(ListLoadRequest(roster, (), (second,)), LATER, []))
-
-    assert roster.refused == set()
-
-
 async def test_moved_once() -> None:
     """Who goes on with another list is sent there once, though many of his rows were read."""
     hub = Hub()
@@ -286,7 +199,7 @@ async def test_moved_once() -> None:
         hub.add_list(each, SUBJECT, "one")
     (roster,) = hub.take_wholes(500)
     for each in (watch, *crowd):
-        admit(roster, each, [], SNAPSHOT)
+        admit(roster, each, [])
     roster.done_whole(SNAPSHOT)
     hub.publish("a", 150, [1, 2])
     entries = [entry for entry in hub.take(500) if isinstance(entry, ListRow)]
@@ -299,7 +212,7 @@ async def test_moved_once() -> None:
     task = asyncio.create_task(Delivery(hub, Retries(hub.mark)).rows(found))
     await asyncio.sleep(0)
     (other,) = hub.take_wholes(500)
-    admit(other, watch, [], LATER)
+    admit(other, watch, [])
     other.done_whole(LATER)
     await task
 

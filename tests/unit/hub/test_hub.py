@@ -34,7 +34,7 @@ def hub() -> Hub:
 
 
 def watch(key: Hashable) -> RowSubscription:
-    return RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None)
+    return RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome: None)
 
 
 def load(hub: Hub, snapshot: Snapshot = SNAPSHOT, limit: int = 100) -> list[Hashable]:
@@ -252,14 +252,14 @@ def test_discard_twice(hub: Hub) -> None:
 def test_discarded_watch_is_silent(hub: Hub) -> None:
     """An ended subscription gets nothing any more: not what is pending, not what is being read."""
     mailbox = SendQueue(lambda: None)
-    one = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
+    one = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
     hub.add(one, ITEM)
-    one.offer(ABSENT, SNAPSHOT)
-    one.offer(View.of("1"), SNAPSHOT)
+    one.offer(ABSENT)
+    one.offer(View.of("1"))
     assert len(mailbox) == 1
 
     hub.discard(one)
-    one.offer(View.of("2"), SNAPSHOT)
+    one.offer(View.of("2"))
 
     assert len(mailbox) == 0
     assert mailbox.take() is None

@@ -1,4 +1,4 @@
-"""The state of a list: who has what of it, what must be read, and what tokens may say."""
+"""The state of a list: which subscription holds what of it, and what must be read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgobserve.hub.list_admission import admit
 from pgobserve.hub.list_state import ListRow, ListState
-from pgobserve.hub.list_subscription import ListItemUpdate, ListSnapshot, ListSubscription
+from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, SnapshotRow
 from pgobserve.hub.send_queue import (
     ABSENT,
     FrameAction,
@@ -18,6 +17,7 @@ from pgobserve.hub.send_queue import (
     View,
 )
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load.list_admission import admit
 
 A, B = View.of("a"), View.of("b")
 FAILED = Refusal(500, ("It failed.",))
@@ -33,27 +33,23 @@ class Client:
 
     def __init__(self, roster: ListState, *rows: tuple[Any, Outcome]) -> None:
         self.mailbox = SendQueue(lambda: None)
-        self.watch = ListSubscription(self.mailbox, 1, None, lambda listed, snapshot: None)
+        self.watch = ListSubscription(self.mailbox, 1, None, lambda listed: None)
         self.roster = roster
-        self.bodies = admit(roster, self.watch, rows, at(10))
+        self.bodies = [row.view.body for row in admit(roster, self.watch, rows)]
 
     def frames(self) -> list[tuple[FrameAction, Any]]:
         """Read all frames: what happened, and to which row."""
         taken = []
         while (item := self.mailbox.take()) is not None:
-            taken.append((item[3], item[0].key))
+            taken.append((item[2], item[0].key))
         return taken
-
-    def token(self) -> Snapshot | None:
-        """Return the token of a frame that is read now."""
-        return ListItemUpdate(self.watch, 1, None).token(at(99))
 
 
 @pytest.fixture
 def roster() -> ListState:
     """A list of a row, as a load in which all before 10 was seen has found it."""
     roster = ListState("list")
-    roster.tell(1, A, {}, at(10), [])
+    roster.tell(1, A, {}, [])
     roster.done_whole(at(10))
     return roster
 
@@ -68,20 +64,32 @@ def tell(client: Client, key: Any, outcome: Outcome, **options: Any) -> None:
     """Let all who have the list have what was found of a row."""
     roster = client.roster
     special = options.pop("special", {})
-    roster.tell(key, outcome, special, at(20), roster.audience, **options)
+    roster.tell(key, outcome, special, roster.audience, **options)
 
 
 def test_pages() -> None:
     """A list is cut into pages, an empty one into one that is empty."""
-    assert ListSnapshot(["1", "2", "3"]).cut(2, 100) == ["1,2", "3"]
-    assert ListSnapshot().cut(2, 100) == [""]
+    rows = [SnapshotRow(key, View.of(str(key))) for key in (1, 2, 3)]
+    one, two, three = (f'"{row.view.etag}"' for row in rows)
+
+    assert ListSnapshot(rows).cut(2, 200) == [
+        ("1,2", '"1","2"', f"{one},{two}"),
+        ("3", '"3"', three),
+    ]
+    assert ListSnapshot().cut(2, 200) == [("", "", "")]
 
 
 def test_pages_of_long_rows() -> None:
     """No page is longer than it may be but with a single row."""
-    assert ListSnapshot(["aa", "bb", "cc"]).cut(9, 6) == ["aa,bb", "cc"]
-    assert ListSnapshot(["a", "b" * 9, "c"]).cut(9, 6) == ["a", "b" * 9, "c"]
-    assert ListSnapshot(["a" * 9]).cut(9, 6) == ["a" * 9]
+
+    def cut(*bodies: str) -> list[str]:
+        rows = [SnapshotRow(key, View.of(body)) for key, body in enumerate(bodies)]
+        # Besides its body, a row takes a key and an etag, of 24 characters with the commas.
+        return [page.results for page in ListSnapshot(rows).cut(9, 54)]
+
+    assert cut("aa", "bb", "cc") == ["aa,bb", "cc"]
+    assert cut("a", "b" * 9, "c") == ["a", "b" * 9, "c"]
+    assert cut("a" * 99) == ["a" * 99]
 
 
 def test_admitted(client: Client, roster: ListState) -> None:
@@ -168,8 +176,8 @@ def test_failed_on_the_way_to_another_list(client: Client, roster: ListState) ->
     roster.leave(client.watch)
     assert client.frames() == [("error", 2)]
     other = ListState("other")
-    other.tell(2, B, {}, at(30), [])
-    admit(other, client.watch, [(2, B)], at(30))
+    other.tell(2, B, {}, [])
+    admit(other, client.watch, [(2, B)])
 
     assert sorted(client.frames()) == [("create", 2), ("delete", 1)]
 
@@ -185,26 +193,15 @@ def test_failed_is_told_once(client: Client) -> None:
     assert client.frames() == [("update", 1)]
 
 
-def test_refused_no_more(client: Client, roster: ListState) -> None:
-    """One who comes to another list with a row that was refused has it refused there no more."""
-    tell(client, 1, B, special={client.watch: FAILED})
-    client.watch.has, client.watch.special = roster.holdings(client.watch), {}
-    roster.leave(client.watch)
-    other = ListState("other")
-    admit(other, client.watch, [], at(30))
-
-    assert client.watch.refused == set()
-
-
 def test_comes_back(roster: ListState) -> None:
     """Who has some of it already is told what differs, and gets no list."""
-    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda listed, snapshot: None)
+    watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda listed: None)
     watch.has = {1: A.digest, 2: B.digest, 3: None}
-    bodies = admit(roster, watch, [(1, A), (2, A)], at(10))
+    bodies = admit(roster, watch, [(1, A), (2, A)])
 
     told = []
     while (item := watch.mailbox.take()) is not None:
-        told.append((item[3], item[0].key))
+        told.append((item[2], item[0].key))
     assert bodies == []
     assert told == [("update", 2), ("delete", 3)]
 
@@ -221,7 +218,7 @@ def test_after_leaving(client: Client, roster: ListState) -> None:
     """Who has left is told nothing, also by a load that had begun before."""
     audience = roster.audience
     roster.leave(client.watch)
-    roster.tell(1, B, {}, at(20), audience)
+    roster.tell(1, B, {}, audience)
 
     assert client.frames() == []
     assert not roster.wanted
@@ -300,88 +297,15 @@ def test_number() -> None:
     assert roster.needs_whole(10)
 
 
-# What tokens say
-
-
-def test_token(client: Client, roster: ListState) -> None:
-    """A token is what was confirmed, not the snapshot in which the frame was read."""
-    assert client.token() == at(10)
-    roster.confirm(at(15))
-    assert client.token() == at(15)
-    assert client.watch.told_of == "list"
-
-
-def test_token_while_more_waits(client: Client, roster: ListState) -> None:
-    """As long as there is more to be told the token stays what it was."""
-    assert client.token() == at(10)
-    tell(client, 2, A)
-    roster.confirm(at(15))
-    assert client.token() == at(10)
-    client.frames()
-    assert client.token() == at(15)
-
-
-@pytest.mark.parametrize("only", [True, False])
-def test_token_after_a_failure(client: Client, roster: ListState, only: bool) -> None:
-    """As long as a client has an old state of a row the token stays what it was."""
-    tell(client, 1, A if only else FAILED, special={client.watch: FAILED} if only else {})
-    client.frames()
-    roster.confirm(at(15))
-    assert client.token() == at(10)
-    tell(client, 1, A)
-    client.frames()
-
-    assert client.token() == at(15)
-
-
-def test_confirmed_while_dirty(client: Client, roster: ListState) -> None:
-    """What is confirmed while rows are to be read is said when all of them were told."""
-    roster.mark([1, 2], 12)
-    roster.confirm(at(15))
-    (first,) = roster.take(1)
-    roster.done(first.key, failed=False)
-    assert roster.base == at(10)
-    (second,) = roster.take(1)
-    assert roster.base == at(10)
-    roster.done(second.key, failed=False)
-
-    assert roster.base == at(15)
-
-
-def test_confirmed_while_loading(roster: ListState) -> None:
-    """What is confirmed during a load is not said when that ends: it may have read before."""
-    roster.mark([1], 12)
-    (entry,) = roster.take(1)
-    roster.confirm(at(15))
-    roster.done(entry.key, failed=False)
-
-    assert roster.base == at(10)
-
-
-def test_confirmed_and_failed(roster: ListState) -> None:
-    """What is confirmed is not said when a load of it failed, but when it is repeated."""
-    roster.mark([1], 12)
-    roster.confirm(at(15))
-    (entry,) = roster.take(1)
-    roster.done(entry.key, failed=True)
-    assert roster.base == at(10)
-    (entry,) = roster.take(1)
-    roster.done(entry.key, failed=False)
-
-    assert roster.base in (at(10), at(15))
-
-
 def test_unread(client: Client, roster: ListState) -> None:
     """Of a row whose query failed they hear who have it: it may be none of the others'."""
     other = Client(roster, (1, A))
     tell(client, 2, A, special={other.watch: ABSENT})
     client.frames()
     for key in (2, 3):
-        for _ in roster.telling(key, FAILED, {}, at(20), roster.audience, unread=True):
+        for _ in roster.telling(key, FAILED, {}, roster.audience, unread=True):
             pass
     assert (client.frames(), other.frames()) == ([("error", 2)], [])
-    roster.confirm(at(15))
-    assert client.token() == at(10)
     tell(client, 2, A)
     tell(client, 3, A)
 

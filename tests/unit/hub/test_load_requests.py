@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pgobserve.hub.hub import RowState, TableDependencies
-from pgobserve.hub.list_admission import admit
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import LoadRequest
@@ -15,6 +14,7 @@ from pgobserve.hub.send_queue import (
     View,
 )
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load.list_admission import admit
 
 A, B = View.of("a"), View.of("b")
 SNAPSHOT = Snapshot(1, 1, frozenset())
@@ -22,8 +22,8 @@ SNAPSHOT = Snapshot(1, 1, frozenset())
 
 def test_shown_of_a_row() -> None:
     """Who watches a row has what he was sent."""
-    watch = RowSubscription(SendQueue(lambda: None), 1, 1, None, lambda outcome, snapshot: None)
-    watch.offer(A, SNAPSHOT)
+    watch = RowSubscription(SendQueue(lambda: None), 1, 1, None, lambda outcome: None)
+    watch.offer(A)
     job = LoadRequest(RowState(TableDependencies(("a",)), 1), (watch,))
 
     assert job.key == 1
@@ -34,15 +34,14 @@ def test_shown_of_a_list() -> None:
     """Who has a list has what all have, but for his exceptions; who waits for it has nothing."""
     roster = ListState("list")
     plain, other, waiting = (
-        ListSubscription(SendQueue(lambda: None), n, None, lambda listed, snapshot: None)
-        for n in range(3)
+        ListSubscription(SendQueue(lambda: None), n, None, lambda listed: None) for n in range(3)
     )
-    admit(roster, plain, [], SNAPSHOT)
-    admit(roster, other, [], SNAPSHOT)
+    admit(roster, plain, [])
+    admit(roster, other, [])
     job = LoadRequest(ListRow(roster, 1), roster.audience)
     assert job.shown(plain) == NOTHING
-    roster.tell(1, A, {other: B}, SNAPSHOT, roster.audience)
+    roster.tell(1, A, {other: B}, roster.audience)
 
     assert [job.shown(watch) for watch in (plain, other, waiting)] == [A.digest, B.digest, NOTHING]
-    roster.tell(1, ABSENT, {}, SNAPSHOT, roster.audience)
+    roster.tell(1, ABSENT, {}, roster.audience)
     assert job.shown(other) == NOTHING

@@ -18,9 +18,7 @@ from pgobserve.hub.send_queue import (
     SendQueue,
     View,
 )
-from pgobserve.hub.snapshot import Snapshot
 
-FIRST, SECOND = Snapshot(1, 1, frozenset()), Snapshot(2, 2, frozenset())
 ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
 DENIED = Refusal(403, ("No.",))
 
@@ -37,15 +35,15 @@ class Socket:
 
     def watch(self, shown: Outcome = ABSENT) -> RowSubscription:
         """Begin a subscription that has been answered with an outcome."""
-        watch = RowSubscription(self.mailbox, 1, 1, None, lambda outcome, snapshot: None)
-        watch.offer(shown, FIRST)
+        watch = RowSubscription(self.mailbox, 1, 1, None, lambda outcome: None)
+        watch.offer(shown)
         return watch
 
     def frames(self) -> list[tuple[FrameAction, Any]]:
         """Take all frames."""
         taken = []
         while (item := self.mailbox.take()) is not None:
-            _, outcome, _, kind = item
+            _, outcome, kind = item
             taken.append((kind, outcome))
         return taken
 
@@ -70,7 +68,7 @@ def socket() -> Socket:
 )
 def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: FrameAction | None) -> None:
     """The frame leads from what was shown to what is true."""
-    socket.watch(shown).offer(now, SECOND)
+    socket.watch(shown).offer(now)
 
     assert socket.frames() == ([(kind, now)] if kind else [])
 
@@ -79,31 +77,31 @@ def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: FrameAction |
 def test_unknown_is_told_whatever_it_is(socket: Socket, now: Outcome, kind: FrameAction) -> None:
     """After a refusal, or for a client of whom nothing is known, the truth is sent in any case."""
     refused, resumed = socket.watch(ONE), socket.watch(ONE)
-    refused.offer(DENIED, FIRST)
+    refused.offer(DENIED)
     socket.frames()
     resumed.shown = UNKNOWN
-    refused.offer(now, SECOND)
-    resumed.offer(now, SECOND)
+    refused.offer(now)
+    resumed.offer(now)
 
     assert socket.frames() == [(kind, now), (kind, now)]
 
 
 def test_latest_wins(socket: Socket) -> None:
-    """States that were not sent in time are conflated to the last, with its snapshot."""
+    """States that were not sent in time are conflated to the last."""
     watch = socket.watch(ONE)
-    watch.offer(TWO, FIRST)
-    watch.offer(View.of("3"), SECOND)
+    watch.offer(TWO)
+    watch.offer(View.of("3"))
 
     assert len(socket.mailbox) == 1
-    assert socket.mailbox.take() == (watch, View.of("3"), SECOND, "update")
+    assert socket.mailbox.take() == (watch, View.of("3"), "update")
 
 
 def test_deleted_and_put_back(socket: Socket) -> None:
     """A row deleted and put back before anything was sent is one update, or none if the same."""
     changed, same = socket.watch(ONE), socket.watch(ONE)
     for watch, last in ((changed, TWO), (same, ONE)):
-        watch.offer(ABSENT, FIRST)
-        watch.offer(last, SECOND)
+        watch.offer(ABSENT)
+        watch.offer(last)
 
     assert socket.frames() == [("update", TWO)]
 
@@ -111,8 +109,8 @@ def test_deleted_and_put_back(socket: Socket) -> None:
 def test_created_and_deleted(socket: Socket) -> None:
     """A row that came and went meanwhile is not told at all."""
     watch = socket.watch(ABSENT)
-    watch.offer(ONE, FIRST)
-    watch.offer(ABSENT, SECOND)
+    watch.offer(ONE)
+    watch.offer(ABSENT)
 
     assert socket.frames() == []
 
@@ -120,44 +118,29 @@ def test_created_and_deleted(socket: Socket) -> None:
 def test_order(socket: Socket) -> None:
     """Rows are told in the order in which they first had news."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE, FIRST)
-    other.offer(TWO, FIRST)
-    one.offer(View.of("3"), SECOND)
+    one.offer(ONE)
+    other.offer(TWO)
+    one.offer(View.of("3"))
 
     assert socket.frames() == [("create", View.of("3")), ("create", TWO)]
 
 
 def test_first_outcome_answers_the_request(socket: Socket) -> None:
-    """The first outcome goes to the request, with its snapshot, and is what the client has then."""
-    told: list[tuple[Outcome, Snapshot]] = []
-    watch = RowSubscription(socket.mailbox, 1, 1, None, lambda *answer: told.append(answer))
-    watch.offer(ONE, FIRST)
-    watch.offer(ONE, SECOND)
+    """The first outcome goes to the request, and is what the client has then."""
+    told: list[Outcome] = []
+    watch = RowSubscription(socket.mailbox, 1, 1, None, told.append)
+    watch.offer(ONE)
+    watch.offer(ONE)
 
-    assert told == [(ONE, FIRST)]
-    assert watch.told == FIRST
+    assert told == [ONE]
     assert socket.frames() == []
-
-
-def test_token_of_an_error(socket: Socket) -> None:
-    """That a row can't be shown moves the token not; once it can be, it moves again."""
-    watch = socket.watch(ONE)
-    watch.offer(DENIED, SECOND)
-    assert socket.frames() == [("error", DENIED)]
-    assert watch.token(SECOND) == FIRST
-
-    watch.offer(TWO, SECOND)
-    assert socket.frames() == [("update", TWO)]
-    assert watch.token(SECOND) == SECOND
 
 
 def test_refused_request(socket: Socket) -> None:
     """A refusal answers the request, too; nothing is known to be shown then."""
     told: list[Outcome] = []
-    watch = RowSubscription(
-        socket.mailbox, 1, 1, None, lambda outcome, snapshot: told.append(outcome)
-    )
-    watch.offer(DENIED, FIRST)
+    watch = RowSubscription(socket.mailbox, 1, 1, None, lambda outcome: told.append(outcome))
+    watch.offer(DENIED)
 
     assert told == [DENIED]
     assert watch.shown is UNKNOWN
@@ -166,16 +149,16 @@ def test_refused_request(socket: Socket) -> None:
 def test_one_writer(socket: Socket) -> None:
     """The writer is woken once, and again only after it was told that there is nothing more."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE, FIRST)
-    other.offer(ONE, FIRST)
+    one.offer(ONE)
+    other.offer(ONE)
     assert socket.wakes == 1
 
     socket.mailbox.take()
-    one.offer(TWO, FIRST)
+    one.offer(TWO)
     assert socket.wakes == 1
 
     socket.frames()
-    one.offer(ONE, FIRST)
+    one.offer(ONE)
     assert socket.wakes == 2
 
 
@@ -183,7 +166,7 @@ def test_hold(socket: Socket) -> None:
     """While held nothing is sent and nobody woken; released, once for each hold, it goes on."""
     socket.mailbox.hold()
     socket.mailbox.hold()
-    socket.watch().offer(ONE, FIRST)
+    socket.watch().offer(ONE)
     assert socket.frames() == []
     socket.mailbox.release()
     assert (socket.wakes, socket.frames()) == (0, [])
@@ -197,8 +180,8 @@ def test_hold(socket: Socket) -> None:
 def test_hold_while_sending(socket: Socket) -> None:
     """A writer that meets a hold stops; the release wakes it again."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE, FIRST)
-    other.offer(ONE, FIRST)
+    one.offer(ONE)
+    other.offer(ONE)
     socket.mailbox.take()
     socket.mailbox.hold()
     assert socket.mailbox.take() is None
@@ -220,9 +203,9 @@ def test_release_without_news(socket: Socket) -> None:
 def test_put_first(socket: Socket) -> None:
     """What a client missed is put in unless something newer waits already."""
     watch, other = socket.watch(ONE), socket.watch(ONE)
-    watch.offer(TWO, SECOND)
-    socket.mailbox.put_first(watch, View.of("old"), FIRST)
-    socket.mailbox.put_first(other, View.of("old"), FIRST)
+    watch.offer(TWO)
+    socket.mailbox.put_first(watch, View.of("old"))
+    socket.mailbox.put_first(other, View.of("old"))
 
     assert socket.frames() == [("update", TWO), ("update", View.of("old"))]
 
@@ -231,9 +214,9 @@ def test_barrier(socket: Socket) -> None:
     """A barrier is reached when all that waited before it was sent, and nothing that came later."""
     calls: list[int] = []
     first, second = socket.watch(ONE), socket.watch(ONE)
-    first.offer(TWO, SECOND)
+    first.offer(TWO)
     socket.mailbox.put_barrier(lambda: calls.append(1))
-    second.offer(TWO, SECOND)
+    second.offer(TWO)
 
     assert socket.mailbox.take() is not None
     assert calls == []  # it is being sent
@@ -270,9 +253,9 @@ def test_barrier_behind_what_is_sent() -> None:
     calls: list[int] = []
     sent: list[Any] = []
     mailbox = SendQueue(lambda: None, sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
-    watch.offer(ONE, FIRST)
-    watch.offer(TWO, SECOND)
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    watch.offer(ONE)
+    watch.offer(TWO)
     mailbox.put_barrier(lambda: calls.append(1))
     assert len(sent) == 1
     assert calls == []
@@ -284,10 +267,10 @@ def test_barrier_behind_what_is_sent() -> None:
 def test_close(socket: Socket) -> None:
     """A closed mailbox keeps nothing, takes nothing and wakes nobody."""
     watch = socket.watch()
-    watch.offer(ONE, FIRST)
+    watch.offer(ONE)
     socket.mailbox.hold()
     socket.mailbox.close()
-    watch.offer(TWO, SECOND)
+    watch.offer(TWO)
     socket.mailbox.release()
 
     assert len(socket.mailbox) == 0
@@ -300,20 +283,20 @@ def test_send_at_once() -> None:
     sent: list[Any] = []
     wakes: list[int] = []
     mailbox = SendQueue(lambda: wakes.append(1), sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
-    watch.offer(ABSENT, FIRST)
-    watch.offer(ONE, FIRST)
-    assert sent == [(watch, ONE, FIRST, "create")]
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    watch.offer(ABSENT)
+    watch.offer(ONE)
+    assert sent == [(watch, ONE, "create")]
 
-    watch.offer(TWO, SECOND)
-    watch.offer(ONE, SECOND)
+    watch.offer(TWO)
+    watch.offer(ONE)
     assert len(sent) == 1
     assert mailbox.take() is None  # it is what was shown
 
-    watch.offer(ONE, SECOND)
+    watch.offer(ONE)
     assert len(sent) == 1
-    watch.offer(TWO, SECOND)
-    assert sent[1:] == [(watch, TWO, SECOND, "update")]
+    watch.offer(TWO)
+    assert sent[1:] == [(watch, TWO, "update")]
     assert wakes == []
 
 
@@ -322,14 +305,14 @@ def test_held_is_not_sent_at_once() -> None:
     sent: list[Any] = []
     wakes: list[int] = []
     mailbox = SendQueue(lambda: wakes.append(1), sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome, snapshot: None)
-    watch.offer(ABSENT, FIRST)
+    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    watch.offer(ABSENT)
     mailbox.hold()
-    watch.offer(ONE, FIRST)
+    watch.offer(ONE)
     mailbox.release()
 
     assert (sent, wakes) == ([], [1])
-    assert mailbox.take() == (watch, ONE, FIRST, "create")
+    assert mailbox.take() == (watch, ONE, "create")
 
 
 def test_equal_bodies_have_equal_digests() -> None:
@@ -355,7 +338,7 @@ class Slow:
         self.take()
 
     def _send(self, item: Any) -> None:
-        watch, _, _, kind = item
+        watch, _, kind = item
         self.frames.append((watch.key, kind))
 
     def _read_again(self, watch: Any) -> bool:
@@ -372,11 +355,11 @@ class Slow:
     def watches(self, count: int) -> list[RowSubscription]:
         """Begin subscriptions to rows that are not there yet."""
         made = [
-            RowSubscription(self.mailbox, key, key, None, lambda outcome, snapshot: None)
+            RowSubscription(self.mailbox, key, key, None, lambda outcome: None)
             for key in range(count)
         ]
         for watch in made:
-            watch.offer(ABSENT, FIRST)
+            watch.offer(ABSENT)
         return made
 
 
@@ -388,7 +371,7 @@ def slow() -> Slow:
 def test_waits_for_a_moment(slow: Slow) -> None:
     """What waits no longer than permissions hold is sent as it is."""
     for watch in slow.watches(2):
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE
     slow.take()
 
@@ -400,14 +383,14 @@ def test_waits_too_long(slow: Slow) -> None:
     """What has waited longer is read again, and what is found then is sent at once."""
     first, second, third = slow.watches(3)
     for watch in (first, second, third):
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.frames == [(0, "create")]
     assert slow.again == [second, third]
 
-    second.offer(DENIED, SECOND)
-    third.offer(TWO, SECOND)
+    second.offer(DENIED)
+    third.offer(TWO)
     slow.take()
     assert slow.frames == [(0, "create"), (1, "error"), (2, "create")]
 
@@ -416,10 +399,10 @@ def test_revoked_while_it_waited(slow: Slow) -> None:
     """A row that may not be seen any more makes no frame, and none that waited is left."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE + 1
     slow.take()
-    second.offer(ABSENT, SECOND)
+    second.offer(ABSENT)
     slow.mailbox.resume()
 
     assert slow.frames == [(0, "create")]
@@ -430,8 +413,8 @@ def test_refusal_replaces_what_waits(slow: Slow) -> None:
     """A refusal that is found while data wait is sent instead of them."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE, SECOND)
-    second.offer(DENIED, SECOND)
+        watch.offer(ONE)
+    second.offer(DENIED)
     slow.take()
     slow.take()
 
@@ -442,9 +425,9 @@ def test_end_and_refusal_are_not_read_again(slow: Slow) -> None:
     """What shows nothing is sent however long it waited."""
     first, second, third = slow.watches(3)
     second.shown = third.shown = UNKNOWN
-    first.offer(ONE, SECOND)
-    second.offer(ABSENT, SECOND)
-    third.offer(DENIED, SECOND)
+    first.offer(ONE)
+    second.offer(ABSENT)
+    third.offer(DENIED)
     slow.now += 100
     slow.take()
     slow.take()
@@ -457,7 +440,7 @@ def test_what_is_read_when_it_is_sent(slow: Slow) -> None:
     """What is not read again, because sending it reads, is sent."""
     slow.reads = False
     for watch in slow.watches(2):
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += 100
     slow.take()
 
@@ -468,7 +451,7 @@ def test_slow_client_gets_all(slow: Slow) -> None:
     """A client that takes longer for a frame than permissions hold still has each row in the end."""
     watches = slow.watches(3 * READ_AGAIN)
     for watch in watches:
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     reads = 0
     while len(slow.frames) < len(watches):
         slow.now += MAX_AGE + 1
@@ -477,7 +460,7 @@ def test_slow_client_gets_all(slow: Slow) -> None:
         waiting, slow.again = slow.again, []
         reads += len(waiting)
         for watch in waiting:
-            watch.offer(ONE, SECOND)
+            watch.offer(ONE)
 
     assert sorted(slow.frames) == [(watch.key, "create") for watch in watches]
     assert reads <= READ_AGAIN * len(watches)
@@ -487,7 +470,7 @@ def test_no_news_of_what_was_read_again(slow: Slow) -> None:
     """Rows behind those that are read again without news go on when they may."""
     watches = slow.watches(READ_AGAIN + 3)
     for watch in watches:
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.again == watches[1 : READ_AGAIN + 1]
@@ -502,11 +485,11 @@ def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
     """A row whose turn has not come is not overtaken by its own news."""
     watches = slow.watches(READ_AGAIN + 3)
     for watch in watches:
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     last = watches[-1]
-    last.offer(TWO, SECOND)
+    last.offer(TWO)
     assert slow.frames == [(0, "create")]
     slow.mailbox.resume()
 
@@ -519,14 +502,14 @@ def test_barrier_waits_for_what_is_read_again(slow: Slow) -> None:
     calls: list[str] = []
     watches = slow.watches(3)
     for watch in watches:
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.mailbox.put_barrier(lambda: calls.append("reached"))
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.mailbox.withdrawn == 2
     for watch in watches[1:]:
         assert calls == []
-        watch.offer(TWO, SECOND)
+        watch.offer(TWO)
         slow.take()
 
     assert [key for key, _ in slow.frames] == [watch.key for watch in watches]
@@ -537,7 +520,7 @@ def test_ended_while_it_is_read_again(slow: Slow) -> None:
     """An ended subscription leaves nothing behind."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE, SECOND)
+        watch.offer(ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     second.active = False

@@ -33,9 +33,7 @@ class Scene:
         self.published: list[Any] = []
         self.intake = Intake(self.hub, self.ignored.append, self._kick, lambda: self.now)
         for key in keys:
-            watch = RowSubscription(
-                SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None
-            )
+            watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome: None)
             self.hub.add(watch, TableDependencies((self.table,)))
         self.read()
         publish = self.hub.publish
@@ -126,7 +124,7 @@ async def test_flood_of_one_table_alone(scene: Scene) -> None:
     await flooded(scene)
     other = UuidKey._meta
     key = uuid.uuid4()
-    watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome, snapshot: None)
+    watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome: None)
     scene.hub.add(watch, TableDependencies((other.db_table,)))
 
     change = Change(other.label_lower, Operation.UPDATE, 200, (str(key),))

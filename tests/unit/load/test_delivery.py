@@ -9,7 +9,7 @@ import pytest
 
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_state import ListRow
-from pgobserve.hub.list_subscription import ListSubscription
+from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
     ListLoadRequest,
     ListLoadResult,
@@ -42,12 +42,12 @@ class World:
 
     def _watch(self, number: int) -> ListSubscription:
         mailbox = SendQueue(lambda: None, lambda item: self._send(number, item))
-        watch = ListSubscription(mailbox, 1, None, lambda listed, _: self.begun.append(listed))
+        watch = ListSubscription(mailbox, 1, None, lambda listed: self.begun.append(listed))
         self.hub.add_list(watch, ITEM, "list")
         return watch
 
     def _send(self, number: int, item: Any) -> None:
-        self.told.append((number, item[3]))
+        self.told.append((number, item[2]))
         assert self.watches[number].mailbox.take() is None
 
     def find(self, **bodies: str) -> list[LoadResult]:
@@ -120,9 +120,13 @@ async def test_list_is_put_together_once(breath: None) -> None:
     world = World(3)
     await world.deliver_whole(a="1", b="2")
 
-    assert [listed.bodies for listed in world.begun] == [["1", "2"]] * 3
+    assert [bodies(listed) for listed in world.begun] == [["1", "2"]] * 3
     assert len({id(listed) for listed in world.begun}) == 1
-    assert world.roster.base == SNAPSHOT
+
+
+def bodies(listed: ListSnapshot) -> list[Any]:
+    """Return what a list shows."""
+    return [row.view.body for row in listed.rows]
 
 
 async def test_empty_list() -> None:
@@ -130,7 +134,7 @@ async def test_empty_list() -> None:
     world = World(1)
     await world.deliver_whole()
 
-    assert [(listed.bodies, listed.unchanged) for listed in world.begun] == [([], False)]
+    assert [(listed.rows, listed.resumed) for listed in world.begun] == [([], False)]
 
 
 async def test_who_comes_back(breath: None) -> None:
@@ -138,14 +142,11 @@ async def test_who_comes_back(breath: None) -> None:
     world = World(3)
     all_of_it = {"a": View.of("1").digest, "b": View.of("2").digest}
     some = {"a": View.of("old").digest, "c": View.of("3").digest, "b": UNKNOWN}
-    await world.deliver_whole(
-        {world.watches[0]: all_of_it, world.watches[1]: some, world.watches[2]: None}, a="1", b="2"
-    )
+    await world.deliver_whole({world.watches[0]: all_of_it, world.watches[1]: some}, a="1", b="2")
 
     assert world.told == [(1, "update"), (1, "update"), (1, "delete")]
-    assert [listed.unchanged for listed in world.begun] == [True, True, False]
-    assert [listed.reset for listed in world.begun] == [False, False, True]
-    assert world.begun[2].bodies == ["1", "2"]
+    assert [listed.resumed for listed in world.begun] == [True, True, False]
+    assert bodies(world.begun[2]) == ["1", "2"]
     assert [world.roster.holdings(watch) for watch in world.watches] == [all_of_it] * 3
 
 

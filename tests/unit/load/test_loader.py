@@ -54,9 +54,7 @@ class Bench:
     def watch(self, key: int) -> asyncio.Future[Outcome]:
         """Begin a subscription; the future is its first outcome."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        watch = RowSubscription(
-            SendQueue(lambda: None), key, 1, None, lambda o, _: first.set_result(o)
-        )
+        watch = RowSubscription(SendQueue(lambda: None), key, 1, None, first.set_result)
         self.hub.add(watch, ITEM)
         return first
 
@@ -346,7 +344,7 @@ async def begin_lists(lists: Lists, count: int) -> list[Any]:
     firsts = [asyncio.get_running_loop().create_future() for _ in range(count)]
     for number, first in enumerate(firsts):
 
-        def begun(listed: Any, _: Snapshot, first: asyncio.Future[Any] = first) -> None:
+        def begun(listed: Any, first: asyncio.Future[Any] = first) -> None:
             first.set_result(listed)
 
         watch = ListSubscription(SendQueue(lambda: None), 1, None, begun)
@@ -370,7 +368,7 @@ async def test_lists_are_read_together() -> None:
     """Lists that wait at the same time are read by one load."""
     lists = Lists(lambda jobs: [nothing(job) for job in jobs])
 
-    assert [listed.bodies for listed in await begin_lists(lists, 3)] == [[], [], []]
+    assert [listed.rows for listed in await begin_lists(lists, 3)] == [[], [], []]
     assert lists.read == [{0, 1, 2}]
 
 
@@ -417,7 +415,7 @@ async def test_rows_do_not_wait_for_lists() -> None:
     firsts: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(3)]
 
     def add_list(number: int) -> None:
-        def begun(listed: Any, _: Snapshot) -> None:
+        def begun(listed: Any) -> None:
             firsts[number].set_result(listed)
 
         hub.add_list(ListSubscription(SendQueue(lambda: None), 1, None, begun), ITEM, number)
@@ -431,11 +429,7 @@ async def test_rows_do_not_wait_for_lists() -> None:
             # Both of the loader's tasks have seen the second list when this has been called.
             await loader.call(lambda: None)
             watch = RowSubscription(
-                SendQueue(lambda: None),
-                5,
-                1,
-                None,
-                lambda outcome, _: firsts[2].set_result(outcome),
+                SendQueue(lambda: None), 5, 1, None, lambda outcome: firsts[2].set_result(outcome)
             )
             hub.add(watch, ITEM)
             loader.kick()

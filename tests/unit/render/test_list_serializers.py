@@ -12,7 +12,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.hub.send_queue import ABSENT, UNREAD, View
 from pgobserve.render.list_serializers import ListedRenderer, lists_otherwise, may_leave_out
-from pgobserve.render.rendering import DEFAULT_KEYS, RenderingFailed
+from pgobserve.render.rendering import DEFAULT_KEYS, KeyRenderer, RenderingFailed
 
 SEEN, HIDDEN = Group(pk=1, name="seen"), Group(pk=2, name="hidden")
 
@@ -93,7 +93,7 @@ def listed_by(cls: type) -> Any:
 
 
 def renderer(serializer_class: Any, **options: Any) -> ListedRenderer:
-    given = {"keys_only": False, "bespoke": False, "keys": DEFAULT_KEYS, **options}
+    given = {"bespoke": False, "keys": DEFAULT_KEYS, **options}
     return ListedRenderer(serializer_class, Group.objects.order_by("id"), **given)
 
 
@@ -142,7 +142,7 @@ def test_left_out_by_the_consumer() -> None:
 
 
 def test_keys_of_rows_that_are_listed() -> None:
-    made = renderer(listed_by(Seen), keys_only=True)
+    made = renderer(listed_by(Seen), shows=KeyRenderer())
 
     assert made.render(SEEN, Consumer(), {})[0].body == '{"pk":1}'
     assert made.render(HIDDEN, Consumer(), {})[0] == ABSENT

@@ -178,9 +178,7 @@ class Bench:
                 self.news.set()
 
         mailbox = SendQueue(read)
-        self.hub.add(
-            RowSubscription(mailbox, key, name, owner, lambda o, _: first.set_result(o)), ITEM
-        )
+        self.hub.add(RowSubscription(mailbox, key, name, owner, first.set_result), ITEM)
         return first
 
     async def until(self, frame: tuple[Any, Outcome]) -> None:

@@ -42,7 +42,7 @@ function ask() {
 function changed(of, { action, key, row }) {
   if (of !== list) return;
   if (action === "subscribe_list" && shown !== of) begin(of);
-  else if (action === "subscribe_list" || action === "reset") catchUp(of);
+  else if (action === "subscribe_list") catchUp(of);
   else if (action === "delete") table.leave(key, filtered ? "left" : "deleted", fill);
   else table.show(key, row, action === "update" ? "updated" : filtered ? "entered" : "created");
   figures();

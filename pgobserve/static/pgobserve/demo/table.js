@@ -12,7 +12,7 @@ export const MOST_ROWS = 200;
 /** @typedef {import("./figures.js").Took} Took */
 /** @typedef {{element: HTMLTableRowElement, ship: any, dim?: any, leave?: any}} Row */
 
-/** @type {Map<number, Row>} */ const rows = new Map();
+/** @type {Map<string, Row>} */ const rows = new Map();
 const body = at("ships").tBodies[0];
 const number = new Intl.NumberFormat("en-GB");
 
@@ -33,7 +33,7 @@ export const size = () => rows.size;
 /**
  * Show a ship, and light it up if it looks otherwise than before.
  *
- * @param {number} key
+ * @param {string} key
  * @param {any} ship
  * @param {string | null} how  How it came, in a word; null: it does not matter.
  */
@@ -50,7 +50,7 @@ export function show(key, ship, how) {
   if (how !== null && looksNew) light(row, how, how === "caught up" ? null : sinceCommit(ship));
 }
 
-/** Take a ship out, not at once. @param {number} key @param {string} how */
+/** Take a ship out, not at once. @param {string} key @param {string} how */
 export function leave(key, how, afterwards = () => {}) {
   const row = rows.get(key);
   if (!row || row.leave !== undefined) return;
@@ -62,37 +62,37 @@ export function leave(key, how, afterwards = () => {}) {
   }, GONE);
 }
 
-/** Take out at once what is not among some keys. @param {ReadonlyMap<number, any>} keys */
+/** Take out at once what is not among some keys. @param {ReadonlyMap<string, any>} keys */
 export function keepOnly(keys) {
   for (const key of [...rows.keys()]) if (!keys.has(key)) remove(key);
 }
 
-/** @param {ReadonlyMap<number, any>} keys @returns {number[]}  Shown rows that are not among some keys. */
+/** @param {ReadonlyMap<string, any>} keys @returns {string[]}  Shown rows that are not among some keys. */
 export const missingIn = (keys) => [...rows.keys()].filter((key) => !keys.has(key));
 
-/** @param {number} key */
+/** @param {string} key */
 function isRoomFor(key) {
   const last = body.rows[body.rows.length - 1];
   if (body.rows.length < MOST_ROWS) return true;
-  if (Number(last.dataset.key) < key) return false;
-  remove(Number(last.dataset.key));
+  if (Number(last.dataset.key) < Number(key)) return false;
+  remove(last.dataset.key);
   return true;
 }
 
-/** @param {number} key @returns {Row} */
+/** @param {string} key @returns {Row} */
 function newRow(key) {
   const element = make("tr", {},
     make("th", { scope: "row" }), make("td", { className: "line" }), make("td", { className: "where" }),
     make("td", { className: "number" }), make("td", { className: "last" }));
   element.dataset.key = key;
-  const after = [...body.rows].find((other) => Number(other.dataset.key) > key);
+  const after = [...body.rows].find((other) => Number(other.dataset.key) > Number(key));
   body.insertBefore(element, after ?? null);
   const row = { element, ship: null };
   rows.set(key, row);
   return row;
 }
 
-/** @param {Row} row @param {number} key @param {any} ship */
+/** @param {Row} row @param {string} key @param {any} ship */
 function write(row, key, ship) {
   const [name, ...cells] = row.element.cells;
   const small = make("small", { className: "aside" }, ship.line?.name ?? "no line");
@@ -122,7 +122,7 @@ function light(/** @type {Row} */ row, /** @type {string} */ how, /** @type {Too
   hear(row.ship?.name ?? "A ship", how, took);
 }
 
-/** @param {number} key */
+/** @param {string} key */
 function remove(key) {
   const row = rows.get(key);
   clearTimeout(row?.leave);
