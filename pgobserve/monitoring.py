@@ -62,7 +62,7 @@ def feeds() -> list[FeedState]:
             feed.listener.state if feed.listener is not None else None,
             feed.reader.state if feed.reader is not None and feed.reads_outbox else None,
             feed.loader.state,
-            tuple(sorted(feed.vigil.missing)),
+            tuple(sorted(feed.trigger_monitor.missing)),
         )
         for runtime in runtimes()
         for feed in list(runtime.feeds.values())

@@ -17,11 +17,12 @@ from pgobserve.runtime.feed_options import Options
 
 if TYPE_CHECKING:
     from pgobserve.exceptions import NotObserved
+    from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)
 
 
-def feed_of(alias: str) -> runtime.Feed:
+def feed_of(alias: str) -> Feed:
     """Return the feed of a database alias in this event loop, made from the settings."""
     return runtime.current().feed(alias, _options)
 

@@ -24,7 +24,7 @@ from pgobserve.exceptions import FeedDown, NotWatchable
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.send_queue import Refusal
 from pgobserve.logs import fields
-from pgobserve.runtime import runtime
+from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.sql.relation_path import paths_of
 from pgobserve.workers.occupation import as_hook
 
@@ -162,8 +162,8 @@ class ListSubscriptions:
         watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, begun)
         watch.have = have
         try:
-            await feed.begin_list(watch, subject, source, single=wanted == "count")
-            listed = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+            await feed.subscribe_list(watch, subject, source, single=wanted == "count")
+            listed = await asyncio.wait_for(first, LIVE_TIMEOUT)
         except TimeoutError as error:
             self._drop(name, watch)
             raise FeedUnavailable("The list could not be read in time; try again.") from error
@@ -177,14 +177,14 @@ class ListSubscriptions:
     def _replace(self, name: str, watch: ListSubscription) -> None:
         """Let a new subscription take the place of one with the same request id."""
         if self._of.closed:
-            feed_of(watch.context.alias).end(watch)
+            feed_of(watch.context.alias).unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(before.context.alias).end(before)
+            feed_of(before.context.alias).unsubscribe(before)
 
     def _drop(self, name: str, watch: ListSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(watch.context.alias).end(watch)
+        feed_of(watch.context.alias).unsubscribe(watch)

@@ -33,7 +33,7 @@ from pgobserve.hub.load_requests import FAILED, TOO_LARGE
 from pgobserve.hub.send_queue import NOTHING, UNKNOWN, UNREAD, RowSubscription, View
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
-from pgobserve.runtime import runtime
+from pgobserve.runtime.feed import LIVE_TIMEOUT, Feed
 from pgobserve.sql.model_tables import title_of
 from pgobserve.workers.occupation import as_hook
 
@@ -198,7 +198,7 @@ class Subscriptions:
         self._closed = True
         watches, self._watches = self._watches, {}
         for watch in watches.values():
-            feed_of(watch.context.alias).end(watch)
+            feed_of(watch.context.alias).unsubscribe(watch)
         self.lists.end_all()
         await self._outlet.aclose()
 
@@ -233,8 +233,8 @@ class Subscriptions:
 
         watch = RowSubscription(self._outlet.mailbox, key, kwargs["request_id"], context, begun)
         try:
-            await feed.begin(watch, subject)
-            outcome = await asyncio.wait_for(first, runtime.LIVE_TIMEOUT)
+            await feed.subscribe(watch, subject)
+            outcome = await asyncio.wait_for(first, LIVE_TIMEOUT)
         except TimeoutError as error:
             self._drop(name, watch)
             raise FeedUnavailable("The row could not be read in time; try again.") from error
@@ -254,7 +254,7 @@ class Subscriptions:
         wanted = getattr(self._consumer, "observer_many_to_many_relationships", False)
         return tuple(throughs_of(model)) if wanted else ()
 
-    async def subject(self, source: Cohort, feed: runtime.Feed) -> TableDependencies:
+    async def subject(self, source: Cohort, feed: Feed) -> TableDependencies:
         """
         Return which changes concern a source's rows; the tables have their triggers.
 
@@ -268,14 +268,14 @@ class Subscriptions:
             # In a thread of the loader, whose connection it is.
             within = lambda: source.prepared(connections[source.alias])  # noqa: E731
         for table in dict.fromkeys((*subject.tables, *subject.full_refresh, *linked)):
-            if not await feed.is_observed((table,), within=within):
+            if not await feed.triggers.pass_for((table,), within=within):
                 raise tell_not_observed(NotObserved(title_of(table)), source.alias)
         paths = [*subject.paths]
         for through in self._throughs(model):
             path = through.path_from(model)
             if path.table in {each.table for each in paths}:
                 continue
-            if await feed.is_observed((path.table,), within=within):
+            if await feed.triggers.pass_for((path.table,), within=within):
                 paths.append(path)
             else:  # what is shown of it was looked at above
                 label = through.model._meta.label
@@ -333,14 +333,14 @@ class Subscriptions:
     def _replace(self, name: tuple[str, str], watch: RowSubscription) -> None:
         """Let a new subscription take the place of one with the same row and request id."""
         if self._closed:
-            feed_of(watch.context.alias).end(watch)
+            feed_of(watch.context.alias).unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(before.context.alias).end(before)
+            feed_of(before.context.alias).unsubscribe(before)
 
     def _drop(self, name: tuple[str, str], watch: RowSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(watch.context.alias).end(watch)
+        feed_of(watch.context.alias).unsubscribe(watch)

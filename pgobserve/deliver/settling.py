@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgobserve.deliver.row_subscriptions import Subscriptions
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.send_queue import RowSubscription, SendQueue
-    from pgobserve.runtime.runtime import Feed
+    from pgobserve.runtime.feed import Feed
 
     Places = dict[Feed, list[RowSubscription | ListSubscription]]
 

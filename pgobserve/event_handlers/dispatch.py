@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pgobserve.event_handlers.model_events import ModelObserver
     from pgobserve.outbox.event import Reset
     from pgobserve.outbox.event_subscriptions import EventSubscription
-    from pgobserve.runtime.runtime import Feed
+    from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +155,12 @@ class Dispatcher:
         sources = observer.sources
         tables = [model._meta.db_table for model in sources.models]
         try:
-            if not await self._feed.is_observed(tables, outbox=True):
+            if not await self._feed.triggers.pass_for(tables, outbox=True):
                 raise tell_not_observed(
                     EventsNotObserved(observer.model_cls._meta.label), self._alias
                 )
             if sources.labels not in self._subscriptions:
-                subscription = await self._feed.follow(
+                subscription = await self._feed.subscribe_events(
                     sources.labels, partial(self._take, sources.labels)
                 )
                 if sources.labels in self._subscriptions:  # another task was faster

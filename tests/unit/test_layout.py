@@ -61,7 +61,10 @@ ELSEWHERE = {
     "load/list_batch": "integration/deliver/test_several.py",
     "load/list_load": "integration/deliver/test_list.py",
     "load/row_load": "integration/deliver/test_loading.py",
+    "runtime/feed": "integration/runtime/test_runtime.py",
     "runtime/feed_options": "integration/runtime/test_runtime.py",
+    "runtime/marks": "integration/deliver/test_settling.py",
+    "runtime/trigger_checks": "integration/runtime/test_runtime.py",
 }
 
 

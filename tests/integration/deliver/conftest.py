@@ -63,7 +63,7 @@ async def settled() -> None:
         async with asyncio.timeout(60):
             while feed.listener.state.notifications == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-            if feed.reader is not None and feed._followers.cursor is not None:
+            if feed.reader is not None and feed._event_subscriptions.cursor is not None:
                 # One read may have begun before this was called.
                 reads = feed.reader.state.reads
                 while feed.reader.state.reads < reads + 2:

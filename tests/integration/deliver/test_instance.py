@@ -13,7 +13,6 @@ from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.generics import ObserverModelInstanceMixin
-from pgobserve.runtime import runtime
 from tests.integration.deliver.conftest import run_sql, settled
 from tests.project.models import Item
 
@@ -236,7 +235,7 @@ async def test_feed_down(
     connect: Any, item: Item, settings: Any, monkeypatch: Any, caplog: Any
 ) -> None:
     """Where the database can't be listened to is said in the log, and not to clients."""
-    monkeypatch.setattr(runtime, "LIVE_TIMEOUT", 0.1)
+    monkeypatch.setattr("pgobserve.runtime.feed.LIVE_TIMEOUT", 0.1)
     settings.PGOBSERVE = {"CONNECTION": {"default": {"host": "127.0.0.1", "port": 1}}}
     socket = await connect(ItemConsumer)
     answer = await socket.subscribe(item.pk)

@@ -43,13 +43,13 @@ async def test_lost_triggers(connect: Any, item: Item) -> None:
     """A watched table whose trigger is disabled is named; enabled again, what was missed is read."""
     socket = await connect(ItemConsumer)
     await socket.subscribe(item.pk)
-    vigil = runtime.current().feeds["default"].vigil
+    monitor = runtime.current().feeds["default"].trigger_monitor
     await run_sql("ALTER TABLE project_item DISABLE TRIGGER pgobserve_u")
     await run_sql("UPDATE project_item SET name = 'missed'")
-    await vigil.check()
+    await monitor.check()
     [during] = feeds()
     await run_sql("ALTER TABLE project_item ENABLE TRIGGER pgobserve_u")
-    await vigil.check()
+    await monitor.check()
 
     assert during.unobserved == ("project_item",)
     assert (await socket.receive())["data"]["name"] == "missed"

@@ -87,7 +87,7 @@ async def unnoticed(sql: str, *params: Any) -> None:
     await run_sql(sql, *params)
     await run_sql("ALTER TABLE project_item ENABLE TRIGGER USER")
     for feed in runtime.current().feeds.values():
-        feed._read_again()
+        feed._reread()
 
 
 async def test_gap(connect: Any, items: list[Item], reads: Counter[str]) -> None:

@@ -351,7 +351,7 @@ async def test_resets(feed: Callable[..., Feed], writer: Writer) -> None:
 
 async def test_without_an_outbox(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no outbox nothing can be followed, and the error says so."""
-    monkeypatch.setattr("pgobserve.runtime.runtime.LIVE_TIMEOUT", 1.0)
+    monkeypatch.setattr("pgobserve.runtime.feed.LIVE_TIMEOUT", 1.0)
     made = Feed(options(outbox=True))
 
     with pytest.raises(FeedUnavailable, match="no outbox"):

@@ -31,8 +31,9 @@ from pgobserve.hub.send_queue import (
     View,
 )
 from pgobserve.runtime import runtime
+from pgobserve.runtime.feed import Feed
 from pgobserve.runtime.feed_options import Options
-from pgobserve.runtime.runtime import Feed, Runtime
+from pgobserve.runtime.runtime import Runtime
 from pgobserve.sql.keyed_query import KeyedQuery
 from tests.integration.conftest import CHANNEL, parameters
 from tests.project.models import Item
@@ -87,7 +88,7 @@ class Client:
         """Subscribe to a row."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         watch = RowSubscription(self.mailbox, key, 1, None, first.set_result)
-        await feed.begin(watch, SUBJECT)
+        await feed.subscribe(watch, SUBJECT)
         return watch, await asyncio.wait_for(first, 20)
 
     async def until(self, *frames: tuple[FrameAction, str | None]) -> None:
@@ -193,11 +194,11 @@ async def test_starts_and_ends(feed: Any, leftovers: Leftovers, writer: Writer) 
             one, other = Client(), Client()
             first, second = (await one.begin(each, 1))[0], (await other.begin(each, 1))[0]
             assert len(writer.listeners()) == 1
-            each.end(first)
+            each.unsubscribe(first)
             await asyncio.sleep(0)
             assert each.running
-            each.end(second)
-            each.end(second)
+            each.unsubscribe(second)
+            each.unsubscribe(second)
             await asyncio.to_thread(leftovers.check)
             assert not each.running
 
@@ -207,7 +208,7 @@ async def test_lingers(feed: Any, writer: Writer) -> None:
     async with feed(linger=20.0) as each:
         watch, _ = await Client().begin(each, 1)
         pids = writer.listeners()
-        each.end(watch)
+        each.unsubscribe(watch)
         await Client().begin(each, 1)
 
         assert writer.listeners() == pids
@@ -217,7 +218,7 @@ async def test_close_waits_for_what_is_ending(feed: Any) -> None:
     """Closed while it ends by itself, it has ended when the close returns."""
     async with feed() as each:
         watch, _ = await Client().begin(each, 1)
-        each.end(watch)
+        each.unsubscribe(watch)
         await until_stopped(each)
         await each.aclose()
 
@@ -356,7 +357,7 @@ async def test_forged_old_news(feed: Any, writer: Writer) -> None:
 
 async def test_database_away(feed: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscription that can't begin in time is an error that says why."""
-    monkeypatch.setattr(runtime, "LIVE_TIMEOUT", 0.5)
+    monkeypatch.setattr("pgobserve.runtime.feed.LIVE_TIMEOUT", 0.5)
     await proxy.stop()
     through = {**parameters(), "host": "127.0.0.1", "port": proxy.port}
     async with feed(parameters=lambda: through) as each:
@@ -371,15 +372,15 @@ async def test_is_observed(feed: Any, writer: Writer) -> None:
     async with feed() as each:
         client = Client()
         await client.begin(each, 1)
-        assert await each.is_observed(["project_item"])
-        assert not await each.is_observed(["project_item", "django_session"])
+        assert await each.triggers.pass_for(["project_item"])
+        assert not await each.triggers.pass_for(["project_item", "django_session"])
         writer.rows("DROP TRIGGER pgobserve_u ON project_item")
-        assert await each.is_observed(["project_item"])
+        assert await each.triggers.pass_for(["project_item"])
 
         writer.terminate()
         writer.rows(UPDATE, "after", 1)
         await client.until(("update", "after"))
-        assert not await each.is_observed(["project_item"])
+        assert not await each.triggers.pass_for(["project_item"])
 
 
 def test_loops_one_after_another(leftovers: Leftovers, writer: Writer) -> None:
@@ -483,7 +484,7 @@ async def test_row_that_nobody_watches(
         await until(1)
         begins.cancel()
         (watch,) = [w for w in each.hub._watches if w.key == 2]
-        each.end(watch)
+        each.unsubscribe(watch)
         await until(0)
 
         writer.rows(UPDATE, "new", 1)
@@ -497,7 +498,7 @@ def test_loop_is_forgotten(leftovers: Leftovers) -> None:
     async def main() -> Any:
         feed = runtime.current().feed("default", options)
         watch, _ = await Client().begin(feed, 1)
-        feed.end(watch)
+        feed.unsubscribe(watch)
         return weakref.ref(asyncio.get_running_loop())
 
     loop = asyncio.run(main())
