@@ -1,4 +1,4 @@
-"""A live change feed for Django: PostgreSQL triggers tell, Channels consumers push."""
+"""A live change feed for Django: from PostgreSQL triggers to Channels consumers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def events(
     *labels: str, cursor: str | None = None, using: str = "default"
 ) -> AsyncGenerator[Event | Reset, None]:
     """
-    Yield what becomes of rows, for a worker that must miss nothing.
+    Yield the changes of rows, for a worker that must miss none.
 
-    Each event is yielded at least once, in commit order for each row, and the changes that one
-    transaction made to a row are one event. Where some may be missing there is a :class:`Reset`: the
-    worker begins again from the rows as they are.
+    Each event is yielded at least once, in commit order for each row. The changes that a transaction made to
+    a row are one event. A :class:`Reset` means that events may be missing: the worker starts again from the
+    rows as they are.
 
     Args:
         labels: Labels of models whose transport is the outbox, ``"shop.Order"``.
-        cursor: A name under which is kept what has been handled, so that the next process goes on
-            there. Of several processes with one name one works, and the others wait. Without a name
-            it begins now.
+        cursor: A name for the position, which the database keeps, so that the next process continues there.
+            Among several processes with the same name one works, and the others wait. Without a name,
+            events start now.
         using: The database alias.
 
     Raises:
         ConfigurationError: There is no such model, or no such alias.
-        TriggerError: When it is iterated: a model's changes are not written to the outbox.
+        TriggerError: At the first event: a model's changes are not written to the outbox.
     """
-    # Django imports this package before its models can be imported.
+    # Imported here, because Django imports this package before models can be imported.
     from pgobserve.event_handlers import worker_stream
 
     return worker_stream.events(*labels, cursor=cursor, using=using)

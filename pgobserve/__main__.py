@@ -15,11 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command that needs no Django project.
 
     Returns:
-        The exit code: 0 done or stopped, 1 it could not be done, 2 wrong usage.
+        The exit code: 0 for success, 1 for failure, 2 for wrong usage.
     """
     try:
         from pgobserve.demo.command import DESCRIPTION, add_arguments, run
-    except ImportError as error:  # psycopg finds no libpq, for one
+    except ImportError as error:  # for example, psycopg finds no libpq
         sys.stderr.write(
             f"Something is missing ({error}). Install it with: pip install 'pgobserve[demo]'\n"
         )

@@ -1,4 +1,4 @@
-"""JSON as it travels: strict in both directions, and with all that DRF can render."""
+"""JSON of frames: strict in both directions, with all types that DRF can render."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 from rest_framework.utils.encoders import JSONEncoder
 
-# ASCII only: a lone surrogate, which JSON can carry, can't be sent as UTF-8.
+# ASCII only: JSON may contain a lone surrogate, which UTF-8 can't encode.
 _ENCODER: Final = JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
@@ -16,19 +16,18 @@ def encode(content: Any) -> str:
     Return ``content`` as JSON; dates, decimals, UUIDs and lazy strings as DRF renders them.
 
     Raises:
-        ValueError: A number that JSON doesn't have, or a circle.
-        TypeError: Something that DRF can't render.
+        ValueError: A number that JSON does not have, or a circular reference.
+        TypeError: A type that DRF can't render.
     """
     return _ENCODER.encode(content)
 
 
 def decode(text: str) -> Any:
     """
-    Return what a client's JSON says.
+    Decode a client's JSON.
 
     Raises:
-        ValueError: It is no JSON, or has numbers that JSON doesn't have: they could not be sent
-            back.
+        ValueError: It is invalid, or has numbers that JSON does not have and replies could not contain.
         RecursionError: It is nested too deeply.
     """
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)

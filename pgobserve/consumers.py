@@ -1,8 +1,8 @@
 """
-The base of consumers: what a client sends becomes a call of an action, and is answered.
+The base of consumers: a client's message calls an action, whose result is the reply.
 
-Every message gets exactly one reply unless the action chose to send none; nothing that a client
-sends, and nothing that an action raises, ends the socket.
+Each message gets exactly one reply, unless the action sends none. No message and no error of an action ends
+the socket.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from rest_framework.exceptions import (
 from pgobserve import _json
 from pgobserve._consumer import view_call
 from pgobserve._consumer.arguments import RESERVED, fit, refuse_reserved
-from pgobserve._consumer.json_socket import JsonSocket, is_being_cancelled
-from pgobserve._consumer.permission_call import PermissionCase, answer
+from pgobserve._consumer.json_socket import JsonSocket
+from pgobserve._consumer.permission_call import PermissionCase, check_async
+from pgobserve._consumer.send_errors import is_being_cancelled
 from pgobserve._consumer.settled_requests import ACTION, MARKER, SettledRequests
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.logs import fields
@@ -48,12 +49,12 @@ logger = logging.getLogger(__name__)
 INTERNAL_ERROR = "Internal server error."
 MAX_REQUEST_ID_LEVELS = 20
 
-#: Characters of it, as JSON.
+#: Characters of a request id, as JSON.
 MAX_REQUEST_ID_LENGTH = 1000
 
 
 class APIConsumerMetaclass(type):
-    """Collects the methods that are actions, by the names that clients use."""
+    """Collects the actions of a class, by the names that clients use."""
 
     available_actions: dict[str, str]
 
@@ -76,12 +77,12 @@ class APIConsumerMetaclass(type):
 
 class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     """
-    A WebSocket consumer whose actions clients call, as they call a DRF view set.
+    A WebSocket consumer with actions that clients call, as in a DRF view set.
 
     Attributes:
-        permission_classes: Asked when the socket opens and before each action.
-        throttle_classes: DRF throttles, asked before each action.
-        available_actions: Method names by the names that clients use.
+        permission_classes: Permissions, checked when the socket opens and before each action.
+        throttle_classes: DRF throttles, checked before each action.
+        available_actions: Method names, by the names that clients use.
     """
 
     permission_classes: Sequence[PermissionClass] = from_setting("DEFAULT_PERMISSION_CLASSES")
@@ -91,11 +92,11 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     _settled: SettledRequests | None = None
 
     async def websocket_connect(self, message: Any) -> None:
-        """Accept the socket if every permission's ``can_connect`` agrees."""
+        """Accept the socket if ``can_connect`` of each permission allows it."""
         case = PermissionCase(self.scope, self, "connect", message=message)
         try:
             for permission in await self.get_permissions(action="connect"):
-                if not await answer(permission, "can_connect", case):
+                if not await check_async(permission, "can_connect", case):
                     self._refused(permission)
             await super().websocket_connect(message)
         except (PermissionDenied, NotAuthenticated, AuthenticationFailed, DjangoPermissionDenied):
@@ -106,7 +107,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
     ) -> None:
-        """Decode a frame; what is no JSON object is answered with 400."""
+        """Decode a frame; the reply to anything but a JSON object is a 400."""
         content: dict[str, Any] = {}
         request_id = None
         try:
@@ -115,8 +116,8 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             await self.receive_json(content, **kwargs)
         except (StopConsumer, ClientDisconnected):
             raise
-        except Exception as error:  # noqa: BLE001 - answered and logged there
-            # Not JSON, or an override let it through: not for an override to answer.
+        except Exception as error:  # noqa: BLE001 (replied to and logged there)
+            # Invalid JSON, or an error that an override let through, so no override handles it.
             await AsyncAPIConsumer.handle_exception(self, error, None, request_id)
 
     async def _decoded(self, text: str | None) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         request_id = content.pop("request_id", None)
         action = None
         if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS) or _is_long(request_id):
-            # It is in every reply, errors included, and kept for each subscription.
+            # Every reply contains it, errors included, and each subscription keeps it.
             error = ValidationError('"request_id" is nested too deeply, or too long.')
             await self.handle_exception(error, action=None, request_id=None)
             return
@@ -147,7 +148,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             await self.handle_exception(
                 ActionMissingException(), action=None, request_id=request_id
             )
-        except Exception as error:  # noqa: BLE001 - answered and logged there
+        except Exception as error:  # noqa: BLE001 (replied to and logged there)
             named = action if isinstance(action, str) else None
             await self.handle_exception(error, action=named, request_id=request_id)
         else:
@@ -157,10 +158,10 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         self, content: dict[str, Any], **kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """
-        Return the action that a message asks for, and its arguments.
+        Return the action that a message names, and its arguments.
 
         Raises:
-            KeyError: It asks for none.
+            KeyError: The message names no action.
         """
         return content.pop("action"), content
 
@@ -178,7 +179,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     async def _answering(
         self, work: Callable[[], Awaitable[Any]], action: Any, request_id: Any
     ) -> None:
-        """Reply with what ``work`` returns, if that is ``(data, status)``, or with its error."""
+        """Reply with the ``(data, status)`` that ``work`` returns, if any, or with its error."""
         try:
             response = await work()
             if isinstance(response, tuple):
@@ -190,11 +191,11 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
             if is_being_cancelled():
                 raise
             await self._internal_error(error, action, request_id)
-        except Exception as error:  # noqa: BLE001 - answered and logged there
+        except Exception as error:  # noqa: BLE001 (replied to and logged there)
             await self.handle_exception(exc=error, action=action, request_id=request_id)
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - an action may end its request alone
+        except BaseException as error:  # noqa: BLE001 (it may end only its request)
             await self._internal_error(error, action, request_id)
 
     def _method(self, action: str) -> Any:
@@ -206,10 +207,10 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
 
     async def _settle(self) -> None:
         """
-        Return when everything that was committed before this call has been sent to this socket.
+        Return when everything committed before this call has been sent to this socket.
 
-        Frames of subscriptions have been sent, and the handlers of model observers have returned.
-        Never await it in an action that is not detached: frames wait until that is answered.
+        By then the frames of subscriptions have been sent, and the handlers of model observers have
+        returned. Only a detached action may await this: frames wait until other actions have replied.
 
         Raises:
             FeedUnavailable: The feed is being stopped.
@@ -225,19 +226,19 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
     # Permissions and throttles
 
     async def get_permissions(self, action: str, **kwargs: Any) -> list[Any]:
-        """Return the permissions to ask, as instances."""
+        """Return the permissions to check, as instances."""
         return instances(self.permission_classes)
 
     async def check_permissions(self, action: str, **kwargs: Any) -> None:
         """
-        Refuse an action that a permission refuses.
+        Check the permissions for an action.
 
         Raises:
-            PermissionDenied: With the permission's ``message`` and ``code``, if it has any.
+            PermissionDenied: A permission refuses; with its ``message`` and ``code``, if it has any.
         """
         case = PermissionCase(self.scope, self, action, kwargs)
         for permission in await self.get_permissions(action=action, **kwargs):
-            if not await answer(permission, "has_permission", case):
+            if not await check_async(permission, "has_permission", case):
                 self._refused(permission)
 
     def _refused(self, permission: Any) -> NoReturn:
@@ -248,15 +249,15 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         )
 
     def get_throttles(self) -> list[BaseThrottle]:
-        """Return the throttles to ask, as instances."""
+        """Return the throttles to check, as instances."""
         return [throttle() for throttle in self.throttle_classes]
 
     async def check_throttles(self, action: str, **kwargs: Any) -> None:
         """
-        Refuse an action that comes too soon.
+        Check the throttles for an action.
 
         Raises:
-            Throttled: With the seconds to wait, if a throttle knows them.
+            Throttled: A throttle refuses; with the seconds to wait, if it knows them.
         """
         throttles = self.get_throttles()
         if throttles:
@@ -264,7 +265,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
 
     def _check_throttles(self, throttles: list[BaseThrottle], action: str) -> None:
         request = drf_request(self.scope, action)
-        # All are asked, as in DRF: each counts what it lets through.
+        # All are checked, as in DRF: each counts the requests that it allows.
         refusing = [t for t in throttles if not t.allow_request(request, cast("Any", self))]
         if refusing:
             waits = [
@@ -282,7 +283,7 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         status: int = 200,
         request_id: Any = None,
     ) -> None:
-        """Send a frame with the five keys."""
+        """Send a frame with DCRF's five keys."""
         await self.send_json(
             {
                 "errors": [] if errors is None else errors,
@@ -297,8 +298,8 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         """
         Reply with an error.
 
-        DRF's exceptions give their status and detail; an unexpected one is logged and answered with
-        500, without internals.
+        The reply to DRF's exceptions has their status and detail. Any other exception is logged, and the
+        reply is a 500 without details.
         """
         if isinstance(exc, Http404):
             status, errors = 404, ["Not found"]
@@ -340,7 +341,7 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
     actions: Mapping[str, str] = {}
 
     async def handle_action(self, action: str, request_id: Any, **kwargs: Any) -> None:
-        """Check permissions and throttles; call the view; reply with what it shows."""
+        """Check permissions and throttles; call the view; reply with its response."""
         work = partial(self._act, action, request_id, kwargs)
         await self._answering(work, action, request_id)
 
@@ -350,7 +351,7 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
         return await self.call_view(action=action, **kwargs)
 
     async def call_view(self, action: str, **kwargs: Any) -> tuple[Any, int]:
-        """Return what the view shows for an action, and its status."""
+        """Return the content and status of the view's response to an action."""
         if action not in self.actions:
             raise MethodNotAllowed(method=action)
         args, view_kwargs = self.get_view_args(action=action, **kwargs)
@@ -358,11 +359,11 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
         return await view_call.call(type(self).view, self.scope, method, kwargs, args, view_kwargs)
 
     def get_view_args(self, action: str, **kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Return the arguments that a URL would have given the view."""
+        """Return the arguments that a URL would contain for the view."""
         return [], kwargs.get("parameters", {})
 
 
-#: HTTP methods of the actions that a view understands unless told otherwise.
+#: The default HTTP methods of a view's actions.
 VIEW_ACTIONS: Mapping[str, str] = {
     "create": "PUT",
     "update": "PATCH",
@@ -377,9 +378,9 @@ def view_as_consumer(
     """
     Serve a Django view over a socket.
 
-    A message has ``action``, and may have ``query`` (the query string), ``parameters`` (what the
-    URL would have given the view) and ``data`` (the JSON body). The reply has the response's status
-    and data. The view sees the user of the socket.
+    A message has ``action``, and may have ``query`` (the query string), ``parameters`` (arguments from a
+    URL) and ``data`` (the JSON body). The reply has the response's status and data. The view sees the
+    socket's user.
 
     Args:
         wrapped_view: A view, such as ``UserViewSet.as_view({"get": "list", "put": "create"})``.

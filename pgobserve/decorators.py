@@ -1,4 +1,4 @@
-"""The decorators that make methods of a consumer actions, or let them run detached."""
+"""Decorators for a consumer's actions and detached methods."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ def action(
     atomic: bool | None = None, detached: bool | None = None, **kwargs: Any
 ) -> Callable[[Callable[..., Any]], AsyncMethod]:
     """
-    Let clients call a method.
+    Make a method an action, which clients can call.
 
-    The method is called with the keys of the message as keyword arguments, ``request_id`` and
-    ``action`` among them. A tuple ``(data, status)`` that it returns is the reply; anything else
-    sends none.
+    It receives the keys of the message as keyword arguments, including ``request_id`` and ``action``. A
+    returned tuple ``(data, status)`` is the reply; for anything else there is none.
 
     Args:
-        atomic: Run a synchronous method in a transaction. By default this follows
-            ``ATOMIC_REQUESTS`` of each database.
-        detached: Let an asynchronous method run in a task of its own, so that the socket takes
-            further messages meanwhile. It is cancelled when the socket closes.
-        **kwargs: ``name`` is what clients call the action, instead of the method's name.
+        atomic: Runs a synchronous method in a transaction; by default follows ``ATOMIC_REQUESTS`` of
+            each database.
+        detached: Runs an asynchronous method in a task of its own, so that the socket handles other
+            messages meanwhile. It is cancelled when the socket closes.
+        **kwargs: ``name`` is the action's name for clients, instead of the method's name.
 
     Raises:
         ValueError: The method is asynchronous and ``atomic``, or synchronous and ``detached``.
@@ -67,9 +66,9 @@ def action(
 
 def detached(method: AsyncMethod) -> AsyncMethod:
     """
-    Let an asynchronous method that is no action run in a task of its own.
+    Run an asynchronous method that is no action in a task of its own.
 
-    Calling it starts the task and returns at once; it is cancelled when the socket closes.
+    A call starts the task and returns at once. The task is cancelled when the socket closes.
 
     Example:
         >>> class Feeds(AsyncAPIConsumer):

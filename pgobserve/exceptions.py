@@ -1,4 +1,4 @@
-"""The errors that users of this package meet: ours, and the answers that DCRF's users know."""
+"""The public exceptions of this package, and DCRF's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class ClientDisconnected(PgObserveError, OSError):
-    """A frame could not be sent because the client is gone; its ``disconnect`` is on the way."""
+    """A frame could not be sent because the client is gone; ``disconnect`` follows."""
 
 
 class ActionMissingException(APIException):
@@ -50,7 +50,7 @@ class ActionMissingException(APIException):
 
 
 class NotObserved(APIException):
-    """A subscription to a table whose changes nobody would tell."""
+    """A subscription to a table without triggers."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "not_observed"
@@ -63,7 +63,7 @@ class NotObserved(APIException):
 
 
 class EventsNotObserved(NotObserved):
-    """A subscription to events that nobody writes down: a model observer needs the outbox."""
+    """A subscription to events of a table that does not write to the outbox."""
 
     def __init__(self, label: str) -> None:
         APIException.__init__(
@@ -75,7 +75,7 @@ class EventsNotObserved(NotObserved):
 
 
 class FeedDown(APIException):
-    """A subscription that can't begin now, because the database can't be listened to or read."""
+    """A subscription that can't start now, because the database can't be reached."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "Changes can't be followed now; try again later."
@@ -83,7 +83,7 @@ class FeedDown(APIException):
 
 
 class NotWatchable(APIException):
-    """A subscription to a list whose queryset can't be watched: the consumer must have another."""
+    """A subscription to a list whose queryset can't be watched."""
 
     status_code = status.HTTP_500_INTERNAL_SERVER_ERROR
     default_detail = (
@@ -103,7 +103,7 @@ class NotSettled(APIException):
 
 
 class TooManySettled(APIException):
-    """A ``settled`` beyond those that may wait for an answer on one socket."""
+    """More pending ``settled`` requests than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_settled"
@@ -115,7 +115,7 @@ class TooManySettled(APIException):
 
 
 class TooManySubscriptions(APIException):
-    """One subscription more than one socket may have."""
+    """More subscriptions than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_subscriptions"
@@ -128,7 +128,7 @@ class TooManySubscriptions(APIException):
 
 
 class QueryTooLong(APIException):
-    """A subscription by a query that would burden all others."""
+    """A subscription with a ``query`` that is too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "query_too_long"
@@ -138,7 +138,7 @@ class QueryTooLong(APIException):
 
 
 class ArgumentsTooLong(APIException):
-    """A subscription with more arguments than are kept for one."""
+    """A subscription with arguments that are too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "arguments_too_long"
@@ -148,7 +148,7 @@ class ArgumentsTooLong(APIException):
 
 
 class TooManyArguments(APIException):
-    """A subscription with arguments beyond those that are kept for one socket."""
+    """More arguments than a socket's subscriptions may have together."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_arguments"
@@ -161,7 +161,7 @@ class TooManyArguments(APIException):
 
 
 class FrameTooLarge(APIException):
-    """A frame that was not sent because no server sends, or no client takes, one of its size."""
+    """A frame that was not sent because it is too large for the server or the client."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The answer is longer than a frame may be. Request less of it: fewer rows, or a smaller page."

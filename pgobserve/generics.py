@@ -1,4 +1,4 @@
-"""The base of consumers that serve a model."""
+"""The base of consumers for a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pgobserve._consumer.arguments import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.database.session_settings import SessionSettings, locally
 from pgobserve.logs import fields
-from pgobserve.permissions import decide_object, instances, judges_objects
+from pgobserve.permissions import checks_objects, decide_object, instances
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
 from pgobserve.workers.occupation import contained
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What a lookup raises when the value can't be a key of the table.
+#: Errors of a lookup with a value that can't be a key of the table.
 _NO_KEY = (TypeError, ValueError, OverflowError, DjangoValidationError, DataError)
 
 
-#: Actions that only show a row.
+#: Actions that only read a row.
 READING: Final = frozenset({"retrieve", "subscribe_instance"})
 
 
@@ -50,15 +50,15 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
     """
     A consumer with a queryset and a serializer.
 
-    All methods get the keys of the client's message as keyword arguments, ``action`` and
-    ``request_id`` among them.
+    All methods receive the keys of the client's message as keyword arguments, including ``action`` and
+    ``request_id``.
 
     Attributes:
-        queryset: What ``get_queryset`` returns a fresh copy of.
-        serializer_class: What ``get_serializer_class`` returns.
-        lookup_field: The field that ``get_object`` looks up.
-        lookup_url_kwarg: The key of the message that holds its value; ``lookup_field`` by default.
-        filter_backends: DRF filter backends, fed from the message's ``query``.
+        queryset: The queryset that ``get_queryset`` copies.
+        serializer_class: The class that ``get_serializer_class`` returns.
+        lookup_field: The field by which ``get_object`` finds a row.
+        lookup_url_kwarg: The message's key with the field's value; ``lookup_field`` by default.
+        filter_backends: DRF filter backends, which read the message's ``query``.
     """
 
     queryset: QuerySet[Any] | None = None
@@ -68,16 +68,16 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
     filter_backends: Sequence[type[Any]] = from_setting("DEFAULT_FILTER_BACKENDS")
 
     def get_queryset(self, **kwargs: Any) -> QuerySet[Any]:
-        """Return the rows that this client may see, in this action."""
+        """Return the rows that this client may see in this action."""
         if self.queryset is None:
             raise AssertionError(
                 f"{type(self).__name__} has no queryset: set `queryset` or override `get_queryset()`."
             )
-        # A queryset keeps its results: each action needs one of its own.
+        # A queryset caches its results, so each action needs a new one.
         return self.queryset.all()
 
     def filter_queryset(self, queryset: QuerySet[Any], **kwargs: Any) -> QuerySet[Any]:
-        """Return ``queryset`` as the filter backends leave it, given the message's ``query``."""
+        """Return ``queryset`` filtered by the filter backends, with the message's ``query``."""
         backends = self.filter_backends
         if not backends:
             return queryset
@@ -90,12 +90,12 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
     def database_session(self, **kwargs: Any) -> Mapping[str, Any]:
         """
-        Return the settings of the database session in which this client's rows are read.
+        Return settings for the database session that reads this client's rows.
 
-        Names and values as PostgreSQL's ``set_config()`` takes them: what a policy of row-level
-        security looks at, ``search_path``, ``role``. They hold while the other hooks run, and the
-        serializer and object permissions, and are undone after that. Subscriptions with equal
-        settings share. A synchronous action runs in a transaction, in which they hold.
+        Names and values are those of PostgreSQL's ``set_config()``: settings that row-level security reads,
+        ``search_path``, ``role``. They apply while the other hooks, the serializer and the object permissions
+        run, and are reset afterwards. Subscriptions with equal settings may share a query. A synchronous
+        action runs in a transaction in which they apply.
 
         Example:
             >>> def database_session(self, **kwargs):
@@ -105,7 +105,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
     @contextmanager
     def _in_database_session(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
-        """Have the settings hold for an action, in the present thread."""
+        """Apply the settings in the block, for this thread's connections."""
         settings = self.database_session(**kwargs)
         if not settings:
             yield
@@ -119,12 +119,12 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
 
     @classmethod
     def _model(cls) -> Any:
-        """Return the model of the rows, as far as the class says it."""
+        """Return the model of the queryset or the serializer, if the class has one."""
         meta = getattr(cls.serializer_class, "Meta", None)
         return getattr(cls.queryset, "model", None) or getattr(meta, "model", None)
 
     def _write_alias(self) -> str:
-        """Return the database alias where the rows are written, and read by the feed."""
+        """Return the alias where rows are written, which is where the feed reads them."""
         model = self._model()
         return DEFAULT_DB_ALIAS if model is None else router.db_for_write(model)
 
@@ -133,10 +133,9 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         Return the row that the message names.
 
         Raises:
-            ValidationError: It names none.
-            Http404: There is no such row in the queryset, or a permission hides it: it may not even
-                be retrieved.
-            PermissionDenied: A permission refuses this action on a row that may be retrieved.
+            ValidationError: The message names no row.
+            Http404: The queryset has no such row, or the client may not retrieve it.
+            PermissionDenied: The client may retrieve the row, but not call this action on it.
         """
         refuse_reserved(kwargs, "queryset", "instance", "obj")
         name = self.lookup_url_kwarg or self.lookup_field
@@ -163,12 +162,12 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         return instance
 
     def _may_retrieve(self, instance: Any, kwargs: Mapping[str, Any]) -> bool:
-        """Tell whether a row that was refused may be seen: one that may not must not be noticed."""
+        """Return whether the client may know of a refused row: only if it may retrieve it."""
         if kwargs.get("action", "retrieve") in READING:
             return False
         try:
             self.check_object_permissions(instance, **{**kwargs, "action": "retrieve"})
-        except BaseException as error:  # noqa: BLE001 (whatever it is)
+        except BaseException as error:  # noqa: BLE001 (any error refuses)
             contained(error)
             return False
         return True
@@ -177,10 +176,10 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         self, obj: Any, action: str = "retrieve", request_id: Any = None, **kwargs: Any
     ) -> None:
         """
-        Refuse an action on a row that a permission refuses.
+        Check the object permissions for an action on a row.
 
         Raises:
-            PermissionDenied: With the permission's ``message`` and ``code``, if it has any.
+            PermissionDenied: A permission refuses; with its ``message`` and ``code``, if it has any.
         """
         for permission in self._object_permissions(action, kwargs):
             given = decide_object(permission, self.scope, self, action, obj, kwargs)
@@ -192,7 +191,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
             permissions = instances(self.permission_classes)
         else:
             permissions = async_to_sync(self.get_permissions)(action=action, **kwargs)
-        return [permission for permission in permissions if judges_objects(permission)]
+        return [permission for permission in permissions if checks_objects(permission)]
 
     def get_serializer(
         self, action_kwargs: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
@@ -201,7 +200,7 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         Return a serializer for input or output.
 
         Args:
-            action_kwargs: The keys of the message, for the class and the context.
+            action_kwargs: The keys of the message, for the class and context of the serializer.
             *args: For the serializer.
             **kwargs: For the serializer.
         """
@@ -219,12 +218,12 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         return self.serializer_class
 
     def get_serializer_context(self, **kwargs: Any) -> dict[str, Any]:
-        """Return what serializers find in their ``context``."""
+        """Return the serializers' ``context``."""
         return {"scope": self.scope, "consumer": self}
 
 
 def _look_up(queryset: QuerySet[Any], field: str, value: Any) -> Any:
-    # True would be found as 1, and 1.5 too.
+    # The ORM would take True, and 1.5, for 1.
     if value is None or isinstance(value, (bool, dict)):
         raise Http404
     if isinstance(value, float) and not value.is_integer():

@@ -1,10 +1,10 @@
-"""What a log line of the package is about, as fields of its record."""
+"""The ``extra`` fields of the package's log records."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-#: The attributes that every record of the package has; ``None`` where the line names no such thing.
+#: The attributes of each record; ``None`` if the line names no such thing.
 FIELDS: Final = ("consumer", "model", "key", "alias", "transaction")
 
 
@@ -19,12 +19,12 @@ def fields(
     """
     Return the ``extra`` of a log line.
 
-    All fields are always there, so that a formatter may name them.
+    It always has all fields, so that a formatter can name them.
 
     Args:
-        consumer: The consumer's class, or that of an observer; or its name.
+        consumer: The class of the consumer or observer, or its name.
         model: The model, or its label.
-        key: The row's key, or what else a subscription is named by.
+        key: The row's key, or another name of a subscription.
         alias: The database alias.
         transaction: PostgreSQL's id of the transaction.
     """

@@ -1,4 +1,4 @@
-"""The actions of a model: create, list, retrieve, update, patch, delete."""
+"""Mixins with the actions create, list, retrieve, update, patch and delete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CreateModelMixin(_Base):
 
     @action()
     def create(self, data: Any, **kwargs: Any) -> Reply:
-        """Make a row from ``data`` and reply with it."""
+        """Create a row from ``data``, and reply with it."""
         refuse_reserved(kwargs, "serializer")
         serializer = self.get_serializer(data=data, action_kwargs=kwargs)
         serializer.is_valid(raise_exception=True)
@@ -68,7 +68,7 @@ class UpdateModelMixin(_Base):
 
     @action()
     def update(self, data: Any, **kwargs: Any) -> Reply:
-        """Replace the row that the message names by ``data``."""
+        """Replace the row that the message names with ``data``."""
         serializer = _changed(self, data, kwargs, partial=False)
         self.perform_update(serializer, **kwargs)
         return _shown(serializer), status.HTTP_200_OK
@@ -83,7 +83,7 @@ class PatchModelMixin(_Base):
 
     @action()
     def patch(self, data: Any, **kwargs: Any) -> Reply:
-        """Change what ``data`` names in the row that the message names."""
+        """Change the fields in ``data`` of the row that the message names."""
         serializer = _changed(self, data, kwargs, partial=True)
         self.perform_patch(serializer, **kwargs)
         return _shown(serializer), status.HTTP_200_OK
@@ -113,8 +113,7 @@ class PaginatedModelListMixin(ListModelMixin):
     The action ``list``, page by page.
 
     Attributes:
-        pagination_class: Cuts the pages; without one, or with no limit, the whole list is the
-            reply.
+        pagination_class: The paginator; without it, or without a limit, the reply is the whole list.
     """
 
     pagination_class: type[WebsocketLimitOffsetPagination] | None = from_setting(
@@ -142,7 +141,7 @@ class PaginatedModelListMixin(ListModelMixin):
         return self._paginator
 
     def paginate_queryset(self, queryset: QuerySet[Any], **kwargs: Any) -> Any:
-        """Return the rows of the page, or None where pages are off."""
+        """Return the rows of the page; None without pagination."""
         if self.paginator is None:
             return None
         return self.paginator.paginate_queryset(queryset, self.scope, view=self, **kwargs)
@@ -156,19 +155,19 @@ class PaginatedModelListMixin(ListModelMixin):
 
 class StreamedPaginatedListMixin(PaginatedModelListMixin):
     """
-    The action ``list``, all pages one after the other, each in a reply of its own.
+    The action ``list``, which sends all pages one after the other, each in a reply.
 
-    It runs detached: the socket takes other messages meanwhile, ``list_cancel`` among them.
+    It runs detached: the socket handles other messages meanwhile, such as ``list_cancel``.
 
     Attributes:
-        sleep_time_between_pages: Seconds between a page and the next.
+        sleep_time_between_pages: Seconds between two pages.
     """
 
     sleep_time_between_pages: float = 0
 
     @action(detached=True)
     async def list(self, action: str, request_id: Any = None, **kwargs: Any) -> None:
-        """Reply with page after page until there are no more rows."""
+        """Reply with each page in turn."""
         while True:
             data, code = await super().list(action=action, request_id=request_id, **kwargs)
             await self.reply(action=action, data=data, status=code, request_id=request_id)
@@ -182,7 +181,7 @@ class StreamedPaginatedListMixin(PaginatedModelListMixin):
 
     @action()
     async def list_cancel(self, **kwargs: Any) -> tuple[None, int]:
-        """End all lists that are being streamed on this socket."""
+        """Cancel the lists that this socket is streaming."""
         await self.cancel_detached("list")
         return None, status.HTTP_200_OK
 
@@ -200,7 +199,7 @@ def _changed(
 
 
 def _shown(serializer: BaseSerializer[Any]) -> Any:
-    # What was prefetched before the change may be stale now.
+    # Rows that were prefetched before the change may be stale.
     if getattr(serializer.instance, "_prefetched_objects_cache", None):
         serializer.instance._prefetched_objects_cache = {}  # type: ignore[union-attr]
     return serializer.data

@@ -1,4 +1,4 @@
-"""How the feeds of this process are: for health checks, metrics and people."""
+"""The state of this process's feeds, for health checks and metrics."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class FeedState:
     """
-    The state of one feed.
+    The state of a feed.
 
     Attributes:
         alias: The database alias.
-        subscriptions: How many there are.
-        waiting: Rows that changed and are still to be read.
-        listener: The LISTEN connection: live or not, since when, gaps healed, queue usage; None
-            where nothing is listened to.
-        reader: The reader of the outbox: live or not, since when, resets; None where there is none.
-        loader: What was read, and failures in a row.
-        unobserved: Watched tables that have lost their triggers, at the last look.
+        subscriptions: The number of subscriptions.
+        waiting: Changed rows that have not been read yet.
+        listener: The LISTEN connection: live or not, since when, gaps healed, queue usage; None without
+            a listener.
+        reader: The outbox reader: live or not, since when, resets; None without an outbox.
+        loader: Rows read, and consecutive failures.
+        unobserved: Watched tables that had lost their triggers at the last check.
     """
 
     alias: str
@@ -39,16 +39,16 @@ class FeedState:
 
     @property
     def live(self) -> bool:
-        """Whether changes arrive now, on all the ways that they may come."""
+        """Whether changes arrive now, from the listener and from the outbox."""
         ways = (self.listener, self.reader)
         return all(way.live for way in ways if way is not None)
 
 
 def feeds() -> list[FeedState]:
     """
-    Return the state of each feed that runs in this process, of whatever event loop.
+    Return the state of each feed in this process, of all event loops; may be called in any thread.
 
-    May be called from any thread. A process nobody has subscribed in has none.
+    A process without subscriptions has no feed.
 
     Example:
         >>> all(feed.live for feed in feeds())

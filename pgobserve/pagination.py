@@ -1,4 +1,4 @@
-"""Pages of a list, named by ``limit`` and ``offset`` in the message."""
+"""Pages of a list by the message's ``limit`` and ``offset``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 class WebsocketLimitOffsetPagination(LimitOffsetPagination):
     """
-    Limit and offset, as DRF has them, from the keys of a message.
+    DRF's limit and offset, from the keys of a message.
 
     Attributes:
-        default_limit: Rows of a page where the message names no usable ``limit``; without one there
-            are no pages.
+        default_limit: Rows of a page if the message has no valid ``limit``; None for no pages.
         max_limit: The most rows of a page.
     """
 
@@ -30,7 +29,7 @@ class WebsocketLimitOffsetPagination(LimitOffsetPagination):
     def paginate_queryset(  # type: ignore[override]
         self, queryset: QuerySet[Any], scope: Any, view: Any = None, **kwargs: Any
     ) -> list[Any] | None:
-        """Return the rows of the page that the message names, or None where pages are off."""
+        """Return the rows of the page that the message names; None without pagination."""
         limit = self.get_limit(**kwargs)
         if limit is None:
             return None
@@ -38,7 +37,7 @@ class WebsocketLimitOffsetPagination(LimitOffsetPagination):
         self.limit = limit
         self.offset = self.get_offset(**kwargs)
         self.count = self.get_count(queryset)
-        # Bounded by the count: the server takes no LIMIT beyond 63 bits.
+        # Bounded by the count, because PostgreSQL accepts no LIMIT beyond 63 bits.
         return (
             list(queryset[self.offset : min(self.offset + limit, self.count)])
             if (self.offset < self.count)
@@ -46,7 +45,7 @@ class WebsocketLimitOffsetPagination(LimitOffsetPagination):
         )
 
     def get_paginated_response(self, data: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the page with what is needed to ask for the next."""
+        """Return the page, with the numbers that the request for the next page needs."""
         return {
             "count": self.count,
             "results": data,

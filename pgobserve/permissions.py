@@ -1,9 +1,9 @@
 """
-Who may connect, act and see an object.
+Permissions to connect, to act, and to see an object.
 
-Permissions are DCRF's: classes with ``has_permission(scope, consumer, action, **kwargs)``, sync or
-async, composed by ``&``, ``|`` and ``~``; DRF's own permission classes can be used and mixed in.
-``has_object_permission`` is asked too, as DRF does.
+Permissions are DCRF's: classes with ``has_permission(scope, consumer, action, **kwargs)``, sync or async,
+composed by ``&``, ``|`` and ``~``. DRF's permission classes work, too, also in compositions, and
+``has_object_permission`` is called as DRF does.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from asgiref.sync import markcoroutinefunction
 from rest_framework import permissions as drf
 
 from pgobserve._consumer.permission_call import (
-    Answer,
+    CasePermission,
     Consumer,
+    Method,
     PermissionCase,
-    PermissionRequest,
-    Question,
     Scope,
-    answer,
-    ask,
+    Verdict,
     chain,
+    check,
+    check_async,
     negated,
 )
 from pgobserve.scope_utils import HTTP_METHODS, drf_request
 
-#: What ``permission_classes`` holds: classes, or compositions of them.
+#: An entry of ``permission_classes``: a class, or a composition of classes.
 PermissionClass = Callable[[], Any]
 
 
 class OperationHolderMixin:
-    """Gives classes and compositions of them ``&``, ``|`` and ``~``."""
+    """Adds ``&``, ``|`` and ``~`` to classes and their compositions."""
 
     def __and__(self, other: Any) -> OperandHolder:
         return OperandHolder(AND, self, other)
@@ -53,7 +53,7 @@ class OperationHolderMixin:
 
 
 class SingleOperandHolder(OperationHolderMixin):
-    """``~A``: makes the permission when called, as a class does."""
+    """``~A``: creates the permission when called, as a class does."""
 
     def __init__(self, operator_class: Any, op1_class: Any) -> None:
         self.operator_class = operator_class
@@ -64,7 +64,7 @@ class SingleOperandHolder(OperationHolderMixin):
 
 
 class OperandHolder(OperationHolderMixin):
-    """``A & B`` or ``A | B``: makes the permission when called, as a class does."""
+    """``A & B`` or ``A | B``: creates the permission when called, as a class does."""
 
     def __init__(self, operator_class: Any, op1_class: Any, op2_class: Any) -> None:
         self.operator_class = operator_class
@@ -83,32 +83,32 @@ class BasePermission(metaclass=BasePermissionMetaclass):
     """
     The base of permissions.
 
-    Override any of the three; each may be ``async``. A synchronous one runs in a thread and may
+    Override any of the three methods; each may be ``async``. A synchronous one runs in a thread and may
     use the ORM.
     """
 
-    # These two are asynchronous, as DCRF's are, but not written so: an override may be either.
+    # Marked as coroutine functions, as DCRF's are, but typed so that an override may be either.
     @markcoroutinefunction
     def has_permission(
         self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
-    ) -> Answer:
-        """Return whether the client may take ``action``; ``kwargs`` is what it sent."""
+    ) -> Verdict:
+        """Return whether the client may call ``action``; ``kwargs`` are its arguments."""
         return _later(False)
 
     @markcoroutinefunction
-    def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> Answer:
+    def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> Verdict:
         """Return whether the socket may be opened."""
         return _later(True)
 
     def has_object_permission(
         self, scope: Scope, consumer: Consumer, action: str, instance: Any, **kwargs: Any
-    ) -> Answer:
-        """Return whether the client may take ``action`` on ``instance``."""
+    ) -> Verdict:
+        """Return whether the client may call ``action`` on ``instance``."""
         return True
 
 
 class AllowAny(BasePermission):
-    """Everyone may do everything."""
+    """Allows everything."""
 
     async def has_permission(
         self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
@@ -118,18 +118,18 @@ class AllowAny(BasePermission):
 
 
 class IsAuthenticated(BasePermission):
-    """Users that are logged in may do everything; others may connect, and nothing more."""
+    """Allows everything to authenticated users; others may only connect."""
 
     async def has_permission(
         self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
-        """Return whether the scope has a user that is authenticated."""
+        """Return whether the scope has an authenticated user."""
         user = scope.get("user")
         return bool(user and user.pk and user.is_authenticated)
 
 
-class WrappedDRFPermission(BasePermission, PermissionRequest):
-    """A permission of DRF, asked with a request made from the scope."""
+class WrappedDRFPermission(BasePermission, CasePermission):
+    """A DRF permission, called with a request made from the scope."""
 
     mapped_actions: Mapping[str, str] = HTTP_METHODS
 
@@ -139,16 +139,18 @@ class WrappedDRFPermission(BasePermission, PermissionRequest):
     async def has_permission(
         self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
-        """Return what DRF's permission says of a request with that action's method."""
-        return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
+        """Return the verdict on a request with the action's HTTP method."""
+        return await check_async(
+            self, "has_permission", PermissionCase(scope, consumer, action, kwargs)
+        )
 
     async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
-        """Return what DRF's permission says of a HEAD request."""
+        """Return the verdict on a HEAD request."""
         case = PermissionCase(scope, consumer, "connect", message=message)
-        return await answer(self, "can_connect", case)
+        return await check_async(self, "can_connect", case)
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Put a question to DRF's permission, in the thread that this is called in."""
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Return the verdict, in the calling thread."""
         query = case.kwargs.get("query")
         request = drf_request(
             case.scope,
@@ -157,20 +159,20 @@ class WrappedDRFPermission(BasePermission, PermissionRequest):
             query=query if isinstance(query, Mapping) else None,
             data=case.kwargs.get("data"),
         )
-        given: Answer
-        if question == "has_object_permission":
+        given: Verdict
+        if method == "has_object_permission":
             given = self.permission.has_object_permission(request, case.consumer, case.instance)
         else:
             given = self.permission.has_permission(request, case.consumer)
         return given
 
 
-class _Operation(BasePermission, PermissionRequest):
+class _Operation(BasePermission, CasePermission):
     """
     A composition.
 
-    Its operands are asked where it is asked, without a further change of thread; only when one of
-    them turns out to be asynchronous, the rest goes on in the event loop.
+    Its operands run in the thread of its check. If one turns out to be asynchronous, the rest runs in the
+    event loop.
     """
 
     operands: tuple[Any, ...]
@@ -178,13 +180,15 @@ class _Operation(BasePermission, PermissionRequest):
     async def has_permission(
         self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
     ) -> bool:
-        """Return what the operands say together."""
-        return await answer(self, "has_permission", PermissionCase(scope, consumer, action, kwargs))
+        """Return the combined verdict of the operands."""
+        return await check_async(
+            self, "has_permission", PermissionCase(scope, consumer, action, kwargs)
+        )
 
     async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
-        """Return what the operands say together."""
+        """Return the combined verdict of the operands."""
         case = PermissionCase(scope, consumer, "connect", message=message)
-        return await answer(self, "can_connect", case)
+        return await check_async(self, "can_connect", case)
 
 
 class AND(_Operation):
@@ -193,24 +197,24 @@ class AND(_Operation):
     def __init__(self, op1: Any, op2: Any) -> None:
         self.op1, self.op2 = self.operands = (op1, op2)
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Ask the second operand if the first agrees."""
-        return chain(((self.op1, question), (self.op2, question)), case, until=False)
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Check the second operand if the first agrees."""
+        return chain(((self.op1, method), (self.op2, method)), case, until=False)
 
 
 class OR(_Operation):
-    """One operand must agree."""
+    """At least one operand must agree."""
 
     def __init__(self, op1: Any, op2: Any) -> None:
         self.op1, self.op2 = self.operands = (op1, op2)
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Ask the second operand if the first refuses."""
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Check the second operand if the first refuses."""
         operands: tuple[Any, ...] = (self.op1, self.op2)
-        if question == "has_object_permission":
-            # An operand that refuses the action has no say about its object; as in DRF.
+        if method == "has_object_permission":
+            # As in DRF, an operand that refuses the action does not judge the object.
             operands = tuple(_Whole(operand) for operand in operands)
-        return chain(tuple((operand, question) for operand in operands), case, until=True)
+        return chain(tuple((operand, method) for operand in operands), case, until=True)
 
 
 class NOT(_Operation):
@@ -220,28 +224,28 @@ class NOT(_Operation):
         self.op1 = op1
         self.operands = (op1,)
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Ask the operand and say the opposite."""
-        given = ask(self.op1, question, case)
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Return the opposite of the operand's verdict."""
+        given = check(self.op1, method, case)
         return negated(given) if isawaitable(given) else not given
 
 
 class _Whole(_Operation):
-    """An operand that is asked about the action before it is asked about the object."""
+    """An operand that checks the action before the object."""
 
     def __init__(self, op1: Any) -> None:
         self.op1 = op1
         self.operands = (op1,)
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Ask both questions."""
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Check both."""
         return chain(
             ((self.op1, "has_permission"), (self.op1, "has_object_permission")), case, until=False
         )
 
 
 def adapt(permission: Any) -> Any:
-    """Return a permission instance of ours for one that may be DRF's, or a composition of DRF's."""
+    """Wrap a permission of DRF, or a composition of DRF's; return others as they are."""
     composed: Any = permission
     if isinstance(permission, drf.AND):
         return AND(adapt(composed.op1), adapt(composed.op2))
@@ -255,7 +259,7 @@ def adapt(permission: Any) -> Any:
 
 
 def instances(classes: Iterable[PermissionClass]) -> list[Any]:
-    """Return one permission for each of ``permission_classes``."""
+    """Return a permission for each of ``permission_classes``."""
     return [adapt(make()) for make in classes]
 
 
@@ -265,15 +269,14 @@ def decide(
     consumer: Consumer,
     action: str,
     kwargs: Mapping[str, Any],
-) -> Answer:
+) -> Verdict:
     """
-    Ask whether ``action`` may be taken, in the thread that this is called in.
+    Check whether ``action`` is allowed, in the calling thread.
 
     Returns:
-        The answer, or an awaitable of it if the permission is asynchronous, to be awaited in the
-        event loop.
+        The verdict; an awaitable for the event loop if the permission is asynchronous.
     """
-    return ask(permission, "has_permission", PermissionCase(scope, consumer, action, kwargs))
+    return check(permission, "has_permission", PermissionCase(scope, consumer, action, kwargs))
 
 
 def decide_object(
@@ -283,16 +286,16 @@ def decide_object(
     action: str,
     instance: Any,
     kwargs: Mapping[str, Any],
-) -> Answer:
-    """Ask whether ``action`` may be taken on ``instance``; else like :func:`decide`."""
+) -> Verdict:
+    """Check whether ``action`` is allowed on ``instance``; otherwise like :func:`decide`."""
     case = PermissionCase(scope, consumer, action, kwargs, instance)
-    return ask(permission, "has_object_permission", case)
+    return check(permission, "has_object_permission", case)
 
 
-def judges_objects(permission: Any) -> bool:
-    """Return whether a permission has anything to say about objects."""
+def checks_objects(permission: Any) -> bool:
+    """Return whether a permission has an object permission of its own."""
     if isinstance(permission, _Operation):
-        return any(judges_objects(operand) for operand in permission.operands)
+        return any(checks_objects(operand) for operand in permission.operands)
     if isinstance(permission, WrappedDRFPermission):
         of_class = getattr(type(permission.permission), "has_object_permission", None)
         return of_class is not drf.BasePermission.has_object_permission

@@ -1,4 +1,4 @@
-"""What Django and DRF know as a request, made from an ASGI scope."""
+"""Requests for Django and DRF, made from an ASGI scope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
 
-#: The HTTP method that stands for an action where DRF asks for one.
+#: The HTTP methods of actions, for DRF.
 HTTP_METHODS: Mapping[str, str] = {
     "create": "PUT",
     "update": "PATCH",
@@ -30,10 +30,9 @@ HTTP_METHODS: Mapping[str, str] = {
 
 def ensure_async(method: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Return ``method`` as something to await.
+    Return ``method`` as an asynchronous function.
 
-    A synchronous one runs in the thread that Django's connections belong to; if it turns out to
-    have made an awaitable, that is awaited too.
+    A synchronous method runs in the thread of Django's connections; a returned awaitable is awaited, too.
     """
     if iscoroutinefunction(method):
         return method
@@ -47,7 +46,7 @@ def ensure_async(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ScopeRequest(HttpRequest):
-    """A request that knows how it came; Django's own assumes ``http``."""
+    """A request with a scheme of its own; Django's is always ``http``."""
 
     def __init__(self, scheme: str) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class ScopeRequest(HttpRequest):
         return self._scheme
 
     def set_body(self, body: bytes) -> None:
-        """Make ``body`` what Django and DRF's parsers read, as JSON."""
+        """Set the JSON body that Django and DRF's parsers read."""
         self.META["CONTENT_TYPE"] = "application/json"
         self.META["CONTENT_LENGTH"] = str(len(body))
         self.content_type, self.content_params = "application/json", {}
@@ -69,20 +68,20 @@ def request_from_scope(scope: Mapping[str, Any]) -> ScopeRequest:
     """
     Return an ``HttpRequest`` with the path, session, user, headers and cookies of ``scope``.
 
-    Headers are in ``META`` twice: under their WSGI names (``HTTP_AUTHORIZATION``), as Django and
-    DRF look them up, and under the names as sent, as DCRF has them.
+    ``META`` has each header twice: under its WSGI name (``HTTP_AUTHORIZATION``), which Django and DRF read,
+    and under its name as sent, which DCRF uses.
     """
     request = ScopeRequest("https" if scope.get("scheme") in {"https", "wss"} else "http")
     request.path = request.path_info = scope.get("path") or ""
     request.session = scope.get("session")  # type: ignore[assignment]
-    request.user = scope.get("user") or _nobody()
+    request.user = scope.get("user") or _anonymous()
     request.META.update(_meta(scope))
     request.COOKIES = dict(scope.get("cookies") or {})
     return request
 
 
-def _nobody() -> Any:
-    """Return the user of who is not logged in: None in a project without Django's users."""
+def _anonymous() -> Any:
+    """Return the anonymous user; None in a project without Django's users."""
     if not apps.is_installed("django.contrib.auth"):
         return None
     from django.contrib.auth.models import AnonymousUser
@@ -104,11 +103,11 @@ def _meta(scope: Mapping[str, Any]) -> dict[str, str]:
     for raw_name, raw_value in scope.get("headers") or ():
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         meta[name] = value
-        # "x_user" must not pass for "X-User", which a proxy may have set.
+        # A client's "x_user" must not become "X-User", which a proxy may set.
         if "_" not in name:
             key = f"HTTP_{name.upper().replace('-', '_')}"
             meta[key] = f"{meta[key]},{value}" if key in meta else value
-    # What the handshake says of its own content is not true of a message's.
+    # Content headers of the handshake do not apply to messages.
     return meta | {"HTTP_CONTENT_TYPE": "application/json", "HTTP_ACCEPT": "application/json"}
 
 
@@ -124,9 +123,9 @@ def drf_request(
     Return the request that DRF's permissions, throttles and filter backends expect.
 
     Args:
-        scope: The connection.
-        action: Gives the HTTP method, by ``methods``.
-        methods: HTTP methods by action; an action that is not there is its own, in capitals.
+        scope: The ASGI scope.
+        action: The action, which determines the HTTP method.
+        methods: HTTP methods by action; for others the action's name in capitals.
         query: Becomes ``query_params``.
         data: Becomes ``data``.
     """
@@ -136,17 +135,17 @@ def drf_request(
     if data is not None:
         http.set_body(json.dumps(data, cls=JSONEncoder).encode())
     request = Request(http, parsers=[JSONParser()])
-    # The middleware has authenticated the socket; DRF must not do so again.
+    # A middleware has authenticated the socket, so DRF must not.
     request.user = http.user
     return request
 
 
 def query_dict(query: Any) -> QueryDict:
     """
-    Return ``query`` as the query string of a URL would have been parsed: strings, or lists of them.
+    Return ``query`` as a parsed query string.
 
     Raises:
-        ValidationError: ``query`` is no object, or holds one.
+        ValidationError: ``query`` is no object, or has values other than scalars and lists of them.
     """
     if not isinstance(query, Mapping):
         raise ValidationError('"query" must be an object.')

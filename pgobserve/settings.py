@@ -1,8 +1,8 @@
 """
-The setting ``DJANGO_CHANNELS_REST_API``, under DCRF's name and with DCRF's keys.
+The setting ``DJANGO_CHANNELS_REST_API``, with DCRF's name and keys.
 
-It is read when a value is needed, never at import: a project may define consumers before its
-settings are final, and a test may override them.
+It is read at each access, never at import: settings may change after consumers are defined, for example in
+tests.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class APISettings:
 
     @property
     def user_settings(self) -> dict[str, Any]:
-        """What the project says, unprocessed."""
+        """The project's setting, unprocessed."""
         return getattr(settings, NAME, None) or {}
 
     def __getattr__(self, key: str) -> Any:
@@ -65,7 +65,7 @@ class APISettings:
         return self._cached[key]
 
     def reload(self) -> None:
-        """Forget what was read."""
+        """Discard cached values."""
         self._cached.clear()
 
 
@@ -84,9 +84,7 @@ class _FromSetting:
 
 def from_setting(key: str) -> Any:
     """
-    Return a class attribute that reads ``key`` when it is looked at.
-
-    Classes and instances may shadow it with a value of their own.
+    Return a class attribute that reads ``key`` at each access; classes and instances may override it.
     """
     return _FromSetting(key)
 

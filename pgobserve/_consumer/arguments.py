@@ -1,8 +1,8 @@
 """
-What a client sends, held against what is called with it.
+Checks the arguments that a client sends against the method that they are for.
 
-The keys of a message become keyword arguments. Whether they fit is decided by looking at the
-signature, so that a ``TypeError`` raised inside a method is never taken for the client's mistake.
+The keys of a message become keyword arguments. They are compared with the signature, so that a
+``TypeError`` inside a method never counts as the client's mistake.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rest_framework.exceptions import ValidationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Names under which the consumer itself passes arguments to permissions and actions.
+#: Names of the arguments that the consumer itself passes to permissions and actions.
 RESERVED: Final = ("self", "scope", "consumer", "action", "request_id")
 
 _FILLED_BY_NAME: Final = frozenset({Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY})
@@ -24,7 +24,7 @@ _FILLED_BY_NAME: Final = frozenset({Parameter.POSITIONAL_OR_KEYWORD, Parameter.K
 
 def refuse_reserved(arguments: Mapping[str, Any], *names: str) -> None:
     """
-    Refuse a message with a key that is the name of an argument of ours.
+    Refuse a message whose key is the name of an argument of ours.
 
     Raises:
         ValidationError: ``arguments`` has one of ``names``.
@@ -42,11 +42,11 @@ def fit(
 
     Args:
         method: A bound method.
-        given: What the consumer adds; left out where the method has no place for it.
-        arguments: What the client sent; must fit.
+        given: Arguments that the consumer adds, if the method accepts them.
+        arguments: Arguments from the client, all of which must fit.
 
     Raises:
-        ValidationError: An argument is missing, or one is not known.
+        ValidationError: An argument is missing or unknown.
     """
     function = getattr(method, "__func__", method)
     accepted, required, takes_any = _parameters(function, function is not method)

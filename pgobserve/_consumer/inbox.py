@@ -1,8 +1,7 @@
 """
-What waits for a socket's turn: one thing at a time happens on a socket, in the order in which it came.
+The queue of calls of a socket: a socket does one thing at a time, in the order of arrival.
 
-A frame of the client is answered before the events that it caused are handled, and a handler is
-never called while another one runs.
+The reply to a frame is sent before the events that it caused are handled, and handlers never overlap.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Call = Callable[[], Awaitable[Any]]
 
 
 async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Await several at a time; the first one that raises ends the others."""
+    """Await several at a time; the first that raises ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
             for work in works:
@@ -33,23 +32,23 @@ async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
 
 
 class Source(Protocol):
-    """What puts calls into an inbox."""
+    """Puts calls into an inbox."""
 
     async def settle(self) -> None:
-        """Return when the calls for everything that was committed before now have been put."""
+        """Return when the calls for everything committed before now are in the inbox."""
 
     def __hash__(self) -> int: ...
 
 
 class Inbox:
     """
-    The calls that a socket has yet to make.
+    The pending calls of a socket.
 
     Attributes:
-        turn: Held by whatever happens on the socket.
-        closed: Nothing is taken any more.
-        context: That of the socket, in copies of which calls are made.
-        sources: What puts calls here, and for how many subscriptions.
+        turn: Held by each frame and each call while it is handled.
+        closed: The inbox accepts no more calls.
+        context: The socket's context; calls run in copies of it.
+        sources: Sources of calls, and for how many subscriptions.
     """
 
     def __init__(self) -> None:
@@ -58,7 +57,7 @@ class Inbox:
         self.context = copy_context()
         self._calls: deque[tuple[str, Call]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._farewells: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self.sources: dict[Source, int] = {}
 
     def __len__(self) -> int:
@@ -66,27 +65,27 @@ class Inbox:
 
     def put(self, name: str, call: Call) -> None:
         """
-        Let ``call`` be made in its turn; never waits, and forgets nothing.
+        Add a call; never waits, and drops none.
 
         Args:
-            name: What it is, for the log if it raises.
-            call: Takes nothing; what it raises is logged, and the socket lives.
+            name: The call's name, for the log.
+            call: Takes no arguments. Its errors are logged, and the socket stays open.
         """
         if self.closed:
             return
         self._calls.append((name, call))
         if self._task is None:
-            # A task of its own: what is called may want to know its task, for a time-out say.
+            # A task of its own: a call may need its current task, for example for a timeout.
             self._task = asyncio.create_task(
                 self._work(), name="pgobserve-inbox", context=self.context.copy()
             )
 
-    def at_end(self, farewell: Callable[[], object]) -> None:
-        """Let ``farewell`` be called when the socket closes."""
-        self._farewells.append(farewell)
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when the socket closes."""
+        self._callbacks.append(callback)
 
     async def settle(self) -> None:
-        """Return when the calls for everything that was committed before now have been made."""
+        """Return when the calls for everything committed before now have been made."""
         if not self.sources:
             return
         await together(each.settle() for each in self.sources)
@@ -100,12 +99,12 @@ class Inbox:
         await made
 
     async def aclose(self) -> None:
-        """Take nothing any more; what is being called has ended when this returns."""
+        """Close; a running call has ended when this returns."""
         self.closed = True
         self._calls.clear()
-        farewells, self._farewells = self._farewells, []
-        for farewell in farewells:
-            farewell()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
@@ -133,7 +132,7 @@ class Inbox:
             if task is None or task.cancelling():
                 raise
             logger.exception(
-                "%s cancelled itself; the socket goes on.",
+                "%s cancelled itself; the socket stays open.",
                 name,
                 extra=fields(consumer=_owner(name)),
             )
@@ -141,7 +140,7 @@ class Inbox:
             raise
         except BaseException:
             logger.exception(
-                "%s failed; the socket goes on.", name, extra=fields(consumer=_owner(name))
+                "%s failed; the socket stays open.", name, extra=fields(consumer=_owner(name))
             )
 
 

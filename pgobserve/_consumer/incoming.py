@@ -1,9 +1,8 @@
 """
-What a server has received from a client, read ahead while a handler takes long.
+The messages from a client, read ahead while a handler is slow.
 
-Messages are handled one after the other. A client that leaves would be noticed after the last of
-them, and each of them may wait for the database. So a message that says that the client has left is
-looked for as soon as a handler has taken a moment.
+Messages are handled one after the other, and each may wait for the database. Without reading ahead, the
+message that the client has left would be noticed only after all the others.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-#: Seconds that a handler takes until more is read.
+#: Seconds that a handler may take before reading ahead.
 READ_AHEAD_DELAY: Final = 0.05
 
-#: Characters that are read ahead at most, and what a message counts besides its text.
+#: The most characters that are read ahead, and what a message counts besides its text.
 MOST: Final = 256 * 1024
 MESSAGE: Final = 256
 
@@ -30,8 +29,8 @@ class Incoming:
     The messages of one client.
 
     Args:
-        receive: Returns the next message of the server.
-        left: Called at once when a message says that the client has left.
+        receive: Returns the next message from the server.
+        left: Called at once with the message that the client has left.
     """
 
     # There is one for each socket.
@@ -52,7 +51,7 @@ class Incoming:
         self._ahead: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
-        """Return the next message, in the order in which they came."""
+        """Return the next message, in the order of arrival."""
         while not self._read:
             if self._ahead is None:
                 return await self._directly()
@@ -60,7 +59,7 @@ class Incoming:
                 ended, self._ahead = self._ahead, None
                 ended.result()
                 continue
-            # The task is not cancelled with this wait: a message would be lost.
+            # A cancelled wait must not cancel the task: a message would be lost.
             self._came = asyncio.get_running_loop().create_future()
             await self._came
         message = self._read.pop(0)
@@ -69,8 +68,8 @@ class Incoming:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Surround a handler."""
-        timer = asyncio.get_running_loop().call_later(READ_AHEAD_DELAY, self._begin)
+        """Read ahead if the block, which handles a message, takes long."""
+        timer = asyncio.get_running_loop().call_later(READ_AHEAD_DELAY, self._start)
         self._handling += 1
         try:
             yield
@@ -91,9 +90,9 @@ class Incoming:
             message = await self._next()
         finally:
             self._waits = False
-        # A handler of another message may run, of the channel layer's.
+        # The handler of a channel-layer message may be running.
         if self._handling:
-            self._begin()
+            self._start()
         return message
 
     async def _next(self) -> Message:
@@ -103,7 +102,7 @@ class Incoming:
             self._left(message)
         return message
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         before = self._ahead
         if self._over or self._waits or (before is not None and not _is_well(before)):
             return
@@ -123,7 +122,7 @@ class Incoming:
 
 
 def _is_well(task: asyncio.Task[None]) -> bool:
-    """Tell whether a task has ended, and not by an error, which is still to be raised."""
+    """Return whether a task has ended without an error, which would still have to be raised."""
     return task.done() and not task.cancelled() and task.exception() is None
 
 

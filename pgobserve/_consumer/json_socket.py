@@ -1,71 +1,66 @@
-"""
-A WebSocket that survives: what its handlers raise is logged, what it started ends with it.
-
-What the messages mean is the business of ``consumers.py``.
-"""
+"""A WebSocket that logs what its handlers raise, stays open, and ends what it started."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import defaultdict
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from channels.exceptions import InvalidChannelLayerError, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from pgobserve import _json, conf
+from pgobserve._consumer.client_presence import ClientPresence
 from pgobserve._consumer.inbox import Inbox
-from pgobserve._consumer.incoming import Incoming
+from pgobserve._consumer.send_errors import (
+    is_being_cancelled,
+    is_gone,
+    is_sendable,
+    is_too_large,
+)
 from pgobserve.exceptions import ClientDisconnected, FrameTooLarge
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
 logger = logging.getLogger(__name__)
 
-#: Where an exception must reach the server: there is no socket to answer on.
+#: Messages whose errors must reach the server: there is no socket to reply on.
 _LIFE_CYCLE = frozenset({"websocket.connect", "websocket.disconnect"})
-
-#: Seconds that the handlers of a client that has left may still take, as Daphne has it; and those of
-#: a client whose server is ending, with the code that says so.
-FAREWELL: Final = 10.0
-FAREWELL_AT_END: Final = 5.0
-SERVICE_RESTART: Final = 1012
 
 
 class SocketHooks:
     """
-    What mixins may do around a message and at the end, with a call of ``super()``.
+    Hooks for mixins around a message and at the end; each calls ``super()``.
 
-    A mixin that derives from this works before and after the consumer in the list of bases.
+    A mixin that derives from this may come before or after the consumer in the list of bases.
     """
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Surround the dispatch of one frame, its reply included."""
+        """Surround the handling of a frame, including its reply."""
         yield
 
     async def closed(self) -> None:
         """
-        Clean up, once, when the application's call for a socket ends for whatever reason.
+        Clean up, once, when the application's call for a socket ends, for any reason.
 
-        ``disconnect`` is not called when the server cancels the call or when something raised.
+        ``disconnect`` is not called if the server cancels the call, or after an error.
         """
 
 
-class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
+class JsonSocket(ClientPresence, AsyncJsonWebsocketConsumer, SocketHooks):
     """
     The base of ``AsyncAPIConsumer``.
 
     Attributes:
         groups: The channel-layer groups that this socket is in.
-        detached_tasks: What runs detached now, by method name.
-        inbox: What waits for its turn on this socket.
+        detached_tasks: Running detached methods, by name.
+        inbox: The queue of calls on this socket.
     """
 
     groups: Any = ()
@@ -74,17 +69,9 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     _in_use = False
-    _incoming: Incoming | None = None
-    _deadline: asyncio.TimerHandle | None = None
-    _handler: asyncio.Task[Any] | None = None
-    _gone = _closing = _late = _cut = False
-    # The server's own, for frames that are sent in great numbers; see ``has_departed``.
-    server_send: Any = None
-    # What ends with the client's presence; most of the time there is nothing.
-    _attended: tuple[asyncio.Timeout, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Remember how to make another one, see ``__call__``."""
+        """Keep the arguments, to make another instance in ``__call__``."""
         socket = super().__new__(cls)
         socket._made_with = (args, kwargs)
         socket.detached_tasks = defaultdict(list)
@@ -99,26 +86,22 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         """
         Serve one socket.
 
-        An instance may be given as the application, as some projects do: the first socket is served
-        by it and every further one by a new instance, so that sockets never share one.
+        Some projects use an instance as the application. It serves the first socket, and a new instance
+        each further one, so that sockets never share an instance.
         """
         if self._in_use:
             args, kwargs = self._made_with
             await type(self)(*args, **kwargs)(scope, receive, send)
             return
         self._in_use = True
-        self._incoming = Incoming(receive, self._left)
         try:
-            self.server_send = send
-            await super().__call__(scope, self._incoming.receive, self._send_to_server)  # type: ignore[arg-type]
+            async with self._connected(receive, send) as incoming:
+                await super().__call__(scope, incoming.receive, self._send_to_server)  # type: ignore[arg-type]
         finally:
-            if self._deadline is not None:
-                self._deadline.cancel()
-            await self._incoming.aclose()
             await self.closed()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Hand a message to its handler; what a handler raises is logged and the socket lives."""
+        """Call the handler of a message; its errors are logged, and the socket stays open."""
         self.inbox.context = copy_context()
         try:
             if message.get("type") == "websocket.disconnect":
@@ -146,113 +129,16 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
                 extra=fields(consumer=type(self)),
             )
         finally:
-            # It may have activated a language for the socket.
+            # The handler may have activated a language for the socket.
             self.inbox.context = copy_context()
 
-    # A client that leaves
-
-    async def _send_to_server(self, message: Any) -> None:
-        """
-        Send by the server's ``send``, whose exceptions for a closed connection become one.
-
-        Raises:
-            ClientDisconnected: The client has left, or the consumer has closed the connection.
-        """
-        closed = self._closing
-        if message["type"] == "websocket.close":
-            self._closing = True
-        try:
-            await self.server_send(message)
-        except ClientDisconnected:
-            raise
-        except Exception as error:
-            if closed or self._gone or is_gone(error):
-                raise ClientDisconnected(*error.args) from error
-            raise
-
-    def has_departed(self, error: BaseException) -> bool:
-        """Return whether the server's ``send`` failed because the connection is closed."""
-        # A server may raise anything then: ASGI names OSError, and some raise RuntimeError.
-        return self._closing or self._gone or is_gone(error)
-
-    @asynccontextmanager
-    async def attended(self) -> AsyncIterator[None]:
-        """
-        Surround what is of use to the client alone; it ends when the client leaves.
-
-        Raises:
-            ClientDisconnected: The client has left.
-        """
-        if self._gone:
-            raise ClientDisconnected
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._attended = (*self._attended, scope)
-                try:
-                    yield
-                finally:
-                    self._attended = tuple(each for each in self._attended if each is not scope)
-        except TimeoutError:
-            if scope.expired():
-                raise ClientDisconnected from None
-            raise
-
-    def _left(self, message: dict[str, Any]) -> None:
-        """End what serves the client alone; all else may take a moment longer."""
-        self._gone = True
-        loop = asyncio.get_running_loop()
-        attended, self._attended = self._attended, ()
-        for scope in attended:
-            scope.reschedule(loop.time())
-        ends = message.get("code") == SERVICE_RESTART
-        patience = FAREWELL_AT_END if ends else FAREWELL
-        self._deadline = loop.call_later(patience, self._end_handler)
-
-    def _end_handler(self) -> None:
-        self._late = True
-        if self._handler is not None:
-            self._cut = self._handler.cancel()
-
-    @contextmanager
-    def _handling(self) -> Iterator[None]:
-        """Surround a handler; one that goes on for too long after the client has left is cancelled."""
-        task = asyncio.current_task()
-        if self._late:
-            raise ClientDisconnected
-        if self._incoming is None or task is None:
-            yield
-            return
-        self._handler = task
-        try:
-            with self._incoming.handling():
-                yield
-        except asyncio.CancelledError:
-            # The server may have cancelled the task as well, and that is for the task.
-            if not self._uncut(task):
-                raise
-            logger.warning(
-                "A handler of %s was cancelled: it was still running some seconds after its client "
-                "had left.",
-                type(self).__qualname__,
-                extra=fields(consumer=type(self)),
-            )
-        finally:
-            self._handler = None
-            self._uncut(task)
-
-    def _uncut(self, task: asyncio.Task[Any]) -> bool:
-        """Take back the cancellation of a handler; return whether there was that one alone."""
-        cut, self._cut = self._cut, False
-        return cut and task.uncancel() == 0
-
     async def websocket_receive(self, message: Any) -> None:
-        """Take one frame of the client."""
+        """Handle a frame from the client."""
         async with self.serving():
             await super().websocket_receive(message)
 
     async def websocket_disconnect(self, message: Any) -> None:
-        """End what waits or runs detached, leave the groups, and call ``disconnect``."""
+        """End the inbox and detached methods, leave the groups, and call ``disconnect``."""
         await self.inbox.aclose()
         await self._cancel_all_detached()
         try:
@@ -262,7 +148,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             raise
 
     async def closed(self) -> None:
-        """End what waits or runs detached, and leave the groups."""
+        """End the inbox and detached methods, and leave the groups."""
         await self.inbox.aclose()
         await self._cancel_all_detached()
         groups, self.groups = self.groups, set()
@@ -291,7 +177,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
         Raises:
             ClientDisconnected: The socket is gone.
-            FrameTooLarge: It is longer than a frame may be.
+            FrameTooLarge: The frame exceeds ``MAX_FRAME_BYTES``, or the server's limit.
         """
         if not is_sendable(text, conf.get().MAX_FRAME_BYTES):
             self._log_too_large(len(text))
@@ -316,18 +202,18 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
-        """Return JSON, with what DRF can render: dates, decimals, UUIDs, lazy strings."""
+        """Return JSON; dates, decimals, UUIDs and lazy strings as DRF renders them."""
         return _json.encode(content)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
-        """Return what JSON says; numbers that JSON doesn't have are refused."""
+        """Decode JSON; refuse numbers that JSON does not have."""
         return _json.decode(text_data)
 
     # Groups of the channel layer
 
     async def add_group(self, name: str) -> None:
-        """Join a channel-layer group; it is left when the socket closes."""
+        """Join a channel-layer group until the socket closes."""
         if name not in self.groups:
             await self._layer().group_add(name, self.channel_name)
             self.groups = {*self.groups, name}
@@ -357,7 +243,7 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
         return task
 
     async def cancel_detached(self, name: str) -> None:
-        """Cancel what runs detached under ``name`` and wait until it has ended."""
+        """Cancel the detached methods of a name, and wait until they have ended."""
         await _cancelled(self.detached_tasks.get(name, ()))
 
     async def _cancel_all_detached(self) -> None:
@@ -380,40 +266,8 @@ class JsonSocket(AsyncJsonWebsocketConsumer, SocketHooks):
             )
 
 
-def is_being_cancelled() -> bool:
-    """Return whether the current task is meant by a ``CancelledError``, not what it awaited."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
-def is_gone(error: BaseException) -> bool:
-    """Tell whether a send failed because the client is gone."""
-    # Daphne lets an error of Autobahn's through, which is no OSError. It costs a third of a second
-    # to import, which Daphne has done if it can be raised at all.
-    autobahn = sys.modules.get("autobahn.exception")
-    return isinstance(error, OSError) or (
-        autobahn is not None and isinstance(error, autobahn.Disconnected)
-    )
-
-
-def is_too_large(error: BaseException) -> bool:
-    """Tell whether a send failed because the server sends no frame of that size."""
-    autobahn = sys.modules.get("autobahn.exception")
-    return isinstance(error, FrameTooLarge) or (
-        autobahn is not None and isinstance(error, autobahn.PayloadExceededError)
-    )
-
-
-def is_sendable(text: str, limit: int) -> bool:
-    """Tell whether a frame has at most ``limit`` bytes."""
-    if text.isascii() or len(text) > limit:
-        return len(text) <= limit
-    # A character has at most four. A lone surrogate can't be sent; to say so is not for here.
-    return len(text) * 4 <= limit or len(text.encode(errors="surrogatepass")) <= limit
-
-
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    # A detached action may itself ask for this; it can't wait for its own end.
+    # A detached action may call this itself, and can't wait for its own end.
     others = [task for task in tasks if task is not asyncio.current_task()]
     for task in others:
         task.cancel()

@@ -1,8 +1,8 @@
 """
-How a permission is asked, whether it is synchronous, asynchronous, composed or DRF's.
+Calls permissions: synchronous, asynchronous, composed, and DRF's.
 
-Asking never changes the thread by itself: :func:`ask` answers where it is called, so that many
-sockets can be decided on in one thread; :func:`answer` is for the event loop.
+:func:`check` runs in the thread that calls it, so that a thread can check many sockets. :func:`check_async` is
+for the event loop.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from asgiref.sync import iscoroutinefunction
 from pgobserve.scope_utils import ensure_async
 
 Scope = Mapping[str, Any]
-#: A permission may name the consumer class that it is for; no type of a parameter allows subclasses.
+#: Permissions may annotate the consumer class that they are for; no parameter type allows subclasses.
 Consumer = Any
-Answer = bool | Awaitable[bool]
-Question = Literal["can_connect", "has_permission", "has_object_permission"]
+Verdict = bool | Awaitable[bool]
+Method = Literal["can_connect", "has_permission", "has_object_permission"]
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionCase:
-    """What a permission is asked about."""
+    """The arguments of a permission check."""
 
     scope: Scope
     consumer: Consumer
@@ -35,26 +35,26 @@ class PermissionCase:
     message: Any = None
 
 
-class PermissionRequest:
-    """A permission that takes a whole case, not the arguments that users' permissions take."""
+class CasePermission:
+    """A permission that takes a whole case instead of the arguments of projects' permissions."""
 
-    #: Permissions that it asks in turn; without any, it may block.
+    #: Permissions that it calls in turn; without any, it may block.
     operands: tuple[Any, ...] = ()
 
-    def ask(self, question: Question, case: PermissionCase) -> Answer:
-        """Answer in the thread that this is called in."""
+    def check(self, method: Method, case: PermissionCase) -> Verdict:
+        """Return the verdict, in the calling thread."""
         raise NotImplementedError
 
 
-def ask(permission: Any, question: Question, case: PermissionCase) -> Answer:
-    """Put a question to any permission, in the thread that this is called in."""
-    if isinstance(permission, PermissionRequest):
-        return permission.ask(question, case)
+def check(permission: Any, method: Method, case: PermissionCase) -> Verdict:
+    """Return a permission's verdict, in the calling thread."""
+    if isinstance(permission, CasePermission):
+        return permission.check(method, case)
     common = {"scope": case.scope, "consumer": case.consumer}
-    given: Answer
-    if question == "can_connect":
+    given: Verdict
+    if method == "can_connect":
         given = permission.can_connect(**common, message=case.message)
-    elif question == "has_permission":
+    elif method == "has_permission":
         given = permission.has_permission(**common, action=case.action, **case.kwargs)
     elif hasattr(permission, "has_object_permission"):
         given = permission.has_object_permission(
@@ -65,26 +65,26 @@ def ask(permission: Any, question: Question, case: PermissionCase) -> Answer:
     return given
 
 
-async def answer(permission: Any, question: Question, case: PermissionCase) -> bool:
-    """Put a question to any permission: in a thread if it is, or contains, a synchronous one."""
-    if needs_thread(permission, question):
-        return bool(await ensure_async(ask)(permission, question, case))
-    given = ask(permission, question, case)
+async def check_async(permission: Any, method: Method, case: PermissionCase) -> bool:
+    """Return a permission's verdict; in a thread if it is, or contains, a synchronous one."""
+    if needs_thread(permission, method):
+        return bool(await ensure_async(check)(permission, method, case))
+    given = check(permission, method, case)
     return bool(await given if isawaitable(given) else given)
 
 
-def needs_thread(permission: Any, question: Question) -> bool:
-    """Return whether answering may block."""
-    if isinstance(permission, PermissionRequest):
+def needs_thread(permission: Any, method: Method) -> bool:
+    """Return whether a check may block."""
+    if isinstance(permission, CasePermission):
         operands = permission.operands
-        return not operands or any(needs_thread(operand, question) for operand in operands)
-    return not iscoroutinefunction(getattr(permission, question, None))
+        return not operands or any(needs_thread(operand, method) for operand in operands)
+    return not iscoroutinefunction(getattr(permission, method, None))
 
 
-def chain(steps: tuple[tuple[Any, Question], ...], case: PermissionCase, *, until: bool) -> Answer:
-    """Ask one after the other until an answer equals ``until``."""
-    for index, (permission, question) in enumerate(steps):
-        given = ask(permission, question, case)
+def chain(steps: tuple[tuple[Any, Method], ...], case: PermissionCase, *, until: bool) -> Verdict:
+    """Check permissions in turn until a verdict equals ``until``."""
+    for index, (permission, method) in enumerate(steps):
+        given = check(permission, method, case)
         if isawaitable(given):
             return _chain_later(given, steps[index + 1 :], case, until=until)
         if bool(given) is until:
@@ -94,19 +94,19 @@ def chain(steps: tuple[tuple[Any, Question], ...], case: PermissionCase, *, unti
 
 async def _chain_later(
     first: Awaitable[bool],
-    steps: tuple[tuple[Any, Question], ...],
+    steps: tuple[tuple[Any, Method], ...],
     case: PermissionCase,
     *,
     until: bool,
 ) -> bool:
     if bool(await first) is until:
         return until
-    for permission, question in steps:
-        if await answer(permission, question, case) is until:
+    for permission, method in steps:
+        if await check_async(permission, method, case) is until:
             return until
     return not until
 
 
 async def negated(given: Awaitable[bool]) -> bool:
-    """Await an answer and return the opposite."""
+    """Await a verdict and return the opposite."""
     return not await given

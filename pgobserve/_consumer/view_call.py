@@ -1,4 +1,4 @@
-"""A Django view, called with what a client sent over a socket."""
+"""Calls a Django view with a client's message."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ async def call(
     kwargs: Mapping[str, Any],
 ) -> tuple[Any, int]:
     """
-    Call a view and return what it shows, and its status.
+    Call a view and return the content and status of its response.
 
     Args:
-        view: A function, ``SomeView.as_view()`` or one that is asynchronous.
-        scope: The connection; its user is the one that the view sees, DRF's views included.
+        view: A view function or ``SomeView.as_view()``, synchronous or asynchronous.
+        scope: The ASGI scope; the view, also of DRF, sees its user.
         method: The HTTP method.
         message: ``query`` becomes the query string and ``data`` the JSON body.
         args: Positional arguments of the view, after the request.
-        kwargs: What a URL would have given.
+        kwargs: The arguments that a URL would contain.
 
     Raises:
-        ValidationError: What the client sent can't be a request.
+        ValidationError: The message can't become a request.
     """
     if not isinstance(kwargs, Mapping):
         raise ValidationError('"parameters" must be an object.')
     refuse_reserved(kwargs, "self", "request")
 
     def respond() -> Any:
-        # The user of the scope may be one that is only now looked up.
+        # In a thread: the scope's user may be lazy, and queries the database here.
         response = view(_request(scope, method, message), *args, **kwargs)
         return response if isawaitable(response) else _shown(response)
 
@@ -67,7 +67,7 @@ def _request(scope: Mapping[str, Any], method: str, message: Mapping[str, Any]) 
         raise ValidationError('"query" must be an object.')
     body = _json.encode(data)
     request.set_body(body.encode())
-    request.POST = body  # where views written for DCRF look
+    request.POST = body  # views written for DCRF read it
     for key, value in query.items():
         request.GET.setlist(key, value if isinstance(value, list) else [value])
     # The socket's handshake was authenticated and its origin checked; a frame carries no CSRF token.
@@ -78,7 +78,7 @@ def _request(scope: Mapping[str, Any], method: str, message: Mapping[str, Any]) 
 
 
 def _shown(response: HttpResponse) -> tuple[Any, int]:
-    """Return what a response shows, and its status."""
+    """Return the content and status of a response."""
     return _content(response), response.status_code
 
 

@@ -1,4 +1,4 @@
-"""``pgobserve tail``: changes as they happen, or as the outbox has them."""
+"""``pgobserve tail``: prints changes as they come, or from the outbox."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 STYLES = {"create": "SUCCESS", "update": "WARNING", "delete": "ERROR", "reset": "NOTICE"}
 
-#: Of a notification it is not known what became of the rows, only what the statement was.
+#: A notification names the statement, not what happened to each row.
 ACTIONS = {
     Operation.INSERT: EventAction.CREATE,
     Operation.UPDATE: EventAction.UPDATE,
@@ -94,17 +94,17 @@ def run(
 @dataclass(frozen=True, slots=True)
 class TailLine:
     """
-    A change of a row, or of a table.
+    A line of output: a change of a row or a table.
 
     Attributes:
-        at: When.
+        at: The time.
         xid: The transaction.
         label: The table's label.
-        action: What became of the row; or ``reset``.
-        key: Its key as JSON has it; None: any row.
-        old: The row before, if that is known.
-        new: The row after.
-        why: Why there is a reset.
+        action: What happened to the row; or ``reset``.
+        key: The row's key as JSON; None for any row.
+        old: The row before, if known.
+        new: The row after, if known.
+        why: The reason of a reset.
     """
 
     at: datetime.datetime
@@ -118,7 +118,7 @@ class TailLine:
 
     @property
     def changed(self) -> list[str] | None:
-        """Names of the columns that differ; None if that is not known."""
+        """Names of the columns that differ; None if unknown."""
         if self.old is None and self.new is None:
             return None
         old, new = (image.values if image else {} for image in (self.old, self.new))
@@ -130,13 +130,13 @@ class TailLine:
 
 class Printer:
     """
-    Prints changes for people or for programs.
+    Prints changes as text or JSON.
 
     Args:
-        console: Where.
-        labels: What is printed, to know how wide the column must be.
-        rows: Print contents of rows.
-        as_json: For a program.
+        console: The console.
+        labels: Labels that will be printed, for the width of their column.
+        rows: Whether to print the rows' contents.
+        as_json: Whether to print JSON.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Printer:
         self._console.out.flush()
 
     def _json(self, line: TailLine) -> str:
-        facts: dict[str, Any] = {
+        content: dict[str, Any] = {
             "at": line.at.isoformat(),
             "xid": line.xid,
             "label": line.label,
@@ -166,11 +166,11 @@ class Printer:
             "changed": line.changed,
         }
         if line.why is not None:
-            facts["why"] = line.why
-        text = json.dumps(facts, default=str)
+            content["why"] = line.why
+        text = json.dumps(content, default=str)
         if not self._rows:
             return text
-        # As the server wrote them: numbers keep their digits.
+        # The server's text, so that numbers keep their digits.
         old, new = (image.text if image else "null" for image in (line.old, line.new))
         return f'{text[:-1]}, "old": {old}, "new": {new}}}'
 

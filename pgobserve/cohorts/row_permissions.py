@@ -22,8 +22,8 @@ from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve import conf
-from pgobserve._consumer.json_socket import is_being_cancelled
 from pgobserve._consumer.permission_call import needs_thread
+from pgobserve._consumer.send_errors import is_being_cancelled
 from pgobserve.database.connection_watchdog import attempt, is_lost
 from pgobserve.database.session import isolate_all
 from pgobserve.hub.send_queue import (
@@ -34,7 +34,7 @@ from pgobserve.hub.send_queue import (
     View,
 )
 from pgobserve.logs import fields
-from pgobserve.permissions import AllowAny, decide, instances, judges_objects
+from pgobserve.permissions import AllowAny, checks_objects, decide, instances
 from pgobserve.render.own_hooks import has_own
 from pgobserve.sql.keys import shown
 from pgobserve.workers import thread_pool
@@ -107,7 +107,7 @@ class Guard:
         self.in_loop = overridden or not all(needs_thread(p, "has_permission") for p in asked)
         judges = (
             overridden
-            or any(map(judges_objects, asked))
+            or any(map(checks_objects, asked))
             or has_own(consumer, "check_object_permissions")
         )
         self.judges = judges and not self._by_itself

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve import conf
-from pgobserve._consumer.json_socket import is_being_cancelled, is_gone, is_too_large
+from pgobserve._consumer.send_errors import is_being_cancelled, is_gone, is_too_large
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.deliver.feeds import feed_of
 from pgobserve.exceptions import FrameTooLarge

@@ -1,4 +1,4 @@
-"""The page's address: a socket bound before anything else is started."""
+"""The port of the page, bound before anything else starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 
-#: How many ports after the default are tried before giving up.
+#: The number of ports to try.
 TRIES = 10
 
 
@@ -17,11 +17,10 @@ def claim(port: int | None) -> socket.socket:
     Return a listening socket on loopback.
 
     Args:
-        port: The port that the user asked for, 0 for any; None for the default, or one of the
-            next ones if it is taken.
+        port: The port, 0 for any; None for the default, or one of the next if it is taken.
 
     Raises:
-        RuntimeError: The port is taken, or may not be used; the message says what to do.
+        RuntimeError: The port is taken or unusable; the message contains the remedy.
     """
     if port is not None:
         return _listen(port)
@@ -39,7 +38,7 @@ def claim(port: int | None) -> socket.socket:
 def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # Without it a port is refused for a minute after a demo that had visitors.
+        # Otherwise a demo that had visitors blocks the port for a minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(100)

@@ -1,4 +1,4 @@
-"""What the terminal shows."""
+"""The demo's output in the terminal."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TEMPLATE = """
 
 
 def starting(port: int, wanted: int) -> None:
-    """Say that it begins, and that the port is another one than is expected."""
+    """Print that the demo starts, and the port if it is not the expected one."""
     if port != wanted:
         print(f"Port {wanted} is taken, so the page is on port {port}.", flush=True)
     print("Starting PostgreSQL and the page …", flush=True)
 
 
 def ready(config: Config, *, open_browser: bool) -> None:
-    """Say where the page is, and what to try."""
+    """Print the page's address, and statements to try."""
     url = f"http://127.0.0.1:{config.port}/"
     print(text(config, url, colour=sys.stdout.isatty()), flush=True)
     if open_browser:
@@ -44,7 +44,7 @@ def ready(config: Config, *, open_browser: bool) -> None:
 
 
 def text(config: Config, url: str, *, colour: bool) -> str:
-    """Return what a terminal shows, with or without its escapes."""
+    """Return the text, with or without a terminal's escapes."""
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if colour else ("", "", "")
     return TEMPLATE.format(
         bold=bold, dim=dim, plain=plain, url=url, psql=config.psql, server=config.server

@@ -1,4 +1,4 @@
-"""Start PostgreSQL, make a small project's tables, and serve a page that shows one of them live."""
+"""The command ``demo``: starts PostgreSQL and a small project, and serves its page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DESCRIPTION = (
     "Start PostgreSQL, make a small project's tables, and serve a page that shows them live."
 )
 
-#: The page shows how long a change took; for that the server must note when it was committed.
+#: With commit timestamps the page can show how long a change took.
 OPTIONS = (*THROW_AWAY, "track_commit_timestamp=on")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``demo``."""
+    """Add the options of ``demo``."""
     parser.add_argument(
         "--port",
         type=_port,
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """
-    Serve the demo until someone stops it.
+    Serve the demo until it is stopped.
 
     Returns:
         0 if it was stopped, 1 if it could not be started.
@@ -89,11 +89,11 @@ def _serve(options: argparse.Namespace, signals: Stopping, stack: contextlib.Exi
 
 
 def psql_command(program: str, parameters: Mapping[str, Any]) -> str:
-    """Return the line to paste into a terminal; the password is the demo's own."""
+    """Return the command to paste into a terminal; its password is valid for the demo only."""
     program = "psql" if program == shutil.which("psql") else program
     names = ("host", "port", "user", "password", "dbname")
     known = {name: parameters[name] for name in names}
-    if str(known["host"]).startswith("/"):  # a directory of sockets does not go into a URL
+    if str(known["host"]).startswith("/"):  # a URL can't contain a directory of sockets
         return f'{program} "{make_conninfo(**known)}"'
     url = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**known)
     return f"{program} {url}"
@@ -101,5 +101,5 @@ def psql_command(program: str, parameters: Mapping[str, Any]) -> str:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number up to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is no port. Give a number up to 65535.")
     return int(text)

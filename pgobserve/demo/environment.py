@@ -1,4 +1,4 @@
-"""Which PostgreSQL the environment names: ``DATABASE_URL``, the usual ``PG*`` variables, or none."""
+"""Finds the PostgreSQL that ``DATABASE_URL`` or the ``PG*`` variables name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Variables that say that the user means a server of his own. ``PGUSER`` or ``PGPASSWORD`` alone
-#: do not: people keep them in their profile.
+#: Variables that select a server. ``PGUSER`` and ``PGPASSWORD`` don't: many users set them in a profile.
 NAMING = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 
 
@@ -24,31 +23,31 @@ def named_server(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | No
         environ: The environment; ``DATABASE_URL`` wins over ``PG*``.
 
     Returns:
-        psycopg keywords. With ``PG*`` variables only those that libpq would not find by itself.
+        psycopg keywords; libpq reads the ``PG*`` variables itself.
 
     Raises:
-        ValueError: ``DATABASE_URL`` is not a URL of PostgreSQL's.
+        ValueError: ``DATABASE_URL`` is no PostgreSQL URL.
     """
     url = environ.get("DATABASE_URL")
     if url:
         try:
             return dict(conninfo_to_dict(url))
         except psycopg.ProgrammingError:
-            # The cause is not shown: it may quote the password.
+            # Without the cause, which may quote the password.
             scheme = url.partition(":")[0] if ":" in url else "no scheme"
             raise ValueError(
                 f"DATABASE_URL names no PostgreSQL server (it begins with {scheme!r}). Set it to "
-                "postgresql://…, or unset it to have a server started."
+                "postgresql://…, or unset it, and the demo starts a server."
             ) from None
     if any(environ.get(name) for name in NAMING):
-        # A service has a database of its own, which a name given here would override.
+        # A name given here would override the service's database.
         dbname = environ.get("PGDATABASE") or ("" if environ.get("PGSERVICE") else "postgres")
         return {"dbname": dbname} if dbname else {}
     return None
 
 
 def django_database(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return psycopg's keywords as an entry of Django's ``DATABASES``."""
+    """Return an entry of Django's ``DATABASES`` for psycopg keywords."""
     names = {
         "dbname": "NAME",
         "host": "HOST",

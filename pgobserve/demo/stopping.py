@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal all end the demo in order, whatever it is doing."""
+"""Ends the demo in order after Ctrl-C, SIGTERM or a closed terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SIGNALS = tuple(
 
 
 class Stopped(BaseException):
-    """Someone asked us to end; no error."""
+    """A signal ends the demo; this is no error."""
 
 
 class Stopping:
     """
-    What a signal does now: raise `Stopped`, or call what `instead` was given.
+    The present effect of a signal: it raises `Stopped`, or calls the function given to `instead`.
 
     Attributes:
         requested: Whether a signal has arrived.
@@ -34,7 +34,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def instead(self, call: Callable[[], object]) -> Iterator[None]:
-        """Have a signal call this while the block runs."""
+        """Call a function for a signal during the block."""
         self._call = call
         try:
             yield
@@ -42,7 +42,7 @@ class Stopping:
             self._call = None
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Handle a signal; the second and later ones must not disturb the tidying up."""
+        """Handle the first signal; later ones must not interrupt the clean-up."""
         if self.requested:
             return
         self.requested = True
@@ -53,11 +53,11 @@ class Stopping:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stopping]:
-    """Handle the signals while the block runs, and leave by `Stopped` quietly."""
+    """Handle signals during the block, and suppress `Stopped`."""
     state = Stopping()
     before = {}
     for number in SIGNALS:
-        # Under nohup a closed terminal is to be ignored.
+        # nohup ignores a closed terminal, and so must the demo.
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, state.on_signal)
     try:

@@ -105,7 +105,7 @@ class Dispatcher:
                 of_group[consumer] = GroupMember(consumer)
                 sources = consumer.inbox.sources
                 sources[self] = sources.get(self, 0) + 1
-                consumer.inbox.at_end(partial(self.leave, observer, consumer, (group,), None))
+                consumer.inbox.on_close(partial(self.leave, observer, consumer, (group,), None))
             members.append(of_group[consumer])
         return members
 

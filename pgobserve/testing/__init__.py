@@ -1,4 +1,4 @@
-"""Helpers for your own tests."""
+"""Helpers for projects' tests."""
 
 from __future__ import annotations
 

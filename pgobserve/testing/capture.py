@@ -1,4 +1,4 @@
-"""The changes made so far in a transaction, for tests that never commit."""
+"""Captures the changes of a transaction, for tests that never commit."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ SELECT o.label, o.op, o.keys::text, o.old::text, o.new::text
 @dataclass(frozen=True, slots=True)
 class Captured:
     """
-    A change of one row, as the triggers saw it.
+    A change of a row, recorded by the triggers.
 
     Attributes:
-        label: Label of the model, ``shop.order``.
-        action: What became of the row; of a whole table ``truncate``, or ``muted`` where changes
-            were made that nobody was to be told one by one.
-        key: Its primary key as JSON has it, a list if it is composite; None of a whole table.
-        old: The row before, by columns, as JSON has it; None if there was none.
-        new: The row after; None if there is none.
+        label: The model's label, ``shop.order``.
+        action: What happened to the row. For a whole table ``truncate``, or ``muted`` for changes that
+            were made without notifications for each row.
+        key: The primary key as JSON, a list if it is composite; None for a whole table.
+        old: The row before, by column, as JSON; None if it was created.
+        new: The row after; None if it was deleted.
     """
 
     label: str
@@ -66,7 +66,7 @@ class Captured:
 
 
 class Changes(Sequence[Captured]):
-    """The changes of a block, also while it is still running: each look looks again."""
+    """The changes of a block. While it runs, each access reads them again."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, namespace: Namespace, labels: Iterable[str]
@@ -87,7 +87,7 @@ class Changes(Sequence[Captured]):
             return [change for row in cursor.fetchall() for change in _changes(*row)]
 
     def close(self) -> None:
-        """Read for the last time: the table will be gone."""
+        """Read for the last time, before the triggers are removed."""
         self._final = self._read()
 
     def __len__(self) -> int:
@@ -112,20 +112,20 @@ class Changes(Sequence[Captured]):
 @contextlib.contextmanager
 def capture_changes(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> Iterator[Changes]:
     """
-    Capture the changes of a block, whoever makes them, inside a transaction that may never commit.
+    Capture the changes that the transaction of a block makes in any way; it need not commit.
 
-    For ``django.test.TestCase`` and pytest-django's ``db``, where nothing is ever told::
+    For ``django.test.TestCase`` and pytest-django's ``db``, which never send notifications::
 
         with capture_changes(Order) as changes:
             pay(order)
         assert [(c.action, c.changed) for c in changes] == [("update", {"state"})]
 
-    For the block the tables get triggers that write to the outbox, in the same transaction; after it
-    they have those again that they had. What is rolled back to a savepoint is not among the changes.
+    During the block the tables have triggers that write to the outbox, in the same transaction; afterwards
+    their previous triggers are restored. Changes that are rolled back to a savepoint are not captured.
 
     Args:
-        *models: Whose changes; none means every table of this database that has our triggers.
-        using: Alias of the database.
+        *models: The models; by default those of all tables with our triggers in this database.
+        using: The database alias.
 
     Raises:
         ConfigurationError: No model is named, and no table has triggers.
@@ -180,7 +180,7 @@ def _restore(
     registration: Registration,
     before: Mapping[int, Mapping[str, Any]],
 ) -> None:
-    """Give the table the triggers again that it had, or none."""
+    """Restore the triggers that the table had, or remove ours."""
     table = installer.target(connection, registration)
     comment = next((e.comment for e in before.get(table.oid, {}).values() if e.comment), None)
     functions = _functions(registration, table)
@@ -190,7 +190,7 @@ def _restore(
         )
         _run(connection, statements)
         return
-    had = replace(
+    previous = replace(
         registration,
         columns=comment.columns,
         transport=comment.transport,
@@ -198,8 +198,8 @@ def _restore(
         wake=comment.wake,
         routes=comment.routes,
     )
-    unused = [each for each in functions if each not in _functions(had, table)]
-    statements = compiler.install_statements(had, table, always=comment.always, unused=unused)
+    unused = [each for each in functions if each not in _functions(previous, table)]
+    statements = compiler.install_statements(previous, table, always=comment.always, unused=unused)
     _run(connection, statements)
 
 
@@ -220,11 +220,11 @@ def _changes(
     if keys is None:
         yield Captured(label, "truncate" if operation == Operation.TRUNCATE else "muted", None)
         return
-    told = json.loads(keys)
-    none = [None] * len(told)
+    of_rows = json.loads(keys)
+    none = [None] * len(of_rows)
     befores = none if old is None else json.loads(old)
     afters = none if new is None else json.loads(new)
-    for key, before, after in zip(told, befores, afters, strict=True):
+    for key, before, after in zip(of_rows, befores, afters, strict=True):
         action: Action = "update"
         if before is None:
             action = "create"

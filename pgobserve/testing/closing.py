@@ -1,4 +1,4 @@
-"""End the feeds that a test started, before its database goes away."""
+"""Ends feeds, before a test drops its database."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ async def close_feeds() -> None:
     """
     End the feeds of the running event loop.
 
-    A feed lingers for a few seconds after its last subscription, so that a page that is loaded
-    again finds it running. A test that drops its database, or that counts threads or connections,
-    ends it at once. A subscription made afterwards starts a new feed.
+    A feed lingers for a few seconds after its last subscription, for pages that are reloaded. Tests that
+    drop their database, or count threads or connections, end it at once. A later subscription starts a new
+    feed.
 
-    When this returns the feeds' tasks and threads have ended and their database connections are
-    closed. A thread that is stuck in the project's own code is left behind after two seconds.
+    When this returns, the feeds' tasks and threads have ended and their database connections are closed. A
+    thread that is stuck in the project's code is abandoned after two seconds.
     """
     await runtime.current().aclose()

@@ -17,13 +17,11 @@ DOCUMENTATION = {"tell": 5, "who": 4, "he": 1, "ask": 5}
 #: docstrings and messages. These numbers only go down. A folder that is not named has none; ``.`` stands
 #: for the modules beside the folders.
 PACKAGE = {
-    ".": 39,
-    "_consumer": 10,
-    "cli": 75,
+    ".": 12,
+    "cli": 73,
     "cohorts": 31,
     "database": 0,
     "deliver": 12,
-    "demo": 10,
     "dependencies": 28,
     "hub": 95,
     "install": 9,
@@ -35,7 +33,6 @@ PACKAGE = {
     "render": 15,
     "runtime": 9,
     "sql": 25,
-    "testing": 3,
     "triggers": 35,
     "workers": 8,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve._consumer import incoming, json_socket
+from pgobserve._consumer import client_presence, incoming
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from tests.sockets import Client
@@ -102,7 +102,7 @@ async def test_all_else_goes_on(socket: Socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "bound"), [(1001, "FAREWELL"), (1006, "FAREWELL"), (1012, "FAREWELL_AT_END")]
+    ("code", "bound"), [(1001, "LEAVING_GRACE"), (1006, "LEAVING_GRACE"), (1012, "RESTART_GRACE")]
 )
 async def test_not_for_ever(
     socket: Socket,
@@ -112,8 +112,8 @@ async def test_not_for_ever(
     bound: str,
 ) -> None:
     """A handler that does not end is cancelled some time after its client has left."""
-    for each in ("FAREWELL", "FAREWELL_AT_END"):
-        monkeypatch.setattr(json_socket, each, 0.0 if each == bound else 600.0)
+    for each in ("LEAVING_GRACE", "RESTART_GRACE"):
+        monkeypatch.setattr(client_presence, each, 0.0 if each == bound else 600.0)
     for name in ("stay", "write", "stay"):
         await socket.send(action=name)
     await socket.begun.wait()
@@ -126,7 +126,7 @@ async def test_not_for_ever(
 
 async def test_cancelled_by_the_server(socket: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cancels the socket's task meanwhile has it cancelled."""
-    monkeypatch.setattr(json_socket, "FAREWELL", 600.0)
+    monkeypatch.setattr(client_presence, "LEAVING_GRACE", 600.0)
     await socket.send(action="stay")
     await socket.begun.wait()
     await socket.leave()

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from rest_framework import permissions as drf
 
-from pgobserve._consumer.permission_call import PermissionCase, answer
+from pgobserve._consumer.permission_call import PermissionCase, check_async
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -22,9 +22,9 @@ from pgobserve.permissions import (
     IsAuthenticated,
     WrappedDRFPermission,
     adapt,
+    checks_objects,
     decide,
     decide_object,
-    judges_objects,
 )
 from tests.sockets import Client, connected
 
@@ -77,7 +77,7 @@ class DrfNo(drf.BasePermission):
 
 async def allowed(make: Any, question: Any = "has_permission", **case: Any) -> bool:
     given = {"scope": {}, "consumer": CONSUMER, "action": "list"} | case
-    return await answer(adapt(make()), question, PermissionCase(**given))
+    return await check_async(adapt(make()), question, PermissionCase(**given))
 
 
 @pytest.mark.parametrize(
@@ -324,9 +324,9 @@ class DrfObjectYes(drf.BasePermission):
         (AllowAny | ~Owner, True),
     ],
 )
-def test_judges_objects(make: Any, expected: bool) -> None:
+def test_checks_objects(make: Any, expected: bool) -> None:
     """A permission that has nothing to say about objects is known as such."""
-    assert judges_objects(adapt(make())) is expected
+    assert checks_objects(adapt(make())) is expected
 
 
 async def test_check_object_permissions_waits_for_asynchronous_ones() -> None:

@@ -1,4 +1,4 @@
-"""The ASGI application: pages, static files, a WebSocket."""
+"""The ASGI application: page, static files and WebSocket."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from django.urls import path  # noqa: E402
 from pgobserve.demo.project import config  # noqa: E402
 from pgobserve.demo.project.consumers import ShipConsumer  # noqa: E402
 
-# Django's stubs know no ASGI applications behind a path.
+# Django's stubs do not allow ASGI applications in path().
 routes: list[Any] = [path("ws/ships/", cast("Any", ShipConsumer.as_asgi()))]
 sockets = URLRouter(routes)
 application = ProtocolTypeRouter(
     {
         "http": ASGIStaticFilesHandler(pages),
-        # A browser tells which website opened the socket: only this one may.
+        # Browsers send the website that opens a socket; only this one may.
         "websocket": OriginValidator(sockets, config.origins()),
     }
 )

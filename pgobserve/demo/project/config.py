@@ -1,4 +1,4 @@
-"""What `pgobserve.demo.command` tells the demo's Django project, through the environment."""
+"""The demo's configuration, which `pgobserve.demo.command` passes through the environment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ VARIABLE = "PGOBSERVE_DEMO"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """
-    The demo's circumstances.
+    The configuration.
 
     Attributes:
-        database: How to connect, as psycopg keywords.
+        database: Connection parameters, as psycopg keywords.
         port: The page's port on 127.0.0.1.
         psql: The command that opens a terminal on the database.
-        server: The server, in words.
-        commit_times: Whether the server remembers when a transaction was committed.
+        server: A description of the server.
+        commit_times: Whether the server records commit timestamps.
     """
 
     database: dict[str, Any]
@@ -31,13 +31,13 @@ class Config:
     commit_times: bool
 
     def publish(self) -> None:
-        """Put this where the project's settings will look."""
+        """Set the environment variable that the project's settings read."""
         os.environ[VARIABLE] = json.dumps(asdict(self))
 
 
 @cache
 def get() -> Config:
-    """Return the configuration; without one, that of a server on the usual port, for checkers."""
+    """Return the configuration; by default a server on the usual port, for type checkers."""
     text = os.environ.get(VARIABLE)
     if text is None:
         return Config(
@@ -47,5 +47,5 @@ def get() -> Config:
 
 
 def origins() -> list[str]:
-    """Return the origins that the page is served from; any other is another website."""
+    """Return the origins of the page; any other is another website."""
     return [f"http://{host}:{get().port}" for host in ("127.0.0.1", "localhost")]

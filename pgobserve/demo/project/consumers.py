@@ -1,4 +1,4 @@
-"""The consumer, written as any project of yours would write it."""
+"""The consumer, as in any project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverMode
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-#: PostgreSQL's own clock at the commit of the last change of what is shown: of either row.
+#: The commit time of the last change of the ship or its line, by PostgreSQL's clock.
 COMMITTED_AT = (
     RawSQL(
         "greatest(pg_xact_commit_timestamp(ship.xmin), (SELECT pg_xact_commit_timestamp(line.xmin)"
@@ -31,7 +31,7 @@ COMMITTED_AT = (
 
 
 class ShipConsumer(ObserverModelListMixin, ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
-    """Ships: ``subscribe_list`` and ``subscribe_instance`` come with the mixins."""
+    """Ships; the mixins add ``subscribe_list`` and ``subscribe_instance``."""
 
     queryset = (
         Ship.objects.select_related("line").annotate(committed_at=COMMITTED_AT).order_by("pk")

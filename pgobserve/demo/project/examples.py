@@ -1,4 +1,4 @@
-"""Statements that the page offers at a click. Each can be run again and again."""
+"""Statements that the page offers; each can run repeatedly."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Example(NamedTuple):
     A statement to try.
 
     Attributes:
-        title: What it shows.
+        title: The effect that it shows.
         sql: The statement.
-        expect: What will be seen.
+        expect: The expected result.
     """
 
     title: str

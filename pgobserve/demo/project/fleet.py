@@ -1,10 +1,10 @@
-"""The rows that the demo begins with. All of them are made up."""
+"""The demo's first rows, all fictional."""
 
 from __future__ import annotations
 
 from pgobserve.demo.project.models import Line, Ship
 
-#: Those that the page offers to filter by; a ship may be in any other.
+#: States that the page can filter by; ships may have others.
 STATES = ("docked", "loading", "unloading", "at anchor", "approaching", "at sea")
 
 LINES = ("Gannet Line", "Northspit Freight", "Ternhaven Co-op")

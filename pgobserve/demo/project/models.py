@@ -1,4 +1,4 @@
-"""The tables. Defaults are the database's, so that a bare INSERT works from anywhere."""
+"""The tables, with database defaults, so that a plain INSERT works."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class LineSerializer(serializers.ModelSerializer[Line]):
 
 
 class ShipSerializer(serializers.ModelSerializer[Ship]):
-    """A ship with its line, and when PostgreSQL committed this version of the two."""
+    """A ship with its line, and the commit time of its last change."""
 
     line = LineSerializer(read_only=True)
     committed_at = serializers.DateTimeField(read_only=True)

@@ -1,4 +1,4 @@
-"""Settings of the demo: those of an ordinary project. There is no channel layer."""
+"""Settings of an ordinary project, without a channel layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATIC_URL = "/static/"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None}
 
-# Quiet: what a visitor does wrong is answered to the visitor.
+# Quiet, because visitors see their own errors on the page.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""Run what the visitor typed, as the demo's unprivileged role, on a connection of its own."""
+"""Runs a visitor's statements as the demo's unprivileged role, on a new connection."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from psycopg.pq import TransactionStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Rows of a result that are shown.
+#: The most rows of a result that the page shows.
 MOST_ROWS = 50
 
-#: A visitor's statement must not go on for ever.
+#: The longest time for a visitor's statement.
 TIMEOUT = "5s"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What one statement did.
+    The result of a statement.
 
     Attributes:
-        status: PostgreSQL's word for it, ``UPDATE 1``.
+        status: PostgreSQL's command tag, ``UPDATE 1``.
         columns: Names of the columns, if it returned rows.
         rows: The first rows, as text.
         more: Whether there were more.
@@ -40,13 +40,13 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What all of it did.
+    The results of all statements.
 
     Attributes:
-        results: One for each statement that ran.
-        milliseconds: From sending it to PostgreSQL's last answer.
-        error: What PostgreSQL objected to, if it did.
-        note: What the visitor should know besides.
+        results: A result for each statement that ran.
+        milliseconds: The time until PostgreSQL's last result.
+        error: PostgreSQL's error, if any.
+        note: A note for the visitor, if any.
     """
 
     results: list[Result]
@@ -60,8 +60,8 @@ def execute(text: str, database: Mapping[str, Any]) -> Outcome:
     Run one or more statements.
 
     Args:
-        text: The SQL. Several statements are one transaction unless they say otherwise.
-        database: How to connect, as psycopg keywords.
+        text: The SQL. Several statements are one transaction, unless they contain BEGIN or COMMIT.
+        database: Connection parameters, as psycopg keywords.
     """
     options = f"-c statement_timeout={TIMEOUT}"
     try:

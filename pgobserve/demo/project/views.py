@@ -1,4 +1,4 @@
-"""The page, and the box that runs SQL."""
+"""The page, and its box for SQL."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pgobserve.demo.project.statement import execute
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-#: The longest text that the box sends.
+#: The most characters of a statement.
 MOST_CHARACTERS = 20_000
 
 
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
-    """Show the harbour."""
+    """Render the page."""
     shown = {"config": config.get(), "examples": EXAMPLES, "states": STATES}
     response = render(request, "harbour/index.html", shown)
     response.headers["Content-Security-Policy"] = _policy()
@@ -35,10 +35,10 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def run(request: HttpRequest) -> HttpResponse:
     """
-    Run a statement for the page, and for nobody else.
+    Run a statement from the demo's own page.
 
-    A browser always says which website posts; and no website can send JSON elsewhere without
-    asking first, which is not answered.
+    Browsers send the origin of a POST, and send JSON to another website only after a preflight request,
+    which the demo rejects.
     """
     if request.headers.get("Origin") not in config.origins():
         return _refuse(403, "Only the demo's own page may run statements.")

@@ -269,7 +269,7 @@ async def test_handler_that_raises(
 
     assert await socket.receive() == [{"pk": 1}, "update"]
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert "changed failed; the socket goes on." in record.message
+    assert "changed failed; the socket stays open." in record.message
 
 
 async def test_slow_handler_holds_its_own_socket(

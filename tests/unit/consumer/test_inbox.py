@@ -101,8 +101,8 @@ async def test_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
 
     assert notes == ["third"]
     assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
-        "First failed; the socket goes on.",
-        "Second cancelled itself; the socket goes on.",
+        "First failed; the socket stays open.",
+        "Second cancelled itself; the socket stays open.",
     ]
 
 
@@ -133,7 +133,7 @@ async def test_closes() -> None:
 
     inbox.put("hangs", hangs)
     inbox.put("never", noting(notes, "never"))
-    inbox.at_end(lambda: notes.append("farewell"))
+    inbox.on_close(lambda: notes.append("farewell"))
     await begun.wait()
     await inbox.aclose()
     await inbox.aclose()
