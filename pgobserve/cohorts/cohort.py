@@ -20,6 +20,7 @@ from pgobserve.cohorts.hook_context import BLANK, HookContext
 from pgobserve.database.query_recorder import QueryRecorder
 from pgobserve.database.session_scopes import applied, may_have_changed
 from pgobserve.dependencies import row_dependencies
+from pgobserve.dependencies.of_serializer import outline
 from pgobserve.dependencies.prefetched import knows_related, prefetch_identity, without_known
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.hub import TableDependencies
@@ -27,8 +28,8 @@ from pgobserve.render.list_serializers import ListedRenderer, may_leave_out
 from pgobserve.render.own_hooks import (
     SameHooks,
     has_own,
-    maker,
     meta_of,
+    serializer_hooks,
 )
 from pgobserve.render.python_state import python_state, stands_for
 from pgobserve.render.renderer_choice import made_by, renderer_of
@@ -185,7 +186,7 @@ def source_of_class(
     key = wanted, context.key
     # A class may be given others while it lives, and their Meta may be changed.
     cls = consumer.serializer_class
-    now = (SameHooks(consumer.queryset), cls, meta_of(cls), maker(consumer))
+    now = (SameHooks(consumer.queryset), cls, meta_of(cls), serializer_hooks(consumer))
     before, source = of_class.get(key, (None, None))
     if source is None or before != now:
         source, _ = build(consumer, kwargs, wanted, context)
@@ -308,7 +309,7 @@ def _compile(
         wanted,
         named_by,
         row_dependencies.declares_of(cls),
-        row_dependencies.outline(shows),
+        outline(shows),
         context.key,
         state.settings,
         state.owner,

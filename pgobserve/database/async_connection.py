@@ -166,7 +166,7 @@ async def _send(probe: str, parameters: Mapping[str, Any], within: float) -> Non
 async def notified(
     connection: Connection, seconds: float, matches: Callable[[psycopg.Notify], bool]
 ) -> bool:
-    """Wait until a notification matches, for at most so many seconds; return whether it came."""
+    """Wait for a matching notification, at most so many seconds; return whether it came."""
     deadline = time.monotonic() + seconds
     matched = False
     while not matched and (left := deadline - time.monotonic()) > 0:

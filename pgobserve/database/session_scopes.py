@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, connections, transaction
 
-from pgobserve.database.session import (
-    restore,
-    restore_all,
-    session_of,
-    tracked_session,
-)
+from pgobserve.database.session import restore, restore_all, session_of, tracked_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

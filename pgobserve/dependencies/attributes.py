@@ -1,4 +1,4 @@
-"""What an attribute of a model is, and what code that can't be followed mentions."""
+"""What an attribute of a model is, and which relations code mentions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class AttributeKind(Enum):
-    """What an attribute may be that is no relation; the value is for people."""
+    """Kinds of attributes that are no relations; the values appear in messages."""
 
     COLUMN = "a column"
     GENERIC = "a generic foreign key"
@@ -32,7 +32,7 @@ class AttributeKind(Enum):
 
 
 def kind_of(model: Model, name: str) -> tuple[AttributeKind, tuple[Field[Any, Any], ...]]:
-    """Return what an attribute is, and the fields that it shows if these are columns."""
+    """Return an attribute's kind, and the fields of a column."""
     if name == "pk":
         return AttributeKind.COLUMN, key_fields(model)
     for field in model._meta.concrete_fields:
@@ -52,7 +52,7 @@ def kind_of(model: Model, name: str) -> tuple[AttributeKind, tuple[Field[Any, An
 
 
 def mentioned(model: Model, code: Any) -> str:
-    """Return the names of a model's relations that a function or property mentions, for people."""
+    """Return which of a model's relations a function's or property's code mentions, as text."""
     if isinstance(code, property):
         code = code.fget
     elif isinstance(code, cached_property):

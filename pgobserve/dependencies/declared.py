@@ -1,4 +1,4 @@
-"""What a consumer says in ``observe_related``: what more to watch, and what less."""
+"""Parses ``observe_related``: what else a consumer watches, and what it does not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Model as DjangoModel
 
 from pgobserve.dependencies.attributes import AttributeKind, kind_of
-from pgobserve.dependencies.relations import (
-    PathNode,
-    concrete,
-    query_names,
-    relations_of,
-)
+from pgobserve.dependencies.relations import PathNode, concrete, query_names, relations_of
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import registry
 
@@ -27,11 +22,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Declared:
     """
-    What a consumer declares.
+    A consumer's ``observe_related``.
 
     Attributes:
-        added: What is watched besides.
-        removed: Joins that are not followed, and nothing beyond them.
+        added: Dependencies to watch as well.
+        removed: Joins not to follow, nor anything beyond them.
     """
 
     added: tuple[Dependency, ...] = ()
@@ -40,16 +35,16 @@ class Declared:
 
 def declared(model: Model, entries: Any, name: str) -> Declared:
     """
-    Return what ``observe_related`` of a consumer stands for.
+    Parse ``observe_related`` of a consumer.
 
     Args:
         model: The model of the consumer's rows.
-        entries: Paths like ``"author.publisher"`` or ``"comments__author"``, with ``-`` before those
-            that are not to be watched; labels of models, or models.
-        name: Of the consumer's class, for messages.
+        entries: Paths like ``"author.publisher"`` or ``"comments__author"``, with ``-`` before paths not
+            to watch; labels of models, or models.
+        name: The consumer's class, for messages.
 
     Raises:
-        ConfigurationError: An entry is none of these.
+        ConfigurationError: An entry is invalid.
     """
     if isinstance(entries, str | bytes) or not isinstance(entries, Iterable):
         raise ConfigurationError(
@@ -59,7 +54,7 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
     removed: list[tuple[Join, ...]] = []
     for entry in entries:
         if isinstance(entry, type) and issubclass(entry, DjangoModel):
-            added += _whole(entry)
+            added += _all_tables(entry)
         elif not isinstance(entry, str):
             raise ConfigurationError(
                 f"{name}.observe_related must hold paths and models, not {entry!r}."
@@ -73,17 +68,17 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
 
 
 def _named(model: Model, entry: str, name: str) -> list[Dependency]:
-    """Return what a path or the label of a model stands for; a relation's name goes first."""
+    """Return the dependencies of a path or a model's label; a relation's name takes precedence."""
     if _parts(entry)[0] not in _choices(model) and entry.count(".") == 1:
         try:
-            return _whole(registry.find(entry))
+            return _all_tables(registry.find(entry))
         except ConfigurationError:
-            pass  # then it is a path, and its error tells more
+            pass  # the error about a path is more helpful
     return [*_node(model, entry, name).row]
 
 
-def _whole(model: Model) -> list[Dependency]:
-    """Return a model's own table and those of its parents."""
+def _all_tables(model: Model) -> list[Dependency]:
+    """Return a model and its parents, for their tables."""
     return [concrete(each) for each in (model, *concrete(model)._meta.get_parent_list())]
 
 

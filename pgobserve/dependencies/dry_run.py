@@ -1,4 +1,4 @@
-"""Trying a project's code without a client and without the database."""
+"""Runs a project's code without a client and with queries forbidden."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     Sample = tuple[QuerySet[Any], Any]
 
-#: Of the messages for which a consumer may choose another queryset or serializer.
+#: Actions for which a consumer may choose different querysets or serializers.
 ACTIONS: Final = ("retrieve", "subscribe_instance", "update", "list", "subscribe_list")
 
-#: What depends on a method that can't be tried.
+#: What stays unknown when a method fails.
 _DECIDES: Final = {
     "__init__": "what it shows and filters by",
     "get_queryset": "what it filters by",
@@ -31,10 +31,10 @@ _DECIDES: Final = {
 
 
 class QueriedError(Exception):
-    """The code that was tried asks the database."""
+    """The code queries the database."""
 
     def __init__(self) -> None:
-        super().__init__("it asks the database")
+        super().__init__("it queries the database")
 
 
 def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
@@ -44,12 +44,9 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
 @contextmanager
 def no_queries() -> Iterator[None]:
     """
-    Refuse every query of this thread.
-
-    Raises:
-        QueriedError: Where one is attempted.
+    Make every query of this thread raise :class:`QueriedError`.
     """
-    # In front of an execute_wrapper, for that is asked only once there is a connection.
+    # Not an execute_wrapper, which Django calls only after it has connected.
     names = ("connect", "cursor", "chunked_cursor")
     kept = [
         (vars(each), {name: vars(each).get(name) for name in names}) for each in connections.all()
@@ -68,7 +65,7 @@ def no_queries() -> Iterator[None]:
 
 
 def brief(error: Exception) -> str:
-    """Return an error in a few words."""
+    """Return an error's class and first line."""
     if isinstance(error, QueriedError):
         return str(error)
     lines = str(error).strip().splitlines()
@@ -77,21 +74,21 @@ def brief(error: Exception) -> str:
 
 def samples(cls: Any, add_unresolved: Callable[[str], None]) -> Iterator[Sample]:
     """
-    Yield querysets of a consumer's class, each with the serializer that shows it.
+    Yield querysets of a consumer class, each with its serializer.
 
     Args:
-        cls: The class. What it declares is taken as it is; methods that it overrides are tried.
-        add_unresolved: Called with a sentence for each that can't be tried.
+        cls: The class. Methods that it overrides are called.
+        add_unresolved: Receives a sentence for each method that always fails.
     """
     if _is_declared(cls):
         if getattr(cls, "queryset", None) is not None:
             yield cls.queryset.all(), getattr(cls, "serializer_class", None)
         return
-    trials = _Trials(cls)
+    dry_run = _DryRun(cls)
     for user in _users():
         for action in ACTIONS:
-            yield from trials.sample(user, action)
-    for sentence in trials.sentences():
+            yield from dry_run.sample(user, action)
+    for sentence in dry_run.sentences():
         add_unresolved(sentence)
 
 
@@ -109,8 +106,8 @@ def _is_declared(cls: Any) -> bool:
     )
 
 
-class _Trials:
-    """Calls of a consumer's methods, and which of them failed."""
+class _DryRun:
+    """Calls a consumer's methods, and records which fail."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -118,27 +115,27 @@ class _Trials:
         self._worked: set[str] = set()
 
     def sample(self, user: Any, action: str) -> Iterator[Sample]:
-        """Yield what a consumer uses for a user and an action, if that can be told."""
+        """Yield the queryset and serializer for a user and an action, as far as the methods work."""
         cls = self._cls
         kwargs = {"action": action, "request_id": None}
-        consumer = self._try("__init__", cls)
+        consumer = self._call("__init__", cls)
         if consumer is None:
             return
         consumer.scope = _scope(user)
-        queryset = self._try("get_queryset", consumer.get_queryset, **kwargs)
+        queryset = self._call("get_queryset", consumer.get_queryset, **kwargs)
         if queryset is None:
             if not hasattr(cls.queryset, "all"):
                 return
             queryset = cls.queryset.all()
-        filtered = self._try("filter_queryset", consumer.filter_queryset, queryset, **kwargs)
+        filtered = self._call("filter_queryset", consumer.filter_queryset, queryset, **kwargs)
         serializer = cls.serializer_class
         base = GenericAsyncAPIConsumer
         if serializer is not None or cls.get_serializer_class is not base.get_serializer_class:
-            made = self._try("get_serializer", consumer.get_serializer, kwargs)
+            made = self._call("get_serializer", consumer.get_serializer, kwargs)
             serializer = serializer if made is None else made
         yield (queryset if filtered is None else filtered), serializer
 
-    def _try(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             with no_queries():
                 result = method(*args, **kwargs)
@@ -154,7 +151,7 @@ class _Trials:
         return result
 
     def sentences(self) -> Iterator[str]:
-        """Yield what could not be tried at all."""
+        """Yield a sentence for each method that failed with every user and action."""
         for name, error in self._failed.items():
             if name not in self._worked:
                 yield (
@@ -176,7 +173,7 @@ def _scope(user: Any) -> dict[str, Any]:
 
 
 def _users() -> Iterator[Any]:
-    """Yield nobody, and somebody who is not in the database."""
+    """Yield the anonymous user, and a user that is not in the database."""
     if not apps.is_installed("django.contrib.auth"):
         yield None
         return

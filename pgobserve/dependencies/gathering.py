@@ -1,4 +1,4 @@
-"""What must be watched beside a model's own rows, and how it is put together."""
+"""Collects what must be watched besides a model's own rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """
-    What the watched rows of a model depend on, beside those rows themselves.
+    What a model's watched rows depend on besides themselves.
 
     Attributes:
-        paths: The ways to other tables, the shortest first.
-        full_refresh: Models of tables of which any change concerns all watched rows.
-        unresolved: What could not be followed, in sentences.
+        paths: Paths to other tables, the shortest first.
+        full_refresh: Models of tables where any change affects all watched rows.
+        unresolved: Sentences about code that could not be followed.
     """
 
     paths: tuple[RelationPath, ...] = ()
@@ -36,7 +36,7 @@ class Dependencies:
 
 
 class Gathering:
-    """Collects what must be watched, in any order and as often as it is found."""
+    """Collects dependencies in any order, duplicates included."""
 
     def __init__(self, *given: Dependencies) -> None:
         self._needs: dict[Dependency, None] = {}
@@ -45,20 +45,20 @@ class Gathering:
             self.include(each)
 
     def include(self, given: Dependencies) -> None:
-        """Add all that was found before."""
+        """Add everything of a result."""
         self.add((*given.paths, *given.full_refresh))
         self._unresolved |= dict.fromkeys(given.unresolved)
 
     def add(self, dependencies: Iterable[Dependency]) -> None:
-        """Add links and models."""
+        """Add paths, and models for a full refresh."""
         self._needs |= dict.fromkeys(dependencies)
 
     def add_unresolved(self, sentence: str) -> None:
-        """Add a sentence about something that can't be followed."""
+        """Add a sentence about code that can't be followed."""
         self._unresolved[sentence] = None
 
     def add_at(self, node: PathNode, inner: Dependencies) -> None:
-        """Add what related rows depend on, seen from the watched ones."""
+        """Add the dependencies of related rows, with paths from the watched rows."""
         for path in inner.paths:
             self._needs[replace(path, root=node.root, joins=node.joins + path.joins)] = None
         self.add(inner.full_refresh)
@@ -66,29 +66,29 @@ class Gathering:
 
     @property
     def paths(self) -> list[RelationPath]:
-        """The links that were found until now."""
+        """The paths so far."""
         return [each for each in self._needs if isinstance(each, RelationPath)]
 
     def made(self) -> Dependencies:
-        """Return all of it, each once and in a stable order; equal ones are the same object."""
+        """Return everything once, in a stable order; equal results are the same object."""
         full_refresh = {
             concrete(each) for each in self._needs if not isinstance(each, RelationPath)
         }
         tables = {each._meta.db_table for each in full_refresh}
         paths = [each for each in self.paths if each.table not in tables and not _is_own(each)]
-        made = Dependencies(
+        result = Dependencies(
             tuple(sorted(paths, key=_order)),
             tuple(sorted(full_refresh, key=lambda each: each._meta.label_lower)),
             tuple(sorted(self._unresolved)),
         )
-        return _known.setdefault(made, made)
+        return _known.setdefault(result, result)
 
 
 _known: dict[Dependencies, Dependencies] = {}
 
 
 def _is_own(path: RelationPath) -> bool:
-    """Tell whether a link only leads to the row itself, or to its part in a parent's table."""
+    """Return whether a path leads to the row itself, or to its part in a parent's table."""
     options = path.root._meta
     if all(source == target for join in path.joins for source, target in join.on):
         return path.route is None and all(join.model is path.root for join in path.joins)

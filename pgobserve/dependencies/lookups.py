@@ -1,4 +1,4 @@
-"""What must be watched for names as filters and orderings have them: ``author__publisher__name``."""
+"""Dependencies of names in filters and orderings, such as ``author__publisher__name``."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ if TYPE_CHECKING:
 
     from pgobserve.dependencies.relations import Dependency
 
-#: What DRF's SearchFilter allows in front of a name.
+#: Prefixes of names for DRF's SearchFilter.
 PREFIXES = "^=@$"
 
 
 def ordered(node: PathNode, order: Iterable[Any]) -> Iterator[Dependency]:
-    """Yield what must be watched where related rows are shown in some order."""
+    """Yield the dependencies of the order of related rows."""
     for entry in order:
         if isinstance(entry, str):
             end, dependencies = _looked_up(node, entry.lstrip("-+"))
             yield from dependencies if end is None else end.row
         else:
-            yield from node.row  # an expression; it may look at any column
+            yield from node.row  # an expression, which may read any column
 
 
 def filtered(
     cls: Any, queryset: Any, add_unresolved: Callable[[str], None]
 ) -> Iterator[Dependency]:
     """
-    Yield what must be watched for whatever clients may filter by: fields of django-filter's filter
-    sets, and DRF's ``search_fields``.
+    Yield the dependencies of filters for clients: django-filter's filter sets, DRF's ``search_fields``.
 
     Args:
-        cls: A consumer's class.
+        cls: A consumer class.
         queryset: One of its querysets.
-        add_unresolved: Called with a sentence for each filter that can't be followed.
+        add_unresolved: Receives a sentence for each filter that can't be followed.
     """
     model = concrete(queryset.model)
     node = PathNode(model, model)
@@ -53,7 +52,7 @@ def _names(cls: Any, queryset: Any, add_unresolved: Callable[[str], None]) -> It
                 yield str(each.field_name)
                 if getattr(each, "method", None) is not None:
                     add_unresolved(
-                        f"The filter {name} of {cls.__name__} is a method: what it looks at can't "
+                        f"The filter {name} of {cls.__name__} is a method: what it reads can't "
                         "be seen."
                     )
         elif hasattr(backend, "get_search_fields"):
@@ -62,7 +61,7 @@ def _names(cls: Any, queryset: Any, add_unresolved: Callable[[str], None]) -> It
 
 
 def _looked_up(node: PathNode, name: str) -> tuple[PathNode | None, tuple[Dependency, ...]]:
-    """Return the spot that a name leads to, or None and what its column needs."""
+    """Return the node that a name leads to and its dependencies; for a column None and the column's."""
     for part in name.split("__"):
         relation = query_names(node.model).get(part)
         if relation is None:

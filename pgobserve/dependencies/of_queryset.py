@@ -1,9 +1,9 @@
 """
-Which tables a queryset looks at besides its model's own: those that it joins, and subqueries'.
+The tables that a queryset reads besides its model's own: joined tables and subqueries'.
 
-A subquery is followed where it belongs to the rows around it by the value of a column:
-``pk__in=Membership.objects.values("item")`` as well as ``Exists(…filter(item=OuterRef("pk")))``.
-Any change in other subqueries concerns all rows.
+A subquery is followed if a column links it to the outer rows, as in
+``pk__in=Membership.objects.values("item")`` or ``Exists(…filter(item=OuterRef("pk")))``. Any change in
+another subquery's tables affects all rows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,7 @@ from django.db.models.sql.query import Query
 from django.db.models.sql.where import AND, ExtraWhere, WhereNode
 
 from pgobserve.dependencies.gathering import Gathering
-from pgobserve.dependencies.query_joins import (
-    base_of,
-    is_outer,
-    model_of,
-    steps,
-)
+from pgobserve.dependencies.query_joins import base_of, is_outer, model_of, steps
 from pgobserve.dependencies.relations import concrete, dependency, key_or_route
 from pgobserve.sql.relation_path import Join
 
@@ -33,28 +28,27 @@ if TYPE_CHECKING:
 
     from pgobserve.dependencies.gathering import Dependencies
 
-    #: The joins that lead to each table of a query and those around it, by alias.
+    #: The joins to each table of a query and its outer queries, by alias.
     Ways = Mapping[str | None, tuple[Join, ...]]
 
-    #: The table of a subquery by which it belongs to the rows around it, and how.
+    #: The table of a subquery that is linked to the outer rows, and the joins to it.
     Entry = tuple[str | None, tuple[Join, ...]]
 
 
 def of_queryset(queryset: QuerySet[Any]) -> Dependencies:
     """
-    Return what decides which rows a queryset has, and what it annotates them with.
+    Return the dependencies of a queryset's filters and annotations.
 
-    What only orders the rows is not among it, nor what ``select_related`` and ``prefetch_related``
-    fetch: that matters where it is shown.
+    Not of its order; and ``select_related`` and ``prefetch_related`` matter only if their rows are shown.
     """
     query: Any = queryset.query
-    look = _Look(query)
-    look.follow(query, base_of(query), (), {})
-    return look.found.made()
+    walk = _Walk(query)
+    walk.follow(query, base_of(query), (), {})
+    return walk.found.made()
 
 
-class _Look:
-    """A look at a query, and at the queries in it."""
+class _Walk:
+    """Walks a query and the queries in it."""
 
     def __init__(self, query: Any) -> None:
         self.root = concrete(query.model)
@@ -62,7 +56,7 @@ class _Look:
         self.found = Gathering()
 
     def follow(self, query: Any, alias: str | None, joins: tuple[Join, ...], around: Ways) -> None:
-        """Look at a query whose table of that alias the joins lead to."""
+        """Add a query's tables; the joins lead to its table with this alias."""
         ways = {**around, alias: joins}
         for step in steps(query, alias):
             if step.join is None or step.source not in ways:
@@ -72,70 +66,50 @@ class _Look:
                 continue
             ways[step.alias] = (*ways[step.source], step.join)
             if query.alias_refcount[step.alias]:
-                found = dependency(self.root, ways[step.alias], is_reverse=step.is_reverse)
-                self.found.add([found])
-        self._inside(query, ways)
-
-    def _inside(self, query: Any, ways: Ways) -> None:
-        """Look at the subqueries of a query."""
-        self._raw(query)
+                reverse = step.is_reverse
+                self.found.add([dependency(self.root, ways[step.alias], is_reverse=reverse)])
         for inner in query.combined_queries:
-            self._all(inner)
-        for node in _expressions(query):
-            self._note(node)
-            if isinstance(node, In) and isinstance(node.rhs, Query):
-                self._subquery(
-                    node.rhs, _of_values(node, ways) or _correlated(node.rhs, ways), ways
-                )
-            elif isinstance(node, Subquery):
-                self._subquery(node.query, _correlated(node.query, ways), ways)
-            elif isinstance(node, Query):
-                self._subquery(node, _correlated(node, ways), ways)
+            self._add_all(inner)
+        for inner, lookup in self._subqueries(query):
+            entry = _listed(lookup, ways) if lookup is not None else None
+            entry = entry or _correlated(inner, ways)
+            if entry is None:
+                self._add_all(inner)
+            else:
+                self.found.add([key_or_route(self.root, entry[1])])
+                self.follow(inner, *entry, ways)
 
-    def _subquery(self, query: Any, entry: Entry | None, ways: Ways) -> None:
-        if entry is None:
-            self._all(query)
-            return
-        alias, joins = entry
-        self.found.add([key_or_route(self.root, joins)])
-        self.follow(query, alias, joins, ways)
-
-    def _all(self, query: Any) -> None:
-        """Add all tables of a subquery, and of those in it: any change there concerns all rows."""
+    def _add_all(self, query: Any) -> None:
+        """Add all tables of a subquery, nested ones included, for a full refresh."""
         used = [alias for alias in query.alias_map if query.alias_refcount[alias]]
-        # Its own table has no alias before it is compiled.
+        # Before compilation a query's own table has no alias.
         for alias in used or [None]:
             if (model := model_of(query, alias)) is not None:
                 self.found.add([model])
-        self._raw(query)
-        for inner in query.combined_queries:
-            self._all(inner)
+        for inner in (*query.combined_queries, *(each for each, _ in self._subqueries(query))):
+            self._add_all(inner)
+
+    def _subqueries(self, query: Any) -> Iterator[tuple[Any, In | None]]:
+        """Yield the subqueries of a query, with the ``IN`` look-up that has it; note raw SQL."""
+        raw = {"extra()"} if query.extra or query.extra_tables else set()
         for node in _expressions(query):
-            self._note(node)
-            if isinstance(node, In) and isinstance(node.rhs, Query):
-                self._all(node.rhs)
+            if isinstance(node, RawSQL):
+                raw.add("RawSQL")
+            elif isinstance(node, ExtraWhere):
+                raw.add("extra()")
+            elif isinstance(node, In) and isinstance(node.rhs, Query):
+                yield node.rhs, node
             elif isinstance(node, Subquery | Query):
-                self._all(getattr(node, "query", node))
-
-    def _raw(self, query: Any) -> None:
-        if query.extra or query.extra_tables:
-            self._unresolved("extra()")
-
-    def _note(self, node: Any) -> None:
-        if isinstance(node, RawSQL):
-            self._unresolved("RawSQL")
-        elif isinstance(node, ExtraWhere):
-            self._unresolved("extra()")
-
-    def _unresolved(self, what: str) -> None:
-        self.found.add_unresolved(
-            f"The queryset of {self.label} uses {what}, whose SQL can't be looked into."
-        )
+                yield getattr(node, "query", node), None
+        for what in raw:
+            self.found.add_unresolved(
+                f"The queryset of {self.label} uses {what}, whose SQL can't be looked into."
+            )
 
 
-def _of_values(node: Any, ways: Ways) -> Entry | None:
-    """Return how a subquery belongs to the rows of which it lists the values of a column."""
-    query, left = node.rhs, node.lhs
+def _listed(lookup: Any, ways: Ways) -> Entry | None:
+    """Return how the rows of ``column IN (subquery)`` are linked to the outer rows."""
+    query, left = lookup.rhs, lookup.lhs
     alias: str | None
     if not isinstance(left, Col) or left.alias not in ways or not _is_plain_set(query):
         return None
@@ -151,14 +125,14 @@ def _of_values(node: Any, ways: Ways) -> Entry | None:
         field: Any = left.target
         alias = base_of(query)
         column = field.target_field if field.is_relation else query.model._meta.pk
-    # With a null among them, NOT IN is true of no row.
+    # With a null in the list, NOT IN is true of no row.
     if column.null or is_outer(query, alias):
         return None
     return _entry(query, alias, column, left, ways)
 
 
 def _is_plain_set(query: Any) -> bool:
-    """Tell whether each row of a query adds a value of its own, whatever others there are."""
+    """Return whether each row of a query contributes its value independently of other rows."""
     aggregates = any(each.contains_aggregate for each in query.annotations.values())
     return not (
         query.is_sliced
@@ -170,7 +144,7 @@ def _is_plain_set(query: Any) -> bool:
 
 
 def _correlated(query: Any, ways: Ways) -> Entry | None:
-    """Return how a subquery belongs to the rows around it, by a column that is equal in both."""
+    """Return how a subquery is linked to the outer rows by a column that is equal in both."""
     for node in _conditions(query.where):
         if not isinstance(node, Exact):
             continue
@@ -181,9 +155,9 @@ def _correlated(query: Any, ways: Ways) -> Entry | None:
                 and own.alias in query.alias_map
                 and other.alias not in query.alias_map
                 and other.alias in ways
-                and (found := _entry(query, own.alias, own.target, other, ways)) is not None
+                and (entry := _entry(query, own.alias, own.target, other, ways)) is not None
             ):
-                return found
+                return entry
     return None
 
 
@@ -195,7 +169,7 @@ def _entry(query: Any, alias: str | None, column: Any, outer: Col, ways: Ways) -
 
 
 def _conditions(where: Any) -> Iterator[Any]:
-    """Yield the conditions that all rows of a query meet."""
+    """Yield the conditions that every row of a query meets."""
     if where.connector != AND or where.negated:
         return
     for node in where.children:
@@ -206,7 +180,7 @@ def _conditions(where: Any) -> Iterator[Any]:
 
 
 def _expressions(query: Any) -> Iterator[Any]:
-    """Yield all expressions of a query, but not those of the queries in them."""
+    """Yield all expressions of a query, without those of its subqueries."""
     waiting: list[Any] = [query.where, *query.annotations.values()]
     if isinstance(query.group_by, tuple | list):
         waiting += query.group_by

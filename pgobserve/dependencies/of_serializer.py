@@ -1,4 +1,4 @@
-"""Which tables a serializer shows rows of, besides its model's own."""
+"""The tables that a serializer shows, besides its model's own."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
     from pgobserve.sql.keys import Model
     from pgobserve.sql.relation_path import Join
 
-    #: The serializers around one, and where they are.
+    #: The enclosing serializers, each with its node.
     Above = tuple[tuple[type, PathNode], ...]
 
-#: What a manager is asked for, by dotted sources like ``comments.count``.
+#: Methods of a manager in dotted sources like ``comments.count``.
 ITSELF: Final = frozenset({"all"})
 ONE_OF_IT: Final = frozenset({"first", "last", "earliest", "latest"})
 NUMBER_OF_IT: Final = frozenset({"count", "exists"})
 
-#: The classes of DRF whose fields are those that are declared.
+#: DRF's classes, which only have declared fields.
 _PLAIN: Final = frozenset(
     {Field, BaseSerializer, Serializer, ModelSerializer, HyperlinkedModelSerializer}
 )
 
-#: Serializers in each other; DRF's own limit for `Meta.depth` is 10.
+#: Levels of nested serializers; DRF's limit for `Meta.depth` is 10.
 MOST_LEVELS: Final = 16
 
 
@@ -64,23 +64,22 @@ def of_serializer(
     removed: Collection[tuple[Join, ...]] = (),
 ) -> Dependencies:
     """
-    Return what a serializer shows of other tables.
+    Return the dependencies of what a serializer shows.
 
     Args:
-        model: Of the instances that it is given.
+        model: The model of its instances.
         serializer: An instance; its context may be missing.
-        prefetched: What the queryset prefetches in a way of its own, see
-            :func:`pgobserve.dependencies.prefetched.prefetched`.
-        known: Names of values that the queryset annotates the instances with.
-        removed: Joins that are not followed, nor anything beyond them.
+        prefetched: The result of :func:`pgobserve.dependencies.prefetched.prefetched`.
+        known: Names of the queryset's annotations.
+        removed: Joins not to follow, nor anything beyond them.
     """
-    shown = _Shown(prefetched or {}, known, removed)
-    shown.serializer(PathNode(model, model), serializer, ())
-    return shown.made()
+    walk = _Walk(prefetched or {}, known, removed)
+    walk.serializer(PathNode(model, model), serializer, ())
+    return walk.made()
 
 
-class _Shown:
-    """What a serializer shows, as far as it was looked at."""
+class _Walk:
+    """Walks a serializer's fields and nested serializers."""
 
     def __init__(
         self,
@@ -95,14 +94,16 @@ class _Shown:
         self._endless: dict[tuple[Join, ...], None] = {}
 
     def made(self) -> Dependencies:
-        """Return it; links from which on a serializer goes on without an end are wide."""
+        """Return the result; beyond the start of an endless recursion, tables need a full refresh."""
         for path in self.found.paths:
-            if any(path.joins != start and _begins(path.joins, start) for start in self._endless):
+            if any(
+                path.joins != start and _starts_with(path.joins, start) for start in self._endless
+            ):
                 self.found.add([path.joins[-1].model])
         return self.found.made()
 
     def _is_removed(self, node: PathNode) -> bool:
-        return any(_begins(node.joins, start) for start in self._removed)
+        return any(_starts_with(node.joins, start) for start in self._removed)
 
     def _add(self, node: PathNode, dependencies: Iterable[Dependency]) -> None:
         if not self._is_removed(node):
@@ -113,9 +114,9 @@ class _Shown:
             self.found.add_unresolved(sentence)
 
     def serializer(self, node: PathNode, serializer: BaseSerializer[Any], above: Above) -> None:
-        """Look at what a serializer shows of the rows at a spot."""
+        """Add what a serializer shows of a node's rows."""
         if isinstance(serializer, ListSerializer):
-            self._custom(node, serializer, ListSerializer)
+            self._check_override(node, serializer, ListSerializer)
             serializer = serializer.child  # type: ignore[assignment]
         cls = type(serializer)
         start = next((at for each, at in above if (each, at.model) == (cls, node.model)), None)
@@ -126,20 +127,20 @@ class _Shown:
         if not isinstance(serializer, Serializer):
             self._opaque(node, f"{cls.__name__} is a serializer without fields")
             return
-        self._custom(node, serializer, Serializer)
+        self._check_override(node, serializer, Serializer)
         try:
             fields = list(serializer.fields.items())
         except Exception as error:  # noqa: BLE001 (the project's code)
-            self._opaque(node, f"The fields of {cls.__name__} can't be told ({brief(error)})")
+            self._opaque(node, f"The fields of {cls.__name__} can't be determined ({brief(error)})")
             return
         for name, field in fields:
             if not field.write_only:
                 self._field(node, field, f"{cls.__name__}.{name}", (*above, (cls, node)))
 
-    def _custom(self, node: PathNode, serializer: Any, ours: type) -> None:
+    def _check_override(self, node: PathNode, serializer: Any, ours: type) -> None:
         cls: Any = type(serializer)
         if cls.to_representation is not ours.to_representation:  # type: ignore[attr-defined]
-            self._opaque(node, f"{cls.__name__} has a to_representation() of its own")
+            self._opaque(node, f"{cls.__name__} overrides to_representation()")
 
     def _field(self, node: PathNode, field: Any, where: str, above: Above) -> None:
         if isinstance(field, SerializerMethodField):
@@ -158,7 +159,7 @@ class _Shown:
             self._opaque(node, f"{where} is given the whole {node.model._meta.label}")
 
     def _key_only(self, node: PathNode, attributes: Sequence[str], where: str) -> None:
-        """Look at a field that shows the key of one related row: DRF reads no more of it."""
+        """Add a field that shows a related row's key; DRF reads nothing else of the row."""
         owner = self._walk(node, attributes[:-1], where)
         if owner is None:
             return
@@ -167,12 +168,12 @@ class _Shown:
             end = self._walk(owner, attributes[-1:], where)
             self._add(end or owner, () if end is None else end.key)
         else:
-            # The column of the foreign key.
+            # The key is the value of the foreign key's column.
             source = relation.joins[-1][0].on[0][0]
             self._add(owner, owner.value(source))
 
     def _show(self, node: PathNode, field: Any, where: str, above: Above) -> None:
-        """Look at what a field shows of related rows."""
+        """Add what a field shows of related rows."""
         node = replace(node, many=False)
         if isinstance(field, BaseSerializer):
             self.serializer(node, field, above)
@@ -189,7 +190,7 @@ class _Shown:
         ):
             self._add(node, node.key)
         elif isinstance(field, RelatedField) and not isinstance(field, StringRelatedField):
-            self._opaque(node, f"{where} is a field of its own making")
+            self._opaque(node, f"{where} is a custom relational field")
         else:
             self._text(node, where)
 
@@ -199,7 +200,7 @@ class _Shown:
             self._text(end, where)
 
     def _text(self, node: PathNode, where: str) -> None:
-        """Look at rows that are shown as their text."""
+        """Add rows that are shown as text."""
         self._add(node, node.row)
         if names := mentioned(node.model, node.model.__str__):
             label = node.model._meta.label
@@ -212,13 +213,13 @@ class _Shown:
         self._add_unresolved(node, f"{what}: what it reads of other tables can't be seen.{hint}")
 
     def _walk(self, node: PathNode, attributes: Sequence[str], where: str) -> PathNode | None:
-        """Follow attributes; return where they end, or None where that is a value."""
+        """Follow attributes; return the last node, or None if they end in a value."""
         for name in attributes:
             relation = self._relation(node, name)
             if relation is not None:
                 node = self._follow(node, relation, name)
             elif node.many and name in ONE_OF_IT:
-                self._add(node, node.row)  # which one it is, its columns say
+                self._add(node, node.row)  # columns decide which row it is
                 node = replace(node, many=False)
             elif not (node.many and name in ITSELF):
                 self._end(node, name, where)
@@ -226,11 +227,11 @@ class _Shown:
         return node
 
     def _end(self, node: PathNode, name: str, where: str) -> None:
-        """Look at an attribute that is no relation."""
+        """Add an attribute that is no relation."""
         kind, fields = kind_of(node.model, name)
         if node.many:
             if name not in NUMBER_OF_IT:
-                self._opaque(node, f'{where} asks a manager for "{name}"')
+                self._opaque(node, f'{where} calls "{name}" of a manager')
         elif kind is AttributeKind.COLUMN:
             for field in fields:
                 self._add(node, node.value(field))
@@ -267,12 +268,12 @@ class _Shown:
         return node
 
 
-def _begins(joins: tuple[Join, ...], start: tuple[Join, ...]) -> bool:
+def _starts_with(joins: tuple[Join, ...], start: tuple[Join, ...]) -> bool:
     return joins[: len(start)] == start
 
 
 def makes_fields(cls: Any) -> bool:
-    """Tell whether instances of a serializer's class may have other fields than others of it."""
+    """Return whether instances of a serializer class may have different fields."""
     if not (isinstance(cls, type) and issubclass(cls, Serializer)):
         return False
     for name in ("__init__", "get_fields", "fields"):
@@ -284,7 +285,7 @@ def makes_fields(cls: Any) -> bool:
 
 
 def outline(serializer: Any, levels: int = MOST_LEVELS) -> Hashable:
-    """Return what tells an instance of a serializer's class from others; None if the class does."""
+    """Return the fields of a serializer if its class may have different fields, else None."""
     serializer = getattr(serializer, "child", serializer)
     if not makes_fields(type(serializer)) or not levels:
         return None

@@ -1,4 +1,4 @@
-"""Related rows that are not simply all there are: those of a ``Prefetch``, or of a manager."""
+"""Related rows chosen by a ``Prefetch`` or a manager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models import Manager, Prefetch
 
 from pgobserve.dependencies.dry_run import brief, no_queries
-from pgobserve.dependencies.gathering import Dependencies, Gathering
+from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.dependencies.of_queryset import of_queryset
 from pgobserve.render.python_state import python_state
 from pgobserve.sql.literals import inline
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Prefetched:
     """
-    Related rows that a queryset of their own chooses.
+    Related rows that a queryset chooses.
 
     Attributes:
-        relation: The name of the relation, where the attribute may be named by ``to_attr``.
-        inner: What that queryset depends on, as seen from its own model.
-        filters: Whether columns of the rows themselves decide.
-        known: Names of values that it annotates the rows with.
-        order: What it orders them by; None for what the model says.
+        relation: The relation's name; the attribute may be a ``to_attr``.
+        inner: The queryset's dependencies, from its own model.
+        filters: Whether the rows' own columns decide which rows it has.
+        known: Names of its annotations.
+        order: Its order; None for the model's.
     """
 
     relation: str
@@ -47,12 +47,7 @@ class Prefetched:
 
 
 def prefetched(lookups: Iterable[str | Prefetch[Any]]) -> tuple[tuple[str, Prefetched], ...]:
-    """
-    Return what a queryset's prefetches choose, by the path of attributes that shows it.
-
-    Args:
-        lookups: Its ``_prefetch_related_lookups``; those that are mere names choose nothing.
-    """
+    """Return the rows that each :class:`Prefetch` chooses, by its path of attributes; names choose all rows."""
     return tuple(sorted(_prefetched(lookups, ""), key=lambda each: each[0]))
 
 
@@ -84,7 +79,7 @@ def _of(relation: str, queryset: Any) -> Prefetched:
 
 
 def of_manager(relation: ModelRelation) -> Prefetched | None:
-    """Return what the manager chooses by which a relation is read; None if it shows all rows."""
+    """Return the rows that a relation's manager chooses; None if it chooses all."""
     return _of_manager(relation.model, relation.many)
 
 
@@ -97,12 +92,11 @@ def _of_manager(model: Model, many: bool) -> Prefetched | None:
         with no_queries():
             chosen = _of("", manager.get_queryset())
     except Exception as error:  # noqa: BLE001 (the project's code)
-        found = Gathering()
-        found.add_unresolved(
+        sentence = (
             f"The manager of {model._meta.label} could not be tried ({brief(error)}): which rows of "
             "it are shown can't be seen."
         )
-        return Prefetched("", found.made(), True, frozenset())
+        return Prefetched("", Dependencies(unresolved=(sentence,)), True, frozenset())
     return chosen if chosen.filters or chosen.inner or chosen.known else None
 
 
@@ -110,14 +104,14 @@ def prefetch_identity(
     lookup: str | Prefetch[Any], connection: BaseDatabaseWrapper, own: Hashable
 ) -> Hashable:
     """
-    Return what tells one prefetch from another.
+    Return a value that is equal for equal prefetches.
 
-    Prefetches are not in the compiled SQL, and may well be what differs between two users.
+    The compiled SQL does not contain prefetches, which may differ between users.
 
     Args:
         lookup: One of a queryset's ``_prefetch_related_lookups``.
-        connection: Literals are written as this connection writes them.
-        own: Stands for what can't be compared.
+        connection: Decides how literals are written.
+        own: Replaces values that can't be compared.
     """
     if isinstance(lookup, str):
         return lookup
@@ -126,9 +120,9 @@ def prefetch_identity(
 
 
 def _inner(lookup: Any) -> list[Any]:
-    """Return the querysets of a prefetch; that of a generic relation has several."""
-    found = getattr(lookup, "querysets", None) or [getattr(lookup, "queryset", None)]
-    return [each for each in found if each is not None]
+    """Return the querysets of a prefetch; a generic relation's may have several."""
+    querysets = getattr(lookup, "querysets", None) or [getattr(lookup, "queryset", None)]
+    return [each for each in querysets if each is not None]
 
 
 def _identity(queryset: Any, connection: BaseDatabaseWrapper, own: Hashable) -> Hashable:
@@ -144,21 +138,21 @@ def _identity(queryset: Any, connection: BaseDatabaseWrapper, own: Hashable) -> 
 
 
 def knows_related(queryset: Any) -> bool:
-    """Tell whether a queryset, or one that it prefetches, was asked of a row, as `user.item_set` is."""
+    """Return whether a queryset, or one that it prefetches, comes from an instance, like `user.item_set`."""
     inner = (each for lookup in queryset._prefetch_related_lookups for each in _inner(lookup))
     return bool(queryset._known_related_objects) or any(map(knows_related, inner))
 
 
 def without_known(queryset: Any, paths: Iterable[RelationPath]) -> Any:
     """
-    Return a queryset that was asked of a row, as ``user.item_set`` is, without that row.
+    Return a queryset like ``user.item_set`` without its known instance.
 
-    Its instances would show that row as it was then, for as long as the queryset is kept, and as one
-    of those has it who share the queryset. Where it is shown it is read together with them.
+    Its rows would show that instance as it once was, to every subscriber that shares the queryset. If
+    rows show it, ``select_related`` reads it with them.
 
     Args:
         queryset: The queryset.
-        paths: The ways to what is shown of other tables.
+        paths: The paths that are shown.
     """
     fields, queryset = list(queryset._known_related_objects), _forgetting(queryset)
     if queryset.query.deferred_loading[0]:

@@ -1,4 +1,4 @@
-"""The tables that a query joins, walked from any one of them."""
+"""The tables that a query joins, walked from any of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class JoinStep:
     """
-    A step from one table of a query to another that is joined to it.
+    A step between two joined tables of a query.
 
     Attributes:
-        source: The alias that it goes from.
-        alias: The alias that it leads to.
-        table: The name of the table there.
-        join: The join; None if it is not along a field.
-        is_reverse: Whether it leads to what refers, and not to what is referred to.
+        source: The alias of the first table.
+        alias: The alias of the second table.
+        table: The second table's name.
+        join: The join; None if it does not follow a field.
+        is_reverse: Whether the second table refers to the first.
     """
 
     source: str
@@ -40,12 +40,12 @@ class JoinStep:
 
 
 def base_of(query: Any) -> str | None:
-    """Return the alias of a query's own table; None if it has none before it is compiled."""
+    """Return the alias of a query's own table; None if compiling has yet to assign it."""
     return next((a for a, join in query.alias_map.items() if join.parent_alias is None), None)
 
 
 def steps(query: Any, start: str | None) -> Iterator[JoinStep]:
-    """Yield the steps from one table of a query to all others that it uses, each after its source."""
+    """Yield the steps from a table to all others that a query uses, each after its source."""
     neighbours: dict[str, list[JoinStep]] = {}
     for alias, join in query.alias_map.items():
         if join.parent_alias is None:
@@ -83,7 +83,7 @@ def _back(query: Any, source: str, hop: Join | None) -> Join | None:
 
 
 def model_of(query: Any, alias: str | None) -> Model | None:
-    """Return the model of a table of a query, None if it belongs to no model."""
+    """Return the model of a query's table; None if no model has the table."""
     if alias is None:
         return None if query.model is None else concrete(query.model)
     table = query.alias_map[alias].table_name
@@ -102,5 +102,5 @@ def _models_by_table() -> Mapping[str, Model]:
 
 
 def is_outer(query: Any, alias: str | None) -> bool:
-    """Tell whether a table is joined so that it may have no row, and null for all columns."""
+    """Return whether a table is joined by an outer join, so that its columns may be null."""
     return alias is not None and getattr(query.alias_map[alias], "join_type", None) == LOUTER

@@ -1,7 +1,7 @@
 """
-Models' relations as joins: from attributes, as serializers and people name them, to links.
+Models' relations as joins, and the dependencies of a path of attributes.
 
-A spot is a set of related rows, seen from a watched one: where a path of attributes has led.
+A node stands for the related rows at the end of such a path, as seen from a watched row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pgobserve.sql.keys import Model
 
-    #: What must be watched: a link, or a table of which any change concerns all rows.
+    #: A path to watch, or a model whose changes all require a full refresh.
     Dependency = RelationPath | Model
 
 
@@ -33,9 +33,9 @@ class ModelRelation:
     A relation of a model, forward or reverse.
 
     Attributes:
-        name: Of the attribute.
-        joins: Its joins, each with whether it is reverse: from what is referred to, to what refers.
-        ancestors: How many of them only lead to a parent's table, where the relation is defined.
+        name: The attribute's name.
+        joins: The joins, each with whether it is reverse: the joined table refers to the previous table.
+        ancestors: The number of first joins that lead to the parent's table with the relation.
         model: The related model.
         many: Whether the attribute is a manager.
     """
@@ -50,17 +50,17 @@ class ModelRelation:
 @dataclass(frozen=True, slots=True)
 class PathNode:
     """
-    Related rows, and what must be watched to know which they are.
+    Related rows, and what determines which rows these are.
 
     Attributes:
         root: The watched model.
-        model: The model of the rows.
-        joins: The joins that lead there.
-        dependencies: What decides which rows are there.
-        entry: How many of the joins lead into the last relation: to the table that refers, of a
-            many-to-many field the one between.
-        path: Names of the attributes that led there.
-        many: Whether the last of them is a manager.
+        model: The related rows' model.
+        joins: The joins to them.
+        dependencies: What determines which rows are related.
+        entry: The number of joins up to the last relation's first table, which for a many-to-many field
+            is the through table.
+        path: The names of the attributes.
+        many: Whether the last attribute is a manager.
     """
 
     root: Model
@@ -72,7 +72,7 @@ class PathNode:
     many: bool = False
 
     def follow(self, relation: ModelRelation, name: str = "") -> PathNode:
-        """Return the spot that a relation leads to, by the name of the attribute that has it."""
+        """Return the node behind a relation; ``name`` is the attribute if it is not the relation's own."""
         joins, dependencies = self.joins, list(self.dependencies)
         if self.joins and not self._shares_key(relation):
             dependencies += self.row
@@ -91,7 +91,7 @@ class PathNode:
         )
 
     def _shares_key(self, relation: ModelRelation) -> bool:
-        """Tell whether the relation begins at the value that has led here already."""
+        """Return whether the relation starts from columns that the last join has compared."""
         last = self.joins[-1]
         for join, _ in relation.joins[: relation.ancestors + 1]:
             targets = {target for _, target in last.on}
@@ -102,7 +102,7 @@ class PathNode:
 
     @property
     def row(self) -> tuple[Dependency, ...]:
-        """What must be watched where the contents of the rows matter, of all their tables."""
+        """The dependencies of the rows' contents, in all their tables."""
         if not self.joins:
             return ()
         found: list[Dependency] = [*self.dependencies]
@@ -115,20 +115,20 @@ class PathNode:
         return tuple(dict.fromkeys(found))
 
     def value(self, field: Field[Any, Any]) -> tuple[Dependency, ...]:
-        """Return what must be watched where one column of the rows matters."""
+        """Return the dependencies of one column."""
         if self.joins and any(field == target for _, target in self.joins[-1].on):
             return self.dependencies
         return self.row
 
     @property
     def key(self) -> tuple[Dependency, ...]:
-        """What must be watched where only the keys of the rows matter."""
+        """The dependencies of the rows' keys."""
         found = (each for field in key_fields(self.model) for each in self.value(field))
         return tuple(dict.fromkeys(found))
 
 
 def dependency(root: Model, joins: tuple[Join, ...], *, is_reverse: bool) -> Dependency:
-    """Return the link for these joins, or the table if changes of it can't be led back."""
+    """Return the path for these joins, or the table if its changes can't be resolved."""
     last = joins[-1]
     if not is_reverse:
         return RelationPath(root, joins)
@@ -136,19 +136,19 @@ def dependency(root: Model, joins: tuple[Join, ...], *, is_reverse: bool) -> Dep
 
 
 def key_or_route(root: Model, joins: tuple[Join, ...]) -> Dependency:
-    """Return the link for joins of which the last one compares with any column, and one alone."""
+    """Return the path for joins whose last one compares a single column."""
     target = joins[-1].on[0][1]
     return RelationPath(root, joins, None if key_fields(joins[-1].model) == (target,) else target)
 
 
 def join_along(join_field: Any) -> Join:
-    """Return a join along a field, or the other end of one, as the ORM makes it."""
+    """Return the ORM's join along a field, forward or reverse."""
     on = tuple(join_field.get_joining_fields())
     return Join(concrete(on[0][1].model), on)
 
 
 def concrete(model: Model) -> Model:
-    """Return the model that has the table."""
+    """Return the model that owns the table; a proxy's is another."""
     return model._meta.concrete_model or model
 
 
@@ -168,7 +168,7 @@ def _relations(model: Model) -> Iterator[ModelRelation]:
             if accessor is None or field.hidden:
                 continue
             name = accessor
-        # Others' fields may look like relations, and not be joined as Django's are.
+        # Third-party fields may claim to be relations without joining like Django's.
         with suppress(AttributeError, TypeError, NotImplementedError):
             yield _relation(model, name, field)
 
@@ -193,7 +193,7 @@ def _relation(model: Model, name: str, field: Any) -> ModelRelation:
 
 @lru_cache(maxsize=1024)
 def query_names(model: Model) -> Mapping[str, ModelRelation]:
-    """Return the relations of a model by the names that filters have for them."""
+    """Return the relations of a model by their names in filters."""
     known = relations_of(model)
     found: dict[str, ModelRelation] = {}
     for field in model._meta.get_fields():

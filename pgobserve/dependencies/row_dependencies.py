@@ -1,7 +1,7 @@
 """
-What is shown and filtered by is what is watched: the tables that a consumer's rows depend on.
+The tables that a consumer's rows depend on: what it shows, and what it filters by.
 
-They are found in its queryset, its serializer and what it declares; the database is never asked.
+They follow from its queryset, its serializer and ``observe_related``, without any query.
 """
 
 from __future__ import annotations
@@ -29,40 +29,23 @@ if TYPE_CHECKING:
     from pgobserve.dependencies.relations import Dependency
     from pgobserve.generics import GenericAsyncAPIConsumer
 
-    #: An instance, or a class that is made an instance of if need be.
+    #: An instance, or a class.
     AnySerializer = BaseSerializer[Any] | type[BaseSerializer[Any]]
-
-__all__ = [
-    "Dependencies",
-    "check",
-    "declares_of",
-    "makes_serializers",
-    "model_of_consumer",
-    "of",
-    "of_consumer",
-    "of_queryset",
-    "of_serializer",
-    "outline",
-    "serializer_of",
-    "shown",
-]
 
 _shown: WeakKeyDictionary[type, dict[Hashable, Dependencies]] = WeakKeyDictionary()
 
 
 def of_serializer(
-    model: type[Model],
-    serializer: AnySerializer,
-    prefetches: Iterable[str | Prefetch[Any]] = (),
+    model: type[Model], serializer: AnySerializer, prefetches: Iterable[str | Prefetch[Any]] = ()
 ) -> Dependencies:
     """
-    Return what a serializer shows of other tables than its model's.
+    Return the dependencies of what a serializer shows.
 
     Args:
-        model: Of the instances that it is given.
+        model: The model of its instances.
         serializer: An instance, or a class.
-        prefetches: The queryset's ``_prefetch_related_lookups``: related rows may be chosen by them,
-            and shown by the name of a ``to_attr``.
+        prefetches: The queryset's ``_prefetch_related_lookups``, which may choose related rows, and name
+            them by ``to_attr``.
     """
     return _look(model, serializer, dict(prefetched(prefetches)), frozenset())
 
@@ -71,17 +54,17 @@ def of(
     consumer_class: type, queryset: QuerySet[Any], serializer: AnySerializer | None
 ) -> Dependencies:
     """
-    Return what the rows of a consumer's queryset depend on, as its serializer shows them.
+    Return the dependencies of a consumer's queryset and serializer.
 
-    Equal results are the same object, and what was found about a serializer's class is kept.
+    Equal results are the same object. Results for a serializer class are cached.
 
     Args:
-        consumer_class: Its ``observe_related`` says what more and what less is watched.
-        queryset: As it is read.
+        consumer_class: Its ``observe_related`` adds and removes dependencies.
+        queryset: The queryset that is read.
         serializer: An instance, or a class; None if the rows are not shown.
 
     Raises:
-        ConfigurationError: ``observe_related`` names what is not there.
+        ConfigurationError: ``observe_related`` names an unknown relation or model.
     """
     chosen = of_queryset(queryset)
     shown = _shown_by(consumer_class, queryset, serializer)
@@ -93,19 +76,7 @@ def of(
 def shown(
     consumer_class: type, queryset: QuerySet[Any], serializer: AnySerializer | None
 ) -> Dependencies:
-    """
-    Return what the rows of a consumer's queryset show of other tables.
-
-    Unlike :func:`of` it leaves out what only decides which rows there are.
-
-    Args:
-        consumer_class: Its ``observe_related`` says what more and what less is shown.
-        queryset: As it is read.
-        serializer: An instance, or a class; None if the rows are not shown.
-
-    Raises:
-        ConfigurationError: ``observe_related`` names what is not there.
-    """
+    """Return as :func:`of`, but without what only determines which rows the queryset has."""
     if serializer is None:
         return Dependencies()
     query = queryset.query
@@ -128,19 +99,19 @@ def _shown_by(
     declares: Any = declares_of(consumer_class)
     key = (model, declares, names, own, outline(serializer))
     kept = _shown.setdefault(cls, {})
-    found = kept.get(key)
-    if found is None:
+    result = kept.get(key)
+    if result is None:
         declares = declared(model, declares, consumer_class.__name__)
         gathered = Gathering()
         if serializer is not None:
             gathered.include(_look(model, serializer, dict(own), names, declares.removed))
         gathered.add(declares.added)
-        found = kept[key] = gathered.made()
-    return found
+        result = kept[key] = gathered.made()
+    return result
 
 
 def makes_serializers(consumer: GenericAsyncAPIConsumer) -> bool:
-    """Tell whether what is shown to a consumer's client may differ from what its class tells."""
+    """Return whether clients of one consumer class may be shown different fields."""
     return is_bespoke(consumer) or makes_fields(consumer.serializer_class)
 
 
@@ -148,10 +119,9 @@ def serializer_of(
     consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
 ) -> tuple[Any, AnySerializer]:
     """
-    Return the class of a consumer's serializer, and what tells what it shows.
+    Return the class of a consumer's serializer, and the class or an instance to derive dependencies from.
 
-    That is an instance, as this client has it, where the class alone does not tell: the consumer makes
-    serializers by itself, or they make their fields by themselves.
+    It is an instance, made for this client, if consumer or serializer decide the fields at run time.
     """
     cls: Any = None
     if not is_bespoke(consumer):
@@ -167,7 +137,7 @@ def serializer_of(
 
 
 def declares_of(consumer_class: type) -> Hashable:
-    """Return what a class says of its rows; another class may show the same in the same way."""
+    """Return a hashable form of ``observe_related``, by which classes share results."""
     entries = getattr(consumer_class, "observe_related", ())
     return tuple(entries) if isinstance(entries, list | tuple | set | frozenset) else entries
 
@@ -180,25 +150,22 @@ def _look(
             made = serializer() if isinstance(serializer, type) else serializer
         except Exception as error:  # noqa: BLE001 (the project's code)
             name = getattr(serializer, "__name__", serializer)
-            return _unresolved(f"{name} could not be tried ({brief(error)})")
+            what = f"{name} could not be tried ({brief(error)})"
+            return Dependencies(
+                unresolved=(f"{what}: what it reads of other tables can't be seen.",)
+            )
         return _of_serializer(concrete(model), made, own, names, removed)
-
-
-def _unresolved(what: str) -> Dependencies:
-    found = Gathering()
-    found.add_unresolved(f"{what}: what it reads of other tables can't be seen.")
-    return found.made()
 
 
 def of_consumer(consumer_class: type) -> Dependencies:
     """
-    Return what a consumer class depends on, as far as can be told without a client.
+    Return the dependencies of a consumer class, as far as they are known without a client.
 
-    Methods that choose the queryset or the serializer are tried for an anonymous and for an unknown
-    user, with queries forbidden.
+    Methods that choose the queryset or serializer run for an anonymous and an unknown user, with queries
+    forbidden.
 
     Raises:
-        ConfigurationError: ``observe_related`` names what is not there.
+        ConfigurationError: ``observe_related`` names an unknown relation or model.
     """
     found = Gathering()
     model = None
@@ -223,8 +190,8 @@ def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Depe
 
 
 def model_of_consumer(consumer_class: Any) -> type[Model] | None:
-    """Return the model of a consumer's rows, as far as it is declared."""
-    # Either may be a property, which tells nothing before there is a client.
+    """Return the declared model of a consumer's rows."""
+    # Either may be a property, which has no value on the class.
     queryset = getattr(consumer_class, "queryset", None)
     meta = getattr(getattr(consumer_class, "serializer_class", None), "Meta", None)
     for each in (queryset, meta):
@@ -236,10 +203,10 @@ def model_of_consumer(consumer_class: Any) -> type[Model] | None:
 
 def check(consumer_class: type) -> None:
     """
-    Check what a consumer declares.
+    Check a consumer's ``observe_related``.
 
     Raises:
-        ConfigurationError: ``observe_related`` names what is not there.
+        ConfigurationError: It names an unknown relation or model.
     """
     entries = getattr(consumer_class, "observe_related", None)
     model = model_of_consumer(consumer_class)

@@ -1,4 +1,4 @@
-"""The tables of many-to-many fields, seen from one side."""
+"""Through tables of many-to-many fields."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Through:
     """
-    A table between many and many, seen from one side.
+    A many-to-many field's through table, seen from the field's model.
 
     Attributes:
-        name: Of the many-to-many field.
-        model: Of its rows.
-        attname: Where such a row has the value that names its owner.
-        target: Where the owner has that value.
+        name: The field's name.
+        model: The through model.
+        attname: The through model's attribute that refers to the owner.
+        target: The owner's attribute that it refers to.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Through:
     target: str
 
     def path_from(self, root: type[Model]) -> RelationPath:
-        """Return the way from its owner to its rows."""
-        owner: Any = root._meta.get_field(self.target)
-        named: Any = self.model._meta.get_field(self.attname)
-        return RelationPath(root, (Join(self.model, ((owner, named),)),), named)
+        """Return the path from the owner to the through table."""
+        target: Any = root._meta.get_field(self.target)
+        source: Any = self.model._meta.get_field(self.attname)
+        return RelationPath(root, (Join(self.model, ((target, source),)),), source)
 
 
 def throughs_of(model: type[Model]) -> Iterable[Through]:
-    """Yield the tables of a model's many-to-many fields."""
+    """Yield the through tables of a model's many-to-many fields."""
     for field in model._meta.many_to_many:
         through: Any = field.remote_field.through
         to_owner = through._meta.get_field(field.m2m_field_name())

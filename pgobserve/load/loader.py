@@ -36,7 +36,7 @@ from pgobserve.sql.model_tables import title_of
 from pgobserve.workers.backoff import backoff
 from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.supervisor import Supervisor
-from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, Threads
+from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
@@ -130,16 +130,16 @@ class Loader:
         self._held: dict[Any, None] = {}
         self._threads = self._make_threads(threads)
         # Made when there is a lane, which mostly there is not.
-        self._lane_threads: Threads | None = None
+        self._lane_threads: ThreadPool | None = None
         self._lanes = Lanes(
             *(hub, self._lane_turn, self._lane_failed, self.kick, self._threads.held_by),
             alias=alias,
         )
         hub.clear_lanes()  # those of a loader before this one
 
-    def _make_threads(self, count: int) -> Threads:
+    def _make_threads(self, count: int) -> ThreadPool:
         upkeep = self._upkeep
-        return Threads(
+        return ThreadPool(
             *(count, connections.close_all, upkeep.tidy),
             timeout=self._timeout,
             waits=upkeep.waits,

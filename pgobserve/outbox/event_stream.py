@@ -39,7 +39,7 @@ from pgobserve.outbox.polling import Rotation
 from pgobserve.sql.installed import is_observed
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 from pgobserve.workers.backoff import Attempts
-from pgobserve.workers.thread_pool import Threads
+from pgobserve.workers.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -138,7 +138,7 @@ class _Thread:
 
     def __init__(self, alias: str) -> None:
         self._watchdog = watchdog = ConnectionWatchdog(alias)
-        self._pool = Threads(
+        self._pool = ThreadPool(
             *(1, connections.close_all, watchdog.tidy),
             waits=watchdog.waits,
             cut=watchdog.cut,

@@ -1,8 +1,8 @@
 """
-Copies of instances: a serializer may change what it is given, and others are given it too.
+Copies of instances, because a serializer may change the instance that other cohorts share.
 
-``copy.deepcopy`` does that as well, but takes several times as long, and querysets that it copies forget
-what they have read: each copy of an instance would ask the database for its prefetched rows again.
+``copy.deepcopy`` takes several times as long, and drops querysets' result caches: each copy would query
+its prefetched rows again.
 """
 
 from __future__ import annotations
@@ -22,45 +22,47 @@ if TYPE_CHECKING:
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
-#: Types of which nobody can change a value.
-UNCHANGEABLE: Final = frozenset(
+#: Types of immutable values.
+IMMUTABLE: Final = frozenset(
     {
         *(bool, int, float, complex, str, bytes, type(None), Decimal, UUID),
         *(datetime.date, datetime.time, datetime.datetime, datetime.timedelta),
     }
 )
 
-#: What a class may have of its own to say how it is copied.
+#: Methods by which a class may define its own copying.
 _HOOKS: Final = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 
 def copied(instance: AnyModel) -> AnyModel:
-    """Return a copy that shares nothing that can be changed, related instances included."""
-    made: AnyModel = _instance(instance, {})
-    return made
+    """Return a copy that shares no mutable value; related instances are copied too."""
+    copy_of: AnyModel = _instance(instance, {})
+    return copy_of
 
 
 def _value(value: Any, memo: dict[int, Any]) -> Any:
-    kind = type(value)
-    if kind in UNCHANGEABLE:
+    cls = type(value)
+    if cls in IMMUTABLE:
         return value
-    if (copy_of := _OF_TYPE.get(kind)) is not None:
-        return memo[id(value)] if id(value) in memo else copy_of(value, memo)
-    if isinstance(value, Model):
-        return memo[id(value)] if id(value) in memo else _instance(value, memo)
-    if isinstance(value, QuerySet):
-        return memo[id(value)] if id(value) in memo else _queryset(value, memo)
-    return deepcopy(value, memo)
+    copier = _COPIERS.get(cls)
+    if copier is None:
+        if isinstance(value, Model):
+            copier = _instance
+        elif isinstance(value, QuerySet):
+            copier = _queryset
+        else:
+            return deepcopy(value, memo)
+    return memo[id(value)] if id(value) in memo else copier(value, memo)
 
 
 def _instance(instance: Any, memo: dict[int, Any]) -> Any:
     cls: Any = type(instance)
-    if not _is_usual(cls):
+    if not _copies_as_model(cls):
         return deepcopy(instance, memo)
     made = memo[id(instance)] = object.__new__(cls)
     attributes = made.__dict__
     for name, value in instance.__dict__.items():
-        attributes[name] = value if type(value) in UNCHANGEABLE else _value(value, memo)
+        attributes[name] = value if type(value) in IMMUTABLE else _value(value, memo)
     return made
 
 
@@ -94,7 +96,7 @@ def _list(given: list[Any], memo: dict[int, Any]) -> list[Any]:
     return made
 
 
-_OF_TYPE: Final[dict[type, Callable[[Any, dict[int, Any]], Any]]] = {
+_COPIERS: Final[dict[type, Callable[[Any, dict[int, Any]], Any]]] = {
     ModelState: _state,
     dict: _dict,
     list: _list,
@@ -102,7 +104,7 @@ _OF_TYPE: Final[dict[type, Callable[[Any, dict[int, Any]], Any]]] = {
 
 
 @lru_cache(maxsize=1024)
-def _is_usual(cls: Any) -> bool:
-    """Tell whether instances of a class are copied as those of any model, by their attributes."""
+def _copies_as_model(cls: Any) -> bool:
+    """Return whether copying an instance's attributes copies the instance."""
     usual = all(getattr(cls, name, None) is getattr(Model, name, None) for name in _HOOKS)
     return usual and not any("__slots__" in vars(base) for base in cls.__mro__)

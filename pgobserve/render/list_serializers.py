@@ -1,4 +1,4 @@
-"""Rows as ``list`` shows them where its serializer may leave some out."""
+"""Renders rows of lists whose list serializer may leave rows out."""
 
 from __future__ import annotations
 
@@ -10,20 +10,10 @@ from django.db.models import QuerySet
 from rest_framework.serializers import BaseSerializer, ListSerializer
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    UNREAD,
-    Refusal,
-    View,
-)
-from pgobserve.render.own_hooks import found, writes
-from pgobserve.render.rendering import (
-    Renderer,
-    RenderingFailed,
-    encode,
-    is_bespoke,
-)
-from pgobserve.render.tracking_context import RecordingContext
+from pgobserve.hub.send_queue import ABSENT, UNREAD, Refusal, View
+from pgobserve.render.own_hooks import stored, writes
+from pgobserve.render.rendering import Renderer, RenderingFailed, encode, is_bespoke
+from pgobserve.render.tracking_context import TrackingContext
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -33,7 +23,7 @@ if TYPE_CHECKING:
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.render.rendering import KeyRenderer
 
-#: What a list serializer may define without any effect on which rows it shows.
+#: Attributes of a list serializer that do not affect which rows it shows.
 _HARMLESS: Final = frozenset(
     {
         *("create", "update", "save", "validate", "is_valid", "errors", "get_value", "get_initial"),
@@ -47,21 +37,19 @@ _HARMLESS: Final = frozenset(
 
 class ListedRenderer(Renderer):
     """
-    Renders a row as the only one of a list, as ``list`` would: the list serializer may leave it out.
+    Renders each row as a list of one, as ``list`` would; the list serializer may leave it out.
 
-    Each rendering makes a serializer of its own, for a list serializer may keep what it has seen.
+    Each rendering makes a new serializer, because a list serializer may keep what it has read.
 
     Args:
-        serializer_class: The class of the serializer.
-        queryset: Of the list.
-        bespoke: As for :class:`Renderer`.
-        keys: As for :class:`Renderer`.
-        shows: Shows a row that is on the list; None if the serializer does.
-        turns: As for :class:`Renderer`.
+        serializer_class: The serializer's class.
+        queryset: The list's queryset.
+        shows: Renders a row that is on the list; by default the serializer.
+        **options: As for :class:`Renderer`.
     """
 
     leaves_out: ClassVar[bool] = True
-    # Whether the client may see the row is not known.
+    # After an error nothing says whether the list would have the row.
     failed: ClassVar[Refusal] = UNREAD
 
     def __init__(
@@ -69,19 +57,17 @@ class ListedRenderer(Renderer):
         serializer_class: type[BaseSerializer[Any]],
         queryset: QuerySet[Any],
         *,
-        bespoke: bool,
-        keys: frozenset[str] | None,
         shows: KeyRenderer | None = None,
-        turns: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(serializer_class, bespoke=bespoke, keys=keys, turns=turns)
+        super().__init__(serializer_class, **options)
         self._queryset = queryset
         self._shows = shows
 
     def render(
         self, instance: Model, consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
     ) -> tuple[View, bool]:
-        """Render for one audience; the view is :data:`ABSENT` where the list has no such row."""
+        """Render for one subscriber; the view of a row that the list leaves out is :data:`ABSENT`."""
         made: Any
         if self._bespoke:
             with self._turns:
@@ -89,20 +75,20 @@ class ListedRenderer(Renderer):
                     instance=self._alone(instance), many=True, action_kwargs=dict(kwargs)
                 )
                 return self._view(instance, made, consumer), False
-        context = RecordingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
+        context = TrackingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
         try:
             made = self._class(instance=self._alone(instance), many=True, context=context)
             view = self._view(instance, made, consumer)
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:
-            if context.looked:
+            if context.accessed:
                 raise
             raise RenderingFailed from error
-        return view, not context.looked
+        return view, not context.accessed
 
     def _alone(self, instance: Model) -> QuerySet[Any]:
-        """Return the list's queryset with that row alone, which is read already."""
+        """Return the list's queryset, already evaluated, with this row alone."""
         alone: Any = QuerySet.filter(self._queryset, pk=instance.pk)
         alone._result_cache, alone._prefetch_done = [instance], True
         cls: Any = type(alone)
@@ -111,7 +97,7 @@ class ListedRenderer(Renderer):
 
     def _view(self, instance: Model, made: Any, consumer: GenericAsyncAPIConsumer) -> View:
         rows = made.data
-        # A join may find a row several times.
+        # A join may repeat a row.
         if not isinstance(rows, list | tuple) or any(row != rows[0] for row in rows[1:]):
             raise ConfigurationError(
                 f"{type(made).__name__}, made by {type(consumer).__name__} with many=True, did not "
@@ -128,7 +114,7 @@ class ListedRenderer(Renderer):
 
 @lru_cache(maxsize=1024)
 def _unsliced(cls: Any) -> Any:
-    """Return a subclass of a queryset's class that refuses slices: each row would be the first."""
+    """Return a subclass that refuses indexes and slices, because each row would be the first."""
 
     def refuse(self: object, index: object) -> NoReturn:
         raise ConfigurationError(
@@ -141,28 +127,26 @@ def _unsliced(cls: Any) -> Any:
 
 def may_leave_out(consumer: GenericAsyncAPIConsumer, serializer_class: Any) -> bool:
     """
-    Tell whether ``list`` may show fewer rows than the queryset has; when in doubt, it may.
+    Return whether ``list`` may show fewer rows than the queryset has; in doubt it may.
 
-    Args:
-        consumer: It may make serializers by itself, of lists otherwise than of rows.
-        serializer_class: The class that it has chosen; None if it has none.
+    A consumer's own ``get_serializer`` may treat lists differently.
     """
     return (
         lists_otherwise(serializer_class)
         or is_bespoke(consumer)
-        or writes(found(consumer, "get_serializer_class")[0])
+        or writes(stored(consumer, "get_serializer_class")[0])
     )
 
 
 def lists_otherwise(serializer_class: Any) -> bool:
-    """Tell whether a class with ``many=True`` may do more than to show each row by itself."""
+    """Return whether a class with ``many=True`` may do more than show each row on its own."""
     if serializer_class is None:
         return False
     if not isinstance(serializer_class, type) or not issubclass(serializer_class, BaseSerializer):
         return True
-    makes: Any = serializer_class.many_init
+    many_init: Any = serializer_class.many_init
     if (
-        getattr(makes, "__func__", None) is not BaseSerializer.many_init.__func__  # type: ignore[attr-defined]
+        getattr(many_init, "__func__", None) is not BaseSerializer.many_init.__func__  # type: ignore[attr-defined]
         or serializer_class.__new__ is not BaseSerializer.__new__
         or type(serializer_class).__call__ is not type.__call__
     ):
@@ -174,6 +158,7 @@ def lists_otherwise(serializer_class: Any) -> bool:
 def _is_harmless(cls: Any) -> bool:
     if not isinstance(cls, type) or not issubclass(cls, ListSerializer):
         return False
-    usual = frozenset(ListSerializer.__mro__)
-    own: list[Hashable] = [name for base in cls.__mro__ if base not in usual for name in vars(base)]
+    inherited = frozenset(ListSerializer.__mro__)
+    bases = (base for base in cls.__mro__ if base not in inherited)
+    own: list[Hashable] = [name for base in bases for name in vars(base)]
     return _HARMLESS.issuperset(own) and type(cls).__call__ is type.__call__

@@ -1,8 +1,8 @@
 """
-Which hooks a consumer has of its own, on its class or on the one instance.
+Which hooks a consumer overrides, on its class or on the instance.
 
-A socket may differ from the others of its class: a hook set on the instance, a property, a look-up of
-the class's own. The answers here err on the side of "its own", for the others see what is shared.
+A socket may differ from its class: by a hook set on the instance, a property, or ``__getattribute__``.
+In doubt the answer is "its own", because wrong sharing would show a user another user's data.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _MISSING: Final = object()
 
-#: Methods by which a queryset makes the fresh copy that each use of it begins with.
+#: Methods that make the fresh copy with which each use of a queryset starts.
 _COPYING: Final = ("all", "_chain", "_clone")
 
 _STORING: Final = frozenset({"STORE_ATTR", "DELETE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR"})
 
-#: Values that say all of themselves.
+#: Types whose values compare by all they contain.
 _VALUES: Final = (str, bytes, int, float, complex, bool, type(None), type)
 
 
 class SameHooks:
-    """Stands for an object in an identity: equal only where it is that very object."""
+    """Wraps an object, and equals only a wrapper of the same object."""
 
     __slots__ = ("_it",)
 
@@ -49,14 +49,8 @@ class SameHooks:
         return id(self._it)
 
 
-def found(consumer: object, name: str) -> tuple[Any, bool]:
-    """
-    Return an attribute as it is stored, no descriptor called, and whether the instance has it.
-
-    Args:
-        consumer: A consumer, or its class.
-        name: The attribute's.
-    """
+def stored(consumer: object, name: str) -> tuple[Any, bool]:
+    """Return an attribute of a consumer or class without calling descriptors, and whether the instance has it."""
     cls = consumer if isinstance(consumer, type) else type(consumer)
     if cls is not consumer:
         own = vars(consumer).get(name, _MISSING)
@@ -69,40 +63,29 @@ def found(consumer: object, name: str) -> tuple[Any, bool]:
 
 
 def has_own(consumer: Consumer, *names: str, ours: type = GenericAsyncAPIConsumer) -> bool:
-    """
-    Tell whether a consumer has another method than the package's under any of the names.
-
-    Args:
-        consumer: A consumer, or its class.
-        *names: Methods.
-        ours: The class that has the package's.
-    """
+    """Return whether a consumer, or a class, overrides any of the methods of ``ours``."""
     cls = consumer if isinstance(consumer, type) else type(consumer)
     return looks_up_otherwise(cls) or any(
-        found(consumer, name)[0] is not found(ours, name)[0] for name in names
+        stored(consumer, name)[0] is not stored(ours, name)[0] for name in names
     )
 
 
 def looks_up_otherwise(cls: type) -> bool:
-    """Tell whether instances of a class may have other attributes than are stored."""
+    """Return whether a class overrides ``__getattribute__``, so that stored attributes prove nothing."""
     own: Any = cls.__getattribute__
     return own is not object.__getattribute__
 
 
-def maker(consumer: Consumer) -> tuple[Any, ...]:
-    """
-    Return what tells apart how consumers make serializers.
-
-    What is set on the one instance counts by being set: it is called for that instance alone.
-    """
-    stored = (found(consumer, name) for name in ("get_serializer", "get_serializer_context"))
-    return tuple(None if own else value for value, own in stored)
+def serializer_hooks(consumer: Consumer) -> tuple[Any, ...]:
+    """Return the hooks that make serializers, to compare consumers; None for a hook set on the instance."""
+    hooks = (stored(consumer, name) for name in ("get_serializer", "get_serializer_context"))
+    return tuple(None if own else value for value, own in hooks)
 
 
 def is_fixed(consumer: GenericAsyncAPIConsumer) -> bool:
-    """Tell whether all instances have the same queryset and serializer: those of their class."""
-    queryset, own_queryset = found(consumer, "queryset")
-    serializer, own_serializer = found(consumer, "serializer_class")
+    """Return whether a consumer uses its class's queryset and serializer, as all its instances do."""
+    queryset, own_queryset = stored(consumer, "queryset")
+    serializer, own_serializer = stored(consumer, "serializer_class")
     return (
         not own_queryset
         and not own_serializer
@@ -116,7 +99,7 @@ def is_fixed(consumer: GenericAsyncAPIConsumer) -> bool:
 
 
 def meta_of(serializer_class: Any) -> Hashable:
-    """Return what a serializer class's ``Meta`` says now; it may be changed while the class lives."""
+    """Return the current contents of a serializer class's ``Meta``, which code may change."""
     meta = getattr(serializer_class, "Meta", None)
     if not isinstance(meta, type):
         return None
@@ -124,7 +107,7 @@ def meta_of(serializer_class: Any) -> Hashable:
 
 
 def writes(hook: Any) -> bool:
-    """Tell whether a function's code sets attributes or items of anything; an unknown one may."""
+    """Return whether a function's code may set attributes or items; in doubt it may."""
     if hook is vars(GenericAsyncAPIConsumer).get(getattr(hook, "__name__", "")):
         return False
     code = getattr(getattr(hook, "__func__", hook), "__code__", None)
@@ -142,7 +125,7 @@ def _writes(code: CodeType) -> bool:
 
 
 def frozen(value: Any, levels: int = 4) -> Hashable:
-    """Return what is equal for values that are the same, inside of containers too."""
+    """Return a hashable that is equal for equal values, within containers too."""
     if isinstance(value, _VALUES):
         return (type(value), value)
     if not levels:

@@ -1,4 +1,4 @@
-"""What a queryset holds in Python and not in its SQL: two with equal SQL may differ in it."""
+"""The state of a queryset that its SQL does not show; querysets with equal SQL may differ in it."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ if TYPE_CHECKING:
 
 _VALUES: Final = (str, bytes, int, float, bool, type(None), type)
 
-#: Stands for each consumer, and keeps none of them.
-_stand_ins: WeakKeyDictionary[GenericAsyncAPIConsumer, object] = WeakKeyDictionary()
+#: A token for each consumer, which keeps no consumer alive.
+_tokens: WeakKeyDictionary[GenericAsyncAPIConsumer, object] = WeakKeyDictionary()
 
 
 def stands_for(consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]) -> Hashable:
-    """Return what is equal only for the same socket and message, whatever the request id."""
-    said = sorted((name, value) for name, value in kwargs.items() if name != "request_id")
-    return _stand_ins.setdefault(consumer, object()), repr(said)
+    """Return a value that is equal only for the same socket and message, whatever the request id."""
+    arguments = sorted((name, value) for name, value in kwargs.items() if name != "request_id")
+    return _tokens.setdefault(consumer, object()), repr(arguments)
 
 
 def python_state(queryset: Any, own: Hashable) -> Hashable:
     """
-    Return what of a queryset is not in its SQL, and decides what its rows are.
+    Return the Python state of a queryset that affects its rows.
 
     Args:
-        queryset: As a hook returned it.
-        own: Stands for what can't be compared: see :func:`stands_for`.
+        queryset: A hook's result.
+        own: Replaces values that can't be compared, see :func:`stands_for`.
     """
-    found: list[Any] = []
+    state: list[Any] = []
     if has_own_rows(queryset):
-        found += [type(queryset), queryset._iterable_class]
+        state += [type(queryset), queryset._iterable_class]
         usual = set(vars(QuerySet(queryset.model))) - {"_hints"}
-        found += [
-            (name, frozen(value) if _is_said(value) else own)
+        state += [
+            (name, frozen(value) if _is_comparable(value) else own)
             for name, value in vars(queryset).items()
             if name not in usual
         ]
     if has_own_values(queryset):
-        found.append(own)
-    if not all(map(_is_usual, queryset._prefetch_related_lookups)):
-        found.append(own)
-    return tuple(found)
+        state.append(own)
+    if not all(map(_is_plain_lookup, queryset._prefetch_related_lookups)):
+        state.append(own)
+    return tuple(state)
 
 
-def _is_said(value: Any) -> bool:
-    """Tell whether a value says all of itself: objects of any other type may change."""
+def _is_comparable(value: Any) -> bool:
+    """Return whether equality compares all of a value; objects of other types may change."""
     if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_said, value))
+        return all(map(_is_comparable, value))
     if isinstance(value, dict):
-        return all(map(_is_said, value)) and all(map(_is_said, value.values()))
+        return all(map(_is_comparable, value)) and all(map(_is_comparable, value.values()))
     return isinstance(value, _VALUES)
 
 
-def _is_usual(lookup: Any) -> bool:
+def _is_plain_lookup(lookup: Any) -> bool:
     if isinstance(lookup, str):
         return True
     return type(lookup) is Prefetch or type(lookup).__module__.startswith("django.")

@@ -1,22 +1,12 @@
-"""Which renderer a consumer's rows have, and which consumers share it."""
+"""Chooses the renderer of a consumer's rows, which consumers may share."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from pgobserve.render.own_hooks import (
-    found,
-    maker,
-    meta_of,
-    writes,
-)
-from pgobserve.render.rendering import (
-    KeyRenderer,
-    Renderer,
-    context_keys,
-    is_bespoke,
-)
+from pgobserve.render.own_hooks import meta_of, serializer_hooks, stored, writes
+from pgobserve.render.rendering import KeyRenderer, Renderer, context_keys, is_bespoke
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -28,32 +18,32 @@ _renderers: WeakValueDictionary[Hashable, Renderer] = WeakValueDictionary()
 
 class MadeBy(NamedTuple):
     """
-    How serializers are made: what decides, with their class, that two show a row in the same way.
+    How a consumer makes serializers; equal values of one class render rows alike.
 
     Attributes:
-        bespoke: Each is made by the consumer itself.
-        written: ``get_serializer_class`` writes into what others use as well. That is right only just
-            after that consumer's hook has run, so each is made anew, and they take turns.
-        keys: Keys of their context, where they are known.
-        maker: The methods that make them.
-        meta: What the class's ``Meta`` says.
+        bespoke: The consumer's own method makes each serializer.
+        written: ``get_serializer_class`` writes to shared objects. They are right only just after the
+            hook has run, so each serializer is made anew, one thread at a time.
+        keys: Keys of the serializer context, if known.
+        hooks: The methods that make serializers.
+        meta: The contents of the class's ``Meta``.
     """
 
     bespoke: bool
     written: bool
     keys: frozenset[str] | None
-    maker: tuple[Any, ...]
+    hooks: tuple[Any, ...]
     meta: Hashable
 
 
 def made_by(consumer: GenericAsyncAPIConsumer, serializer_class: Any) -> MadeBy:
-    """Return how a consumer's serializers are made, now."""
-    written = writes(found(consumer, "get_serializer_class")[0])
+    """Return how a consumer makes serializers now."""
+    written = writes(stored(consumer, "get_serializer_class")[0])
     return MadeBy(
         is_bespoke(consumer) or written,
         written,
         context_keys(consumer),
-        maker(consumer),
+        serializer_hooks(consumer),
         meta_of(serializer_class),
     )
 
@@ -62,15 +52,15 @@ def renderer_of(
     serializer_class: Any, how: MadeBy, context: Hashable, named_by: str | None = None
 ) -> Renderer | KeyRenderer:
     """
-    Return how rows are shown.
+    Return the renderer for rows.
 
-    Consumers that show other rows in the same way share it, and with it what it makes of a row that
-    both have. It keeps serializers, whose fields may be made in the language of the context.
+    Consumers that render alike share it, and with it the renderings of rows that both show. It keeps
+    serializers, whose fields may be built in the context's language.
 
     Args:
-        serializer_class: None where only keys are shown.
-        how: How its instances are made.
-        context: What tells the Python context from others.
+        serializer_class: None to render keys only.
+        how: How the consumer makes serializers.
+        context: Identifies the Python context.
         named_by: The field that names rows to clients; None for the primary key.
     """
     if serializer_class is None:

@@ -1,4 +1,4 @@
-"""From an instance to the JSON that each audience may see of it."""
+"""Renders an instance to JSON, once for all subscribers where that is right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.send_queue import Refusal, View
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.row_names import value_of
-from pgobserve.render.tracking_context import RecordingContext
+from pgobserve.render.tracking_context import TrackingContext
 from pgobserve.sql.keys import key_of, shown
 
 if TYPE_CHECKING:
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
-#: The annotation that holds a row's version, for consumers that read it by themselves.
+#: The annotation with a row's version, for consumers that read rows themselves.
 VERSION = "pgobserve_version"
 
-#: What ``get_serializer_context`` returns where it isn't overridden.
+#: Keys of the default serializer context.
 DEFAULT_KEYS = frozenset({"scope", "consumer"})
 
 
 class RenderingFailed(Exception):
-    """A row can't be shown to anybody; the cause says why."""
+    """The serializer fails for every subscriber; see the cause."""
 
 
 class Renderer:
     """
-    Renders with one serializer class, once for all audiences where that is right.
+    Renders with one serializer class.
 
     Args:
         serializer_class: The class.
-        bespoke: The consumer overrides how serializers are made, so each is made by the consumer.
-        keys: Keys of the context, None if the consumer overrides ``get_serializer_context``.
-        turns: Only one thread at a time may make a serializer and use it.
+        bespoke: The consumer's own method makes each serializer.
+        keys: Keys of the context; None if the consumer overrides ``get_serializer_context``.
+        turns: Only one thread at a time may make and use a serializer.
 
     Attributes:
-        leaves_out: Rows that are read may be left out.
-        failed: The answer where a serializer fails.
+        leaves_out: Whether a row that was read may be left out.
+        failed: The view where a serializer fails.
     """
 
     leaves_out: ClassVar[bool] = False
@@ -70,27 +70,26 @@ class Renderer:
         self._class = serializer_class
         self._bespoke = bespoke
         self._keys = keys
-        # A serializer is not safe in several threads. Building one costs more than using it.
+        # For each thread, because serializers are not thread-safe. Building costs more than using.
         self._idle = threading.local()
 
     def render(
         self, instance: Model, consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
     ) -> tuple[View, bool]:
         """
-        Render for one audience.
+        Render a row for one subscriber.
 
         Args:
             instance: The row.
             consumer: The socket's consumer.
-            kwargs: The keys of the message that it subscribed with.
+            kwargs: The arguments of the subscribing message.
 
         Returns:
-            The view, and whether it serves every other audience as well.
+            The view, and whether it serves every other subscriber as well.
 
         Raises:
-            RenderingFailed: The serializer raised, without having looked at the audience: so it
-                does for all.
-            Exception: What it raised for this audience.
+            RenderingFailed: The serializer raised before it read the context, so it fails for all.
+            Exception: The serializer's error for this subscriber.
         """
         if self._bespoke:
             with self._turns:
@@ -104,13 +103,13 @@ class Renderer:
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:
-            if context.looked:
+            if context.accessed:
                 raise
             raise RenderingFailed from error
-        if not context.looked and not self._has_own_data:
+        if not context.accessed and not self._has_own_data:
             serializer.instance = None
             self._idle.pair = serializer, context
-        return view, not context.looked
+        return view, not context.accessed
 
     @cached_property
     def _has_own_data(self) -> bool:
@@ -119,20 +118,20 @@ class Renderer:
 
     def _serializer(
         self, instance: Model, build: Callable[[], Mapping[str, Any]]
-    ) -> tuple[BaseSerializer[Any], RecordingContext]:
+    ) -> tuple[BaseSerializer[Any], TrackingContext]:
         """
-        Return a serializer with a context of this audience, one that was used before if there is.
+        Return a serializer with this subscriber's context, reusing this thread's idle one.
 
-        It keeps its context object, for it may have handed it on. What has looked once may have
-        kept what it saw, in its fields, say: it is used no more.
+        A reused serializer keeps its context object, which its fields may hold. A serializer that has
+        read its context is not reused, because it may have kept what it read.
         """
-        pair: tuple[BaseSerializer[Any], RecordingContext] | None
+        pair: tuple[BaseSerializer[Any], TrackingContext] | None
         pair, self._idle.pair = getattr(self._idle, "pair", None), None
         if pair is None:
-            context = RecordingContext(build, self._keys)
+            context = TrackingContext(build, self._keys)
             return self._class(instance=instance, context=context), context
         serializer, context = pair
-        context.aim(build)
+        context.reset(build)
         serializer.instance = instance
         return serializer, context
 
@@ -140,52 +139,44 @@ class Renderer:
         return serializer.data if self._has_own_data else serializer.to_representation(instance)
 
 
-class PresenceRenderer:
-    """
-    Renders nothing but the fact that a row is there, and in which version.
-
-    For consumers that read and show rows by themselves: each version reaches them.
-    """
+class _ForAll:
+    """Renders the same for every subscriber, without a serializer."""
 
     leaves_out: ClassVar[bool] = False
     failed: ClassVar[Refusal] = FAILED
 
+
+class PresenceRenderer(_ForAll):
+    """Renders only a row's version, for consumers that read and show rows themselves."""
+
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
-        """Return a view that serves all."""
+        """Return the view; it serves every subscriber."""
         return View("null", str(getattr(instance, VERSION)).encode()), True
 
 
-class KeyRenderer:
-    """
-    Renders a row's key, for lists of keys.
-
-    Args:
-        named_by: The field that names rows to clients; None for the primary key.
-    """
-
-    leaves_out: ClassVar[bool] = False
-    failed: ClassVar[Refusal] = FAILED
+class KeyRenderer(_ForAll):
+    """Renders a row's key, for lists of keys; ``named_by`` is its field if not the primary key."""
 
     def __init__(self, named_by: str | None = None) -> None:
         self._named_by = named_by
 
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
-        """Return a view that serves all."""
+        """Return the view; it serves every subscriber."""
         if self._named_by is None:
             return View.of(_encode({"pk": shown(key_of(instance))})), True
         return View.of(_encode({self._named_by: value_of(instance, self._named_by)})), True
 
 
 def encode(value: Any) -> str:
-    """Return JSON as frames have it: what DRF can render, and no NaN."""
+    """Return a value as the JSON of frames, with DRF's types and without NaN."""
     return _encode(value)
 
 
 def is_bespoke(consumer: Consumer) -> bool:
-    """Tell whether a consumer, or a class, has a way of its own to make serializers."""
+    """Return whether a consumer, or a class, overrides ``get_serializer``."""
     return has_own(consumer, "get_serializer")
 
 
 def context_keys(consumer: Consumer) -> frozenset[str] | None:
-    """Return the keys of a consumer's serializer contexts, None if it has a hook for them."""
+    """Return the keys of a consumer's serializer context; None if it overrides the context."""
     return None if has_own(consumer, "get_serializer_context") else DEFAULT_KEYS

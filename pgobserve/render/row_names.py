@@ -1,4 +1,4 @@
-"""By which field rows are named to clients: the primary key, or a consumer's ``lookup_field``."""
+"""The field that names rows to clients: the primary key, or a consumer's ``lookup_field``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def lookup_of(consumer: GenericAsyncAPIConsumer, model: type[Model]) -> str | No
 
 
 def value_of(instance: Model, lookup: str) -> Any:
-    """Return the value of a lookup of an instance; None where it leads to no row."""
-    found: Any = instance
+    """Return the value of an instance's lookup; None if a related row is missing."""
+    value: Any = instance
     for name in lookup.split("__"):
-        found = getattr(found, name, None)
-    return found
+        value = getattr(value, name, None)
+    return value
 
 
 def name_of(instance: Model, lookup: str) -> str:
-    """Return the text that identifies an instance by a lookup."""
+    """Return the text by which frames name an instance."""
     return key_text(value_of(instance, lookup))

@@ -1,9 +1,9 @@
 """
-A serializer context that knows whether it was looked at.
+A serializer context that records whether it was read.
 
-One serialization may serve every socket that sees the same row, unless the serializer asked who is
-looking. Nobody has to declare that: the context records it. It holds nothing of anybody itself, so
-whatever goes round its methods finds nothing, and never another user's data.
+One serialization may serve every socket that sees the row, unless the serializer read the context: the
+user, say. The dictionary itself stays empty, so code that bypasses its methods, as C code may, finds
+nothing, and never another user's data.
 """
 
 from __future__ import annotations
@@ -11,131 +11,103 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Set
+    from collections.abc import Callable, Mapping, Set
 
-#: The one key that goes round the methods find.
+#: The only key that code finds which bypasses the methods.
 NOT_LOOKED_UP = "pgobserve: not looked up"
 
 
-class RecordingContext(dict[str, Any]):
+def _delegate(name: str) -> Any:
+    def method(self: TrackingContext, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._access(), name)(*args, **kwargs)
+
+    return method
+
+
+class TrackingContext(dict[str, Any]):
     """
-    What ``self.context`` is while a row is rendered for the feed.
+    The ``self.context`` of serializers that render for the feed.
 
     Args:
-        build: Makes the context of the audience at hand; called at the first look.
-        keys: The keys that it will have, where they are known: a look for another key finds
-            nothing for anybody, and so tells nothing about the audience. None if not known.
+        build: Builds the subscriber's context; called at the first access.
+        keys: The context's keys, if known. Looking up another key finds nothing for any subscriber,
+            so it does not count as an access.
 
     Attributes:
-        looked: Whether the serializer has seen anything that may differ between audiences.
+        accessed: Whether the serializer has read anything that may differ between subscribers.
     """
 
     def __init__(
         self, build: Callable[[], Mapping[str, Any]], keys: Set[str] | None = None
     ) -> None:
-        # Not empty: json's encoder in C would take an empty dictionary at its word.
+        # Not empty, because json's C encoder checks for an empty dictionary without calling methods.
         super().__init__({NOT_LOOKED_UP: None})
-        self.looked = False
+        self.accessed = False
         self._build = build
         self._keys = keys
         self._real: dict[str, Any] | None = None
 
-    def aim(self, build: Callable[[], Mapping[str, Any]]) -> None:
-        """Make it the context of another audience, not looked at."""
-        self._build, self._real, self.looked = build, None, False
+    def reset(self, build: Callable[[], Mapping[str, Any]]) -> None:
+        """Make this another subscriber's context, not accessed yet."""
+        self._build, self._real, self.accessed = build, None, False
 
-    def _look(self) -> dict[str, Any]:
-        self.looked = True
+    def _access(self) -> dict[str, Any]:
+        self.accessed = True
         if self._real is None:
             self._real = dict(self._build())
         return self._real
 
-    def _tells_nothing(self, key: object) -> bool:
+    def _is_missing(self, key: object) -> bool:
         return self._keys is not None and key not in self._keys and self._real is None
 
+    # These may look up a key that no subscriber's context has.
+
     def __getitem__(self, key: str) -> Any:
-        if self._tells_nothing(key):
+        if self._is_missing(key):
             raise KeyError(key)
-        return self._look()[key]
+        return self._access()[key]
 
     def get(self, key: str, default: Any = None) -> Any:
-        return default if self._tells_nothing(key) else self._look().get(key, default)
+        return default if self._is_missing(key) else self._access().get(key, default)
 
     def __contains__(self, key: object) -> bool:
-        return False if self._tells_nothing(key) else key in self._look()
+        return False if self._is_missing(key) else key in self._access()
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._look()[key] = value
+    # All others read the context.
 
-    def __delitem__(self, key: str) -> None:
-        del self._look()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._look())
-
-    def __len__(self) -> int:
-        return len(self._look())
-
-    def __bool__(self) -> bool:
-        return bool(self._look())
-
-    def __eq__(self, other: object) -> bool:
-        return self._look() == other
-
-    def __ne__(self, other: object) -> bool:
-        return self._look() != other
-
+    __setitem__ = _delegate("__setitem__")
+    __delitem__ = _delegate("__delitem__")
+    __iter__ = _delegate("__iter__")
+    __reversed__ = _delegate("__reversed__")
+    __len__ = _delegate("__len__")
+    __eq__ = _delegate("__eq__")
+    __ne__ = _delegate("__ne__")
+    __or__ = _delegate("__or__")
+    __ror__ = _delegate("__ror__")
+    __copy__ = copy = _delegate("copy")
+    keys = _delegate("keys")
+    values = _delegate("values")
+    items = _delegate("items")
+    pop = _delegate("pop")
+    popitem = _delegate("popitem")
+    setdefault = _delegate("setdefault")
+    update = _delegate("update")
+    clear = _delegate("clear")
     __hash__ = None
 
-    def __or__(self, other: Any) -> Any:
-        return self._look() | other
+    def __bool__(self) -> bool:
+        return bool(self._access())
 
-    def __ror__(self, other: Any) -> Any:
-        return other | self._look()
-
-    def __ior__(self, other: Any) -> Any:
-        self._look().update(other)
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
+        self._access().update(other)
         return self
 
     def __repr__(self) -> str:
-        return f"<serializer context, {'looked at' if self.looked else 'not looked at'}>"
+        return f"<serializer context, {'accessed' if self.accessed else 'not accessed'}>"
 
-    def keys(self) -> Any:
-        return self._look().keys()
-
-    def values(self) -> Any:
-        return self._look().values()
-
-    def items(self) -> Any:
-        return self._look().items()
-
-    def copy(self) -> dict[str, Any]:
-        return self._look().copy()
-
-    def pop(self, *args: Any) -> Any:
-        return self._look().pop(*args)
-
-    def popitem(self) -> Any:
-        return self._look().popitem()
-
-    def setdefault(self, *args: Any) -> Any:
-        return self._look().setdefault(*args)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        self._look().update(*args, **kwargs)
-
-    def clear(self) -> None:
-        self._look().clear()
-
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(self._look())
-
-    def __copy__(self) -> dict[str, Any]:
-        return self._look().copy()
-
-    def __deepcopy__(self, memo: object) -> RecordingContext:
-        # DRF copies declared fields deeply; a context is shared by all that are copied.
+    def __deepcopy__(self, memo: object) -> TrackingContext:
+        # DRF deep-copies declared fields; the copies share the context.
         return self
 
     def __reduce__(self) -> Any:
-        return dict, (self._look(),)
+        return dict, (self._access(),)

@@ -1,4 +1,4 @@
-"""Whether a table has its triggers, seen from the read side: asked before a subscription begins."""
+"""Checks, before a subscription starts, that a table has its triggers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pgobserve.wire import Namespace
 
-#: Operands have the same types: another role may have made an operator in ``public`` that fits mixed
-#: types better than PostgreSQL's own. So it is in all queries of feeds.
+#: Operands have equal types, as in all queries of feeds: another role's operator in ``public`` might fit
+#: mixed types better than PostgreSQL's own.
 _QUERY = """
 SELECT t.tgname, p.prosecdef, pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
@@ -32,43 +32,43 @@ def is_observed(
     channel: str | None = None,
 ) -> bool:
     """
-    Tell whether all triggers are on the table, enabled, and heard by this process.
+    Return whether a table has all triggers, enabled and on the channel that this process hears.
 
     Args:
-        table: A model's ``db_table``; names are quoted as Django quotes them.
-        connection: Of the database alias.
-        namespace: Triggers of other namespaces don't count.
-        outbox: Whether they must write to the outbox, too.
-        channel: The channel that is listened to; None for any.
+        table: A model's ``db_table``; quoted as Django quotes names.
+        connection: A connection of the alias.
+        namespace: Triggers of other namespaces do not count.
+        outbox: Whether the triggers must write to the outbox as well.
+        channel: The channel that the feed listens to; None for any.
     """
     names = list(namespace.all_triggers)
     with connection.cursor() as cursor:
         cursor.execute(_QUERY, [connection.ops.quote_name(table), names])
-        found = {name: (definer, comment) for name, definer, comment in cursor.fetchall()}
-    # Only triggers that write to the outbox need rights that the writer has not.
-    definer, _ = found.get(namespace.trigger(Operation.TRUNCATE), (False, None))
+        triggers = {name: (definer, comment) for name, definer, comment in cursor.fetchall()}
+    # SECURITY DEFINER marks an outbox trigger: only those need rights that the writer lacks.
+    definer, _ = triggers.get(namespace.trigger(Operation.TRUNCATE), (False, None))
     wanted = {namespace.trigger(operation) for operation in Operation}
     if definer:
         wanted.update(namespace.writers)
     return (
-        wanted <= found.keys()
+        wanted <= triggers.keys()
         and (definer or not outbox)
-        and all(_is_ours(comment, table, channel) for _, comment in found.values())
+        and all(_is_ours(comment, table, channel) for _, comment in triggers.values())
     )
 
 
 def _is_ours(comment: str | None, table: str, channel: str | None) -> bool:
     """
-    Tell whether a trigger speaks of this table on this channel, as far as its comment says.
+    Return whether a trigger's comment names this table and channel, as far as it names any.
 
-    Another project on the same database may have put its own labels on the table.
+    Another project on the same database may have installed its labels on the table.
     """
     _, brace, rest = (comment or "").partition("{")
     try:
-        said = json.loads(brace + rest)
+        content = json.loads(brace + rest)
     except ValueError:
-        return True  # restored without comments, say: `status` tells
-    model = model_of(str(said["label"])) if "label" in said else None
-    if "label" in said and (model is None or model._meta.db_table != table):
+        return True  # for example restored without comments, which `status` reports
+    model = model_of(str(content["label"])) if "label" in content else None
+    if "label" in content and (model is None or model._meta.db_table != table):
         return False
-    return channel is None or said.get("channel", channel) == channel
+    return channel is None or content.get("channel", channel) == channel

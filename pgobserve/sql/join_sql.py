@@ -1,4 +1,4 @@
-"""SQL for joins along hops: tables are named ``t0``, which is the root, ``t1`` and so on."""
+"""SQL for joins. The root table is named ``t0``, the joined tables ``t1`` and so on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     #: The number of a table, and a field of it.
     Column = tuple[int, AnyField]
 
-#: Types whose values compare with each other as they are.
+#: Types that compare with each other without a cast.
 _FAMILIES: Final = (
     {"smallint", "integer", "bigint", "numeric", "double precision", "real"},
     {"text", "varchar", "citext"},
@@ -32,14 +32,7 @@ _FAMILIES: Final = (
 def join_clauses(
     joins: Iterable[Join], connection: BaseDatabaseWrapper, *, outer: bool = False
 ) -> Iterator[sql.Composed]:
-    """
-    Yield the joins along hops.
-
-    Args:
-        joins: The way.
-        connection: Of the database alias.
-        outer: Keep rows to which nothing belongs.
-    """
+    """Yield the JOIN clauses; ``outer`` keeps rows without a match."""
     for number, join in enumerate(joins, 1):
         yield sql.SQL("{} {} {} ON {}").format(
             sql.SQL(" LEFT JOIN" if outer else " JOIN"),
@@ -53,7 +46,7 @@ def join_clauses(
 
 
 def _equal(left: Column, right: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
-    """Return a comparison; a generic relation's column may well be text where the other is not."""
+    """Return a comparison, cast if necessary: a generic relation often has keys as text."""
     pattern = "{} = {}"
     types = {array_type(field, connection)[:-2] for _, field in (left, right)}
     if len(types) > 1 and not any(types <= family for family in _FAMILIES):
@@ -64,7 +57,7 @@ def _equal(left: Column, right: Column, connection: BaseDatabaseWrapper) -> sql.
 def is_any(
     columns: Sequence[Column], values: Sequence[Hashable], connection: BaseDatabaseWrapper
 ) -> tuple[sql.Composed, list[list[Any]]]:
-    """Return the condition that columns have one of some values, and its parameters."""
+    """Return the condition that columns have any of the values, and its parameters."""
     names = sql.SQL(", ").join(column_of(each, connection) for each in columns)
     arrays = sql.SQL(", ").join(
         sql.SQL("%s::{}").format(sql.SQL(array_type(field, connection))) for _, field in columns
@@ -79,30 +72,29 @@ def is_any(
 
 
 def column_of(column: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
-    """Return the name of a column."""
+    """Return a column's qualified name."""
     number, field = column
     return sql.SQL("{}.{}").format(sql.SQL(f"t{number}"), quoted(str(field.column), connection))
 
 
 def quoted(name: str, connection: BaseDatabaseWrapper) -> sql.SQL:
-    """Return a name quoted as Django quotes it; what has quotes already is taken as it is."""
+    """Return a name quoted as Django quotes it; names with quotes stay as they are."""
     return sql.SQL(connection.ops.quote_name(name).replace("%", "%%"))
 
 
 def keys_from(
     root: Model, rows: Iterable[tuple[Any, ...]], connection: BaseDatabaseWrapper
 ) -> list[Hashable]:
-    """Return the keys that rows hold, as the ORM would have read them."""
+    """Return the keys in rows of key columns, converted as the ORM converts them."""
     fields = key_fields(root)
     keys = []
     for row in rows:
-        values = [_converted(*each, connection) for each in zip(fields, row, strict=True)]
+        values = [_convert(*each, connection) for each in zip(fields, row, strict=True)]
         keys.append(to_key(root, values if len(values) > 1 else values[0]))
     return keys
 
 
-def _converted(field: AnyField, value: Any, connection: BaseDatabaseWrapper) -> Any:
-    """Return what the ORM would have read."""
+def _convert(field: AnyField, value: Any, connection: BaseDatabaseWrapper) -> Any:
     for convert in field.get_db_converters(connection):
         value = convert(value, None, connection)
     return value

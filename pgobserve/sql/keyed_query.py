@@ -1,9 +1,8 @@
 """
-A queryset compiled once, run for many sets of keys: the statement that reads watched rows.
+A queryset that is compiled once and run for many sets of keys.
 
-Compiling a queryset costs more than running it. So its SQL is kept, with the keys as the only
-parameter, which lets the server keep the plan as well. Each answer carries the snapshot it was
-read in, even if there is no row.
+Compiling a queryset costs more than running it. So its SQL is kept, with the keys as the only parameter;
+the server can keep its plan, too. Each answer carries the snapshot in which it was read.
 """
 
 from __future__ import annotations
@@ -16,42 +15,41 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
-from django.db.models.query import ModelIterable, QuerySet, prefetch_related_objects
+from django.db.models.query import ModelIterable, QuerySet
 
 from pgobserve.database.plain_reads import is_plain_read
 from pgobserve.database.server_identity import RUN
 from pgobserve.database.session import session_of
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.sql.keys import (
-    array_types,
-    as_parameters,
-    key_fields,
-    key_of,
-)
+from pgobserve.sql.keys import array_types, as_parameters, key_fields, key_of
 from pgobserve.sql.literals import Keys, for_each, inline
-from pgobserve.sql.own_rows import has_own_rows, has_own_values, own_rows
+from pgobserve.sql.own_rows import has_own_rows, has_own_values
+from pgobserve.sql.row_instances import instances_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Sequence
 
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.sql.keys import Model
 
+    Instances = dict[Hashable, models.Model]
+    Rows = list[tuple[Any, ...]]
+
 #: Executions after which psycopg keeps a statement prepared.
 PREPARE_AFTER: Final = 2
 
-#: "cached plan must not change result type", and a prepared statement that is not, or is already there.
+#: "cached plan must not change result type", or a prepared statement is missing, or exists already.
 STALE: Final = (
     psycopg.errors.FeatureNotSupported,
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
 )
 
-#: As `Snapshot.parse` reads it. Operators take equal types, or are qualified: one of another role's might
-#: fit mixed types better.
+#: For `Snapshot.parse`. Operators take equal types or are qualified, because another role's operator in
+#: ``public`` might fit mixed types better than PostgreSQL's.
 SNAPSHOT: Final = f"pg_catalog.pg_current_snapshot()::text || '@' || {RUN}::text"
 _WITH_SNAPSHOT: Final = f"SELECT {SNAPSHOT}, q.* FROM ({{}}) q"  # noqa: S608
 _WITH_SNAPSHOT_ALWAYS: Final = (
@@ -85,8 +83,8 @@ class _KeyIsAny(Expression):
         params += [Keys() for _ in arrays]
         if len(columns) == 1:
             return f"{columns[0]} = ANY({arrays[0]})", params
-        listed = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 (of placeholders)
-        return f"({', '.join(columns)}) IN ({listed})", params
+        rows = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 (of placeholders)
+        return f"({', '.join(columns)}) IN ({rows})", params
 
 
 class KeyedQuery:
@@ -94,18 +92,16 @@ class KeyedQuery:
     A compiled queryset that takes keys.
 
     Args:
-        queryset: Of model instances; not sliced, not a union.
-        connection: Of its database alias; literals are written as this connection writes them.
+        queryset: Yields model instances; neither sliced nor a union.
+        connection: A connection of its alias, which decides how literals are written.
 
     Attributes:
-        text: The SQL with everything but the keys in it. Equal texts read the same rows, so it
-            identifies the queryset.
-        plain: It calls nothing that may change the session, as far as its text shows.
-        shape: What two statements must share to be answered by one ``UNION ALL``.
+        text: The SQL with everything but the keys. Equal texts read the same rows.
+        plain: The query calls nothing that may change the session.
+        shape: Queries of equal shape can be combined by ``UNION ALL``.
 
     Raises:
-        ConfigurationError: The queryset does not yield model instances, or is sliced or a union,
-            so that its rows can't be read by key.
+        ConfigurationError: The queryset's rows can't be read by key.
     """
 
     def __init__(self, queryset: QuerySet[Any], connection: BaseDatabaseWrapper) -> None:
@@ -115,10 +111,8 @@ class KeyedQuery:
         keyed = queryset.filter(_KeyIsAny(self.model, types))
         if not keyed.query.distinct_fields:
             keyed = keyed.order_by()
-        compiled: Any = keyed.using(connection.alias)
-        self._queryset = compiled
-        self._prefetches: tuple[Any, ...] = tuple(compiled._prefetch_related_lookups)
-        # none() is a queryset as well; it must compile, to something that finds nothing.
+        self._queryset: Any = keyed.using(connection.alias)
+        # elide_empty=False: none() must compile as well, to a query that finds no row.
         self._compiler = self._queryset.query.get_compiler(
             using=connection.alias, elide_empty=False
         )
@@ -128,52 +122,31 @@ class KeyedQuery:
         self._arrays = sum(isinstance(param, Keys) for param in params) // len(types)
         columns = tuple((column[1][0], column[2]) for column in self._compiler.select)
         self.plain = is_plain_read(text)
-        # What one of them sets while it is read, another would be read with.
+        # A query with set_config() is never combined: it would set values for the others.
         self.shape = (self.model, columns, "set_config" in text and self.text)
 
     def fetch(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
-    ) -> tuple[Snapshot, dict[Hashable, models.Model]]:
-        """
-        Read the rows of these keys that the queryset contains.
-
-        Returns:
-            The snapshot, and the instances by key, related objects prefetched.
-        """
-        snapshot, (found,) = fetch_many([(self, keys)], connection)
-        return snapshot, found
-
-    @property
-    def joins(self) -> bool:
-        """Whether rows of other tables come with the instances."""
-        query = self._queryset.query
-        return bool(query.select_related or self._prefetches)
+    ) -> tuple[Snapshot, Instances]:
+        """Read the queryset's rows with these keys, as :func:`fetch_many` does for several queries."""
+        snapshot, (instances,) = fetch_many([(self, keys)], connection)
+        return snapshot, instances
 
     @property
     def bare(self) -> bool:
-        """Whether an instance is what its row says: nothing was added by who made the queryset."""
-        compiled = self._queryset
-        own = has_own_rows(compiled) or has_own_values(compiled)
-        return not (self.joins or compiled._known_related_objects or own)
+        """Whether an instance depends on nothing but its row."""
+        queryset = self._queryset
+        related = queryset.query.select_related or queryset._prefetch_related_lookups
+        own = has_own_rows(queryset) or has_own_values(queryset)
+        return not (related or queryset._known_related_objects or own)
 
     def _parameters(
         self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
     ) -> list[list[Any]]:
         return as_parameters(self.model, keys, connection) * self._arrays
 
-    def _instances(self, rows: list[tuple[Any, ...]]) -> list[models.Model]:
+    def _instances(self, rows: Rows) -> list[models.Model]:
         return instances_of(self._queryset, self._compiler, rows)
-
-
-def instances_of(queryset: Any, compiler: Any, rows: list[tuple[Any, ...]]) -> list[models.Model]:
-    """Return the instances that a compiled queryset makes of rows, related objects prefetched."""
-    filled: Any = _Filled(queryset, compiler, rows)
-    if has_own_rows(queryset):
-        return own_rows(queryset, lambda iterable_class: iterable_class(filled))
-    instances: list[models.Model] = list(ModelIterable(filled))
-    if queryset._prefetch_related_lookups and instances:
-        prefetch_related_objects(instances, *queryset._prefetch_related_lookups)
-    return instances
 
 
 def check(queryset: QuerySet[Any]) -> None:
@@ -181,126 +154,114 @@ def check(queryset: QuerySet[Any]) -> None:
     Refuse a queryset that can't be watched.
 
     Raises:
-        ConfigurationError: What it has of a row can't be told from the row's key.
+        ConfigurationError: A row's key does not determine what the queryset has of the row.
     """
     label = queryset.model._meta.label
     if not issubclass(getattr(queryset, "_iterable_class", object), ModelIterable):
         raise ConfigurationError(
             f"The queryset of {label} yields no model instances (values(), values_list() or "
-            "raw()?); only instances can be serialized and watched."
+            "raw()?). Only instances can be serialized and watched."
         )
     if queryset.query.is_sliced or queryset.query.combinator:
         raise ConfigurationError(
-            f"The queryset of {label} is sliced, or a union; which rows of it there are can't be "
-            "told from their keys, so they can't be watched. Use filter() instead."
+            f"The queryset of {label} is sliced, or a union. The keys of its rows do not tell which "
+            "rows it has, so they can't be watched. Use filter() instead."
         )
-    over = [a for a in queryset.query.annotations.values() if a.contains_over_clause]
-    if queryset.query.distinct_fields or over:
+    windows = [a for a in queryset.query.annotations.values() if a.contains_over_clause]
+    if queryset.query.distinct_fields or windows:
         raise ConfigurationError(
-            f"The queryset of {label} has distinct() on fields, or a window function: what it has of "
-            "a row depends on other rows, so they can't be watched one by one. Use a subquery "
-            "(Exists, OuterRef) instead."
+            f"The queryset of {label} has distinct() on fields, or a window function. Its rows "
+            "depend on other rows, so they can't be watched one by one. Use a subquery (Exists, "
+            "OuterRef) instead."
         )
 
 
 def fetch_many(
     wanted: Sequence[tuple[KeyedQuery, Sequence[Hashable]]], connection: BaseDatabaseWrapper
-) -> tuple[Snapshot, list[dict[Hashable, models.Model]]]:
+) -> tuple[Snapshot, list[Instances]]:
     """
-    Read for several statements of one shape in one query.
+    Read for several queries of one shape in one statement.
 
     Args:
-        wanted: The statements, each with its keys; at least one.
-        connection: Of their database alias.
+        wanted: The queries, each with its keys; at least one.
+        connection: A connection of their alias.
 
     Returns:
-        The snapshot, and the instances by key for each statement. Statements that find the same
-        row with the same values may get the same instance of it.
-
-    Raises:
-        django.db.Error: As the ORM raises it.
+        The snapshot, and each query's instances by key. Queries that find the same row with the same
+        values may share its instance.
     """
     rows = _read(wanted, connection)
-    if not all(statement.plain for statement, _ in wanted):
+    if not all(query.plain for query, _ in wanted):
         session_of(connection).mark_changed()
     snapshot = Snapshot.parse(rows[0][0])
-    parts: list[list[tuple[Any, ...]]] = [[] for _ in wanted]
+    parts: list[Rows] = [[] for _ in wanted]
     for row in rows:
         if row[1] is not None:
             parts[row[1]].append(row[2:])
-    return snapshot, _found([statement for statement, _ in wanted], parts)
+    return snapshot, _instances_by_key([query for query, _ in wanted], parts)
 
 
 def _read(
     wanted: Sequence[tuple[KeyedQuery, Sequence[Hashable]]], connection: BaseDatabaseWrapper
-) -> list[tuple[Any, ...]]:
-    params = [statement._parameters(keys, connection) for statement, keys in wanted]
-    statements = [statement for statement, _ in wanted]
-    if len(wanted) > 1 and len({statement._template for statement in statements}) == 1:
-        query = for_each(
-            statements[0]._template, [s._params for s in statements], params, connection
-        )
-        # Most of them may well not have the row: the snapshot comes with the first answer. Some type
-        # may be unlike what its literal is in a list; then it is asked in the long way.
+) -> Rows:
+    """Return rows of the snapshot, the number of the query, and the query's columns."""
+    params = [query._parameters(keys, connection) for query, keys in wanted]
+    queries = [query for query, _ in wanted]
+    if len(wanted) > 1 and len({query._template for query in queries}) == 1:
+        text = for_each(queries[0]._template, [q._params for q in queries], params, connection)
+        # A literal's type in a list may differ from its type in the query; then UNION ALL serves.
         with suppress(ProgrammingError, DataError):
-            if query is not None:
-                return _execute(_WITH_SNAPSHOT_ALWAYS.format(query), [], connection, False)
+            if text is not None:
+                # Few of the queries may have the row, so the snapshot comes with the first answer.
+                return _execute(_WITH_SNAPSHOT_ALWAYS.format(text), [], connection, False)
     branches = " UNION ALL ".join(
-        f"SELECT {number}, r.* FROM ({statement.text}) r"  # noqa: S608 (compiled by the ORM)
-        for number, statement in enumerate(statements)
+        f"SELECT {number}, r.* FROM ({query.text}) r"  # noqa: S608 (compiled by the ORM)
+        for number, query in enumerate(queries)
     )
     flat = list(chain.from_iterable(params))
-    return _with_snapshot(branches, flat, connection, prepare=None if len(wanted) == 1 else False)
+    prepare = None if len(wanted) == 1 else False
+    rows = _execute(_WITH_SNAPSHOT.format(branches), flat, connection, prepare)
+    # An empty answer needs a snapshot as well. Its join costs time, so only then.
+    return rows or _execute(_WITH_SNAPSHOT_ALWAYS.format(branches), flat, connection, prepare)
 
 
-def _with_snapshot(
-    query: str, params: list[list[Any]], connection: BaseDatabaseWrapper, *, prepare: bool | None
-) -> list[tuple[Any, ...]]:
-    rows = _execute(_WITH_SNAPSHOT.format(query), params, connection, prepare)
-    # An empty answer needs its snapshot as well. It costs a join, so it is asked for only then.
-    return rows or _execute(_WITH_SNAPSHOT_ALWAYS.format(query), params, connection, prepare)
-
-
-def _found(
-    statements: Sequence[KeyedQuery], parts: Sequence[list[tuple[Any, ...]]]
-) -> list[dict[Hashable, models.Model]]:
-    """Return the instances by key for each statement."""
-    if len(statements) > 1 and all(statement.bare for statement in statements):
-        with suppress(TypeError):  # a row with JSON or an array in it has no hash
+def _instances_by_key(queries: Sequence[KeyedQuery], parts: Sequence[Rows]) -> list[Instances]:
+    if len(queries) > 1 and all(query.bare for query in queries):
+        with suppress(TypeError):  # JSON and arrays have no hash
             distinct = list(dict.fromkeys(chain.from_iterable(parts)))
-            instances = statements[0]._instances(distinct)
+            instances = queries[0]._instances(distinct)
             known = {
                 row: (key_of(instance), instance)
                 for row, instance in zip(distinct, instances, strict=True)
             }
             return [dict(known[row] for row in part) for part in parts]
     return [
-        {key_of(instance): instance for instance in statement._instances(part)}
-        for statement, part in zip(statements, parts, strict=True)
+        {key_of(instance): instance for instance in query._instances(part)}
+        for query, part in zip(queries, parts, strict=True)
     ]
 
 
 def _execute(
     text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
-) -> list[tuple[Any, ...]]:
-    """Run with server-side binding, which Django's own cursors do not do by default."""
+) -> Rows:
+    """Run with server-side binding, which Django's own cursors do not use by default."""
     with connection.wrap_database_errors:
         try:
             return _run(text, params, connection, prepare)
         except STALE:
-            # The table was altered, or a proxy has given us another session. What psycopg knows of
-            # this session's prepared statements is wrong; a new session knows none.
+            # The table was altered, or a proxy switched the session: psycopg's record of prepared
+            # statements is wrong. A new connection has an empty record.
             connection.close()
             return _run(text, params, connection, False)
 
 
 def _run(
     text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
-) -> list[tuple[Any, ...]]:
+) -> Rows:
     session = session_of(connection)
     raw: psycopg.Connection[Any] = connection.connection
-    # Behind a pool that gives each transaction another session, nothing can stay prepared.
-    # Django's setting for that is this one.
+    # Behind a transaction-pooling proxy, which this setting of Django's indicates, a session's prepared
+    # statements get lost.
     if raw.prepare_threshold is None and not connection.settings_dict.get(
         "DISABLE_SERVER_SIDE_CURSORS"
     ):
@@ -308,32 +269,3 @@ def _run(
     with psycopg.Cursor(raw) as cursor:
         session.execute(connection, partial(cursor.execute, prepare=prepare), text, params)
         return cursor.fetchall()
-
-
-class _Filled:
-    """A queryset whose rows were read already; what :class:`ModelIterable` asks of one."""
-
-    def __init__(self, queryset: QuerySet[Any], compiler: Any, rows: list[tuple[Any, ...]]) -> None:
-        self._queryset = queryset
-        self._compiler = compiler
-        self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        # First the compiler's attributes that are asked of get_compiler()'s result.
-        if name in {"select", "klass_info", "annotation_col_map"}:
-            return getattr(self._compiler, name)
-        return getattr(self._queryset, name)
-
-    @property
-    def query(self) -> _Filled:
-        return self
-
-    def get_compiler(self, using: str) -> _Filled:
-        return self
-
-    def execute_sql(self, **_: Any) -> list[list[tuple[Any, ...]]]:
-        return [self._rows]
-
-    def results_iter(self, results: Any) -> Iterator[Any]:
-        rows: Iterator[Any] = self._compiler.results_iter(results)
-        return rows

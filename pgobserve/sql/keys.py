@@ -1,8 +1,8 @@
 """
-Keys: from JSON to the values that the ORM has, and to the parameters that a query takes.
+Keys: from JSON to the ORM's values, and to parameters of queries.
 
-A key arrives as ``to_json`` of the column wrote it, or as a client sent it; watched rows are found
-by the Python value, for which ``1.50`` and ``1.5``, or one moment in two time zones, are the same.
+A key arrives as PostgreSQL's ``to_json`` or a client wrote it. Rows are looked up by the Python value,
+for which ``1.50`` and ``1.5``, or one moment in two time zones, are equal.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 Model = type[models.Model]
 
-# For each key that is heard: written as a union, they would be made anew with each call.
+# Checked for each key of a notification; a union would be built with each call.
 _NO_SCALARS: Final = (list, dict, bool)
 _NUMBERS: Final = (int, float, Decimal)
 _EVENLY_HASHED: Final = (str, int)
 
-#: Keys of one hash that a client may name. Others than crafted ones never have two.
+#: Keys of equal hash accepted from a client. Keys that are not crafted hardly ever share a hash.
 ALIKE: Final = 16
 
 
 @lru_cache(maxsize=1024)
 def key_fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
-    """Return the fields of the primary key: one, or those of a composite key."""
+    """Return the fields of the primary key, several for a composite key."""
     return tuple(getattr(model._meta, "pk_fields", None) or [model._meta.pk])
 
 
 def to_key(model: Model, value: Any) -> Hashable:
     """
-    Return the key that a JSON value stands for, as the ORM would have it.
+    Return the ORM's value of a key.
 
     Args:
-        model: Whose key it is.
-        value: From a payload or a client: not to be trusted.
+        model: The key's model.
+        value: Untrusted JSON, from a payload or a client.
 
     Raises:
         ValueError: No row of the model can have that key.
@@ -65,7 +65,7 @@ def to_key(model: Model, value: Any) -> Hashable:
 
 
 def from_text(model: Model, text: str) -> Hashable:
-    """Return the key that has a text; the text itself if no key of the model has it."""
+    """Return the key with this text; the text itself if no key of the model has it."""
     try:
         value = text if len(key_fields(model)) == 1 else json.loads(text)
         key = to_key(model, value)
@@ -76,10 +76,10 @@ def from_text(model: Model, text: str) -> Hashable:
 
 def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
     """
-    Return the value of a field that a JSON value stands for, as the ORM would have it.
+    Return the ORM's value of a field for a JSON value.
 
     Raises:
-        ValueError: The field can't have that value, or it is null.
+        ValueError: The value is null, or no value of the field.
     """
     target = _target(field)
     if value is None or isinstance(value, _NO_SCALARS):
@@ -96,7 +96,7 @@ def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
 
 
 def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
-    """Return the field that says what the values are: a foreign key points to it, over several."""
+    """Return the field that defines a foreign key's values, over several foreign keys if need be."""
     while (target := getattr(field, "target_field", field)) is not field:
         field = target
     return field
@@ -108,7 +108,7 @@ def _to_integer(field: models.IntegerField[Any, Any], value: Any) -> int:
     if not isinstance(value, _NUMBERS):
         raise TypeError("not a number")
     bound = 2 ** (_bits(field) - 1)
-    # First the range: outside it, to calculate with a Decimal may take for ever.
+    # The range first, because int() of a huge Decimal may take for ever.
     if not -bound <= value < bound:
         raise ValueError("out of range")
     if value != int(value):
@@ -126,11 +126,11 @@ def _check(key: Any) -> Hashable:
     if isinstance(key, str):
         if "\x00" in key:
             raise ValueError("PostgreSQL's text has no NUL")
-        key.encode()  # JSON can carry half of a character
+        key.encode()  # fails for half of a surrogate pair, which JSON can contain
     if isinstance(key, float | Decimal) and not math.isfinite(key):
         raise ValueError("not finite")
     if isinstance(key, datetime.datetime) and timezone.is_naive(key):
-        # As Django reads it; without USE_TZ the ORM's own values are like that.
+        # As Django interprets it; without USE_TZ the ORM's own values are naive.
         return timezone.make_aware(key, timezone.get_default_timezone())
     hash(key)
     return key  # type: ignore[no-any-return]
@@ -138,15 +138,15 @@ def _check(key: Any) -> Hashable:
 
 def collide(keys: Sequence[Hashable], seen: Counter[int], limit: int) -> bool:
     """
-    Tell whether keys were chosen for their hashes, so that a dictionary of them would be slow.
+    Return whether keys were crafted to share a hash, which would make dictionaries slow.
 
-    The hash of text differs from process to process, and of integers in 64 bits too few have the same
-    one. UUIDs, decimals and tuples with one hash can be calculated.
+    Hashes of text differ between processes, and too few 64-bit integers share a hash. Equal hashes of
+    UUIDs, decimals and tuples can be calculated.
 
     Args:
-        keys: The keys of one model.
-        seen: How often hashes were there before; these are added.
-        limit: How many of one hash are no accident.
+        keys: Keys of one model.
+        seen: Counts of hashes so far; updated.
+        limit: How many keys of one hash may be an accident.
     """
     if not keys or isinstance(keys[0], _EVENLY_HASHED):
         return False
@@ -156,7 +156,7 @@ def collide(keys: Sequence[Hashable], seen: Counter[int], limit: int) -> bool:
 
 
 def key_of(instance: models.Model) -> Hashable:
-    """Return a row's key as :func:`to_key` has it."""
+    """Return a row's key in the form of :func:`to_key`."""
     fields = key_fields(type(instance))
     values = tuple(_plain(field, instance) for field in fields)
     return values[0] if len(values) == 1 else values
@@ -164,12 +164,12 @@ def key_of(instance: models.Model) -> Hashable:
 
 def _plain(field: models.Field[Any, Any], instance: models.Model) -> Any:
     value = getattr(instance, field.attname)
-    # A model that was built, not loaded, may hold the key as it was given.
+    # An instance that was built, not loaded, may hold the key unconverted.
     return value if isinstance(value, int) else _check(field.to_python(value))
 
 
 def shown(key: Hashable) -> Any:
-    """Return the key as frames show it: JSON as it is, else its text; DCRF's rule."""
+    """Return a key as frames show it, by DCRF's rule: JSON types as they are, others as text."""
     if isinstance(key, tuple):
         return [shown(part) for part in key]
     return key if isinstance(key, str | int | float) else str(key)
@@ -178,7 +178,7 @@ def shown(key: Hashable) -> Any:
 def as_parameters(
     model: Model, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
 ) -> list[list[Any]]:
-    """Return the keys as one array for each column of the primary key."""
+    """Return an array of values for each column of the primary key."""
     fields = key_fields(model)
     rows = [key if isinstance(key, tuple) else (key,) for key in keys]
     return [
@@ -188,10 +188,10 @@ def as_parameters(
 
 
 def array_types(model: Model, connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the array type to cast each of those parameters to, without length or precision."""
+    """Return the array type of each column of the primary key, see :func:`array_type`."""
     return [array_type(field, connection) for field in key_fields(model)]
 
 
 def array_type(field: models.Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
-    """Return the type of an array of a field's values, without length or precision."""
+    """Return the array type of a field's column, without length or precision."""
     return re.sub(r"\(.*?\)", "", field.rel_db_type(connection) or "text") + "[]"

@@ -1,8 +1,8 @@
 """
-Values written into SQL: those of one queryset, or of many that differ in nothing else.
+Writes parameters into SQL, for one queryset or for many that differ only in their values.
 
-Planning is what a short query costs. Many users' querysets are mostly one text with another user's
-key in it; then their values become the rows of a list, and the text is planned once for all.
+Planning dominates the cost of a short query. Many users' querysets are often one text with different
+user keys. Then the values become rows of a VALUES list, and the server plans the text once.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Types whose literals say their type by themselves. A string's does not: what it is follows from
-#: where it stands, and in a list it would always be ``text``.
+#: Types with typed literals. A string literal takes its type from its context, and would always be
+#: ``text`` in a VALUES list.
 TYPED: Final = (bool, int, float, Decimal, UUID, datetime.date, datetime.time, datetime.timedelta)
 
 
 class Keys:
-    """Stands in a compiled query's parameters for an array of keys."""
+    """Marks the place of an array of keys in a compiled query's parameters."""
 
 
 def inline(text: str, params: Sequence[Any], connection: BaseDatabaseWrapper) -> str:
-    """Write all parameters but the keys into the SQL, as Django's own cursors would."""
+    """Write all parameters but keys into the SQL, as Django's own cursors would."""
     return _fill(text, ["%s" if isinstance(p, Keys) else literal(p, connection) for p in params])
 
 
@@ -40,16 +40,16 @@ def for_each(
     connection: BaseDatabaseWrapper,
 ) -> str | None:
     """
-    Return one query that runs ``text`` for each of many lists of parameters.
+    Return one query that runs ``text`` with each of several lists of parameters.
 
     Args:
-        text: The SQL that all of them share.
-        params: The parameters of each; :class:`Keys` in the same places.
-        keys: For each what stands in those places.
-        connection: Literals are written as this connection writes them.
+        text: The shared SQL.
+        params: The lists; all have :class:`Keys` in the same places.
+        keys: For each list, the arrays for those places.
+        connection: Decides how literals are written.
 
     Returns:
-        A query whose first column is the number of the list; None if it can't be said so.
+        A query whose first column is the number of the list; None if a value has no typed literal.
     """
     columns: list[Sequence[str]] = []
     filled: list[str] = []
@@ -57,7 +57,7 @@ def for_each(
     for values in zip(*params, strict=True):
         are_keys = isinstance(values[0], Keys)
         if are_keys:
-            values = next(arrays)  # mostly one key that changed, looked for in many lists
+            values = next(arrays)  # often one changed key, the same for all
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             filled.append(literal(values[0], connection))
             continue
@@ -75,9 +75,9 @@ def for_each(
 
 
 def literal(value: Any, connection: BaseDatabaseWrapper) -> str:
-    """Return a value as SQL that is still to be formatted: with each per cent sign doubled."""
+    """Return a value as a literal for a format string, with per cent signs doubled."""
     if type(value) is int and value >= 0:
-        return str(value)  # as below, in no time: there may be thousands
+        return str(value)  # much faster for thousands of keys
     connection.ensure_connection()
     return sql.Literal(value).as_string(connection.connection).replace("%", "%%")
 

@@ -1,4 +1,4 @@
-"""Which tables hold a model's rows, and which model a payload speaks of."""
+"""Models by label, and the tables that hold their rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def model_of(label: str) -> Model | None:
-    """Return the model with this ``app.model`` label, or None: labels in payloads can be forged."""
+    """Return the model with an ``app.model`` label; None for unknown labels, which payloads may contain."""
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
@@ -23,11 +23,11 @@ def model_of(label: str) -> Model | None:
 @lru_cache(maxsize=1024)
 def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
-    Return the tables whose changes concern a model's rows.
+    Return the tables that hold a model's rows.
 
     Returns:
-        Tables with the row's own key: the model's, and with multi-table inheritance its parents'.
-        Then parents' tables with a key of their own, as a second parent has it.
+        The tables with the row's key: the model's and, with multi-table inheritance, its parents'. Then
+        parents' tables with another key, such as a second parent's, which need a full refresh.
     """
     concrete = model._meta.concrete_model or model
     keyed: list[str] = [concrete._meta.db_table]
@@ -35,15 +35,15 @@ def tables_of(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for parent, link in concrete._meta.parents.items():
         if link is None:
             continue
-        of_parent, wide_of_parent = tables_of(parent)
-        (keyed if link.primary_key else full_refresh).extend(of_parent)
-        full_refresh.extend(wide_of_parent)
+        parent_keyed, parent_full_refresh = tables_of(parent)
+        (keyed if link.primary_key else full_refresh).extend(parent_keyed)
+        full_refresh.extend(parent_full_refresh)
     return tuple(dict.fromkeys(keyed)), tuple(dict.fromkeys(full_refresh))
 
 
 @lru_cache(maxsize=1024)
 def labels_of(table: str) -> tuple[str, ...]:
-    """Return the labels, in lower case, under which changes of a table may be told."""
+    """Return the lower-case labels that payloads may give for changes of a table."""
     return tuple(
         model._meta.label_lower
         for model in apps.get_models(include_auto_created=True)
@@ -52,6 +52,6 @@ def labels_of(table: str) -> tuple[str, ...]:
 
 
 def title_of(table: str) -> str:
-    """Return the label of the model whose rows are in a table, as people write it."""
+    """Return a table's model label for people, such as ``library.Book``."""
     models = (model_of(label) for label in labels_of(table))
     return next((model._meta.label for model in models if model is not None), table)

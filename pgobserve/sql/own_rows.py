@@ -1,8 +1,8 @@
 """
-Querysets that do more to rows than their SQL says: in Python, after they were read.
+Querysets that change rows in Python, after the database has returned them.
 
-A subclass may override how rows are fetched, or make its instances by an iterable of its own, and may
-know the user while it does. What it shows in ``list`` is what it must show here.
+A subclass may override how rows are fetched, or build instances with an iterable of its own, and may
+know the user. A subscription must show what its ``list`` shows.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from django.db.models.query import ModelIterable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Methods that a row passes on its way out of a queryset.
-_ON_THE_WAY: Final = ("_fetch_all", "__iter__", "_prefetch_related_objects")
+#: Methods through which every row leaves a queryset.
+_FETCHING: Final = ("_fetch_all", "__iter__", "_prefetch_related_objects")
 
 
 def has_own_rows(queryset: Any) -> bool:
-    """Tell whether a queryset has a hand in its rows after they were read."""
+    """Return whether a queryset's own code may change rows after they were read."""
     return queryset._iterable_class is not ModelIterable or overrides(type(queryset))
 
 
 def overrides(cls: Any) -> bool:
-    """Tell whether a class of querysets overrides how rows are fetched."""
-    return any(getattr(cls, name) is not getattr(QuerySet, name) for name in _ON_THE_WAY)
+    """Return whether a queryset class overrides how rows are fetched."""
+    return any(getattr(cls, name) is not getattr(QuerySet, name) for name in _FETCHING)
 
 
 def has_own_values(queryset: Any) -> bool:
-    """Tell whether values of annotations are made by code of the project's, with a state of its own."""
+    """Return whether the project's code converts values of annotations, possibly by state of its own."""
     return any(map(_converts, queryset.query.annotation_select.values()))
 
 
@@ -51,13 +51,7 @@ def _converts(expression: Any) -> bool:
 
 
 def own_rows(queryset: Any, read: Callable[[Any], Any]) -> list[Any]:
-    """
-    Return instances as the queryset's own class makes them.
-
-    Args:
-        queryset: One that :func:`has_own_rows`.
-        read: Given a class of iterables, returns one over the rows that were read.
-    """
+    """Return instances as a queryset's class makes them; ``read`` maps its iterable class to an iterable."""
     cls = queryset._iterable_class
     filled = queryset._chain()
     filled._iterable_class = lambda *_, **__: read(cls)

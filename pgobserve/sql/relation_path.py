@@ -1,9 +1,9 @@
 """
-How rows of other tables belong to watched rows: by which joins, and how a change finds its way back.
+How rows of other tables belong to watched rows: by joins, which a reverse look-up follows backwards.
 
-What a serializer shows, or a queryset filters by, may stand in other tables. A link is the way from
-the watched table to one of those; followed backwards it leads from a changed row to the watched
-rows that look different now, or that come or go.
+A serializer may show values of other tables, and a queryset may filter by them. A relation path leads
+from the watched table to such a table. A reverse look-up resolves a changed row there to the watched
+rows that look different now, appear, or disappear.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from pgobserve.sql.keys import Model
 
 
-#: Bytes of an identifier that the server keeps (NAMEDATALEN - 1).
+#: Bytes of an identifier in PostgreSQL (NAMEDATALEN - 1).
 MAX_NAME: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """
-    One join.
+    A join to the next table of a path.
 
     Attributes:
-        model: The model whose table is joined.
-        on: Pairs of fields that are equal: of the table before, of this one.
+        model: The model of the joined table.
+        on: Pairs of equal fields, of the previous table and of this one.
     """
 
     model: Model
@@ -39,15 +39,14 @@ class Join:
 @dataclass(frozen=True, slots=True)
 class RelationPath:
     """
-    The way from a watched table to another whose rows count as a part of it.
+    The joins from a watched table to a table whose changes matter.
 
     Attributes:
         root: The watched model.
-        joins: The joins; at least one. The last one's table is that whose changes matter.
-        route: None where the last join leads to the one row that is referred to: which watched rows
-            a changed one belongs to can be read at any time. A field of the last table where that
-            table refers to the one before: a row of it may have been moved or deleted, so that only
-            the old and new values of this field, told by the change, lead back.
+        joins: At least one join; the last one's table is the one whose changes matter.
+        route: None if the last join follows a reference: a changed row's key resolves at any time.
+            Otherwise the last table refers to the previous table by this field. Its rows may be moved or
+            deleted, so only the field's old and new values in the change resolve.
     """
 
     root: Model
@@ -59,7 +58,7 @@ class RelationPath:
         object.__setattr__(self, "_hash", hash((self.root, self.joins, self.route)))
 
     def __hash__(self) -> int:
-        # Asked at each change; that of fields takes its time.
+        # Needed for each change, and fields hash slowly.
         return self._hash
 
     @property
@@ -69,17 +68,17 @@ class RelationPath:
 
     @property
     def column(self) -> str | None:
-        """The column of :attr:`route`, by the name that the server has for it."""
+        """The server's name of the column of :attr:`route`."""
         return None if self.route is None else server_name(str(self.route.column))
 
 
 def paths_of(subject: TableDependencies) -> tuple[RelationPath, ...]:
-    """Return the relation paths of a subject, of which the hub knows a protocol only."""
+    """Return relation paths with their full type; the hub knows only a protocol of them."""
     return cast("tuple[RelationPath, ...]", subject.paths)
 
 
 def server_name(name: str) -> str:
-    """Return the server's name for what Django calls by this one: unquoted, and cut."""
+    """Return the server's form of a name of Django's: unquoted, and truncated."""
     if len(name) > 1 and name[0] == name[-1] == '"':
         name = name[1:-1].replace('""', '"')
     return name.encode()[:MAX_NAME].decode(errors="ignore")

@@ -1,8 +1,8 @@
 """
-From a changed row of another table back to the watched rows that it belongs to.
+Resolves changed rows of another table to the watched rows that they belong to.
 
-One query follows all joins of a link backwards, or none where what the change tells are the watched
-rows' keys already.
+One query follows all joins of a path backwards. No query is needed if the change already contains the
+watched rows' keys.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from pgobserve.database.session import session_of
-from pgobserve.sql.join_sql import (
-    column_of,
-    is_any,
-    join_clauses,
-    keys_from,
-    quoted,
-)
+from pgobserve.sql.join_sql import column_of, is_any, join_clauses, keys_from, quoted
 from pgobserve.sql.keys import key_fields, to_value
 from pgobserve.sql.relation_path import Join
 
@@ -42,22 +36,18 @@ def resolve(
     limit: int | None = None,
 ) -> list[Hashable] | None:
     """
-    Return the keys of the rows of the root that changed rows belong to.
+    Return the keys of the root's rows that changed rows belong to.
 
     Args:
-        path: The way to the table that was changed.
-        values: Without a route the keys of the changed rows, as :func:`~pgobserve.sql.keys.to_key`
-            returns them. With one its old and new values, as JSON has them; what the field can't
-            have is left out.
-        connection: Where to read; it is asked at most one query.
-        among: Only these keys of the root.
-        limit: How many keys are wanted at most.
+        path: The path to the changed table.
+        values: Without a route, keys of the changed rows from :func:`~pgobserve.sql.keys.to_key`. With
+            a route, its old and new values as JSON; invalid values are skipped.
+        connection: Runs at most one query.
+        among: Consider only these keys of the root.
+        limit: The most keys to return.
 
     Returns:
-        The keys, each once; None if there are more than ``limit``.
-
-    Raises:
-        django.db.Error: As the database raises it.
+        The distinct keys; None if there are more than ``limit``.
     """
     known = _decoded(path, values)
     if not known or (among is not None and not among):
@@ -76,31 +66,30 @@ def resolve(
 
 
 def is_direct(path: RelationPath) -> bool:
-    """Tell whether what a change tells are keys of the root, so that nothing must be asked."""
-    _, columns = _way(path)
+    """Return whether a change contains keys of the root, so that no query is needed."""
+    _, columns = _simplified(path)
     return columns == tuple((0, field) for field in key_fields(path.root))
 
 
 def _decoded(path: RelationPath, values: Sequence[Any]) -> list[Hashable]:
-    """Return the values that can be looked for, each once."""
+    """Return the distinct valid values."""
     if path.route is None:
         return list(dict.fromkeys(values))
-    _, ((_, field),) = _way(path)
-    found: dict[Hashable, None] = {}
+    _, ((_, field),) = _simplified(path)
+    decoded: dict[Hashable, None] = {}
     for value in values:
         with suppress(ValueError):
-            found[to_value(field, value)] = None
-    return list(found)
+            decoded[to_value(field, value)] = None
+    return list(decoded)
 
 
 @lru_cache(maxsize=1024)
-def _way(path: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
+def _simplified(path: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
     """
-    Return the joins that are needed, and the columns that have the values that are looked for.
+    Return the necessary joins, and the columns to compare with the values.
 
-    A column is the number of its table, 0 for the root, and its field. A table that would be joined
-    only by columns that the one before it has as well is left out, the last one above all: the rows
-    that refer to a row are found also when it is gone.
+    A table is skipped if the previous table has its columns as well, above all the last table: rows that
+    refer to a deleted row are still found.
     """
     joins: list[Join] = []
     for join in path.joins:
@@ -114,7 +103,7 @@ def _way(path: RelationPath) -> tuple[tuple[Join, ...], tuple[Column, ...]]:
 
 
 def _join(joins: list[Join], join: Join) -> None:
-    """Add a join; it takes the place of the one before it if it needs no more than that one had."""
+    """Add a join, replacing previous joins whose sources already have the columns that it needs."""
     on = join.on
     while joins:
         before = {target: source for source, target in joins[-1].on}
@@ -132,7 +121,7 @@ def _query(
     limit: int | None,
     connection: BaseDatabaseWrapper,
 ) -> tuple[sql.Composed, list[list[Any]]]:
-    joins, columns = _way(path)
+    joins, columns = _simplified(path)
     keys = [(0, field) for field in key_fields(path.root)]
     where, params = is_any(columns, values, connection)
     if among is not None:

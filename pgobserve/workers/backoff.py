@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Delays between attempts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def backoff(
     first: float = 0.1, cap: float = 5.0, draw: Callable[[], float] = random.random
 ) -> Iterator[float]:
     """
-    Yield the seconds to wait before each attempt: exponential with full jitter, without an end.
+    Yield the seconds to wait before each attempt, without end: exponential with full jitter.
 
-    Full jitter, for a server that comes back must not meet all processes at once. The cap is low:
-    a process costs one connection, and users wait for it.
+    Full jitter spreads the processes that reconnect to a restarted server. The cap is low because users
+    wait, and a process costs one connection.
     """
     ceiling = first
     while True:
@@ -30,18 +30,18 @@ def backoff(
 
 
 class Attempts:
-    """Iterates over attempts at what should run for ever: the first now, the others after a delay."""
+    """Iterates over attempts at work without end: the first at once, the others after a delay."""
 
     def __init__(self) -> None:
         self._delays = backoff()
-        self._began: float | None = None
+        self._started: float | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> None:
-        if self._began is not None:
-            if time.monotonic() - self._began > LASTED:
+        if self._started is not None:
+            if time.monotonic() - self._started > LASTED:
                 self._delays = backoff()
             await asyncio.sleep(next(self._delays))
-        self._began = time.monotonic()
+        self._started = time.monotonic()

@@ -1,7 +1,7 @@
 """
-Start a coroutine at once, and make a task only if it has to wait.
+Runs a coroutine at once, and creates a task only if it has to wait.
 
-Most sends to a socket end without waiting; a task for each would cost a third of the fan-out.
+Most sends to a socket end without waiting. A task for each would cost a third of the fan-out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
-#: What asks Python for it, where Python can do it. The version is not compared for each frame.
+#: Python's own eager tasks, where they exist; chosen once, because `start` runs for each frame.
 _EAGERLY: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
@@ -24,18 +24,18 @@ def start(
     work: Awaitable[None], name: str, context: Context | None = None
 ) -> asyncio.Task[None] | None:
     """
-    Run a coroutine up to where it waits.
+    Run a coroutine until it waits.
 
     Args:
-        work: The coroutine; something else that can be awaited is awaited in one.
-        name: Of the task, if it needs one.
-        context: In which it runs, for itself alone; a copy of the present one by default.
+        work: The coroutine, or another awaitable.
+        name: The task's name, if one is created.
+        context: The context for the coroutine alone; by default a copy of the current one.
 
     Returns:
-        The task in which the rest goes on, or None if there is no rest.
+        The task that runs the rest; None if the coroutine has ended.
 
     Raises:
-        Exception: What the coroutine raised before it waited.
+        Exception: The coroutine's error, if it raised before it waited.
     """
     if not isinstance(work, CoroutineType):
         work = _awaited(work)
@@ -46,7 +46,7 @@ def start(
             return task
         task.result()
         return None
-    # One context for both parts: what the first sets, the second must find, and reset.
+    # One context for both parts: the rest must find, and may reset, what the first part has set.
     context = copy_context() if context is None else context
     try:
         waits_for = context.run(work.send, None)
@@ -61,7 +61,7 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class _Rest(Coroutine[Any, Any, None]):
-    """A coroutine that was started: what it waits for already comes first."""
+    """The rest of a started coroutine; first it yields what the coroutine waits for already."""
 
     def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
         self._work = work
@@ -71,7 +71,7 @@ class _Rest(Coroutine[Any, Any, None]):
         return self._waits_for.pop() if self._waits_for else self._work.send(value)
 
     def throw(self, *error: Any) -> Any:
-        # Cancelled before its first turn: the task does not know yet what is waited for.
+        # Cancelled before its first step, the task does not know the awaited future yet.
         if self._waits_for and (future := self._waits_for.pop()) is not None:
             future.cancel()
         return self._work.throw(*error)

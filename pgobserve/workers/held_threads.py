@@ -1,4 +1,4 @@
-"""Threads that a hook holds: what is known of them, and how they are interrupted."""
+"""Threads held by a hook: the error for their callers, and how they are interrupted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Held:
 
     Attributes:
         ended: The thread has ended, and its connections are closed.
-        settled: It has ended, or was given up.
-        given_up: Nobody waits for it any more.
+        settled: The thread has ended, or was given up.
+        given_up: The pool no longer waits for the thread.
     """
 
     __slots__ = ("ended", "given_up", "settled")
@@ -29,12 +29,12 @@ class Held:
         self.given_up = False
 
     def end(self) -> None:
-        """Note that the thread has ended."""
+        """Record that the thread has ended."""
         self.ended.set()
         self.settled.set()
 
     def give_up(self) -> None:
-        """Note that nobody waits for the thread any more."""
+        """Record that the pool no longer waits for the thread."""
         self.given_up = True
         self.settled.set()
 
@@ -44,7 +44,7 @@ class ThreadHeld(Exception):
     A hook holds a thread for too long.
 
     Attributes:
-        owner: The class of the hook; None if the thread runs no hook that is known.
+        owner: The hook's class; None if the thread runs no known hook.
         hook: Its name.
         watches: The subscriptions for which it runs.
         held: The thread.
@@ -60,16 +60,16 @@ class ThreadHeld(Exception):
 
 
 def stack_of(ident: int) -> str:
-    """Return where a thread is, as a traceback shows it."""
+    """Return a thread's stack, formatted as in a traceback."""
     frame = sys._current_frames().get(ident)
     return "".join(traceback.format_stack(frame)) if frame is not None else "(it has ended)"
 
 
 def interrupt(ident: int) -> None:
     """
-    Have :class:`Interrupted` raised in a thread as soon as it runs Python code.
+    Raise :class:`Interrupted` in a thread as soon as it runs Python code.
 
-    It ends an endless loop, which would compete with all other threads. A thread that waits inside
+    That ends an endless loop, which would compete with all other threads. A thread that waits inside
     the operating system stays there.
     """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))

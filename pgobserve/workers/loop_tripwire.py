@@ -1,8 +1,7 @@
 """
-Notices that an event loop was closed, or is no more, although nothing of ours was ended before.
+Detects that an event loop was closed or forgotten without closing the feed.
 
-Some programs close a loop, or forget it, with our tasks in it. Then nothing runs that could end
-threads and connections.
+No task runs then that could end threads and connections.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ NEVER: Final = 1e9
 
 
 class _Tripwire:
-    """Calls a method when the event loop forgets its timers, which it does when it is closed."""
+    """Calls a method when it is deleted: a loop that closes, or is collected, drops its timers."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
 
     def __call__(self) -> None:
-        """Do nothing: no loop lives as long."""
+        """Do nothing: the timer never fires."""
 
     def __del__(self) -> None:
         method = self._method()
@@ -40,12 +39,11 @@ def at_close(
     loop: asyncio.AbstractEventLoop, method: Method
 ) -> Callable[[], asyncio.TimerHandle | None]:
     """
-    Call a method when an event loop is closed, or has gone; it may be in any thread.
+    Call a method, in any thread, when an event loop is closed or collected.
 
     Returns:
-        What returns the timer by which that is noticed, as long as there is one. The method is
-        called as well when the timer is cancelled.
+        A weak reference to the timer behind it. Cancelling the timer calls the method, too.
     """
-    # A context of its own: that of a socket would be kept as long.
+    # An empty context: the timer would keep a socket's alive.
     handle = loop.call_later(NEVER, _Tripwire(method), context=contextvars.Context())
     return weakref.ref(handle)

@@ -1,8 +1,8 @@
 """
-What a loader thread is busy with, so that a hook that holds the thread can be named.
+Which hook a loader thread runs, so that the log can name a hook that holds the thread.
 
-A load calls many hooks of many consumers. Before each call it notes whose hook comes next. The event
-loop looks at these notes while the thread runs.
+A load calls many hooks of many consumers. It records each before the call, and the event loop reads the
+record while the thread runs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ class Interrupted(BaseException):
     """
     Raised inside a thread whose function has taken too long.
 
-    Whatever contains the errors of hooks must let it through.
+    Code that contains the errors of hooks must let it through.
     """
 
 
 class HookFailed(Exception):
-    """A hook raised what is not an :class:`Exception`; the cause says what."""
+    """A hook raised other than an :class:`Exception`; see the cause."""
 
 
 class Occupation:
     """
-    What one thread is busy with.
+    What one thread runs.
 
     Attributes:
-        owner: The class whose hook runs, a consumer's for example; None between hooks.
+        owner: The class whose hook runs; None between hooks.
         hook: The hook's name.
         watches: The subscriptions for which it runs; opaque here.
-        steps: Hooks that were begun. A number that does not change tells that one hook goes on.
-        alone: The load serves suspects only: it may wait as long as a hook may take.
+        steps: Counts starts and ends of hooks; unchanged while one hook runs.
+        alone: The load serves only subscriptions in lanes of their own, so it may take long.
     """
 
     __slots__ = ("alone", "hook", "owner", "steps", "watches")
@@ -50,17 +50,17 @@ class Occupation:
         self.alone = False
 
     def enter(self, owner: type, hook: str, watches: tuple[Any, ...] = ()) -> None:
-        """Note that a hook is called next."""
+        """Record the hook that is called next."""
         self.owner, self.hook, self.watches = owner, hook, watches
         self.steps += 1
 
     def leave(self) -> None:
-        """Note that the thread runs no hook."""
+        """Record that no hook runs."""
         self.owner, self.hook, self.watches = None, "", ()
         self.steps += 1
 
     def __str__(self) -> str:
-        """Name the hook."""
+        """Return the hook's qualified name."""
         return "no hook" if self.owner is None else f"{self.owner.__qualname__}.{self.hook}"
 
 
@@ -73,12 +73,12 @@ _local: Final = _Local()
 
 
 def occupation() -> Occupation:
-    """Return what the present thread is busy with."""
+    """Return what the current thread runs."""
     return _local.occupation
 
 
 def as_hook(owner: type, hook: str, function: Callable[[], Result]) -> Result:
-    """Call a function that is a hook of a class, and note that."""
+    """Call a hook of a class, and record it."""
     at = occupation()
     at.enter(owner, hook)
     try:
@@ -89,13 +89,13 @@ def as_hook(owner: type, hook: str, function: Callable[[], Result]) -> Result:
 
 def contained(error: BaseException) -> Exception:
     """
-    Return what a hook raised as an :class:`Exception`.
+    Return a hook's error as an :class:`Exception`.
 
-    ``CancelledError``, ``SystemExit`` and the like mean something to the task or process that they
-    reach. A hook that raises one in a loader thread can mean neither the feed nor the process.
+    ``CancelledError`` or ``SystemExit`` would end the awaiting task or the process. A hook in a loader
+    thread must not do either.
 
     Raises:
-        Interrupted: The thread itself is to stop.
+        Interrupted: The thread itself must stop.
     """
     if isinstance(error, Interrupted):
         raise error

@@ -1,8 +1,8 @@
 """
-Keeps tasks that must never end.
+Restarts tasks that must never end.
 
-A task of the feed may end all the same: by an error in it, or because something cancelled it. What
-is watched would silently fall behind. So the end of each is logged, and the task starts again.
+A defect, or other code's cancellation, may end a task of the feed; subscribers would silently fall
+behind. So the supervisor logs the end and starts the task again.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 class Supervisor:
     """
-    Runs tasks and starts each of them again when it ends.
+    Runs tasks, and restarts each that ends.
 
     Args:
-        what: Of what they are the tasks, for the log.
-        on_failure: Called after a task has ended; what it was busy with may be lost.
-        delays: Makes the delays before one task's restarts, in seconds.
-        alias: The database alias, for the log; ``what`` names it.
+        what: The tasks' owner, for the log; names the alias.
+        on_failure: Called after a task has ended, because its work in progress may be lost.
+        delays: Makes a task's restart delays, in seconds.
+        alias: The database alias, for the log.
 
     Attributes:
-        restarts: How often a task was started again.
+        restarts: The number of restarts.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Supervisor:
         self._failing: dict[str, Iterator[float]] = {}
 
     async def run(self, works: Mapping[str, Work]) -> None:
-        """Run tasks by name until cancelled; they have ended when this returns."""
+        """Run tasks by name until cancelled; all have ended on return."""
         tasks = {_start(name, work): name for name, work in works.items()}
         try:
             while True:

@@ -22,7 +22,7 @@ PACKAGE = {
     "cohorts": 31,
     "database": 0,
     "deliver": 12,
-    "dependencies": 28,
+    "dependencies": 1,
     "hub": 95,
     "install": 9,
     "listen": 9,
@@ -30,11 +30,11 @@ PACKAGE = {
     "management": 4,
     "observer": 13,
     "outbox": 5,
-    "render": 15,
+    "render": 0,
     "runtime": 9,
-    "sql": 25,
+    "sql": 2,
     "triggers": 35,
-    "workers": 8,
+    "workers": 0,
 }
 
 #: By how many a folder may be better than its number, before the number has to be lowered.

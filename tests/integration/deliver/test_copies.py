@@ -87,6 +87,6 @@ def test_deferred_field(book: Any) -> None:
 def test_own_way_of_copying(book: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class that says how it is copied has its way."""
     monkeypatch.setattr(Book, "__deepcopy__", lambda self, memo: "own", raising=False)
-    monkeypatch.setattr(copies, "_is_usual", copies._is_usual.__wrapped__)
+    monkeypatch.setattr(copies, "_copies_as_model", copies._copies_as_model.__wrapped__)
 
     assert copied(book) == "own"

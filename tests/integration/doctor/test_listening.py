@@ -36,7 +36,7 @@ def test_pool(look: Look, settings: Any, bouncer: Callable[..., dict[str, Any]])
     settings.PGOBSERVE = {"CONNECTION": {"default": bouncer("transaction")}}
     found = look("listen")
     assert found.level == "problem"
-    assert "Is it made through a proxy that pools transactions, like PgBouncer?" in found.state
+    assert "Does it go through a transaction-pooling proxy, like PgBouncer?" in found.state
     assert found.advice.startswith("Point PGOBSERVE['CONNECTION'] at the server itself")
 
     settings.PGOBSERVE = {"CONNECTION": {"default": bouncer("session")}}

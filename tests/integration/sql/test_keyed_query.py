@@ -238,7 +238,7 @@ def test_distinct() -> None:
 )
 def test_rows_that_depend_on_others(items: list[Item], queryset: Any) -> None:
     """What has other rows depend on the batch they are read in is refused, with what to do."""
-    with pytest.raises(ConfigurationError, match=r"depends on other rows.* Use a subquery"):
+    with pytest.raises(ConfigurationError, match=r"depend on other rows.* Use a subquery"):
         KeyedQuery(queryset(), connection)
 
 

@@ -15,7 +15,8 @@ from django.db.models import Count, Exists, FilteredRelation, OuterRef, Q, Subqu
 from django.test.utils import CaptureQueriesContext
 from rest_framework import serializers
 
-from pgobserve.dependencies.row_dependencies import of_queryset, of_serializer
+from pgobserve.dependencies.of_queryset import of_queryset
+from pgobserve.dependencies.row_dependencies import of_serializer
 from pgobserve.sql.keys import key_fields, key_of, to_key
 from pgobserve.sql.relation_path import Join, RelationPath
 from pgobserve.sql.reverse_lookup import is_direct, resolve

@@ -16,7 +16,8 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 
-from pgobserve.dependencies.row_dependencies import of_queryset, of_serializer
+from pgobserve.dependencies.of_queryset import of_queryset
+from pgobserve.dependencies.row_dependencies import of_serializer
 from tests.bookshelf.models import (
     Author,
     Book,

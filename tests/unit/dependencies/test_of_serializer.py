@@ -286,7 +286,7 @@ ROWS = "what it reads of other tables can't be seen."
         ),
         (
             shows(Book, x=text("comments.latest_of_all")),
-            f'BookSerializer.x asks a manager for "latest_of_all": {ROWS}',
+            f'BookSerializer.x calls "latest_of_all" of a manager: {ROWS}',
         ),
         (
             shows(Book, x=serializers.CharField(source="*")),
@@ -298,11 +298,11 @@ ROWS = "what it reads of other tables can't be seen."
         ),
         (
             shows(Book, to_representation=lambda self, book: {}),
-            f"BookSerializer has a to_representation() of its own: {ROWS}",
+            f"BookSerializer overrides to_representation(): {ROWS}",
         ),
         (
             shows(Book, author=type("Own", (serializers.RelatedField,), {})(read_only=True)),
-            f"BookSerializer.author is a field of its own making: {ROWS}",
+            f"BookSerializer.author is a custom relational field: {ROWS}",
         ),
         (
             shows(Book, x=type("Bare", (serializers.BaseSerializer,), {})(source="author")),
@@ -311,7 +311,7 @@ ROWS = "what it reads of other tables can't be seen."
         (
             shows(Book, "no_such_field"),
             (
-                "The fields of BookSerializer can't be told (ImproperlyConfigured: Field name "
+                "The fields of BookSerializer can't be determined (ImproperlyConfigured: Field name "
                 f"`no_such_field` is not valid for model `Book` in `{__name__}.BookSerializer`.): {ROWS}"
             ),
         ),

@@ -124,7 +124,7 @@ def test_manager_that_asks(manager: Callable[..., None]) -> None:
 
     (sentence,) = of_serializer(Book, shows(Book, "comments")()).unresolved
     assert sentence == (
-        "The manager of library.Comment could not be tried (it asks the database): which rows of it "
+        "The manager of library.Comment could not be tried (it queries the database): which rows of it "
         "are shown can't be seen."
     )
 

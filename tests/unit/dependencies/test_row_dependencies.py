@@ -216,7 +216,7 @@ async def _waits(self: Any, **kwargs: Any) -> Any:
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (_asks, "it asks the database"),
+        (_asks, "it queries the database"),
         (_wants_more, "TypeError: _wants_more() missing 1 required positional argument: 'tenant'"),
         (_waits, "TypeError: it is a coroutine function"),
         (lambda self, **kwargs: None, "TypeError: it returns NoneType"),
@@ -266,7 +266,7 @@ def test_filters() -> None:
         "tags Tag",
     ]
     assert found.unresolved == (
-        "The filter odd of Books is a method: what it looks at can't be seen.",
+        "The filter odd of Books is a method: what it reads can't be seen.",
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.render.tracking_context import RecordingContext
+from pgobserve.render.tracking_context import TrackingContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +21,14 @@ REAL = {"user": "ada", "scope": {}}
 
 
 @pytest.fixture
-def context() -> RecordingContext:
-    return RecordingContext(lambda: dict(REAL))
+def context() -> TrackingContext:
+    return TrackingContext(lambda: dict(REAL))
 
 
 @pytest.fixture
-def known() -> RecordingContext:
+def known() -> TrackingContext:
     """A context of which it is known which keys it has."""
-    return RecordingContext(lambda: dict(REAL), REAL.keys())
+    return TrackingContext(lambda: dict(REAL), REAL.keys())
 
 
 def by_keyword(**given: Any) -> dict[str, Any]:
@@ -99,21 +99,21 @@ LOOKS: dict[str, tuple[Callable[[Any], Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", LOOKS)
-def test_look(context: RecordingContext, way: str) -> None:
+def test_look(context: TrackingContext, way: str) -> None:
     """Each way to look gives what a dictionary would, and is noticed."""
     look, expected = LOOKS[way]
 
     assert look(context) == expected
-    assert context.looked
+    assert context.accessed
 
 
 @pytest.mark.parametrize("way", LOOKS)
-def test_look_with_known_keys(known: RecordingContext, way: str) -> None:
+def test_look_with_known_keys(known: TrackingContext, way: str) -> None:
     """The same holds where the keys are known; only a look for another key tells nothing."""
     look, expected = LOOKS[way]
 
     assert look(known) == expected
-    assert known.looked or way in {"get missing", "not in"}
+    assert known.accessed or way in {"get missing", "not in"}
 
 
 ROUND: dict[str, Callable[[Any], Any]] = {
@@ -127,26 +127,26 @@ ROUND: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", ROUND)
-def test_going_round(context: RecordingContext, way: str) -> None:
+def test_going_round(context: TrackingContext, way: str) -> None:
     """What goes round the methods finds nothing of anybody, before and after a look."""
     before = ROUND[way](context)
     assert "ada" not in repr(before)
-    assert before == ROUND[way](RecordingContext(lambda: {"user": "bob"}))
+    assert before == ROUND[way](TrackingContext(lambda: {"user": "bob"}))
 
     context["user"]
 
     assert "ada" not in repr(ROUND[way](context))
 
 
-def test_not_looked(context: RecordingContext) -> None:
+def test_not_looked(context: TrackingContext) -> None:
     """To have it, to ask what it is, or to copy a serializer that has it, is no look."""
     assert isinstance(context, dict)
     assert callable(context.get)
     assert copy.deepcopy({"context": context})["context"] is context
-    assert not context.looked
+    assert not context.accessed
 
 
-def test_copy_after_is_of_this_audience(context: RecordingContext) -> None:
+def test_copy_after_is_of_this_audience(context: TrackingContext) -> None:
     """What was copied is a plain dictionary, and writing to it does not come back."""
     taken = context.copy()
     taken["user"] = "bob"
@@ -158,32 +158,32 @@ def test_copy_after_is_of_this_audience(context: RecordingContext) -> None:
 def test_built_once_and_late() -> None:
     """The real context is built at the first look, once."""
     built = []
-    context = RecordingContext(lambda: built.append(1) or {"a": 1})  # type: ignore[func-returns-value]
+    context = TrackingContext(lambda: built.append(1) or {"a": 1})  # type: ignore[func-returns-value]
     assert built == []
 
     assert context["a"] == context.get("a") == len(context) == 1
     assert built == [1]
 
 
-def test_missing_key(context: RecordingContext, known: RecordingContext) -> None:
+def test_missing_key(context: TrackingContext, known: TrackingContext) -> None:
     """A key that is not there is a KeyError; where the keys are known it is no look."""
     for each in (context, known):
         with pytest.raises(KeyError, match="'x'"):
             each["x"]
 
-    assert context.looked
-    assert not known.looked
+    assert context.accessed
+    assert not known.accessed
 
 
-def test_what_a_serializer_puts_in_is_found(known: RecordingContext) -> None:
+def test_what_a_serializer_puts_in_is_found(known: TrackingContext) -> None:
     """A key that the serializer itself put in is there for it."""
     known["x"] = 1
 
     assert (known["x"], known.get("x"), "x" in known) == (1, 1, True)
-    assert known.looked
+    assert known.accessed
 
 
-def test_unhashable_look(context: RecordingContext, known: RecordingContext) -> None:
+def test_unhashable_look(context: TrackingContext, known: TrackingContext) -> None:
     """A look for what can't be a key is a TypeError, as with a dictionary."""
     for each in (context, known):
         with pytest.raises(TypeError):
@@ -198,8 +198,8 @@ def test_error_while_building() -> None:
     def fail() -> dict[str, Any]:
         raise ValueError("no context")
 
-    context = RecordingContext(fail)
+    context = TrackingContext(fail)
     with pytest.raises(ValueError, match="no context"):
         context.get("user")
 
-    assert context.looked
+    assert context.accessed

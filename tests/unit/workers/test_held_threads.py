@@ -17,7 +17,7 @@ from pgobserve.load import lanes
 from pgobserve.load.loader import Loader
 from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.occupation import as_hook, occupation
-from pgobserve.workers.thread_pool import HELD_BY_ONE, Threads
+from pgobserve.workers.thread_pool import HELD_BY_ONE, ThreadPool
 from tests.rows import Rows
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def gate() -> Iterator[threading.Event]:
     gate.set()
 
 
-def pool(**options: Any) -> Threads:
+def pool(**options: Any) -> ThreadPool:
     """Return one thread that hooks may hold but shortly."""
-    given = {"patience": 0.05, "timeout": 60.0, **options}
-    return Threads(1, lambda: None, lambda: None, **given)
+    given = {"hold": 0.05, "timeout": 60.0, **options}
+    return ThreadPool(1, lambda: None, lambda: None, **given)
 
 
 async def test_others_go_on(gate: threading.Event) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from pgobserve.workers import thread_pool
 from pgobserve.workers.occupation import HookFailed
-from pgobserve.workers.thread_pool import Threads
+from pgobserve.workers.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def calls() -> Iterator[list[str]]:
 @pytest.mark.usefixtures("calls")
 async def test_result() -> None:
     """What the function returns is returned; it ran in another thread."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
 
     assert await pool.run(threading.get_ident) != threading.get_ident()
     await pool.close()
@@ -52,7 +52,7 @@ async def test_result() -> None:
 @pytest.mark.parametrize("kind", [ValueError, StopAsyncIteration, RecursionError, MemoryError])
 async def test_error(kind: type[Exception]) -> None:
     """What the function raises is raised where it is awaited, and the thread lives on."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
 
     def fail() -> None:
         raise kind("text")
@@ -78,7 +78,7 @@ class Odd(BaseException):
 )
 async def test_error_of_another_kind(kind: type[BaseException]) -> None:
     """What would end a task or the process arrives as an ordinary error, and the thread lives on."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
 
     def fail() -> None:
         raise kind
@@ -94,7 +94,7 @@ async def test_error_of_another_kind(kind: type[BaseException]) -> None:
 @pytest.mark.usefixtures("calls")
 async def test_at_the_same_time() -> None:
     """As many functions run at the same time as there are threads."""
-    pool = Threads(2, nothing, nothing)
+    pool = ThreadPool(2, nothing, nothing)
     barrier = threading.Barrier(2, timeout=60)
 
     await asyncio.gather(pool.run(barrier.wait), pool.run(barrier.wait))
@@ -104,7 +104,7 @@ async def test_at_the_same_time() -> None:
 @pytest.mark.usefixtures("calls")
 async def test_given_up() -> None:
     """Who stops waiting leaves the function to its end; nobody minds its result."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
     for outcome in (nothing, lambda: 1 / 0):
         go, done = threading.Event(), threading.Event()
 
@@ -124,13 +124,13 @@ async def test_given_up() -> None:
 
 async def test_close_by_who_is_cancelled(calls: list[str]) -> None:
     """A task that was cancelled can end the threads, and goes on with what it has to tidy up."""
-    pool, release, tidied = Threads(1, nothing, nothing), threading.Event(), []
+    pool, release, tidied = ThreadPool(1, nothing, nothing), threading.Event(), []
 
     async def work() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            await pool.close(patience=0.01)
+            await pool.close(timeout=0.01)
             tidied.append(True)
 
     stuck = asyncio.create_task(pool.run(release.wait))
@@ -146,7 +146,7 @@ async def test_close_by_who_is_cancelled(calls: list[str]) -> None:
 
 async def test_close(calls: list[str]) -> None:
     """Closing lets the threads do what was asked before, and then say farewell in each."""
-    pool = Threads(3, lambda: calls.append(threading.current_thread().name), nothing)
+    pool = ThreadPool(3, lambda: calls.append(threading.current_thread().name), nothing)
     last = asyncio.create_task(pool.run(lambda: calls.append("job")))
     await asyncio.sleep(0)
     await pool.close()
@@ -159,7 +159,7 @@ async def test_close(calls: list[str]) -> None:
 @pytest.mark.usefixtures("calls")
 async def test_stopped() -> None:
     """Stopped threads take nothing more, rather than let somebody wait for ever."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
     pool.stop()
 
     with pytest.raises(RuntimeError, match="stopped"):
@@ -169,9 +169,9 @@ async def test_stopped() -> None:
 
 async def test_farewell_that_fails(calls: list[str]) -> None:
     """A farewell that raises keeps no thread from ending."""
-    pool = Threads(2, lambda: calls.append("x") or 1 / 0, nothing)
+    pool = ThreadPool(2, lambda: calls.append("x") or 1 / 0, nothing)
     async with asyncio.timeout(60):
-        await pool.close(patience=60)
+        await pool.close(timeout=60)
 
     assert len(calls) == 2
 
@@ -179,11 +179,11 @@ async def test_farewell_that_fails(calls: list[str]) -> None:
 @pytest.mark.usefixtures("calls")
 async def test_stuck() -> None:
     """A thread that is stuck is left behind, and ends once it is free."""
-    pool = Threads(1, nothing, nothing)
+    pool = ThreadPool(1, nothing, nothing)
     go = threading.Event()
     stuck = asyncio.create_task(pool.run(lambda: go.wait(10)))
     await asyncio.sleep(0)
-    await pool.close(patience=0.01)
+    await pool.close(timeout=0.01)
 
     assert not stuck.done()
     go.set()
@@ -201,7 +201,7 @@ async def test_idle(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             twice.set()
         raise ValueError("idle")
 
-    pool = Threads(1, nothing, idle)
+    pool = ThreadPool(1, nothing, idle)
     assert await asyncio.to_thread(twice.wait, 10)
     await pool.close()
 
@@ -211,10 +211,10 @@ def test_loop_is_gone(calls: list[str]) -> None:
     go = threading.Event()
 
     async def leave_behind() -> None:
-        pool = Threads(1, lambda: calls.append("farewell"), nothing)
+        pool = ThreadPool(1, lambda: calls.append("farewell"), nothing)
         task = asyncio.create_task(pool.run(lambda: go.wait(10)))
         await asyncio.sleep(0)
-        await pool.close(patience=0.01)
+        await pool.close(timeout=0.01)
         task.cancel()
 
     asyncio.run(leave_behind())
@@ -230,9 +230,9 @@ def test_exit_is_not_held() -> None:
     """The interpreter exits although a thread of ours is stuck."""
     program = (
         "import asyncio, threading\n"
-        "from pgobserve.workers.thread_pool import Threads\n"
+        "from pgobserve.workers.thread_pool import ThreadPool\n"
         "async def main():\n"
-        "    pool = Threads(1, lambda: None, lambda: None)\n"
+        "    pool = ThreadPool(1, lambda: None, lambda: None)\n"
         "    task = asyncio.create_task(pool.run(threading.Event().wait))\n"
         "    await asyncio.sleep(0)\n"
         "    await pool.close(0.01)\n"
@@ -250,7 +250,7 @@ async def test_forgets_what_it_did() -> None:
     class Thing:
         """What a function knows."""
 
-    each = Threads(1, nothing, nothing)
+    each = ThreadPool(1, nothing, nothing)
     thing = Thing()
     gone = weakref.ref(thing)
     await each.run(lambda thing=thing: type(thing))  # type: ignore[misc]
