@@ -184,8 +184,8 @@ def test_select_related() -> None:
     with CaptureQueriesContext(connection) as queries:
         assert found[permission.pk].content_type == content_type
     assert len(queries) == 0
-    assert statement.joins
-    assert not KeyedQuery(Permission.objects.all(), connection).joins
+    assert not statement.bare
+    assert KeyedQuery(Permission.objects.all(), connection).bare
 
 
 def test_prefetch() -> None:
@@ -202,7 +202,7 @@ def test_prefetch() -> None:
         assert [[g.name for g in user.only_b] for user in found.values()] == [["b"]] * 3
         assert [list(user.user_permissions.all()) for user in found.values()] == [[]] * 3
     assert len(queries) == 2  # those of the prefetches; the rows are not read by Django's cursor
-    assert KeyedQuery(queryset, connection).joins
+    assert not KeyedQuery(queryset, connection).bare
 
 
 def test_none(items: list[Item]) -> None:
@@ -314,9 +314,6 @@ def test_odd_names(make: Callable[..., None]) -> None:
         model._default_manager.create(id=1, name="x")
         statement = KeyedQuery(model._default_manager.filter(name="x"), connection)
         assert set(statement.fetch([1, 2], connection)[1]) == {1}
-        version = statement.version(1, connection)
-        assert version is not None
-        assert statement.version(2, connection) is None
 
 
 def test_percent_in_sql(items: list[Item]) -> None:
@@ -383,20 +380,6 @@ def test_snapshot_is_the_servers(writer: Writer) -> None:
             cursor.execute(query, [text, [str(xid) for xid in around]])
             assert [row[0] for row in cursor.fetchall()] == [snapshot.sees(xid) for xid in around]
     assert snapshot.in_progress
-
-
-def test_version(items: list[Item], writer: Writer) -> None:
-    """A row's version is the transaction that wrote it; a row that is gone has none."""
-    statement = KeyedQuery(Item.objects.all(), connection)
-    with writer.connection.transaction():
-        (row,) = writer.rows("SELECT pg_current_xact_id()::text")
-        writer.rows("UPDATE project_item SET name = 'new' WHERE id = %s", items[0].pk)
-    version = statement.version(items[0].pk, connection)
-
-    assert version is not None
-    assert version[0] == int(row[0]) % 2**32
-    assert version[1].sees(int(row[0]))
-    assert statement.version(0, connection) is None
 
 
 # Many at a time
