@@ -22,7 +22,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.search_path import first_schema, of_options
 from pgobserve.wire import NAMESPACES, Namespace
 
-#: Bytes of a frame besides its data: the request id, the token.
+#: Bytes of a frame besides its data: the request id, the key, the etag.
 FRAME_HEAD: Final = 16_384
 
 

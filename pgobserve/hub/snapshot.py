@@ -46,7 +46,7 @@ class Snapshot:
         Read the text form, ``@`` and the server's run behind it.
 
         Raises:
-            ValueError: The text is no snapshot; it may come from a client as a token.
+            ValueError: The text is no snapshot.
         """
         match = _FORM.fullmatch(text) if len(text) <= MAX_TEXT else None
         if match is None:

@@ -73,7 +73,7 @@ GARBLED = [
     '{"action": "subscribe_instance", "request_id": 5, "pk": 1e400}',
     '{"action": "subscribe_instance", "request_id": 5, "pk": 99999999999999999999}',
     '{"action": "subscribe_instance", "request_id": 5, "pk": "\\ud800"}',
-    '{"action": "subscribe_instance", "request_id": 5, "pk": 1, "token": "x"}',
+    '{"action": "subscribe_instance", "request_id": 5, "pk": 1, "etag": 5}',
     '{"action": "subscribe_instance", "request_id": 5, "pk": 1, "self": 1}',
     '{"action": "no_such_action", "request_id": {"a": [1]}}',
 ]
