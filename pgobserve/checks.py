@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgobserve.triggers.server.drift import Status
     from pgobserve.triggers.trigger_values import TableInfo
 
-#: The identifiers, as ``SILENCED_SYSTEM_CHECKS`` takes them.
+#: Identifiers for ``SILENCED_SYSTEM_CHECKS``.
 BAD_SETTINGS = "pgobserve.E001"
 NOT_CHECKED = "pgobserve.W002"
 BAD_RELATED = "pgobserve.E003"
@@ -40,7 +40,7 @@ STATES = {
 
 @register()
 def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    """Check that ``PGOBSERVE`` can be used as it is."""
+    """Check ``PGOBSERVE``."""
     try:
         conf.get()
         outbox_report.check_settings()
@@ -52,38 +52,39 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    """Check that what the consumers declare in ``observe_related`` is there."""
-    # Whether they can be imported is found out soon enough.
+    """Check that the relations in ``observe_related`` exist."""
+    # A failing import shows when the server starts.
     with suppress(ConfigurationError):
         targets.import_consumers()
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for consumer_class in consumer_registry.consumers():
         try:
             row_dependencies.check(consumer_class)
         except ConfigurationError as error:
             name = f"{consumer_class.__module__}.{consumer_class.__qualname__}"
             hint = "Correct observe_related."
-            found.append(Error(str(error), hint=hint, obj=name, id=BAD_RELATED))
-    return found
+            messages.append(Error(str(error), hint=hint, obj=name, id=BAD_RELATED))
+    return messages
 
 
 @register(Tags.database)
 def check_triggers(
     app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Check the triggers of all that is observed; ``migrate`` does this too, before it begins."""
-    found: list[CheckMessage] = []
-    for using in databases or ():
-        if connections[using].vendor == "postgresql":
-            found += _check_database(using)
-    return found
+    """Check all triggers; ``migrate`` runs this check too, before it starts."""
+    return [
+        message
+        for using in databases or ()
+        if connections[using].vendor == "postgresql"
+        for message in _check_database(using)
+    ]
 
 
 def _check_database(using: str) -> list[CheckMessage]:
     try:
         connection = targets.connect(using)
-        seen = survey.take(connection)
-        facts = outbox_report.look(connection)
+        seen = survey.statuses(connection)
+        facts = outbox_report.read_status(connection)
     except (PgObserveError, DatabaseError) as error:
         text = f"The triggers of the database {using!r} could not be checked: {error}"
         return [Warning(text, id=NOT_CHECKED)]
@@ -98,7 +99,7 @@ def _messages(seen: Sequence[tuple[TableInfo | None, Status]]) -> list[CheckMess
     return [
         _message(status)
         for table, status in seen
-        # A table that is not there yet is for migrate to make, and tells us afterwards.
+        # migrate creates a missing table, and another check follows.
         if status.state is not State.OK and (table is not None or status.state is State.CLASH)
     ]
 

@@ -1,8 +1,8 @@
 """
-The one setting, ``PGOBSERVE``, read at one place.
+The ``PGOBSERVE`` setting.
 
-Everything below takes what it needs as arguments; only this module looks at Django's settings
-(``settings.py`` aside, which keeps DCRF's own).
+Only this module and ``settings.py``, which has DCRF's own, read Django's settings. All others take
+arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.search_path import first_schema, of_options
 from pgobserve.wire import NAMESPACES, Namespace
 
-#: Bytes of a frame besides its data: the request id, the key, the etag.
+#: Bytes of a frame beside its data: the request id, the key, the etag.
 FRAME_HEAD: Final = 16_384
 
 
@@ -34,34 +34,32 @@ class Settings:
     Attributes:
         MODELS: Labels to observe besides the models that consumers name. Either a list of labels
             or a mapping of label to options, ``{"shop.Order": {"columns": ["state"]}}``.
-        TRANSPORT: How changes travel: ``"notify"``, or ``"outbox"`` for those that may not be
-            missed. ``MODELS`` may say it for a model alone.
-        NAMESPACE: Names everything that this project has in a database beside its tables: schema,
-            triggers, outbox, channel. Projects that share a database have different ones. By
-            default the first schema of the ``search_path`` in ``DATABASES``, unless it is public.
+        TRANSPORT: How changes travel: ``"notify"``, or ``"outbox"`` for changes that must not be
+            missed. ``MODELS`` can set it for one model.
+        NAMESPACE: Names the schema, triggers, outbox and channel of this project in a database.
+            Projects that share a database need different namespaces. By default the first schema
+            of the ``search_path`` in ``DATABASES``, unless it is public.
         CHANNEL: The NOTIFY channel; lower case. By default the namespace's.
         CONNECTION: Overrides for the LISTEN connection, as psycopg keywords, by database alias:
-            ``{"default": {"port": 5432}}`` goes around a transaction-pooling proxy.
+            ``{"default": {"port": 5432}}`` bypasses a transaction-pooling proxy.
         INSTALL_ON_MIGRATE: Install the triggers after ``migrate``, test databases included.
-        QUERYSET_TTL: Seconds after which a compiled ``get_queryset`` is built anew.
+        QUERYSET_TTL: Seconds after which a compiled ``get_queryset`` is built again.
         OUTBOX_RETENTION: Seconds that outbox rows are kept at least.
-        OUTBOX_MAX_BYTES: What the outbox may take on disk; beyond it nothing is written to it, and
-            readers begin again.
-        OUTBOX_WAKE: ``"notify"`` wakes readers of the outbox by NOTIFY, from two writers at a time; with
-            ``"poll"`` nothing is sent, and readers poll.
+        OUTBOX_MAX_BYTES: Limit of the outbox on disk. At the limit triggers write nothing, and
+            readers start again.
+        OUTBOX_WAKE: ``"notify"`` wakes readers of the outbox by NOTIFY, from at most two writers at
+            a time; ``"poll"`` sends nothing, and readers poll.
         MAX_SUBSCRIPTIONS: Subscriptions on one socket; more get a 429 frame.
         MAX_LIST_ROWS: Rows of one subscribed list; more get a 413 frame.
-        MAX_ARGUMENT_BYTES: What the arguments of all subscriptions of one socket may take as JSON; more
-            get a 429 frame.
-        MAX_FRAME_BYTES: Bytes of one frame to a client. A row that takes more is answered with a 413
-            frame.
+        MAX_ARGUMENT_BYTES: Bytes of JSON of all subscriptions' arguments on one socket; more get a
+            429 frame.
+        MAX_FRAME_BYTES: Bytes of one frame to a client; a larger row gets a 413 frame.
         IGNORED_CONTEXT_VARIABLES: Names of context variables that no hook, serializer or permission
-            reads, such as a tracing library's; the others keep sockets apart whose values differ.
-        LOADER_STATEMENT_TIMEOUT: Seconds for which the server works on one statement of those threads;
-            0 for no bound.
-        LOADER_THREADS: Threads, each with a database connection, that read rows for one alias.
-        HOOK_TIMEOUT: Seconds after which a hook that does not return is given up: its subscription
-            receives an error, and another thread takes the place of the one that it holds.
+            reads, such as a tracing library's. Sockets that differ in any other share no query.
+        LOADER_STATEMENT_TIMEOUT: Seconds that a statement of the loader may run; 0 for no limit.
+        LOADER_THREADS: Threads per alias that read rows, each with a database connection.
+        HOOK_TIMEOUT: Seconds that a hook may run. Its subscription then receives an error, and a
+            new thread replaces the one that the hook holds.
     """
 
     MODELS: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()
@@ -93,7 +91,8 @@ def get() -> Settings:
     Return the settings of this project.
 
     Raises:
-        ConfigurationError: ``PGOBSERVE`` is no mapping, or has an unknown key or an obsolete value.
+        ConfigurationError: ``PGOBSERVE`` is not a mapping, or has an unknown key or an obsolete
+            value.
     """
     given = getattr(settings, "PGOBSERVE", {})
     if not isinstance(given, Mapping):
@@ -111,7 +110,7 @@ def get() -> Settings:
 
 
 def longest_row() -> int:
-    """Return how many bytes a row may have as JSON to fit into a frame, whatever else is in it."""
+    """Return how many bytes of JSON a row may have to fit into any frame."""
     limit = get().MAX_FRAME_BYTES
     return max(limit - FRAME_HEAD, limit // 2)
 
@@ -120,14 +119,11 @@ def namespace(alias: str) -> Namespace:
     """
     Return the namespace of this project in a database.
 
-    It follows from the settings alone. What a session's ``search_path`` is for the moment, or for
-    one role, must not decide it: every process of the project has to find the same.
-
-    Args:
-        alias: Of the database.
+    It depends on settings alone, never on the ``search_path`` of a session or role: every process
+    of the project must compute the same.
 
     Raises:
-        ConfigurationError: ``NAMESPACE`` can't be one.
+        ConfigurationError: ``NAMESPACE`` is invalid.
     """
     given = get().NAMESPACE
     try:
@@ -137,7 +133,7 @@ def namespace(alias: str) -> Namespace:
 
 
 def _derived(alias: str) -> str:
-    """Return the default namespace: the schema that the settings put the project's tables into."""
+    """Return the default namespace: the schema of the project's tables, by the settings."""
     options = connections.databases.get(alias, {}).get("OPTIONS", {}).get("options", "")
     schema = first_schema(of_options(str(options)))
     if NAMESPACES.fullmatch(schema):
@@ -147,7 +143,7 @@ def _derived(alias: str) -> str:
 
 
 def project() -> str:
-    """Return what this project is called beside other projects in a database."""
+    """Return the name that distinguishes this project from others in a database."""
     return str(getattr(settings, "ROOT_URLCONF", ""))
 
 
@@ -158,7 +154,7 @@ def channel(alias: str) -> str:
 
 
 def transports() -> frozenset[str]:
-    """Return how changes travel in this project: by what ``TRANSPORT`` says, or ``MODELS``."""
+    """Return the transports in ``TRANSPORT`` and ``MODELS``."""
     settings = get()
     if not isinstance(settings.MODELS, Mapping):
         return frozenset([settings.TRANSPORT])

@@ -1,27 +1,27 @@
 """
-The errors that this package raises; ``pgobserve.exceptions`` shows them to users.
+The errors that this package raises; users import them from ``pgobserve.exceptions``.
 
 ::
 
     PgObserveError
-     ├─ ConfigurationError      the settings can't be used as they are
+     ├─ ConfigurationError      a setting is wrong
      ├─ TemplatesMissing        the installation lacks its SQL templates
-     ├─ TriggerError            the write side could not do what it was asked
-     ├─ PayloadInvalid          a notification that is none of ours, or garbled
+     ├─ TriggerError            an installation or removal failed
+     ├─ PayloadInvalid          a notification is not in our format
      └─ FeedUnavailable         the read side can't serve now
 
-They depend on nothing, so that the pure parts can raise them.
+This module imports nothing, so that the pure parts can raise them.
 """
 
 from __future__ import annotations
 
 
 class PgObserveError(Exception):
-    """Base of all errors of this package that are not answers to a client."""
+    """Base of all errors of this package that are not replies to a client."""
 
 
 class ConfigurationError(PgObserveError):
-    """The settings can't be used as they are."""
+    """A setting is wrong."""
 
 
 class TemplatesMissing(PgObserveError):
@@ -29,7 +29,7 @@ class TemplatesMissing(PgObserveError):
 
 
 class TriggerError(PgObserveError):
-    """The write side could not do what it was asked; the message says what to do."""
+    """The write side failed; the message names the remedy."""
 
 
 class PayloadInvalid(PgObserveError):

@@ -1,4 +1,4 @@
-"""Load much without telling each change: ``from pgobserve.mute import muted``."""
+"""Load many rows without a notification for each: ``from pgobserve.mute import muted``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ __all__ = ["announce", "muted"]
 
 def muted(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> AbstractContextManager[None]:
     """
-    Run a block in a transaction without telling its changes one by one.
+    Run a block in a transaction whose triggers publish no changes.
 
-    At the end, and in the same transaction, one marker per table tells the readers to read again
-    what they watch there: for loads so large that naming the keys helps nobody. An exception rolls
-    the block back and tells nothing. Triggers of another namespace on the same tables are not muted.
+    Use it for loads so large that naming each key is wasteful. At the block's end, in the same
+    transaction, one marker per table makes readers load again what they watch of it. An exception
+    rolls everything back. Triggers of another namespace on the same tables are not muted.
 
     Args:
-        *models: Whose tables to mark at the end; none means every table of this database that has
-            this project's triggers. Changes of other tables in the block are not told at all.
+        *models: The models whose tables are marked; none means every table of this database that
+            has this project's triggers. Changes of other tables in the block are not published at
+            all.
         using: Alias of the database.
     """
     return muting.muted(*models, using=using, namespace=conf.namespace(using))
@@ -35,14 +36,14 @@ def muted(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> AbstractContex
 
 def announce(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
     """
-    Tell the readers to read again what they watch in some tables.
+    Mark tables as changed, so that readers load again what they watch of them.
 
-    After something that could not tell its changes itself: a muted prepared transaction, a
-    restore, a partition attached or detached.
+    Use it after changes that fire no trigger: a muted prepared transaction, a restore, a partition
+    attached or detached.
 
     Args:
-        *models: Whose tables; none means every table of this database that has this project's
-            triggers.
+        *models: The models whose tables are marked; none means every table of this database that
+            has this project's triggers.
         using: Alias of the database.
     """
     muting.announce(*models, using=using, namespace=conf.namespace(using))

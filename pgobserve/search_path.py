@@ -1,4 +1,4 @@
-"""The schema that unqualified names are looked up in first, from the text of a ``search_path``."""
+"""Parse the text of a ``search_path``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _OPTION: Final = re.compile(r"(?:^|\s)(?:-c\s*|--)search_path\s*=\s*((?:\\.|[^\s
 
 def first_schema(search_path: str) -> str:
     """
-    Return the first schema of a ``search_path``; empty if that is ``public``, or there is none.
+    Return the first schema of a ``search_path``; empty for ``public`` or none.
 
-    The schema of the role's own name, ``"$user"``, is passed over: roles of one project differ.
+    The role's own schema, ``"$user"``, is skipped, because one project may use several roles.
     """
     for element in _ELEMENTS.findall(search_path):
         quoted = element.startswith('"') and element.endswith('"') and len(element) > 1

@@ -15,6 +15,7 @@ import psycopg
 from django.conf import settings
 
 from pgobserve.demo.postgres import embedded
+from pgobserve.triggers import trigger_statements
 from pgobserve.triggers.trigger_values import TableInfo
 from pgobserve.wire import ALONE
 
@@ -140,10 +141,9 @@ def _registration(**options: Any) -> Any:
 
 
 def _install(**options: Any) -> list[str]:
-    from pgobserve.triggers import compiler
 
     registration = _registration(**options)
-    return list(compiler.install_statements(registration, RELATION, always=False))
+    return list(trigger_statements.install_statements(registration, RELATION, always=False))
 
 
 def _emptied(statements: list[str]) -> list[str]:
@@ -161,4 +161,4 @@ def _uninstall() -> list[str]:
 
     wanted = compiler.wanted(_registration(), RELATION, always=False)
     functions = [trigger.function for trigger in wanted.values()]
-    return list(compiler.uninstall_statements([RELATION], functions, ALONE))
+    return list(trigger_statements.uninstall_statements([RELATION], functions, ALONE))

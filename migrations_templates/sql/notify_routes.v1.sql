@@ -14,9 +14,9 @@ BEGIN
       INTO keys, routes, longest
       FROM ({rows} LIMIT {one_key_more}) AS s;
   EXCEPTION WHEN OTHERS OR assert_failure THEN
-    -- A write never fails because somebody watches. Without
-    -- cancellation, but with failed assertions, which code of a type's owner may have.
-    RAISE WARNING 'pgobserve: trigger % does not fit table %.% any more (%); readers are told to read the table again',
+    -- A write never fails because of a subscription. Cancellation is not caught,
+    -- and failed assertions are: code of a type's owner may raise them.
+    RAISE WARNING 'pgobserve: trigger % does not fit table %.% any more (%); readers load the table again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
     keys := NULL;
@@ -33,7 +33,7 @@ BEGIN
   head := pg_catalog.concat({head}, pg_catalog.pg_current_xact_id(), {keys_follow});
   IF longest OPERATOR(pg_catalog.>=) {oversized}
       OR pg_catalog.cardinality(keys) OPERATOR(pg_catalog.>) {most_keys} THEN
-    -- Too much to name: whoever watches this table reads it again.
+    -- Too many keys to name: mark the whole table as changed.
     PERFORM pg_catalog.pg_notify({channel}, pg_catalog.concat(head, 'null}}'));
     RETURN NULL;
   END IF;

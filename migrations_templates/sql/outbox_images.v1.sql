@@ -39,9 +39,9 @@ BEGIN
       END IF;
     END IF;
   EXCEPTION WHEN OTHERS OR assert_failure THEN
-    -- A write never fails because of a subscription. Without
-    -- cancellation, but with failed assertions, which code of a type's owner may have.
-    RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
+    -- A write never fails because of a subscription. Cancellation is not caught,
+    -- and failed assertions are: code of a type's owner may raise them.
+    RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers start again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
     images := '?';

@@ -1,8 +1,8 @@
 CREATE OR REPLACE FUNCTION {schema}.outbox_rotate(retention pg_catalog.float8) RETURNS pg_catalog.text
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $pgobserve$
--- One step, and never a wait: who writes takes no notice, who reads waits for a TRUNCATE at most.
--- Each slot is written for half the retention, rests for as long, and is emptied when it is wanted
--- again. Rows are older than the retention then, counted from when they could be seen.
+-- Takes one step and waits for no lock. Writers are not affected; a reader waits for a TRUNCATE at most.
+-- Triggers write to a slot for half the retention. It then rests as long, and is emptied when its turn
+-- comes again: its rows have been visible for longer than the retention by then.
 DECLARE
   state {schema}.outbox_state%ROWTYPE;
   moment timestamptz := clock_timestamp();

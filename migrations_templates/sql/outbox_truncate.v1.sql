@@ -5,7 +5,7 @@ BEGIN
   BEGIN
     PERFORM {schema}.outbox_mark({label}, {operation});
   EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers are told to begin again',
+    RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers start again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
       USING HINT = {hint};
     {notify};

@@ -1,4 +1,4 @@
-"""What a sub-command is given to talk with."""
+"""The output of sub-commands."""
 
 from __future__ import annotations
 
@@ -20,38 +20,31 @@ EXIT_FAILED = 2
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """
-    The command's two streams and its colours.
-
-    Attributes:
-        out: For what was asked.
-        err: For progress and errors.
-        style: Django's colours; used only on a terminal.
-    """
+    """The command's streams: ``out`` for results, ``err`` for progress and errors."""
 
     out: OutputWrapper
     err: OutputWrapper
     style: Style
 
     def write(self, text: str, style: str = "") -> None:
-        """Write a line, coloured by the name of a style if a terminal reads it."""
+        """Write a line, in the colours of a style on a terminal."""
         self.out.write(self.painted(text, style))
 
     def painted(self, text: str, style: str) -> str:
-        """Return the text in the colours of a style, or as it is if no terminal reads it."""
+        """Return the text, in the colours of a style on a terminal."""
         return getattr(self.style, style)(text) if style and self.out.isatty() else text
 
     def warn(self, text: str | None) -> None:
-        """Write a warning beside what was asked; None is none."""
+        """Write a warning to the error stream, unless it is None."""
         if text is not None:
             self.err.write(text, self.style.WARNING if self.err.isatty() else None)
 
-    def json(self, facts: Any) -> None:
-        """Write facts for a machine."""
-        self.out.write(json.dumps(facts, indent=2))
+    def json(self, value: Any) -> None:
+        """Write a value as JSON."""
+        self.out.write(json.dumps(value, indent=2))
 
     def table(self, rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
-        """Write rows in columns; the first row is the heading, ``styles`` are for the others."""
+        """Write rows in columns. The first row is the heading; each other row has a style."""
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         for row, style in zip(rows, ("HTTP_INFO", *styles), strict=True):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,4 +1,4 @@
-"""``pgobserve deps``: which tables the rows of each consumer depend on, and how that is watched."""
+"""``pgobserve deps``: which tables the rows of each consumer depend on."""
 
 from __future__ import annotations
 
@@ -27,21 +27,14 @@ if TYPE_CHECKING:
 HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
 
 HINT = (
-    "Name what they read of other tables in observe_related of the class, as paths from its model "
+    "Name the other tables that they read in observe_related of the class, as paths from its model "
     '(["author.publisher"]) or models (["shop.Price"]).'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerDependencies:
-    """
-    A consumer class and what it depends on.
-
-    Attributes:
-        consumer: Its dotted name.
-        models: What its clients may subscribe to.
-        found: What these rows depend on.
-    """
+    """A consumer's dotted name, the models of its subscriptions, and what their rows depend on."""
 
     consumer: str
     models: tuple[type[Model], ...]
@@ -51,21 +44,21 @@ class ConsumerDependencies:
 def run(
     console: Console, consumer: str | None, *, database: str, as_json: bool, as_dot: bool
 ) -> None:
-    """Print what the consumers depend on, as a table, as JSON or as a graph."""
+    """Print the dependencies of consumers as a table, as JSON or as a graph."""
     subjects = list(_subjects(consumer))
     if as_dot:
         console.write(dot.graph((each.consumer, each.models, each.found) for each in subjects))
         return
     statuses = _statuses(console, subjects, database)
     if as_json:
-        console.json([_facts(each, statuses) for each in subjects])
+        console.json([_as_json(each, statuses) for each in subjects])
         return
     for number, subject in enumerate(subjects):
         if number:
             console.write("")
         _print(console, subject, statuses)
     if not subjects:
-        console.write("No consumer lets clients subscribe to rows.")
+        console.write("No consumer has subscriptions to rows.")
     elif any(each.found.unresolved for each in subjects):
         console.write(f"\n{HINT}")
 
@@ -73,8 +66,8 @@ def run(
 def _subjects(name: str | None) -> Iterator[ConsumerDependencies]:
     if not targets.import_consumers() and name is None:
         raise ConfigurationError(
-            "Nothing says which consumers there are: ASGI_APPLICATION is not set. Set it, or name one "
-            "by its dotted path."
+            "ASGI_APPLICATION is not set, so no consumer is known. Set it, or name a consumer by its "
+            "dotted path."
         )
     classes: Sequence[Any] = consumer_registry.consumers() if name is None else _named(name)
     for cls in classes:
@@ -85,7 +78,7 @@ def _subjects(name: str | None) -> Iterator[ConsumerDependencies]:
 
 
 def _own(models: Iterable[type[Model]], found: Dependencies) -> tuple[type[Model], ...]:
-    """Return the models of the rows themselves, without those that links lead to."""
+    """Return the models of the rows themselves, without those at the end of paths."""
     roots = {path.root for path in found.paths}
     linked = {path.joins[-1].model for path in found.paths} - roots
     return tuple(each for each in dict.fromkeys(models) if each not in linked)
@@ -115,16 +108,16 @@ def _dotted(cls: type) -> str:
 def _statuses(
     console: Console, subjects: Sequence[ConsumerDependencies], database: str
 ) -> Mapping[str, Status] | None:
-    """Return how the triggers stand, by the label of the model; None if that can't be told."""
+    """Return the tables' statuses by model label; None if the database can't be reached."""
     models = {canonical(model) for subject in subjects for model in _models(subject)}
     labels = [each._meta.label for each in models if router.allow_migrate_model(database, each)]
     try:
         connection = targets.connect(database)
-        seen = survey.take(connection, labels) if labels else []
+        statuses = survey.statuses(connection, labels) if labels else []
     except TriggerError as error:
-        console.err.write(f"How the triggers stand can't be told. {error}")
+        console.err.write(f"The state of the triggers is unknown. {error}")
         return None
-    return {status.title: status for _, status in seen}
+    return {status.title: status for _, status in statuses}
 
 
 def _models(subject: ConsumerDependencies) -> Iterator[type[Model]]:
@@ -141,7 +134,7 @@ def _state(model: type[Model], statuses: Mapping[str, Status] | None) -> str | N
     return "not in this database" if status is None else str(status.state)
 
 
-def _facts(
+def _as_json(
     subject: ConsumerDependencies, statuses: Mapping[str, Status] | None
 ) -> dict[str, object]:
     def table(model: type[Model]) -> dict[str, object]:
@@ -166,13 +159,13 @@ def _print(
     console.write(subject.consumer, "MIGRATE_HEADING")
     rows = [
         *(("-", model, "by key") for model in subject.models),
-        *((path_of(path), path.joins[-1].model, _back(path)) for path in subject.found.paths),
+        *((path_of(path), path.joins[-1].model, _resolved(path)) for path in subject.found.paths),
         *(("-", model, "reads all again") for model in subject.found.full_refresh),
     ]
     states = [_state(model, statuses) for _, model, _ in rows]
     cells = [
-        (path, model._meta.label, model._meta.db_table, back, state or "?")
-        for (path, model, back), state in zip(rows, states, strict=True)
+        (path, model._meta.label, model._meta.db_table, resolved, state or "?")
+        for (path, model, resolved), state in zip(rows, states, strict=True)
     ]
     if cells:
         styles = ["" if each is None else "SUCCESS" if each == "ok" else "ERROR" for each in states]
@@ -181,5 +174,5 @@ def _print(
         console.write(f"Not seen: {sentence}", "WARNING")
 
 
-def _back(path: RelationPath) -> str:
+def _resolved(path: RelationPath) -> str:
     return "by key" if path.column is None else f"by {path.column} in the change"

@@ -1,4 +1,4 @@
-"""Dependencies as a graph, in the language of Graphviz."""
+"""Dependencies as a Graphviz graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.sql.relation_path import Join, RelationPath
 
-    #: Its dotted name, its models, and what their rows depend on.
+    #: Dotted name, models, and the dependencies of their rows.
     Consumer = tuple[str, Iterable[type[Model]], Dependencies]
 
 
@@ -20,7 +20,7 @@ def graph(consumers: Iterable[Consumer]) -> str:
     """
     Return a graph: consumers as ellipses, tables as boxes, joins as arrows.
 
-    A dashed arrow leads to a table of which any change makes all rows be read again.
+    A dashed arrow points to a full-refresh table: any change makes feeds read all rows again.
     """
     nodes: dict[str, None] = {}
     edges: dict[str, None] = {}

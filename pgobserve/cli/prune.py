@@ -1,4 +1,4 @@
-"""``pgobserve prune``: let the outbox forget what is older than the retention; for cron."""
+"""``pgobserve prune``: remove outbox rows that are older than the retention; for cron."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from django.core.management.base import CommandError
 from pgobserve import conf
 from pgobserve.cli.console import EXIT_FAILED
 from pgobserve.install import targets
-from pgobserve.install.outbox_report import described
-from pgobserve.triggers import installer, outbox_storage
+from pgobserve.install.outbox_report import as_json as status_json
+from pgobserve.triggers import installer
 from pgobserve.triggers.refusals import explained
-from pgobserve.triggers.server import schema_owners
+from pgobserve.triggers.server import outbox_storage, schema_owners
 
 if TYPE_CHECKING:
     from pgobserve.cli.console import Console
 
-#: What is said of the last step.
+#: Why the rotation stops, by its last step.
 REASONS = {
     "early": "the next slot is not due yet",
     "busy": "a transaction still uses a slot (see pg_stat_activity); run it again later",
-    "elsewhere": "a server process or another command is doing it",
+    "elsewhere": "a server process or another command rotates it now",
 }
 
 
 def run(console: Console, *, database: str, as_json: bool) -> None:
-    """Rotate the outbox as far as it is due, and tell how it stands then."""
+    """Rotate the outbox as far as it is due, and print its status."""
     connection, namespace = targets.connect(database), conf.namespace(database)
     if not outbox_storage.exists(connection, namespace):
         if as_json:
@@ -34,20 +34,20 @@ def run(console: Console, *, database: str, as_json: bool) -> None:
         else:
             console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
         return
-    if strangers := schema_owners.strangers(connection, namespace):
+    if problems := schema_owners.foreign_objects(connection, namespace):
         raise CommandError(
-            f"Other roles have a hand in the schema {namespace.schema}: {'; '.join(strangers)}. "
-            "Nothing in it is run. See manage.py pgobserve doctor.",
+            f"Other roles control part of the schema {namespace.schema}: {'; '.join(problems)}. "
+            "The command runs nothing of it. See manage.py pgobserve doctor.",
             returncode=EXIT_FAILED,
         )
     with explained("the outbox", installer.LOCK_TIMEOUT):
-        outbox_storage.limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
+        outbox_storage.set_limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
         steps = outbox_storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)
-        facts = outbox_storage.facts(connection, namespace)
+        status = outbox_storage.status(connection, namespace)
     if as_json:
-        console.json({"database": database, "exists": True, "steps": steps, **described(facts)})
+        console.json({"database": database, "exists": True, "steps": steps, **status_json(status)})
         return
     emptied = steps.count("emptied")
     done = f"Emptied {emptied} slot{'s' if emptied != 1 else ''}" if emptied else "Nothing emptied"
     console.write(f"{done}: {REASONS.get(steps[-1], 'done')}.", "SUCCESS" if emptied else "")
-    console.write(f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes.")
+    console.write(f"The outbox takes {status.size:,} of {status.max_bytes:,} bytes.")

@@ -1,11 +1,11 @@
-"""``pgobserve sql``: print what ``install`` would run, for those who may not run it themselves."""
+"""``pgobserve sql``: print the statements of ``install``, for another role to run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pgobserve.install import targets
-from pgobserve.triggers import compiler, installer
+from pgobserve.triggers import compiler, installer, trigger_statements
 from pgobserve.triggers.refusals import explained
 from pgobserve.triggers.server.drift import State
 
@@ -27,6 +27,7 @@ def run(
 ) -> None:
     """Print the statements, one transaction for each table."""
     connection = targets.connect(database)
+    timeout = installer.milliseconds(lock_timeout)
     for registration in targets.registrations(labels, using=database, always=always):
         with explained(registration.title, lock_timeout):
             plan = installer.make_plan(connection, registration)
@@ -35,7 +36,9 @@ def run(
             wanted = compiler.wanted(registration, plan.table, always=False)
             functions = [each.function for each in wanted.values()]
             statements = tuple(
-                compiler.uninstall_statements([plan.table], functions, registration.namespace)
+                trigger_statements.uninstall_statements(
+                    [plan.table], functions, registration.namespace
+                )
             )
         elif plan.before.state is State.OK and not everything:
             console.write("-- has its triggers: nothing to do")
@@ -43,7 +46,6 @@ def run(
             continue
         else:
             statements = plan.statements
-        timeout = installer.milliseconds(lock_timeout)
         for statement in ("BEGIN", f"SET LOCAL lock_timeout = '{timeout}'", *statements):
             console.write(f"{statement};")
         console.write("COMMIT;")

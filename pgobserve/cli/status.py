@@ -1,4 +1,4 @@
-"""``pgobserve status``: how the triggers stand, table by table."""
+"""``pgobserve status``: the state of the triggers, table by table."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgobserve.cli.console import Console
-    from pgobserve.triggers.outbox_storage import StorageStatus
     from pgobserve.triggers.server.drift import Status
+    from pgobserve.triggers.server.outbox_storage import StorageStatus
 
 HEADING = ("MODEL", "TABLE", "STATE", "FIRES", "BY")
 
 
 def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool) -> None:
-    """Print how each table stands; fail unless all is well."""
+    """Print the status of each table; fail unless all are OK."""
     connection = targets.connect(database)
-    seen = [status for _, status in survey.take(connection, labels)]
+    statuses = [status for _, status in survey.statuses(connection, labels)]
     console.warn(None if labels else targets.only_settings())
-    facts = outbox_report.look(connection)
+    outbox = outbox_report.read_status(connection)
     namespace = conf.namespace(database)
-    strangers = schema_owners.problems(connection, namespace)
+    problems = schema_owners.problems(connection, namespace)
     if as_json:
-        console.json([_facts(status) for status in seen])
+        console.json([_as_json(status) for status in statuses])
     else:
-        _print(console, seen)
-        if facts is not None:
-            _print_outbox(console, facts)
-    bad = sum(status.state is not State.OK for status in seen)
+        _print(console, statuses)
+        if outbox is not None:
+            _print_outbox(console, outbox)
+    bad = sum(status.state is not State.OK for status in statuses)
     if bad:
-        raise CommandError(f"{bad} of {len(seen)} tables not as wanted.", returncode=EXIT_NOT_WELL)
-    if strangers:
+        text = f"{bad} of {len(statuses)} tables not as wanted."
+        raise CommandError(text, returncode=EXIT_NOT_WELL)
+    if problems:
         raise CommandError(
-            f"Other roles have a hand in the schema {namespace.schema}: {'; '.join(strangers)}. "
+            f"Other roles control part of the schema {namespace.schema}: {'; '.join(problems)}. "
             "Run manage.py pgobserve doctor.",
             returncode=EXIT_NOT_WELL,
         )
 
 
-def _facts(status: Status) -> dict[str, object]:
+def _as_json(status: Status) -> dict[str, object]:
     return {
         "label": status.title,
         "table": status.table,
@@ -61,8 +62,8 @@ def _facts(status: Status) -> dict[str, object]:
     }
 
 
-def _print(console: Console, seen: Sequence[Status]) -> None:
-    if not seen:
+def _print(console: Console, statuses: Sequence[Status]) -> None:
+    if not statuses:
         console.write("Nothing is observed: no consumer and no setting names a model.")
         return
     rows = [
@@ -73,24 +74,21 @@ def _print(console: Console, seen: Sequence[Status]) -> None:
             "always" if status.always else "origin",
             status.transport,
         )
-        for status in seen
+        for status in statuses
     ]
-    console.table(
-        [HEADING, *rows],
-        ["SUCCESS" if status.state is State.OK else "ERROR" for status in seen],
-    )
-    for status in seen:
+    styles = ["SUCCESS" if status.state is State.OK else "ERROR" for status in statuses]
+    console.table([HEADING, *rows], styles)
+    for status in statuses:
         if status.state is not State.OK:
             console.write(f"\n{status.sentence}\n  {status.detail}")
         if status.state is State.CLASH:
             console.write(f"  {status.remedy}")
 
 
-def _print_outbox(console: Console, facts: StorageStatus) -> None:
-    moment = f"{facts.rotated_at:%Y-%m-%d %H:%M:%S} UTC"
+def _print_outbox(console: Console, outbox: StorageStatus) -> None:
+    moment = f"{outbox.rotated_at:%Y-%m-%d %H:%M:%S} UTC"
     console.write(
-        f"\nThe outbox takes {facts.size:,} of {facts.max_bytes:,} bytes, and went on to another "
-        f"slot at {moment}."
+        f"\nThe outbox takes {outbox.size:,} of {outbox.max_bytes:,} bytes, and rotated last at {moment}."
     )
-    for warning in outbox_report.warnings(facts):
+    for warning in outbox_report.warnings(outbox):
         console.write(f"{warning}.", "WARNING")

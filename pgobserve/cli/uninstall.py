@@ -1,4 +1,4 @@
-"""``pgobserve uninstall``: remove our triggers, their functions and, at last, our schema."""
+"""``pgobserve uninstall``: remove our triggers, their functions, and our schema when it is empty."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def run(
     orphans: bool,
     as_json: bool,
 ) -> None:
-    """Remove the triggers of the labelled models, or all of this project."""
+    """Remove the triggers of the labelled models, or all triggers of this project."""
     connection = targets.connect(database)
-    seen = survey.take(connection, labels) if labels else survey.installed(connection)
-    # Not the parents of a child: others may watch those.
+    tables = survey.statuses(connection, labels) if labels else survey.installed(connection)
+    # Keep the triggers on a child's parents, which other consumers may watch.
     named = {registry.canonical(registry.find(label))._meta.label for label in labels}
     uninstall = partial(
         installer.uninstall,
@@ -39,11 +39,11 @@ def run(
     )
     jobs = [
         (status.title, partial(uninstall, table, status.title))
-        for table, status in seen
+        for table, status in tables
         if table is not None
         and (status.state is State.ORPHAN or not orphans)
         and (status.title in named or not labels)
     ]
-    work.through(console, jobs, as_json=as_json)
+    work.run_all(console, jobs, as_json=as_json)
     if not jobs and not as_json:
         console.write("Nothing to remove.")

@@ -1,4 +1,4 @@
-"""Work on table after table: tell what was done to each, go on after a failure, fail at the end."""
+"""Run a job for each table: report each outcome, continue after failures, fail at the end."""
 
 from __future__ import annotations
 
@@ -21,52 +21,47 @@ if TYPE_CHECKING:
 CHANGES = (InstallAction.INSTALLED, InstallAction.UPDATED, InstallAction.REMOVED)
 
 
-def through(console: Console, jobs: Sequence[Job], *, as_json: bool) -> None:
+def run_all(console: Console, jobs: Sequence[Job], *, as_json: bool) -> None:
     """
-    Do the jobs, each in a transaction of its own.
-
-    Args:
-        console: Where to tell.
-        jobs: Label of the model, and what is to be done.
-        as_json: Whether a machine reads it.
+    Run the jobs, each in its own transaction.
 
     Raises:
-        CommandError: Some failed.
+        CommandError: A job failed.
     """
-    facts: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     errors: list[str] = []
     for number, (title, job) in enumerate(jobs, 1):
         counted = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
         try:
-            done = job()
+            outcome = job()
         except TriggerError as error:
             errors.append(str(error))
-            facts.append({"label": title, "action": "failed", "error": str(error)})
+            results.append({"label": title, "action": "failed", "error": str(error)})
             if len(jobs) > 1:
                 console.err.write(f"{counted}{error}")
             continue
-        facts.append(_facts(done))
+        results.append(_as_json(outcome))
         if not as_json:
-            style = "SUCCESS" if done.action in CHANGES else ""
-            console.write(counted + _line(done), style)
+            style = "SUCCESS" if outcome.action in CHANGES else ""
+            console.write(counted + _line(outcome), style)
     if as_json:
-        console.json(facts)
+        console.json(results)
     if errors:
-        summary = f"{len(errors)} of {len(jobs)} tables failed, and were left as they were."
+        summary = f"{len(errors)} of {len(jobs)} tables failed and are unchanged."
         raise CommandError(errors[0] if len(jobs) == 1 else summary, returncode=EXIT_FAILED)
 
 
-def _facts(done: InstallOutcome) -> dict[str, object]:
+def _as_json(outcome: InstallOutcome) -> dict[str, object]:
     return {
-        "label": done.title,
-        "table": done.table,
-        "action": done.action,
-        "was": done.was,
-        "parts": done.parts,
+        "label": outcome.title,
+        "table": outcome.table,
+        "action": outcome.action,
+        "was": outcome.was,
+        "parts": outcome.parts,
     }
 
 
-def _line(done: InstallOutcome) -> str:
-    parts = f" and {done.parts} partitions" if done.parts else ""
-    why = f" (was {done.was})" if done.action is InstallAction.UPDATED else ""
-    return f"{done.title}: {done.action} on {done.table}{parts}{why}"
+def _line(outcome: InstallOutcome) -> str:
+    parts = f" and {outcome.parts} partitions" if outcome.parts else ""
+    before = f" (was {outcome.was})" if outcome.action is InstallAction.UPDATED else ""
+    return f"{outcome.title}: {outcome.action} on {outcome.table}{parts}{before}"

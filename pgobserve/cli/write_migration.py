@@ -1,4 +1,4 @@
-"""``pgobserve migration <app>``: write the triggers as a Django migration."""
+"""``pgobserve migration <app>``: write the installation as a Django migration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(
     always: bool | None,
     dry_run: bool,
 ) -> None:
-    """Write the migration beside the app's others, or print it."""
+    """Write the migration into the app's package, or print it."""
     connection = targets.connect(database)
     wanted = targets.registrations(labels, using=database, always=always)
     if not wanted:
@@ -43,12 +43,12 @@ def run(
     for registration in wanted:
         with explained(registration.title, installer.LOCK_TIMEOUT):
             table = installer.target(connection, registration)
-            found = catalog.triggers(connection, registration.namespace, [table])
-        fires = drift.is_always(registration, found.get(table.oid, {}))
-        tables.append((registration, table, fires))
+            triggers = catalog.triggers(connection, registration.namespace, [table])
+        always = drift.is_always(registration, triggers.get(table.oid, {}))
+        tables.append((registration, table, always))
     loader = MigrationLoader(connection)
-    apps_needed = {each.model._meta.app_label for each in wanted}
-    text = migration_file.write(app, _dependencies(loader, app, apps_needed), tables)
+    apps = {each.model._meta.app_label for each in wanted}
+    text = migration_file.write(app, _dependencies(loader, app, apps), tables)
     if dry_run:
         console.out.write(text, ending="")
         return
@@ -67,25 +67,25 @@ def _directory(app: str) -> Path:
         module = import_module(module_name or "")
     except (ImportError, ValueError):
         raise ConfigurationError(
-            f"The app {app} has no migrations to add one to: run manage.py makemigrations {app} "
+            f"The app {app} has no migrations: run manage.py makemigrations {app} "
             "first, or name another app."
         ) from None
     return Path(next(iter(module.__path__)))
 
 
 def _refuse_installed(app: str, directory: Path) -> None:
-    """Refuse to write into an installed package: the next upgrade would take the file away."""
+    """Refuse to write into an installed package, whose next upgrade would delete the file."""
     if any(directory.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")):
         raise ConfigurationError(
-            f"The app {app} is not this project's: its migrations are installed at {directory}. "
-            "Name an app of your own; the migration may treat tables of other apps."
+            f"The app {app} is an installed package, with its migrations at {directory}. Name an app of "
+            "this project; its migration may install triggers on tables of other apps."
         )
 
 
 def _dependencies(
     loader: MigrationLoader, app: str, others: Iterable[str]
 ) -> list[tuple[str, str]]:
-    """Return the latest migrations of the app itself and of those whose tables it treats."""
+    """Return the latest migrations of the app and of the apps with the tables."""
     return [
         leaf
         for label in [app, *sorted(set(others) - {app})]

@@ -1,4 +1,4 @@
-"""What follows ``migrate`` where ``INSTALL_ON_MIGRATE`` is set: the triggers of one app's models."""
+"""Install triggers after ``migrate``, where ``INSTALL_ON_MIGRATE`` is set."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from django.db import connections
 from pgobserve import conf
 from pgobserve.errors import PgObserveError
 from pgobserve.install import targets
-from pgobserve.triggers import installer, outbox_storage
+from pgobserve.triggers import installer
 from pgobserve.triggers.installer import InstallAction
-from pgobserve.triggers.server import catalog
+from pgobserve.triggers.server import catalog, outbox_storage
 
 
 def install_app(app_label: str, *, using: str, verbosity: int) -> None:
     """
-    Install the triggers of those observed models that belong to an app.
+    Install the triggers of an app's observed models.
 
-    Django sends ``post_migrate`` for one app after the other, when all tables are there. Only a
-    model that it does not manage may have none, in a test database for instance.
+    Django sends ``post_migrate`` app by app when all tables exist. Only an unmanaged model may lack
+    one, in a test database for instance; it is skipped.
 
     Raises:
         CommandError: The triggers can't be installed.
@@ -37,19 +37,19 @@ def install_app(app_label: str, *, using: str, verbosity: int) -> None:
         tables = catalog.relations(connection, {each.table for each in wanted})
         for registration in wanted:
             if registration.table in tables:
-                done = installer.install(registration, using=using)
+                outcome = installer.install(registration, using=using)
                 if registration.transport == "outbox":
-                    outbox_storage.limit(
+                    outbox_storage.set_limit(
                         connection, registration.namespace, conf.get().OUTBOX_MAX_BYTES
                     )
-                if done.action is not InstallAction.UNCHANGED:
-                    _tell(verbosity, f"{done.title}: {done.action} on {done.table}")
+                if outcome.action is not InstallAction.UNCHANGED:
+                    _report(verbosity, f"{outcome.title}: {outcome.action} on {outcome.table}")
             else:
-                _tell(verbosity, f"{registration.title}: no table {registration.table}, left out")
+                _report(verbosity, f"{registration.title}: no table {registration.table}, skipped")
     except PgObserveError as error:
         raise CommandError(str(error)) from error
 
 
-def _tell(verbosity: int, text: str) -> None:
+def _report(verbosity: int, text: str) -> None:
     if verbosity >= 1:
         sys.stdout.write(f"  pgobserve: {text}\n")

@@ -1,4 +1,4 @@
-"""The consumer classes and model observers that are alive, and the models that they observe."""
+"""The consumer classes and model observers that exist, and the models that they observe."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _observers: WeakSet[Evented] = WeakSet()
 
 
 def observe(consumer_class: type) -> None:
-    """Remember a consumer class; its class method ``observed_models`` is asked when needed."""
+    """Register a consumer class; its ``observed_models()`` is called when needed."""
     _consumers.add(consumer_class)
 
 
 def observe_events(observer: Evented) -> None:
-    """Remember an observer of events; its ``evented_models`` are asked for when needed."""
+    """Register an observer of events; its ``evented_models`` are read when needed."""
     _observers.add(observer)
 
 
@@ -44,17 +44,20 @@ def consumers() -> list[type]:
 
 def dependencies() -> dict[type, Dependencies]:
     """
-    Return what the rows of each consumer class depend on; its ``observed_dependencies`` says.
+    Return the ``observed_dependencies()`` of each consumer class.
 
     Raises:
-        ConfigurationError: A class declares what is not there.
+        ConfigurationError: A class declares a relation or model that does not exist.
     """
-    asked = ((each, getattr(each, "observed_dependencies", None)) for each in consumers())
-    return {each: ask() for each, ask in asked if ask is not None}
+    return {
+        each: each.observed_dependencies()
+        for each in consumers()
+        if hasattr(each, "observed_dependencies")
+    }
 
 
 def observed_models() -> list[type[Model]]:
-    """Return the models that the consumers observe, with what those depend on."""
+    """Return the models that consumers and observers observe or depend on."""
     models = {model for each in _consumers for model in each.observed_models()}  # type: ignore[attr-defined]
     for each in dependencies().values():
         models.update(_models(each))
@@ -70,7 +73,7 @@ def _models(dependencies: Dependencies) -> Iterator[type[Model]]:
 
 
 def observed_routes() -> dict[type[Model], frozenset[str]]:
-    """Return the columns whose old and new values the changes of a model must tell."""
+    """Return the columns of each model whose old and new values its changes must carry."""
     routes: defaultdict[type[Model], set[str]] = defaultdict(set)
     for each in dependencies().values():
         for path in each.paths:
@@ -85,6 +88,6 @@ def observers() -> list[Evented]:
 
 
 def evented_models() -> list[type[Model]]:
-    """Return the models whose tables must write to the outbox, because events of them are wanted."""
+    """Return the models with observers of events, whose changes must go to the outbox."""
     models = {model for each in _observers for model in each.evented_models}
     return sorted(models, key=lambda model: model._meta.label_lower)

@@ -1,4 +1,4 @@
-"""Triggers in this project's namespace that are another project's, or another deployment's."""
+"""Triggers of another project, or another deployment, in this project's namespace."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Own:
     """
-    What belongs to this project in a database.
+    This project's tables in a database.
 
     Attributes:
-        tables: Name of the model's table by its label, as Django has it.
-        oids: Object ids of those tables, and of their partitions.
-        schemas: The schemas that they are in.
-        home: The schema that sessions begin with; empty for ``public``.
-        project: What the project is called.
+        tables: ``db_table`` by model label.
+        oids: Object ids of the tables and their partitions.
+        schemas: Their schemas.
+        home: The first schema of the role's ``search_path``; empty for ``public``.
+        project: The project's name.
     """
 
     tables: Mapping[str, str]
@@ -42,7 +42,7 @@ class Own:
 
     @classmethod
     def of(cls, connection: BaseDatabaseWrapper) -> Own:
-        """Look at the models, and at the database."""
+        """Read the tables of all models from the database."""
         models = [
             model
             for model in apps.get_models(include_auto_created=True)
@@ -60,10 +60,10 @@ class Own:
 
     def clashes(self, table: TableInfo, comment: Comment) -> bool:
         """
-        Say whether a trigger in this project's namespace is not this project's.
+        Return whether a trigger in this project's namespace belongs to another project.
 
-        Two deployments of one project, each in a schema of its own, count as two. A tenant's table
-        does not: it has the label and the name of one of this project's, and was installed from the
+        Two deployments of one project in different schemas count as two projects. A tenant's table
+        belongs to this one: it has the label and name of a model here, and was installed from the
         same schema.
         """
         others = is_others(comment, self.project)
@@ -74,36 +74,29 @@ class Own:
         return others or (comment.home != self.home and table.schema not in self.schemas)
 
 
-def look(
-    connection: BaseDatabaseWrapper, found: Mapping[int, Mapping[str, CatalogEntry]], own: Own
+def find(
+    connection: BaseDatabaseWrapper, triggers: Mapping[int, Mapping[str, CatalogEntry]], own: Own
 ) -> dict[int, Status]:
-    """
-    Return a status for each table with triggers of another project, by its object id.
-
-    Args:
-        connection: The database.
-        found: All triggers in this project's namespace.
-        own: What belongs to this project.
-    """
-    seen: dict[int, Status] = {}
-    for oid, on_table in found.items():
+    """Return a status for each table with another project's triggers, by its object id."""
+    clashing: dict[int, Status] = {}
+    for oid, on_table in triggers.items():
         for each in on_table.values():
             if each.comment is not None and own.clashes(each.table, each.comment):
-                seen[oid] = _status(connection, each.table, each.comment)
+                clashing[oid] = _status(connection, each.table, each.comment)
                 break
-    return seen
+    return clashing
 
 
 def _status(connection: BaseDatabaseWrapper, table: TableInfo, comment: Comment) -> Status:
     schema = conf.namespace(connection.alias).schema
-    where = f", installed from the schema {comment.home}" if comment.home else ""
+    where = f", from the schema {comment.home}" if comment.home else ""
     return Status(
         title=comment.label,
         table=str(table),
         state=State.CLASH,
         detail=(
-            f"{table} has triggers in the namespace {schema} that were made for {comment.label} by "
-            f"the project {comment.project or 'without a name'}{where}"
+            f"{table} has triggers in the namespace {schema} that the project "
+            f"{comment.project or 'without a name'} installed for {comment.label}{where}"
         ),
         transport=comment.transport,
         using=connection.alias,

@@ -1,4 +1,4 @@
-"""How the outbox stands, for those who look: ``status``, ``prune`` and the system checks."""
+"""The outbox's status and warnings, for ``status``, ``prune``, ``doctor`` and the system checks."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from typing import TYPE_CHECKING
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import outbox_storage
-from pgobserve.triggers.server import schema_owners
+from pgobserve.triggers.server import outbox_storage, schema_owners
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from pgobserve.triggers.outbox_storage import StorageStatus
+    from pgobserve.triggers.server.outbox_storage import StorageStatus
 
 #: A year.
 MAX_RETENTION = 366 * 24 * 3600
 
-#: Three slots with one chunk each would fill less.
+#: Several chunks for each of the three slots.
 MIN_BYTES = 10_000_000
 
-#: It rotates after half the retention. After so many retentions nobody does it any more.
+#: The outbox rotates after half the retention. After so many retentions, no process rotates it.
 OVERDUE = 2.0
 
-#: The share of its limit from which on it is told.
+#: The share of its limit that causes a warning.
 NEARLY_FULL = 0.8
 
 
 def check_settings() -> None:
     """
-    Check what the settings say of the outbox.
+    Check the settings of the outbox.
 
     Raises:
-        ConfigurationError: A number can't be what it is.
+        ConfigurationError: A number is out of range.
     """
     settings = conf.get()
     retention: object = settings.OUTBOX_RETENTION
@@ -48,48 +47,48 @@ def check_settings() -> None:
         )
 
 
-def look(connection: BaseDatabaseWrapper) -> StorageStatus | None:
-    """Return how the outbox stands; None if there is none, it is damaged, or not ours to see."""
+def read_status(connection: BaseDatabaseWrapper) -> StorageStatus | None:
+    """Return the outbox's status; None if it is missing, damaged, unreadable or another role's."""
     namespace = conf.namespace(connection.alias)
-    if schema_owners.strangers(connection, namespace):
-        return None  # What looks like a table may be another role's view, and run its code.
-    if outbox_storage.broken(connection, namespace) or not outbox_storage.is_readable(
+    if schema_owners.foreign_objects(connection, namespace):
+        return None  # What looks like a table may be another role's view, which runs its code.
+    if outbox_storage.damage(connection, namespace) or not outbox_storage.is_readable(
         connection, namespace
     ):
         return None
-    return outbox_storage.facts(connection, namespace)
+    return outbox_storage.status(connection, namespace)
 
 
-def described(facts: StorageStatus) -> dict[str, object]:
-    """Return the facts as JSON has them."""
+def as_json(status: StorageStatus) -> dict[str, object]:
+    """Return a status for JSON output."""
     return {
-        "bytes": facts.size,
-        "max_bytes": facts.max_bytes,
-        "rotated_at": facts.rotated_at.isoformat(),
-        "full": facts.is_full,
-        "has_lost": facts.has_lost,
-        "warnings": warnings(facts),
+        "bytes": status.size,
+        "max_bytes": status.max_bytes,
+        "rotated_at": status.rotated_at.isoformat(),
+        "full": status.is_full,
+        "has_lost": status.has_lost,
+        "warnings": warnings(status),
     }
 
 
-def warnings(facts: StorageStatus) -> list[str]:
-    """Return a sentence for each thing that somebody should see to."""
+def warnings(status: StorageStatus) -> list[str]:
+    """Return a sentence for each problem, ``what: remedy``."""
     retention = conf.get().OUTBOX_RETENTION
     found = []
-    if facts.is_full:
+    if status.is_full:
         found.append(
-            f"The outbox is full ({facts.max_bytes:,} bytes), so changes are not written to it and "
-            "its readers begin again: raise PGOBSERVE['OUTBOX_MAX_BYTES'] or lower "
+            f"The outbox is full ({status.max_bytes:,} bytes), so triggers write nothing to it and "
+            "its readers start again: raise PGOBSERVE['OUTBOX_MAX_BYTES'] or lower "
             "OUTBOX_RETENTION, and run manage.py pgobserve prune"
         )
-    elif facts.size > facts.max_bytes * NEARLY_FULL:
+    elif status.size > status.max_bytes * NEARLY_FULL:
         found.append(
-            f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes: raise "
+            f"The outbox takes {status.size:,} of {status.max_bytes:,} bytes: raise "
             "PGOBSERVE['OUTBOX_MAX_BYTES'] or lower OUTBOX_RETENTION"
         )
-    if facts.idle.total_seconds() > retention * OVERDUE:
+    if status.idle.total_seconds() > retention * OVERDUE:
         found.append(
-            f"Nobody has rotated the outbox since {facts.rotated_at:%Y-%m-%d %H:%M} UTC: no server "
+            f"The outbox has not rotated since {status.rotated_at:%Y-%m-%d %H:%M} UTC: no server "
             "process reads it. Start one, or run manage.py pgobserve prune from cron"
         )
     return found

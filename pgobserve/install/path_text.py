@@ -1,4 +1,4 @@
-"""Links in the words in which the ORM has them, for people."""
+"""Relation paths as the ORM spells them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def path_of(path: RelationPath) -> str:
     """
-    Return the path of a link, like ``author.publisher``.
+    Return the text of a path, like ``author.publisher``.
 
-    The table between many and many has the path of the many-to-many field; a table that no relation
-    leads to, as a subquery may have it, stands with its model's label in parentheses.
+    A through table has the path of its many-to-many field. A table that no relation reaches, such
+    as a subquery's, appears as its model's label in parentheses.
     """
     names: list[str] = []
     model, joins = path.root, path.joins
@@ -28,7 +28,7 @@ def path_of(path: RelationPath) -> str:
 
 
 def _first(model: Model, joins: tuple[Join, ...]) -> tuple[str, int]:
-    """Return the name of the longest relation that the joins begin with, and how many it has."""
+    """Return the name of the longest relation that the joins start with, and its number of joins."""
     best, part = ("", 0), ("", 0)
     for relation in relations_of(model).values():
         own = tuple(join for join, _ in relation.joins)

@@ -1,4 +1,4 @@
-"""Look at all tables at once: those that are observed, those that have triggers, and orphans."""
+"""The statuses of all tables: those that are observed, those that have triggers, and orphans."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pgobserve import conf
 from pgobserve.install import namespace_clash, targets
-from pgobserve.triggers import outbox_storage
-from pgobserve.triggers.server import catalog, drift
+from pgobserve.install.namespace_clash import Own
+from pgobserve.triggers.server import catalog, drift, outbox_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,99 +18,99 @@ if TYPE_CHECKING:
     from pgobserve.triggers.server.drift import Status
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
 
+    #: Triggers by their table's object id and their name.
+    Triggers = Mapping[int, Mapping[str, CatalogEntry]]
 
-def take(
+
+def statuses(
     connection: BaseDatabaseWrapper, labels: Sequence[str] = ()
 ) -> list[tuple[TableInfo | None, Status]]:
     """
     Return every table with its status.
 
-    Args:
-        connection: The database.
-        labels: Labels of models; none means all that the project observes, all others of this
-            project that have our triggers, the orphans, and what clashes with this project.
+    Without labels of models, that covers the observed models, all others of this project that have
+    our triggers, the orphans, and tables where another project's triggers clash.
     """
     wanted = targets.registrations(labels, using=connection.alias)
-    found = catalog.triggers(connection, conf.namespace(connection.alias))
     if labels:
-        return _judged(connection, wanted, found)
-    own = namespace_clash.Own.of(connection)
-    others = namespace_clash.look(connection, found, own)
-    mine = {oid: each for oid, each in found.items() if oid not in others}
-    wanted = [*wanted, *_others(connection, wanted, mine)]
+        return _compared(connection, wanted, _triggers(connection))
+    triggers, mine, clashing, own = _divided(connection)
     return [
-        *_judged(connection, wanted, found),
-        *((None, status) for status in others.values()),
+        *_compared(connection, [*wanted, *_unobserved(connection, wanted, mine)], triggers),
+        *((None, status) for status in clashing.values()),
         *_orphans(connection, mine, own),
     ]
 
 
 def installed(connection: BaseDatabaseWrapper) -> list[tuple[TableInfo | None, Status]]:
-    """Return every table of this project that has triggers of ours, whoever observes it now."""
-    found = catalog.triggers(connection, conf.namespace(connection.alias))
-    own = namespace_clash.Own.of(connection)
-    others = namespace_clash.look(connection, found, own)
-    mine = {oid: each for oid, each in found.items() if oid not in others}
+    """Return every table of this project that has our triggers, observed or not."""
+    _, mine, _, own = _divided(connection)
     return [
-        *_judged(connection, _others(connection, (), mine), mine),
+        *_compared(connection, _unobserved(connection, (), mine), mine),
         *_orphans(connection, mine, own),
     ]
 
 
 def clashes(connection: BaseDatabaseWrapper) -> list[Status]:
-    """Return the tables that another project has triggers on, in this project's namespace."""
-    found = catalog.triggers(connection, conf.namespace(connection.alias))
-    return [*namespace_clash.look(connection, found, namespace_clash.Own.of(connection)).values()]
+    """Return the tables where another project has triggers in this project's namespace."""
+    _, _, clashing, _ = _divided(connection)
+    return [*clashing.values()]
 
 
-def _judged(
+def _triggers(connection: BaseDatabaseWrapper) -> Triggers:
+    return catalog.triggers(connection, conf.namespace(connection.alias))
+
+
+def _divided(
     connection: BaseDatabaseWrapper,
-    wanted: Sequence[Registration],
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+) -> tuple[Triggers, Triggers, Mapping[int, Status], Own]:
+    """Return all triggers, this project's, the statuses of other projects' tables, and its own."""
+    triggers, own = _triggers(connection), Own.of(connection)
+    clashing = namespace_clash.find(connection, triggers, own)
+    mine = {oid: each for oid, each in triggers.items() if oid not in clashing}
+    return triggers, mine, clashing, own
+
+
+def _compared(
+    connection: BaseDatabaseWrapper, wanted: Sequence[Registration], triggers: Triggers
 ) -> list[tuple[TableInfo | None, Status]]:
+    using = connection.alias
     tables = catalog.relations(connection, {each.table for each in wanted})
     in_outbox = any(each.transport == "outbox" for each in wanted)
-    problem = (
-        outbox_storage.problem(connection, conf.namespace(connection.alias)) if in_outbox else ""
-    )
-    judged = []
-    for each in wanted:
-        table = tables.get(each.table)
-        status = drift.judge(each, table, found, using=connection.alias, outbox=problem)
-        judged.append((table, status))
-    return judged
+    problem = outbox_storage.problem(connection, conf.namespace(using)) if in_outbox else ""
+    return [
+        (table, drift.compare(each, table, triggers, using=using, outbox=problem))
+        for each in wanted
+        for table in [tables.get(each.table)]
+    ]
 
 
-def _others(
-    connection: BaseDatabaseWrapper,
-    wanted: Sequence[Registration],
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+def _unobserved(
+    connection: BaseDatabaseWrapper, wanted: Sequence[Registration], triggers: Triggers
 ) -> list[Registration]:
-    """Return registrations of models that nobody observes now, but whose tables have triggers."""
+    """Return registrations of models that are not wanted, but whose tables have triggers."""
     labels = {each.label for each in wanted}
     others: dict[str, Registration] = {}
-    for on_table in found.values():
+    for on_table in triggers.values():
         for trigger in on_table.values():
             if trigger.comment is not None and trigger.comment.label not in labels:
                 registration = targets.recorded(trigger.comment, connection.alias)
                 if registration is not None:
                     others.setdefault(registration.label, registration)
-    # Another project in this database may have models of the same labels.
+    # Another project in this database may have models with the same labels.
     tables = catalog.relations(connection, {each.table for each in others.values()})
     return [
         others[label]
         for label in sorted(others)
         if (table := tables.get(others[label].table)) is not None
-        and any(each.oid in found for each in (table, *table.parts))
+        and any(each.oid in triggers for each in (table, *table.parts))
     ]
 
 
 def _orphans(
-    connection: BaseDatabaseWrapper,
-    found: Mapping[int, Mapping[str, CatalogEntry]],
-    own: namespace_clash.Own,
+    connection: BaseDatabaseWrapper, triggers: Triggers, own: Own
 ) -> list[tuple[TableInfo | None, Status]]:
-    # Another project may live in the same database, in schemas of its own.
-    lost = drift.orphans(found, own.oids, own.schemas, using=connection.alias)
-    by_name = {str(e.table): e.table for on in found.values() for e in on.values()}
+    # Another project in this database may keep its tables in schemas of its own.
+    lost = drift.orphans(triggers, own.oids, own.schemas, using=connection.alias)
+    by_name = {str(e.table): e.table for on in triggers.values() for e in on.values()}
     return [(by_name[status.table], status) for status in lost]

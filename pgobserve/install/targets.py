@@ -1,4 +1,4 @@
-"""Which tables a sub-command is about: labels, consumers and settings become registrations."""
+"""From labels, consumers and settings to registrations, for commands and checks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 def connect(using: str) -> BaseDatabaseWrapper:
     """
-    Return the connection of an alias, connected.
+    Return the open connection of an alias.
 
     Raises:
-        ConfigurationError: There is no such alias, or it is not PostgreSQL.
+        ConfigurationError: The alias does not exist, or is not PostgreSQL.
         TriggerError: The server can't be reached.
     """
     if using not in connections:
@@ -60,11 +60,11 @@ def registrations(
     labels: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, always: bool | None = None
 ) -> list[Registration]:
     """
-    Return the registrations of the labelled models, or of all that the project observes.
+    Return the registrations of models.
 
     Args:
         labels: Labels of models; none means all that consumers and settings name.
-        using: Alias of the database; models that a router keeps out of it are left out.
+        using: Alias of the database. Models that routers keep out of it are left out.
         always: Overrides the registrations' ``always``.
 
     Raises:
@@ -72,28 +72,22 @@ def registrations(
     """
     models = [registry.find(label) for label in labels] or _observed()
     if labels:
-        # Of a labelled model, too, they say what must be told. It may be they that are broken.
+        # Consumers add routes to a labelled model too. The command must work if they are broken.
         with suppress(ConfigurationError):
             import_consumers()
     built = _build(models, observed_routes(), using)
     kept = [each for each in built if router.allow_migrate_model(using, each.model)]
     if labels and len(kept) < len(built):
-        strangers = ", ".join(each.title for each in built if each not in kept)
+        excluded = ", ".join(each.title for each in built if each not in kept)
         raise ConfigurationError(
-            f"The database routers keep {strangers} out of the database {using!r}. "
+            f"The database routers keep {excluded} out of the database {using!r}. "
             "Name the right one with --database."
         )
     return kept if always is None else [replace(each, always=always) for each in kept]
 
 
 def recorded(comment: Comment, using: str) -> Registration | None:
-    """
-    Return the registration that a comment on a trigger records; None if its model is gone.
-
-    Args:
-        comment: Of a trigger in this project's namespace.
-        using: Alias of the database.
-    """
+    """Return the registration that a trigger's comment records; None if its model is gone."""
     try:
         model = apps.get_model(comment.label)
     except (LookupError, ValueError):
@@ -112,7 +106,7 @@ def recorded(comment: Comment, using: str) -> Registration | None:
 
 def named(using: str = DEFAULT_DB_ALIAS) -> list[Registration]:
     """
-    Return what ``PGOBSERVE["MODELS"]`` alone asks for.
+    Return the registrations of ``PGOBSERVE["MODELS"]`` alone.
 
     Raises:
         ConfigurationError: A label or an option there is wrong.
@@ -121,11 +115,9 @@ def named(using: str = DEFAULT_DB_ALIAS) -> list[Registration]:
 
 
 def _build(
-    models: Iterable[type[Model]],
-    routes: Mapping[type[Model], Collection[str]],
-    using: str,
+    models: Iterable[type[Model]], routes: Mapping[type[Model], Collection[str]], using: str
 ) -> list[Registration]:
-    """Return registrations; what model observers observe goes to the outbox, unless it is said."""
+    """Return registrations. A model with observers uses the outbox unless options name a transport."""
     settings, options = conf.get(), _options()
     built = registry.build(
         models,
@@ -137,10 +129,10 @@ def _build(
         wake=settings.OUTBOX_WAKE,
         routes=routes,
     )
-    said = {
+    explicit = {
         registry.canonical(registry.find(k)) for k, each in options.items() if "transport" in each
     }
-    evented = {*evented_models()} - said
+    evented = {*evented_models()} - explicit
     return [replace(e, transport="outbox") if e.model in evented else e for e in built]
 
 
@@ -171,7 +163,7 @@ def _observed() -> list[type[Model]]:
     listed = _listed()
     if not import_consumers() and not listed:
         raise ConfigurationError(
-            "Nothing says what to observe: ASGI_APPLICATION is not set. Set it, list labels in "
+            "ASGI_APPLICATION is not set, so no consumer names models. Set it, list labels in "
             "PGOBSERVE['MODELS'], or name them in the command."
         )
     return [*observed_models(), *listed]
@@ -179,10 +171,10 @@ def _observed() -> list[type[Model]]:
 
 def import_consumers() -> bool:
     """
-    Import the project's consumers; return False if the project has none.
+    Import the project's consumers; return False without ``ASGI_APPLICATION``.
 
     Raises:
-        ConfigurationError: They can't be imported.
+        ConfigurationError: The import fails.
     """
     try:
         get_default_application()
@@ -197,14 +189,14 @@ def import_consumers() -> bool:
 
 
 def only_settings() -> str | None:
-    """Return the sentence that only settings say what is observed, if that is so."""
+    """Return a sentence if only settings name observed models, else None."""
     if import_consumers():
         return None
-    return "ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed."
+    return "ASGI_APPLICATION is not set, so only models of PGOBSERVE['MODELS'] are observed."
 
 
 def _not_imported(reason: BaseException) -> ConfigurationError:
     return ConfigurationError(
-        "The consumers that say what to observe can't be imported: ASGI_APPLICATION fails with "
-        f"{type(reason).__name__}: {reason}. Mend it, or name labels in the command."
+        "The consumers can't be imported: ASGI_APPLICATION fails with "
+        f"{type(reason).__name__}: {reason}. Fix it, or name labels in the command."
     )

@@ -1,4 +1,4 @@
-"""Whether a database needs an outbox, told by the settings alone: ``migrate`` imports no consumer."""
+"""Whether a database needs an outbox, from settings alone: ``migrate`` imports no consumer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from pgobserve.triggers import registry
 
 
 def needs_outbox(using: str) -> bool:
-    """
-    Say whether changes of a model may go to the outbox of a database.
-
-    Args:
-        using: Alias of the database.
-    """
+    """Return whether the changes of any model may go to a database's outbox."""
     settings = conf.get()
     models = list(apps.get_models()) if settings.TRANSPORT == "outbox" else _named(settings.MODELS)
     return any(router.allow_migrate_model(using, model) for model in models)

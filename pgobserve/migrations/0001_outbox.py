@@ -1,4 +1,4 @@
-"""The outbox, where a model's transport is the outbox; ``install`` makes it too where it is missing."""
+"""Create the outbox if a model's transport needs it; ``install`` creates a missing outbox too."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ logger = logging.getLogger(__name__)
 
 
 def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Make the outbox, if the settings say that this database has one."""
+    """Create the outbox if the settings require it in this database."""
     from pgobserve import conf
     from pgobserve.install.transports_in_use import needs_outbox
     from pgobserve.logs import fields
-    from pgobserve.triggers import outbox_storage
-    from pgobserve.triggers.server import schema_owners
+    from pgobserve.triggers.server import outbox_storage, schema_owners
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql" and needs_outbox(connection.alias):
         namespace = conf.namespace(connection.alias)
-        if strangers := schema_owners.strangers(connection, namespace):
-            # Another role must not be able to stop the project's other migrations.
+        if problems := schema_owners.foreign_objects(connection, namespace):
+            # Only warn: another role must not be able to block the project's other migrations.
             logger.warning(
                 "The outbox of database %r was not created: %s. Run manage.py pgobserve install.",
                 connection.alias,
-                "; ".join(strangers),
+                "; ".join(problems),
                 extra=fields(alias=connection.alias),
             )
             return
@@ -37,9 +36,9 @@ def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 def drop(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Remove it with all that is in it."""
+    """Drop the outbox with all its rows."""
     from pgobserve import conf
-    from pgobserve.triggers import outbox_storage
+    from pgobserve.triggers.server import outbox_storage
 
     connection = schema_editor.connection
     if connection.vendor == "postgresql":

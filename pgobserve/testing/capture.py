@@ -13,7 +13,7 @@ from psycopg import sql
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import compiler, installer, registry
+from pgobserve.triggers import compiler, installer, registry, trigger_statements
 from pgobserve.triggers.server import catalog
 from pgobserve.wire import Operation
 
@@ -185,7 +185,7 @@ def _restore(
     comment = next((e.comment for e in before.get(table.oid, {}).values() if e.comment), None)
     functions = _functions(registration, table)
     if comment is None:
-        statements = compiler.uninstall_statements(
+        statements = trigger_statements.uninstall_statements(
             [table, *table.parts], functions, registration.namespace
         )
         _run(connection, statements)
@@ -199,7 +199,9 @@ def _restore(
         routes=comment.routes,
     )
     unused = [each for each in functions if each not in _functions(previous, table)]
-    statements = compiler.install_statements(previous, table, always=comment.always, unused=unused)
+    statements = trigger_statements.install_statements(
+        previous, table, always=comment.always, unused=unused
+    )
     _run(connection, statements)
 
 

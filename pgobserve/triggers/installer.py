@@ -1,4 +1,4 @@
-"""Install and remove the triggers of one table, all or nothing."""
+"""Install and remove the triggers of one table, in one transaction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import compiler, outbox_storage
+from pgobserve.triggers import compiler, trigger_statements
 from pgobserve.triggers.refusals import explained
-from pgobserve.triggers.server import catalog, drift
+from pgobserve.triggers.server import catalog, drift, outbox_storage
 from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
     from pgobserve.wire import Namespace
 
-#: Seconds to wait for a lock: whoever writes meanwhile waits behind us.
+#: Seconds to wait for a lock. Writes to the table queue behind the wait.
 LOCK_TIMEOUT = 5.0
 
 
@@ -40,16 +40,7 @@ class InstallAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallOutcome:
-    """
-    What was done to one table, and why.
-
-    Attributes:
-        title: Label of the model.
-        table: Schema and name of the table.
-        action: What was done.
-        was: The state before.
-        parts: Number of partitions that were treated too.
-    """
+    """What was done to a table and its partitions, and the state before."""
 
     title: str
     table: str
@@ -64,46 +55,33 @@ def install(
     """
     Install the triggers of one table, or bring them up to date.
 
-    Takes SHARE ROW EXCLUSIVE on the table, and nothing at all if all is well already.
-
-    Args:
-        registration: The table.
-        using: Alias of the database.
-        lock_timeout: Seconds to wait for the lock.
+    Takes SHARE ROW EXCLUSIVE on the table, or no lock if its triggers are as wanted.
 
     Raises:
-        TriggerError: It can't be done; nothing was changed.
+        TriggerError: The installation failed, and nothing was changed.
     """
     connection = connections[using]
     with explained(registration.title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
         plan = make_plan(connection, registration)
-        done = (
-            InstallAction.INSTALLED if plan.before.state is State.MISSING else InstallAction.UPDATED
-        )
-        if plan.before.state is State.OK:
-            done = InstallAction.UNCHANGED
+        was = plan.before.state
+        action = InstallAction.INSTALLED if was is State.MISSING else InstallAction.UPDATED
+        if was is State.OK:
+            action = InstallAction.UNCHANGED
         else:
             _run(connection, plan.statements)
         return InstallOutcome(
             title=registration.title,
             table=str(plan.table),
-            action=done,
-            was=plan.before.state,
+            action=action,
+            was=was,
             parts=len(plan.table.parts),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """
-    What an installation comes to.
-
-    Attributes:
-        table: The table.
-        before: How it stands now.
-        statements: What makes it right; needless if it is.
-    """
+    """A planned installation: the present status, and the statements to run unless it is OK."""
 
     table: TableInfo
     before: Status
@@ -112,17 +90,17 @@ class Plan:
 
 def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Plan:
     """
-    Find out what is to be done for a table.
+    Plan the installation of one table.
 
     Raises:
-        TriggerError: There is no such table, or it can't have our triggers, or it has another
-            project's in the same namespace.
+        TriggerError: The table does not exist, can't have our triggers, or has those of another
+            project in the same namespace.
     """
     table = target(connection, registration)
     found = catalog.triggers(connection, registration.namespace, [table])
     _refuse_others(registration, table, found)
     repair, problem = _outbox(connection, registration)
-    before = drift.judge(registration, table, found, using=connection.alias, outbox=problem)
+    before = drift.compare(registration, table, found, using=connection.alias, outbox=problem)
     always = drift.is_always(registration, found.get(table.oid, {}))
     wanted = {
         each.function for each in compiler.wanted(registration, table, always=always).values()
@@ -130,7 +108,7 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
     unused = [
         name for name in _only_here(found, table, registration.namespace) if name not in wanted
     ]
-    statements = compiler.install_statements(
+    statements = trigger_statements.install_statements(
         registration, table, always=always, unused=unused, home=catalog.home(connection)
     )
     return Plan(table, before, (*repair, *statements))
@@ -139,7 +117,7 @@ def make_plan(connection: BaseDatabaseWrapper, registration: Registration) -> Pl
 def _refuse_others(
     registration: Registration, table: TableInfo, found: Mapping[int, Mapping[str, CatalogEntry]]
 ) -> None:
-    """Refuse to replace the triggers of another project, which would lose its changes."""
+    """Refuse to replace another project's triggers, which would end its change feed."""
     for each in found.get(table.oid, {}).values():
         comment = each.comment
         if (
@@ -159,7 +137,7 @@ def _refuse_others(
 def _outbox(
     connection: BaseDatabaseWrapper, registration: Registration
 ) -> tuple[tuple[str, ...], str]:
-    """Return what must go before the outbox can be used, and what is wrong with it."""
+    """Return the statements that remove a damaged outbox, and the problem."""
     if registration.transport != "outbox":
         return (), ""
     problem = outbox_storage.problem(connection, registration.namespace)
@@ -176,19 +154,12 @@ def uninstall(
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> InstallOutcome:
     """
-    Remove our triggers from a table and its partitions, and their functions.
+    Remove a namespace's triggers from a table and its partitions, with their functions.
 
-    The schema goes with the last one. Takes ACCESS EXCLUSIVE on the table.
-
-    Args:
-        table: The table.
-        title: Label of the model, for messages.
-        namespace: Triggers of other namespaces stay.
-        using: Alias of the database.
-        lock_timeout: Seconds to wait for the lock.
+    The schema is dropped with the last function. Takes ACCESS EXCLUSIVE on the table.
 
     Raises:
-        TriggerError: It can't be done; nothing was changed.
+        TriggerError: The removal failed, and nothing was changed.
     """
     connection = connections[using]
     with explained(title, lock_timeout), transaction.atomic(using=using):
@@ -200,7 +171,7 @@ def uninstall(
                 title=title, table=str(table), action=InstallAction.ABSENT, was=State.MISSING
             )
         functions = _only_here(found, table, namespace)
-        _run(connection, compiler.uninstall_statements(touched, functions, namespace))
+        _run(connection, trigger_statements.uninstall_statements(touched, functions, namespace))
         return InstallOutcome(
             title=title,
             table=str(table),
@@ -212,10 +183,10 @@ def uninstall(
 
 def target(connection: BaseDatabaseWrapper, registration: Registration) -> TableInfo:
     """
-    Return the table of a registration, fit to get triggers.
+    Return the table of a registration.
 
     Raises:
-        TriggerError: There is no such table, or it can't have our triggers.
+        TriggerError: The table does not exist, or can't have our triggers.
     """
     title = registration.title
     table = catalog.relations(connection, [registration.table]).get(registration.table)
@@ -258,13 +229,12 @@ def _prepare(connection: BaseDatabaseWrapper, lock_timeout: float) -> None:
                 "Name the primary with --database."
             )
         cursor.execute(
-            "SELECT pg_catalog.set_config('lock_timeout', %s, true)",
-            [milliseconds(lock_timeout)],
+            "SELECT pg_catalog.set_config('lock_timeout', %s, true)", [milliseconds(lock_timeout)]
         )
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time as PostgreSQL's settings take it; never 0, which would mean for ever."""
+    """Return a timeout as PostgreSQL reads it, at least 1 ms: 0 would disable it."""
     return f"{max(1, round(seconds * 1000))}ms"
 
 
@@ -277,7 +247,7 @@ def _run(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
 def _only_here(
     found: Mapping[int, Mapping[str, CatalogEntry]], table: TableInfo, namespace: Namespace
 ) -> list[str]:
-    """Return our functions that triggers of a table and its partitions use, and of no other."""
+    """Return our functions that only the triggers of a table and its partitions call."""
     here = frozenset(each.oid for each in (table, *table.parts))
     inside = {oid: each for oid, each in found.items() if oid in here}
     outside = {oid: each for oid, each in found.items() if oid not in here}

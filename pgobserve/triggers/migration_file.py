@@ -1,10 +1,10 @@
-"""Write the triggers as a Django migration, for those who deploy by review."""
+"""Write the installation of triggers as a Django migration, for review before deployment."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgobserve.triggers import compiler
+from pgobserve.triggers import compiler, trigger_statements
 from pgobserve.triggers.templates import read
 
 if TYPE_CHECKING:
@@ -20,12 +20,11 @@ def write(
     tables: Sequence[tuple[Registration, TableInfo, bool]],
 ) -> str:
     """
-    Return the text of a migration that installs triggers, and that removes them in reverse.
+    Return the text of a migration that installs triggers, and removes them in reverse.
 
     Args:
-        app_label: The app that the migration is for.
-        dependencies: The migrations that make the tables.
-        tables: Registration, table, and whether the triggers fire always.
+        dependencies: The migrations that create the tables.
+        tables: Registration, table, and whether the triggers always fire.
     """
     return _fill(
         "django/install.v1.py-tpl",
@@ -43,15 +42,17 @@ def _operation(registration: Registration, table: TableInfo, always: bool) -> st
         "django/operation.v1.py-tpl",
         title=registration.title,
         table=str(table),
-        statements=_literals(compiler.install_statements(registration, table, always=always)),
+        statements=_literals(
+            trigger_statements.install_statements(registration, table, always=always)
+        ),
         reverse=_literals(
-            compiler.uninstall_statements([table], functions, registration.namespace)
+            trigger_statements.uninstall_statements([table], functions, registration.namespace)
         ),
     )
 
 
 def _fill(name: str, **parts: str) -> str:
-    """Replace ``{name}`` by its part; the parts themselves may have braces."""
+    """Replace each ``{name}`` by its part, which may contain braces."""
     pieces = []
     rest = read(name)
     while rest:
@@ -68,7 +69,7 @@ def _literals(statements: Iterable[str]) -> str:
 
 
 def _literal(statement: str) -> str:
-    """Return a Python literal of SQL, as legible as can be."""
+    """Return SQL as the most legible Python literal."""
     if '"""' in statement or statement.endswith(('"', "\\")) or "\r" in statement:
         return repr(statement)
     return f'r"""{statement}"""' if "\\" in statement else f'"""{statement}"""'

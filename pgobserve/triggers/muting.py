@@ -1,4 +1,4 @@
-"""Keep the triggers silent for a while, and tell the readers once when it is over."""
+"""Mute the triggers for a transaction, and mark whole tables as changed instead."""
 
 from __future__ import annotations
 
@@ -34,23 +34,12 @@ SELECT pg_catalog.pg_notify(%s, pg_catalog.concat(
 def muted(
     *models: type[Model], using: str = DEFAULT_DB_ALIAS, namespace: Namespace = ALONE
 ) -> Iterator[None]:
-    """
-    Run a block in a transaction without telling its changes one by one.
-
-    At the end, and in the same transaction, one marker per table tells the readers to read again
-    what they watch there: for loads so large that naming the keys helps nobody. An exception rolls
-    the block back and tells nothing.
-
-    Args:
-        *models: Whose tables to mark at the end; none means every table of this database that has
-            our triggers. Changes of other tables in the block are not told at all.
-        using: Alias of the database.
-        namespace: Triggers of other namespaces speak all the same.
-    """
+    """Run a block whose triggers are muted, as :func:`pgobserve.mute.muted` describes."""
     connection = connections[using]
     with transaction.atomic(using=using):
         before = _set(connection, namespace, "on")
         yield
+        # No "finally": an exception aborts the transaction, which restores the setting.
         _set(connection, namespace, before)
         announce(*models, using=using, namespace=namespace)
 
@@ -58,17 +47,7 @@ def muted(
 def announce(
     *models: type[Model], using: str = DEFAULT_DB_ALIAS, namespace: Namespace = ALONE
 ) -> None:
-    """
-    Tell the readers to read again what they watch in some tables.
-
-    After something that could not tell its changes itself: a muted prepared transaction, a
-    restore, a partition attached or detached.
-
-    Args:
-        *models: Whose tables; none means every table of this database that has our triggers.
-        using: Alias of the database.
-        namespace: Whose readers.
-    """
+    """Mark tables as changed, as :func:`pgobserve.mute.announce` describes."""
     connection = connections[using]
     with transaction.atomic(using=using):
         for table, comment in _targets(connection, models, namespace):
@@ -87,9 +66,9 @@ def _notify(connection: BaseDatabaseWrapper, comment: Comment) -> None:
 
 def _mark(connection: BaseDatabaseWrapper, table: TableInfo, namespace: Namespace) -> None:
     """
-    Have the table's own trigger write a mark to the outbox: the role may not write there itself.
+    Make the table's own trigger write a mark to the outbox, where this role may not write.
 
-    The statement changes nothing; any column will do.
+    The statement names any column and changes no row.
     """
     column = min(table.columns)
     statement = sql.SQL("UPDATE {} SET {} = DEFAULT WHERE false")
@@ -102,7 +81,7 @@ def _mark(connection: BaseDatabaseWrapper, table: TableInfo, namespace: Namespac
 def _targets(
     connection: BaseDatabaseWrapper, models: tuple[type[Model], ...], namespace: Namespace
 ) -> list[tuple[TableInfo | None, Comment]]:
-    """Return the tables to mark, and how they were installed."""
+    """Return the tables to mark, and the comments on their triggers."""
     installed = {
         each.comment.label: each.comment
         for on_table in catalog.triggers(connection, namespace).values()
@@ -120,7 +99,7 @@ def _targets(
 
 
 def _table(connection: BaseDatabaseWrapper, comment: Comment) -> TableInfo | None:
-    """Return the table of a model whose changes go to the outbox."""
+    """Return a table whose changes go to the outbox; None if they do not, or its model is gone."""
     if comment.transport != "outbox":
         return None
     try:
@@ -131,7 +110,7 @@ def _table(connection: BaseDatabaseWrapper, comment: Comment) -> TableInfo | Non
 
 
 def _set(connection: BaseDatabaseWrapper, namespace: Namespace, value: str) -> str:
-    """Set the mute setting until the end of the transaction; return what it was."""
+    """Set the mute setting until the end of the transaction; return its value before."""
     setting = namespace.mute_setting
     with connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(pg_catalog.current_setting(%s, true), '')", [setting])

@@ -1,4 +1,4 @@
-"""Names of things in the database, made at one place."""
+"""Names of database objects."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SCHEMA_COMMENT = "pgobserve: the functions of triggers, and the outbox"
 
 
 def quote(name: str) -> str:
-    """Quote a ``db_table`` as Django does: what carries quotes already is taken as it is."""
+    """Quote a ``db_table`` as Django does; a name in quotes stays as it is."""
     return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
 def column(name: str) -> str:
-    """Return the name that the catalog has for a column that Django calls ``name``."""
+    """Return the catalog's name of a column that Django calls ``name``."""
     if len(name) > 1 and name.startswith('"') and name.endswith('"'):
         name = name[1:-1].replace('""', '"')
     return clip(name, MAX_BYTES)
@@ -33,8 +33,8 @@ def function(schema: str, table: str, operation: Operation, *, writer: bool = Fa
     """
     Return the name of the trigger function of a table and operation.
 
-    It begins with the table's name, for people; the hash keeps apart what was cut off, and tables
-    of the same name in two schemas.
+    It begins with the table's name, cut to fit. The hash distinguishes names that were cut, and
+    tables of one name in two schemas.
     """
     digest = hashlib.sha256(f"{schema}\0{table}".encode()).hexdigest()[:8]
     tail = f"_{digest}_{operation.lower()}" + ("_write" if writer else "")
@@ -42,21 +42,17 @@ def function(schema: str, table: str, operation: Operation, *, writer: bool = Fa
 
 
 def clip(name: str, size: int) -> str:
-    """Cut a name to ``size`` bytes, not inside a character."""
+    """Cut a name to at most ``size`` bytes of whole characters."""
     return name.encode()[:size].decode(errors="ignore")
 
 
 def schema(namespace: Namespace) -> sql.SQL:
-    """
-    Return a namespace's schema as templates take it, also inside of literals.
-
-    It needs no quotes: a namespace has no other names.
-    """
+    """Return a namespace's schema for templates. It needs no quotes, not even in a literal."""
     return sql.SQL(namespace.schema)
 
 
 def is_ours(trigger: str, function_schema: str, comment: str | None, namespace: Namespace) -> bool:
-    """Say whether a trigger found in the catalog was put there by this package, in a namespace."""
+    """Return whether this package installed a trigger, in this namespace."""
     return trigger in namespace.all_triggers and (
         function_schema == namespace.schema or (comment or "").startswith("pgobserve:")
     )

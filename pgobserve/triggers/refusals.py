@@ -1,4 +1,4 @@
-"""Say what the server refused, in one sentence, and what to do."""
+"""One sentence for each error of the server: what it refused, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,20 +13,13 @@ from pgobserve.errors import TriggerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-#: Before what our own SQL says.
+#: Prefix of errors that our own SQL raises.
 OURS = "pgobserve: "
 
 
 @contextlib.contextmanager
 def explained(title: str, lock_timeout: float) -> Iterator[None]:
-    """
-    Turn the database's errors within the block into ``TriggerError``, the cause kept.
-
-    Args:
-        title: Label of the model that is worked on.
-        lock_timeout: Seconds that a lock was waited for.
-    """
+    """Raise database errors of the block as ``TriggerError``, with their cause."""
     try:
         yield
     except DatabaseError as error:
@@ -34,35 +27,35 @@ def explained(title: str, lock_timeout: float) -> Iterator[None]:
 
 
 def refusal(error: Exception) -> str:
-    """Return the sentence for an error of the database while nothing was being changed."""
+    """Return the sentence for a database error of a read."""
     return f"The database refused: {_primary(error.__cause__ or error)}."
 
 
 def explain(error: Exception, title: str, lock_timeout: float) -> str:
-    """Return the sentence for an error of the database."""
+    """Return the sentence for a database error of an installation."""
     cause = error.__cause__ or error
-    told = _primary(cause)
+    message = _primary(cause)
     if isinstance(cause, errors.LockNotAvailable):
         return (
             f"The table of {title} could not be locked within {lock_timeout:g} s: a transaction "
             "that uses it is still open (see pg_stat_activity). Nothing was changed there; run "
             "the command again, or give it longer with --lock-timeout."
         )
-    if isinstance(cause, errors.ObjectNotInPrerequisiteState) and told.startswith(OURS):
-        return f"{told.removeprefix(OURS)}. {_hint(cause)}"
+    if isinstance(cause, errors.ObjectNotInPrerequisiteState) and message.startswith(OURS):
+        return f"{message.removeprefix(OURS)}. {_hint(cause)}"
     if isinstance(cause, errors.InsufficientPrivilege):
         return (
-            f"The database role may not do this for {title} ({told}). Run the command as the "
+            f"The database role may not do this for {title} ({message}). Run the command as the "
             "owner of the table, or hand them the output of manage.py pgobserve sql."
         )
     if isinstance(cause, errors.ReadOnlySqlTransaction):
         return (
-            f"The server takes no changes, so nothing was done for {title} ({told}). Name the "
+            f"The server takes no changes, so nothing was done for {title} ({message}). Name the "
             "primary with --database, or end default_transaction_read_only."
         )
     if isinstance(cause, errors.FeatureNotSupported):
-        return f"{title} can't be observed: {told}. PostgreSQL 14 or newer is needed."
-    return f"The database refused to work on {title}: {told}."
+        return f"{title} can't be observed: {message}. PostgreSQL 14 or newer is needed."
+    return f"The database refused to work on {title}: {message}."
 
 
 def _hint(error: BaseException) -> str:

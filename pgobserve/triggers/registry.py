@@ -1,4 +1,4 @@
-"""Which tables are observed, and how: from models to registrations, one for each table."""
+"""Registrations: which tables are observed, and how. A table has one registration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.models import Field, GeneratedField
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
-from pgobserve.triggers.route_bodies import fit
+from pgobserve.triggers.bodies.route_bodies import fits_payload
 from pgobserve.wire import ALONE, TRANSPORTS, WAKES, Namespace
 
 if TYPE_CHECKING:
@@ -22,30 +22,29 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-#: ``LISTEN`` folds the case of a channel's name and ``pg_notify`` does not.
+#: Lower case, because ``LISTEN`` folds the case of a channel's name and ``pg_notify`` does not.
 CHANNELS = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
-#: What ``PGOBSERVE["MODELS"]`` may say about a model.
+#: The options of a model in ``PGOBSERVE["MODELS"]``.
 OPTIONS = ("columns", "always", "transport")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """
-    A table whose changes are to be told, under the label of one model.
+    An observed table, under the label of one model.
 
     Attributes:
         model: The concrete model.
-        columns: Only an UPDATE that changes one of these columns (or the key) is told;
-            None means all columns.
+        columns: An UPDATE is published only if it changes the key or one of these; None means any.
         always: Whether the triggers fire under ``session_replication_role = replica`` too;
-            None means: as they are installed now.
+            None keeps what is installed.
         transport: How changes travel, ``"notify"`` or ``"outbox"``.
         channel: The NOTIFY channel.
-        wake: How readers learn of rows in the outbox, ``"notify"`` or ``"poll"``.
-        routes: Columns of which a change tells the old and new values, sorted.
-        namespace: Where the trigger functions and the outbox are.
-        project: What the project is called beside others; empty if it has no name.
+        wake: What wakes readers of the outbox, ``"notify"`` or ``"poll"``.
+        routes: Columns whose old and new values a change carries, sorted.
+        namespace: Names of the trigger functions' schema and of the outbox.
+        project: The project's name; empty if it has none.
     """
 
     model: type[Model]
@@ -79,24 +78,24 @@ class Registration:
         return tuple(names.column(f.column) for f in self.model._meta.pk_fields if f.column)
 
     @property
-    def told(self) -> tuple[str, ...] | None:
-        """The columns that an UPDATE must change one of to be told; None means any."""
+    def compared(self) -> tuple[str, ...] | None:
+        """The columns that decide whether an UPDATE is published; None means all."""
         if self.columns is None:
             return None
         return tuple(dict.fromkeys([*self.columns, *self.routes]))
 
     @property
     def needed(self) -> frozenset[str]:
-        """The columns that the triggers name: without one of them they fit no more."""
+        """The columns that the triggers name, and without which they fail."""
         return frozenset({*self.key, *(self.columns or ()), *self.routes})
 
 
 def find(label: str) -> type[Model]:
     """
-    Return the model of a label, auto-created through models included.
+    Return the model of a label, which may be an auto-created through model.
 
     Raises:
-        ConfigurationError: There is no such model, or it has no table of its own.
+        ConfigurationError: The model does not exist, or has no table of its own.
     """
     try:
         model = apps.get_model(label)
@@ -113,10 +112,10 @@ def find(label: str) -> type[Model]:
 
 def canonical(model: type[Model]) -> type[Model]:
     """
-    Return the model under whose label changes of a model's table are told.
+    Return the model under whose label changes of a model's table are published.
 
-    That is the concrete model of a proxy and, where several models share one table, the first
-    that Django manages.
+    A proxy has its concrete model. Of several models on one table, it is the first that Django
+    manages.
     """
     concrete: type[Model] = model._meta.concrete_model or model
     table = names.quote(concrete._meta.db_table)
@@ -130,10 +129,10 @@ def canonical(model: type[Model]) -> type[Model]:
 
 
 def expand(model: type[Model]) -> tuple[type[Model], ...]:
-    """Return the models whose tables hold a row of ``model``: itself and its concrete parents."""
+    """Return the models whose tables hold a row of ``model``: it and its concrete parents."""
     concrete = model._meta.concrete_model or model
-    found = [concrete, *concrete._meta.get_parent_list()]
-    return tuple(dict.fromkeys(canonical(each) for each in found))
+    models = [concrete, *concrete._meta.get_parent_list()]
+    return tuple(dict.fromkeys(map(canonical, models)))
 
 
 def build(
@@ -151,32 +150,19 @@ def build(
     Return one registration for every table that the models need.
 
     Args:
-        models: What is observed.
-        options: What the project says about models, by label: ``columns``, ``always``,
-            ``transport``.
-        namespace: Where the trigger functions and the outbox are.
-        project: What the project is called beside others.
+        models: The observed models.
+        options: By label the options of a model: ``columns``, ``always``, ``transport``.
         channel: The NOTIFY channel; by default the namespace's.
-        transport: How changes travel where the options do not say.
-        wake: How readers learn of rows in the outbox.
-        routes: By model the columns of its own table whose old and new values must be told.
+        transport: The transport of models whose options name none.
+        routes: By model, columns of its own table whose old and new values changes carry.
 
     Raises:
-        ConfigurationError: An option is unknown, or names a field that is none; or a route is no
-            column.
+        ConfigurationError: An option is unknown or wrong, or a route is not a column.
     """
     channel = namespace.channel if channel is None else channel
-    if not CHANNELS.fullmatch(channel):
-        raise ConfigurationError(
-            "PGOBSERVE['CHANNEL'] must be of lower-case letters, digits and underscores, at most "
-            f"63 bytes, not {channel!r}."
-        )
-    if wake not in WAKES:
-        raise ConfigurationError(
-            f"PGOBSERVE['OUTBOX_WAKE'] must be one of {', '.join(WAKES)}, not {wake!r}."
-        )
+    _check(channel, wake)
     given = {canonical(find(label)): dict(each) for label, each in (options or {}).items()}
-    led = _routes(routes or {})
+    routes_of = _routes(routes or {})
     wanted = dict.fromkeys(each for model in models for each in expand(model))
     return [
         _configured(
@@ -187,7 +173,7 @@ def build(
                 channel=channel,
                 transport=transport,
                 wake=wake,
-                routes=led.get(model, ()),
+                routes=routes_of.get(model, ()),
             ),
             given.get(model, {}),
         )
@@ -195,11 +181,21 @@ def build(
     ]
 
 
-def _routes(
-    routes: Mapping[type[Model], Collection[str]],
-) -> dict[type[Model], tuple[str, ...]]:
-    """Return the routes of each table, by the model that it is told under."""
-    found: dict[type[Model], set[str]] = defaultdict(set)
+def _check(channel: str, wake: str) -> None:
+    if not CHANNELS.fullmatch(channel):
+        raise ConfigurationError(
+            "PGOBSERVE['CHANNEL'] must be of lower-case letters, digits and underscores, at most "
+            f"63 bytes, not {channel!r}."
+        )
+    if wake not in WAKES:
+        raise ConfigurationError(
+            f"PGOBSERVE['OUTBOX_WAKE'] must be one of {', '.join(WAKES)}, not {wake!r}."
+        )
+
+
+def _routes(routes: Mapping[type[Model], Collection[str]]) -> dict[type[Model], tuple[str, ...]]:
+    """Return the routes of each table, by its canonical model."""
+    merged: dict[type[Model], set[str]] = defaultdict(set)
     for model, columns in routes.items():
         own = {
             names.column(field.column)
@@ -210,17 +206,17 @@ def _routes(
         wanted = {names.column(column) for column in columns}
         if unknown := sorted(wanted - own):
             raise ConfigurationError(
-                f"The values of {', '.join(unknown)} can't be told by changes of "
-                f"{model._meta.label}: its table has no such column."
+                f"Changes of {model._meta.label} can't carry the values of {', '.join(unknown)}: "
+                "its table has no such column."
             )
-        found[canonical(model)] |= wanted
-        if not fit(sorted(found[canonical(model)])):
+        merged[canonical(model)] |= wanted
+        if not fits_payload(sorted(merged[canonical(model)])):
             raise ConfigurationError(
-                f"The values of {len(found[canonical(model)])} columns of {model._meta.label} are to "
-                "be told, and their names alone would fill a notification. Watch fewer relations of "
-                "it: see observe_related."
+                f"Changes of {model._meta.label} would carry the values of "
+                f"{len(merged[canonical(model)])} columns, whose names alone fill a notification. "
+                "Observe fewer of its relations: see observe_related."
             )
-    return {model: tuple(sorted(columns)) for model, columns in found.items()}
+    return {model: tuple(sorted(columns)) for model, columns in merged.items()}
 
 
 def _configured(registration: Registration, options: Mapping[str, Any]) -> Registration:
@@ -246,20 +242,20 @@ def _configured(registration: Registration, options: Mapping[str, Any]) -> Regis
 
 
 def _columns(model: type[Model], fields: object) -> tuple[str, ...] | None:
-    """Return the columns of this table behind names of fields; a parent's are in its own table."""
+    """Return the columns of fields, without those in a parent's table."""
     if isinstance(fields, str) or not isinstance(fields, Iterable):
         what = "a string" if isinstance(fields, str) else type(fields).__name__
         raise ConfigurationError(
             f"The option columns of {model._meta.label} must be a list of field names, not {what}."
         )
-    found = [_field(model, name) for name in fields]
+    named = [_field(model, name) for name in fields]
     if any(
         isinstance(field, GeneratedField) and not getattr(field, "db_persist", True)
-        for field in found
+        for field in named
     ):
-        # Transition tables do not have virtual columns: compare all that they may be made of.
+        # Transition tables lack virtual columns, so compare every column that they may depend on.
         return None
-    own = (field.column for field in found if field in model._meta.local_fields)
+    own = (field.column for field in named if field in model._meta.local_fields)
     return tuple(dict.fromkeys(names.column(column) for column in own if column))
 
 
@@ -271,7 +267,7 @@ def _field(model: type[Model], name: str) -> Field[Any, Any]:
         raise ConfigurationError(
             f"{model._meta.label} has no field {name}, which its option columns names."
         ) from None
-    # A many-to-many field has the name of a column, but none in the table.
+    # A many-to-many field has a column name, but no column in this table.
     if field.many_to_many or not isinstance(field, Field) or field.column is None:
         raise ConfigurationError(
             f"The field {model._meta.label}.{name} has no column, so the option columns "

@@ -1,4 +1,4 @@
-"""The SQL and migration templates, which are files: reviewed, versioned and shipped as they are."""
+"""The SQL and migration templates: files that are reviewed, versioned and shipped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 @cache
 def root() -> Traversable:
     """
-    Return the directory that holds the templates.
-
-    A wheel carries it inside the package. An editable install and a plain checkout have it beside
-    the package, where it is edited.
+    Return the directory of the templates: inside the package in a wheel, beside it in a checkout.
 
     Raises:
         TemplatesMissing: It is in neither place.
@@ -50,7 +47,7 @@ def render(name: str, **parts: sql.Composable | str | float | None) -> str:
 
     Args:
         name: Name of the template without folder and suffix, e.g. ``notify.v1``.
-        **parts: What the placeholders stand for: SQL as it is, anything else as a literal.
+        **parts: Values of the placeholders: SQL as it is, anything else as a literal.
     """
     composed = {
         key: part if isinstance(part, sql.Composable) else sql.Literal(part)

@@ -1,4 +1,4 @@
-"""What the write side's stages hand each other: tables and triggers, wanted or found."""
+"""Tables and triggers as values, wanted or installed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from psycopg import sql
 @dataclass(frozen=True, slots=True)
 class TableInfo:
     """
-    A table as the catalog has it.
+    A table in the catalog.
 
     Attributes:
         schema: Name of its schema, not quoted.
         name: Its name, not quoted.
         kind: ``relkind``: ``r`` table, ``p`` partitioned table, ``v`` view, ``f`` foreign table …
         columns: Names of its columns.
-        parts: Its partitions on every level, if it is partitioned.
+        parts: Its partitions on every level.
         oid: Its object id; 0 if it was not read from a catalog.
     """
 
@@ -42,24 +42,19 @@ class TableInfo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
     """
-    A trigger and its function, field by field as the catalog keeps them.
+    A trigger and its function, field by field as in the catalog.
 
-    Raw fields and not ``pg_get_triggerdef()``, whose text differs between major versions.
+    The text of ``pg_get_triggerdef()`` differs between major versions, so it is not compared.
 
     Attributes:
-        name: ``tgname``.
         type: ``tgtype``, a bit mask of level, timing and events.
         enabled: ``tgenabled``: ``O`` origin, ``A`` always, ``R`` replica, ``D`` disabled.
-        old_table: Name of the transition table with the old rows.
-        new_table: Name of the transition table with the new rows.
-        condition: Whether there is a WHEN clause; ours have none.
+        old_table: Name of the transition table with the old rows, and ``new_table`` of the new.
+        condition: Whether it has a WHEN clause; ours have none.
         columns: ``UPDATE OF`` columns; ours have none.
         arguments: Number of arguments; ours have none.
-        function_schema: Schema of the function.
-        function: Name of the function.
-        language: Language of the function.
         source: Body of the function.
-        security_definer: Whether it runs with its owner's rights.
+        security_definer: Whether the function runs with its owner's rights.
         config: ``SET`` clauses of the function.
     """
 
@@ -86,14 +81,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """
-    A trigger of ours that the catalog has.
-
-    Attributes:
-        trigger: The trigger.
-        table: Where it is.
-        comment: What we wrote beside it when it was installed; None if that is gone.
-    """
+    """An installed trigger of ours, with the comment of its installation; None if that is lost."""
 
     trigger: Trigger
     table: TableInfo
@@ -103,19 +91,13 @@ class CatalogEntry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comment:
     """
-    What the comment on a trigger records: for whom it was made, and what it was then.
+    The comment on a trigger, which records its registration.
 
     Attributes:
-        label: Label of the model.
-        columns: The columns whose changes are told; None means all.
-        always: Whether it was enabled for replication as well.
-        transport: How changes travel.
-        channel: The NOTIFY channel.
-        fingerprint: Digest of the trigger as it was installed.
-        wake: How readers of the outbox are woken.
-        routes: The columns whose old and new values are told.
-        project: What the project that installed it is called; empty if that is not known.
-        home: The schema that it was installed from, as ``search_path`` says; empty for ``public``.
+        fingerprint: Digest of the installed trigger.
+        home: First schema of the installing role's ``search_path``; empty for ``public``.
+
+    The other fields are those of :class:`pgobserve.triggers.registry.Registration`.
     """
 
     PREFIX = "pgobserve:1:"
@@ -141,7 +123,7 @@ class Comment:
 
     @classmethod
     def parse(cls, text: str | None) -> Comment | None:
-        """Read a comment's text; None if it is not ours, or not as we wrote it."""
+        """Parse the text of a comment; return None if it is not ours or was edited."""
         if text is None or not text.startswith(cls.PREFIX):
             return None
         try:

@@ -15,7 +15,7 @@ import yaml
 from pgobserve import checks, conf, exceptions, settings
 from pgobserve.listen.listener import ListenerState
 from pgobserve.load.loader import LoaderState
-from pgobserve.management.commands.pgobserve import RUN
+from pgobserve.management.commands.pgobserve import SUBCOMMANDS
 from pgobserve.monitoring import FeedState
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_exception_is_documented(name: str) -> None:
     assert f".. autoexception:: {name}" in (REFERENCE / "exceptions.md").read_text()
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_command_is_documented(name: str) -> None:
     """Every sub-command has a heading."""
     assert name in headings(REFERENCE / "commands.md")

@@ -18,22 +18,18 @@ DOCUMENTATION = {"tell": 5, "who": 4, "he": 1, "ask": 5}
 #: for the modules beside the folders.
 PACKAGE = {
     ".": 12,
-    "cli": 73,
     "cohorts": 31,
     "database": 0,
     "deliver": 12,
     "dependencies": 1,
     "hub": 95,
-    "install": 9,
     "listen": 9,
     "load": 38,
-    "management": 4,
     "observer": 13,
     "outbox": 5,
     "render": 0,
     "runtime": 9,
     "sql": 2,
-    "triggers": 35,
     "workers": 0,
 }
 

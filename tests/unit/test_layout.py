@@ -33,12 +33,25 @@ FOLDERS = sorted({path.parent for path in _modules()})
 
 #: Folders whose modules have tests of their names.
 STAGES = [
-    *("triggers", "triggers/server", "listen", "outbox", "hub", "sql", "database", "workers"),
+    *(
+        "triggers",
+        "triggers/bodies",
+        "triggers/server",
+        "listen",
+        "outbox",
+        "hub",
+        "sql",
+        "database",
+        "workers",
+    ),
     *("load", "runtime"),
 ]
 
 #: Modules that are shown by what they do together with others, most of them on a real database.
 ELSEWHERE = {
+    "triggers/outbox_statements": "integration/triggers/test_outbox_storage.py",
+    "triggers/bodies/outbox_bodies": "integration/triggers/test_outbox_bodies.py",
+    "triggers/server/outbox_storage": "integration/triggers/test_outbox_storage.py",
     "triggers/server/catalog": "integration/triggers/test_catalog.py",
     "triggers/server/pinned_search_path": "integration/triggers/test_shadowing.py",
     "triggers/server/schema_owners": "integration/doctor/test_trust.py",

@@ -1,4 +1,4 @@
-"""The database that is looked at, and what several checks ask of it, asked once."""
+"""The examined database, with cached facts that several checks use."""
 
 from __future__ import annotations
 
@@ -22,17 +22,12 @@ if TYPE_CHECKING:
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
     from pgobserve.wire import Namespace
 
-#: Feeds are told apart from other sessions by their name, and this command from feeds.
+#: This command's ``application_name``. Checks recognize the sessions of feeds by theirs.
 OWN_NAME: Final = "pgobserve-doctor"
 
 
 class Examination:
-    """
-    A database and this project.
-
-    Args:
-        connection: Of the alias, connected.
-    """
+    """A database, seen from this project over an open connection."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
@@ -41,12 +36,12 @@ class Examination:
     def query(
         self, statement: str | Composed, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """Return the rows of a query, in which other roles' operators are not found."""
+        """Return the rows of a query that runs without other roles' operators."""
         return pinned_search_path.fetch(self.connection, statement, parameters)
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; asking for them raises if they are wrong."""
+        """The settings; raises ``ConfigurationError`` if they are wrong."""
         return conf.get()
 
     @property
@@ -56,62 +51,62 @@ class Examination:
 
     @property
     def channel(self) -> str:
-        """The channel that feeds listen on."""
+        """The channel on which feeds listen."""
         return conf.channel(self.alias)
 
     @property
     def overrides(self) -> Mapping[str, Any]:
-        """What is different about the connections of feeds."""
+        """The setting ``CONNECTION`` for this alias."""
         return self.settings.CONNECTION.get(self.alias, {})
 
     @property
     def feed_parameters(self) -> dict[str, Any]:
-        """The parameters of the connections of feeds, as psycopg keywords."""
+        """psycopg's keywords for connections of feeds."""
         return parameters_of(self.connection, self.overrides)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The same for a connection of this command's."""
+        """psycopg's keywords for this command's connection where feeds connect."""
         return own(self.feed_parameters)
 
     @cached_property
     def registrations(self) -> list[Registration]:
-        """What the project observes in this database."""
+        """The registrations of this database."""
         return targets.registrations(using=self.alias)
 
     @cached_property
     def statuses(self) -> list[Status]:
-        """How the triggers stand: those, all others of this project, and orphans."""
-        return [status for _, status in survey.take(self.connection)]
+        """The statuses of all tables of this project, orphans and clashes included."""
+        return [status for _, status in survey.statuses(self.connection)]
 
     @cached_property
     def tables(self) -> dict[str, TableInfo]:
-        """The tables that there are of what is observed, by the label for people."""
-        found = catalog.relations(self.connection, {each.table for each in self.registrations})
-        return {each.title: found[each.table] for each in self.registrations if each.table in found}
+        """The observed tables that exist, by their model's label."""
+        tables = catalog.relations(self.connection, {each.table for each in self.registrations})
+        return {e.title: tables[e.table] for e in self.registrations if e.table in tables}
 
     @cached_property
-    def found(self) -> dict[int, dict[str, CatalogEntry]]:
-        """All triggers of ours."""
+    def triggers(self) -> dict[int, dict[str, CatalogEntry]]:
+        """Our triggers, by their table's object id and their name."""
         return catalog.triggers(self.connection, self.namespace)
 
     @cached_property
-    def strangers(self) -> list[str]:
-        """What lets other roles run code with the rights of the role that installed."""
-        return schema_owners.strangers(self.connection, self.namespace)
+    def foreign_objects(self) -> list[str]:
+        """What other roles control in the schema, as the installing role may run it."""
+        return schema_owners.foreign_objects(self.connection, self.namespace)
 
     @property
     def by_outbox(self) -> list[Registration]:
-        """What is observed and goes to the outbox."""
+        """The registrations whose changes go to the outbox."""
         return [each for each in self.registrations if each.transport == "outbox"]
 
     @property
     def listens(self) -> bool:
-        """Whether feeds LISTEN: behind a proxy that pools transactions the outbox may be polled."""
+        """Whether feeds LISTEN. They may poll the outbox instead, as behind a transaction pool."""
         return "notify" in conf.transports() or self.settings.OUTBOX_WAKE != "poll"
 
 
 def own(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return psycopg's keywords for a connection of this command's."""
+    """Return psycopg's keywords for a connection of this command."""
     kept = {name: value for name, value in parameters.items() if name not in DJANGO_ONLY}
     return {**kept, "application_name": OWN_NAME}

@@ -1,4 +1,4 @@
-"""``pgobserve doctor``: look at what commonly goes wrong in production."""
+"""``pgobserve doctor``: check for common problems in production."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Check = Callable[[Examination], Finding]
 
-#: All checks, by their names, in the order in which one depends on another.
+#: All checks by name; a check comes after those that it depends on.
 CHECKS: Final[Mapping[str, Check]] = {
     "version": server_health.version,
     "update": server_health.update,
@@ -64,50 +64,50 @@ CHECKS: Final[Mapping[str, Check]] = {
 
 STYLES: Final = {Level.OK: "SUCCESS", Level.WARNING: "WARNING", Level.PROBLEM: "ERROR"}
 
-#: What a check that has failed itself makes of it.
-SAME: Final = "For the same reason this can't be told."
+#: The finding of a check that failed with the same error as one before.
+SAME_ERROR: Final = "This check failed for the same reason."
 
 
 def run(console: Console, *, database: str, as_json: bool) -> None:
-    """Make all checks and print what each has found; fail if one has found a problem."""
+    """Run all checks and print each finding; fail if one is a problem."""
     case = Examination(targets.connect(database))
-    found: dict[str, Finding] = {}
-    told: set[str] = set()
+    findings: dict[str, Finding] = {}
+    errors: set[str] = set()
     for name, check in CHECKS.items():
-        found[name] = _made(check, case, told)
+        findings[name] = _finding(check, case, errors)
         _end_transaction(case)
         if not as_json:
-            _print(console, name, found[name])
+            _print(console, name, findings[name])
     if as_json:
-        console.json([_facts(name, finding) for name, finding in found.items()])
-    bad = [name for name, finding in found.items() if finding.level is Level.PROBLEM]
+        console.json([_as_json(name, finding) for name, finding in findings.items()])
+    bad = [name for name, finding in findings.items() if finding.level is Level.PROBLEM]
     if bad:
         raise CommandError(
-            f"{len(bad)} of {len(found)} checks have found a problem: {', '.join(bad)}.",
+            f"{len(bad)} of {len(findings)} checks have found a problem: {', '.join(bad)}.",
             returncode=EXIT_NOT_WELL,
         )
 
 
-def _made(check: Check, case: Examination, told: set[str]) -> Finding:
-    """Make a check; if it fails, that is what it has found."""
+def _finding(check: Check, case: Examination, errors: set[str]) -> Finding:
+    """Run a check; an error is a finding too, which ``errors`` then contains."""
     try:
         return check(case)
     except PgObserveError as error:
-        state, advice = str(error), "Mend that."
+        state, advice = str(error), "Fix that first."
     except DatabaseError as error:
-        state, advice = f"This can't be told. {refusal(error)}", "See the log of the server."
-    except Exception as error:  # noqa: BLE001 (the project's code, or a defect: the others go on)
-        state = f"This can't be told: {type(error).__name__}: {error}"
-        advice = "If it is not the project's own code, please report it."
+        state, advice = f"This check failed. {refusal(error)}", "See the server's log."
+    except Exception as error:  # noqa: BLE001 (the project's code, or a defect: other checks run)
+        state = f"This check failed: {type(error).__name__}: {error}"
+        advice = "If this is not the project's own code, please report it."
     _replace_broken(case)
-    if state in told:
-        return warning(SAME, advice="See above.")
-    told.add(state)
+    if state in errors:
+        return warning(SAME_ERROR, advice="See above.")
+    errors.add(state)
     return problem(state, advice=advice)
 
 
 def _end_transaction(case: Examination) -> None:
-    """Let each check see what is the case then, where Django is not in autocommit mode."""
+    """End the transaction without autocommit, so that the next check sees the present state."""
     connection = case.connection
     if not connection.in_atomic_block and not connection.get_autocommit():
         with suppress(DatabaseError):
@@ -115,7 +115,7 @@ def _end_transaction(case: Examination) -> None:
 
 
 def _replace_broken(case: Examination) -> None:
-    """Let the next check have a connection that works."""
+    """Close a broken connection, so that the next check opens another."""
     if not case.connection.in_atomic_block and not case.connection.is_usable():
         case.connection.close()
 
@@ -130,7 +130,7 @@ def _print(console: Console, name: str, finding: Finding) -> None:
         console.write(f"{indent}> {finding.advice}")
 
 
-def _facts(name: str, finding: Finding) -> dict[str, object]:
+def _as_json(name: str, finding: Finding) -> dict[str, object]:
     return {
         "check": name,
         "level": finding.level,

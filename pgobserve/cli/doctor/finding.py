@@ -1,4 +1,4 @@
-"""What a check of ``doctor`` says."""
+"""The findings of ``doctor``'s checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,13 +17,12 @@ class Level(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
-    What a check has found.
+    The finding of a check.
 
     Attributes:
-        level: How bad it is.
-        state: What is the case, in sentences.
-        details: What it is about, line by line.
-        advice: What to do; empty if nothing is to be done.
+        state: What the check found, in sentences.
+        details: The objects concerned, one a line.
+        advice: The remedy; empty if none is needed.
     """
 
     level: Level
@@ -33,15 +32,15 @@ class Finding:
 
 
 def ok(state: str, *details: str, advice: str = "") -> Finding:
-    """Say that all is well."""
+    """Return a finding that needs no action."""
     return Finding(Level.OK, state, details, advice)
 
 
 def warning(state: str, *details: str, advice: str) -> Finding:
-    """Say that something works, and might be better or soon not work any more."""
+    """Return a finding about something that works, but badly or not for long."""
     return Finding(Level.WARNING, state, details, advice)
 
 
 def problem(state: str, *details: str, advice: str) -> Finding:
-    """Say that something does not work."""
+    """Return a finding about something that does not work."""
     return Finding(Level.PROBLEM, state, details, advice)

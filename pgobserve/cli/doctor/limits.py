@@ -1,4 +1,4 @@
-"""Checks of settings: numbers that don't fit each other, the server, or what rows need."""
+"""Checks of settings: numbers that conflict with each other, the server, or the rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pgobserve.cli.doctor.case import Examination
     from pgobserve.cli.doctor.finding import Finding
 
-#: Numbers that must be whole, and at least one.
+#: Settings that must be whole numbers of at least 1.
 COUNTS: Final = ("MAX_SUBSCRIPTIONS", "MAX_LIST_ROWS", "LOADER_THREADS")
 
-#: Rows of one list from which on each first look at it is long, and its memory large.
+#: A list of more rows is slow to subscribe to, and takes much memory.
 MANY_ROWS: Final = 100_000
 
-#: Connections of a pool for which no size is given.
+#: Connections of a pool whose size is not set.
 POOL_SIZE: Final = 4
 
 _ROOM: Final = """
@@ -35,7 +35,7 @@ SELECT pg_catalog.current_setting('max_connections')::int4
 
 
 def settings(case: Examination) -> Finding:
-    """Check that ``PGOBSERVE`` can be used as it is."""
+    """Check the values in ``PGOBSERVE``."""
     given = case.settings
     outbox_report.check_settings()
     targets.named()
@@ -44,61 +44,61 @@ def settings(case: Examination) -> Finding:
         for name in COUNTS
         if not isinstance(value := getattr(given, name), int) or value < 1
     ]
-    strangers = sorted(set(given.CONNECTION) - set(connections))
-    wrong += [f"CONNECTION names {alias!r}, which DATABASES has not" for alias in strangers]
+    unknown = sorted(set(given.CONNECTION) - set(connections))
+    wrong += [f"CONNECTION names {alias!r}, which DATABASES lacks" for alias in unknown]
     if wrong:
-        return problem("PGOBSERVE can't be used as it is.", *wrong, advice="Correct it.")
+        return problem("PGOBSERVE has wrong values.", *wrong, advice="Correct it.")
     if given.MAX_LIST_ROWS > MANY_ROWS:
         return warning(
             f"MAX_LIST_ROWS is {given.MAX_LIST_ROWS:,}: a list of so many rows is read in one "
-            "transaction, and its keys are kept in memory by each server process.",
+            "transaction, and each server process keeps its keys in memory.",
             advice=f"Lower it to {MANY_ROWS:,} or less, and let clients filter.",
         )
-    return ok("PGOBSERVE can be used as it is.")
+    return ok("PGOBSERVE is valid.")
 
 
 def autocommit(case: Examination) -> Finding:
-    """Check that reading a row ends with its statement."""
+    """Check that the transaction of a read ends with its statement."""
     if case.connection.settings_dict.get("AUTOCOMMIT", True):
         return ok("Connections are in autocommit mode.")
     return problem(
         f"AUTOCOMMIT of DATABASES[{case.alias!r}] is False: connections that read watched rows stay in "
-        "a transaction, which holds back vacuum, the outbox and migrations.",
-        advice="Leave AUTOCOMMIT as it is by default, and use atomic().",
+        "a transaction, which blocks vacuum, the outbox and migrations.",
+        advice="Remove AUTOCOMMIT, and use atomic().",
     )
 
 
 def pool(case: Examination) -> Finding:
-    """Check that a pool of Django's has room for the loader's threads."""
+    """Check that Django's connection pool has room for the loader's threads."""
     options: Any = case.connection.settings_dict["OPTIONS"].get("pool")
     if not options:
-        return ok("Django uses no pool of its own.")
+        return ok("Django uses no connection pool.")
     given = options if isinstance(options, dict) else {}
     most = given.get("max_size") or given.get("min_size", POOL_SIZE)
     threads = case.settings.LOADER_THREADS
     if most > threads:
         return ok(f"Django's pool has {most} connections, for {threads} threads of the loader.")
     return problem(
-        f"Django's pool has {most} connections at most, and the loader keeps one for each of its "
-        f"{threads} threads: whatever else needs one waits.",
+        f"Django's pool has at most {most} connections, and the loader keeps one for each of its "
+        f"{threads} threads: all other code waits for a connection.",
         advice=f"Raise max_size in DATABASES[{case.alias!r}]['OPTIONS']['pool'], or lower "
         "PGOBSERVE['LOADER_THREADS'].",
     )
 
 
 def room(case: Examination) -> Finding:
-    """Check that the server has connections left for another server process."""
+    """Check that the database has connections left for another server process."""
     ((of_server, of_role, unlimited),) = case.query(_ROOM)
     free = of_server if unlimited else min(of_server, of_role)
     needed = case.settings.LOADER_THREADS + case.listens + bool(case.by_outbox)
-    told = (
+    state = (
         f"A server process with subscriptions needs up to {needed} connections, besides those of its "
         f"other requests; {max(free, 0)} are free now"
     )
     if free >= needed:
-        return ok(f"{told}.")
+        return ok(f"{state}.")
     return warning(
-        f"{told}, of the server or of the role.",
+        f"{state}, of the server or of the role.",
         advice="Raise max_connections or the role's CONNECTION LIMIT, lower "
         "PGOBSERVE['LOADER_THREADS'], or put a pool before the server.",
     )

@@ -1,4 +1,4 @@
-"""Checks of LISTEN: whether it works where feeds would do it, and which feeds are there."""
+"""Checks of LISTEN: whether it works where feeds connect, and which feeds are connected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgobserve.cli.doctor.case import Examination
     from pgobserve.cli.doctor.finding import Finding
 
-#: Seconds that a notification may take.
+#: Seconds to wait for a notification.
 HEARING_TIMEOUT: Final = 2.0
 
 _FEEDS: Final = """
@@ -32,9 +32,9 @@ SELECT count(*), count(DISTINCT (application_name, client_addr))
 
 
 def listen(case: Examination) -> Finding:
-    """Check that feeds can LISTEN, and that they hear who writes by this alias."""
+    """Check that feeds can LISTEN, and receive what this alias notifies."""
     if not case.listens:
-        return ok("Nobody needs to LISTEN: all goes by the outbox, which is polled.")
+        return ok("Feeds do not LISTEN: all changes go to the outbox, which they poll.")
     try:
         where = asyncio.run(_listen(case.parameters, case.channel))
     except FeedUnavailable as error:
@@ -44,20 +44,20 @@ def listen(case: Examination) -> Finding:
     except (psycopg.Error, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return problem(
-            f"The connection that feeds would use can't be made: {reason}",
+            f"A connection with the feeds' parameters fails: {reason}",
             advice=f"Correct {_named(case)}.",
         )
-    if not _hears(case):
+    if not _receives(case):
         return problem(
-            f"LISTEN works on {where}, and what is notified by the database {case.alias!r} is not heard "
+            f"LISTEN works on {where}, but notifications of the database {case.alias!r} do not arrive "
             "there: it is another server or another database.",
-            advice=f"Let {_named(case)} lead to where the rows are written.",
+            advice=f"Point {_named(case)} at the database where the rows are written.",
         )
-    return ok(f"LISTEN works on {where}, and hears what is notified by {case.alias!r}.")
+    return ok(f"LISTEN works on {where}, and receives what {case.alias!r} notifies.")
 
 
 def _named(case: Examination) -> str:
-    """Return the setting that says how feeds connect."""
+    """Return the name of the setting for the connection of feeds."""
     name = "PGOBSERVE['CONNECTION']" if case.overrides else "DATABASES"
     return f"{name}[{case.alias!r}]"
 
@@ -74,30 +74,30 @@ async def _listen(parameters: Mapping[str, Any], channel: str) -> str:
         await connection.close()
 
 
-def _hears(case: Examination) -> bool:
+def _receives(case: Examination) -> bool:
     if case.connection.in_atomic_block:
-        return True  # nothing is sent before its end
+        return True  # PostgreSQL sends notifications only after the commit.
     channel = f"pgobserve_probe_{secrets.token_hex(8)}"
-    with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as ear:
-        ear.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as listener:
+        listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         case.query("SELECT pg_catalog.pg_notify(%s, '')", [channel])
         if not case.connection.get_autocommit():
             case.connection.commit()
-        return any(True for _ in ear.notifies(timeout=HEARING_TIMEOUT, stop_after=1))
+        return any(True for _ in listener.notifies(timeout=HEARING_TIMEOUT, stop_after=1))
 
 
 def pooling(case: Examination) -> Finding:
-    """Check that Django knows of a pool of transactions which feeds go round."""
+    """Check that Django's settings match a transaction pool that feeds bypass."""
     if not case.overrides:
         return ok("Feeds connect as Django does.")
     parameters = own(parameters_of(case.connection))
     if not asyncio.run(_is_pooled(parameters, case.channel)):
-        return ok("Django's own connections are no pool's.")
+        return ok("Django's own connections do not go through a transaction pool.")
     if case.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        return ok("Django's own connections come from a pool of transactions, and it knows.")
+        return ok("Django's own connections go through a transaction pool, and its settings match.")
     return warning(
-        f"Django's connections to {case.alias!r} come from a pool of transactions, and it does not know: "
-        "cursors and prepared statements may be looked for in another session than they are in.",
+        f"Django's connections to {case.alias!r} go through a transaction pool that its settings do not "
+        "mention: a cursor or prepared statement may be missing in the next session.",
         advice=f"Set DATABASES[{case.alias!r}]['DISABLE_SERVER_SIDE_CURSORS'] = True.",
     )
 
@@ -114,21 +114,23 @@ async def _is_pooled(parameters: Mapping[str, Any], channel: str) -> bool:
 
 
 def feeds(case: Examination) -> Finding:
-    """Tell which feeds are connected now."""
+    """Report which feeds are connected now."""
     name = case.feed_parameters.get("application_name")
     if name is not None:
-        return ok(f"Feeds can't be told from other sessions: their application_name is {name!r}.")
+        return ok(
+            f"Feeds can't be distinguished from other sessions: their application_name is {name!r}."
+        )
     sessions, processes = connected(case)
     if not sessions:
         return ok(
             "No feed is connected now.",
-            advice="A server process has one while somebody is subscribed. If somebody is, see its log.",
+            advice="A server process has one while it has subscribers. If it has, see its log.",
         )
     many = "es" if processes != 1 else ""
     return ok(f"Feeds of {processes} server process{many} are connected ({sessions} sessions).")
 
 
 def connected(case: Examination) -> tuple[int, int]:
-    """Return how many sessions feeds have now, and how many server processes have them."""
+    """Return the number of sessions of feeds now, and of their server processes."""
     ((sessions, processes),) = case.query(_FEEDS)
     return sessions, processes

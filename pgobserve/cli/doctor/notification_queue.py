@@ -1,30 +1,25 @@
-"""Checks of the notification queue: how full it is, and who holds it back."""
+"""Check of the notification queue: how full it is, and which sessions do not read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pgobserve.cli.doctor.finding import (
-    Level,
-    ok,
-    problem,
-    warning,
-)
+from pgobserve.cli.doctor.finding import Level, ok, problem, warning
 from pgobserve.listen.listener import QUEUE_WARNING
 
 if TYPE_CHECKING:
     from pgobserve.cli.doctor.case import Examination
     from pgobserve.cli.doctor.finding import Finding
 
-#: From this share on PostgreSQL itself warns; when it is full, whoever notifies fails.
+#: At this share PostgreSQL itself warns. When the queue is full, every NOTIFY fails.
 NEARLY_FULL: Final = 0.5
 
-#: Seconds after which a transaction is old, and between two looks at sessions that may just be busy.
+#: Seconds after which a transaction is old, and between two samples of sessions that may be busy.
 OLD: Final = 60.0
 BETWEEN: Final = 1.0
 
-#: A session is told what it listens to between its transactions only. Which sessions listen, no view
-#: tells.
+#: A session receives notifications between its transactions only. No view lists the sessions that
+#: listen.
 _SESSIONS: Final = """
 SELECT pid, coalesce(application_name, ''), coalesce(usename::text, '?'),
        coalesce(pg_catalog.host(client_addr), 'a local socket'), coalesce(state, '?'),
@@ -39,22 +34,21 @@ SELECT pid, coalesce(application_name, ''), coalesce(usename::text, '?'),
 
 
 def queue(case: Examination) -> Finding:
-    """Check that the notification queue is empty, and name those who don't read."""
+    """Check that the notification queue is empty; list sessions that do not read."""
     ((usage,),) = case.query("SELECT pg_catalog.pg_notification_queue_usage()")
     level = _level(usage)
-    details = tuple(_held(case, everybody=level is not Level.OK).values())
-    told = f"The notification queue of the cluster is {usage:.2%} full"
+    details = tuple(_blocking(case, all_sessions=level is not Level.OK).values())
+    state = f"The notification queue of the cluster is {usage:.2%} full"
     if level is Level.OK and not details:
-        return ok(f"{told}.")
-    known = _sees_all(case)
-    blind = "" if known else " Sessions of other roles can't be seen: GRANT pg_read_all_stats."
-    made = problem if level is Level.PROBLEM else warning
-    return made(
-        f"{told}: some session listens and does not read. When it is full, whatever notifies fails."
+        return ok(f"{state}.")
+    hidden = "" if _sees_all(case) else " To see other roles' sessions, GRANT pg_read_all_stats."
+    finding = problem if level is Level.PROBLEM else warning
+    return finding(
+        f"{state}: a session listens and does not read. When the queue is full, every NOTIFY fails."
         if level is not Level.OK
-        else f"{told}, and sessions don't read what they are sent.",
+        else f"{state}, and sessions do not read what they receive.",
         *details,
-        advice=f"End those sessions: SELECT pg_terminate_backend(pid). Feeds come back by themselves.{blind}",
+        advice=f"End those sessions: SELECT pg_terminate_backend(pid). Feeds reconnect.{hidden}",
     )
 
 
@@ -64,25 +58,26 @@ def _level(usage: float) -> Level:
     return Level.WARNING if usage >= QUEUE_WARNING else Level.OK
 
 
-def _held(case: Examination, *, everybody: bool) -> dict[int, str]:
-    """Return those who hold it back, also after another look."""
-    first = _suspects(case, everybody=everybody)
+def _blocking(case: Examination, *, all_sessions: bool) -> dict[int, str]:
+    """Return the sessions that block the queue in two samples."""
+    first = _suspects(case, all_sessions=all_sessions)
     if not first:
         return {}
     case.query("SELECT pg_catalog.pg_sleep(%s)", [BETWEEN])
-    return {pid: text for pid, text in _suspects(case, everybody=everybody).items() if pid in first}
+    second = _suspects(case, all_sessions=all_sessions)
+    return {pid: text for pid, text in second.items() if pid in first}
 
 
-def _suspects(case: Examination, *, everybody: bool) -> dict[int, str]:
-    found = {}
+def _suspects(case: Examination, *, all_sessions: bool) -> dict[int, str]:
+    sessions = {}
     for pid, name, role, address, state, stuck, age in case.query(_SESSIONS):
-        if not stuck and (age < OLD or not (everybody or name.startswith("pgobserve:"))):
+        if not stuck and (age < OLD or not (all_sessions or name.startswith("pgobserve:"))):
             continue
-        why = "does not read what it is sent" if stuck else f"{state} for {age:,.0f} s"
-        found[pid] = f"pid {pid}, {name or 'no name'!r}, role {role}, from {address}: {why}"
-    return found
+        why = "does not read what it receives" if stuck else f"{state} for {age:,.0f} s"
+        sessions[pid] = f"pid {pid}, {name or 'no name'!r}, role {role}, from {address}: {why}"
+    return sessions
 
 
 def _sees_all(case: Examination) -> bool:
-    ((all_of_them,),) = case.query("SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')")
-    return bool(all_of_them)
+    ((sees_all,),) = case.query("SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')")
+    return bool(sees_all)

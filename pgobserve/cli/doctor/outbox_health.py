@@ -10,7 +10,7 @@ from pgobserve.install import outbox_report
 from pgobserve.outbox import outbox_page as feed
 from pgobserve.outbox.cursor import Cursor, gap_reason
 from pgobserve.outbox.outbox_page import qualified
-from pgobserve.triggers import outbox_storage
+from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import OUTBOX_WAKE_SLOTS
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from pgobserve.cli.doctor.finding import Finding
     from pgobserve.outbox.cursor import GapReason
 
-#: Seconds after which a transaction that holds the gate is told.
+#: Seconds after which a transaction that holds the gate is reported.
 LONG: Final = 10.0
 
-#: The share of the retention after which a cursor that has not moved is told.
+#: The share of the retention after which a cursor that has not moved is reported.
 LAGS: Final = 0.25
 
 NONE: Final = "There is no outbox."
 
-#: By object id: a name can't even be looked up in a schema that this role may not use.
+#: Uses object ids: a role can't look up names in a schema that it may not use.
 _RIGHTS: Final = """
 SELECT r.name, pg_catalog.has_schema_privilege(r.name, n.oid, 'USAGE'),
        ARRAY(SELECT 'SELECT on ' || n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
@@ -42,10 +42,10 @@ SELECT r.name, pg_catalog.has_schema_privilege(r.name, n.oid, 'USAGE'),
  WHERE n.nspname = %s
 """
 
-#: What readers read.
+#: The relations that feeds read.
 _READ: Final = ["outbox", "outbox_gate", "outbox_lost", "outbox_state"]
 
-#: What this command reads where workers keep their places.
+#: The relations that this command reads for the cursors of workers.
 _PLACES: Final = ["outbox_cursor", "outbox_gate", "outbox_lost", "outbox_state"]
 
 _EXISTS: Final = """
@@ -71,7 +71,7 @@ SELECT l.pid, coalesce(a.application_name, ''),
 
 
 def stored(case: Examination) -> Finding:
-    """Check that the outbox is there if it is needed, is not full, and is rotated."""
+    """Check that a needed outbox exists, is intact, not full, and rotates."""
     if not _exists(case, "outbox"):
         if not case.by_outbox:
             return ok("No observed table needs an outbox, and there is none.")
@@ -83,55 +83,52 @@ def stored(case: Examination) -> Finding:
     wrong = outbox_storage.problem(case.connection, case.namespace)
     if wrong:
         return problem(
-            f"The outbox is not as it must be: {wrong}.",
+            f"The outbox is damaged or outdated: {wrong}.",
             advice="Run manage.py pgobserve install, as its owner.",
         )
-    facts = outbox_report.look(case.connection)
+    facts = outbox_report.read_status(case.connection)
     if facts is None:
         if not case.by_outbox:
-            return ok("There is an outbox, which this role may not read and needs not.")
+            return ok("There is an outbox, which this role may not read and does not need.")
         return warning(
-            "How the outbox stands may not be seen by this role.",
-            advice="Run this as its owner, or grant what the check of rights names.",
+            "This role may not read the status of the outbox.",
+            advice="Run this as its owner, or grant what the check of rights lists.",
         )
-    told = f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes"
+    size = f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes"
     warnings = outbox_report.warnings(facts)
     if not warnings:
-        return ok(f"{told}, and went on to another slot at {facts.rotated_at:%Y-%m-%d %H:%M} UTC.")
-    made = problem if facts.is_full else warning
+        return ok(f"{size}, and rotated last at {facts.rotated_at:%Y-%m-%d %H:%M} UTC.")
+    finding = problem if facts.is_full else warning
     sentences = [each.partition(": ") for each in warnings]
-    return made(f"{told}.", *(f"{what}." for what, _, _ in sentences), advice=_advice(sentences))
-
-
-def _advice(sentences: list[tuple[str, str, str]]) -> str:
-    return "; ".join(remedy for _, _, remedy in sentences) + "."
+    advice = "; ".join(remedy for _, _, remedy in sentences) + "."
+    return finding(f"{size}.", *(f"{what}." for what, _, _ in sentences), advice=advice)
 
 
 def rights(case: Examination) -> Finding:
-    """Check that the role that feeds connect as may read the outbox, and rotate it."""
-    if not _exists(case, "outbox") or outbox_storage.broken(case.connection, case.namespace):
+    """Check that the role of feeds may read the outbox and rotate it."""
+    if not _exists(case, "outbox") or outbox_storage.damage(case.connection, case.namespace):
         return ok(NONE)
     role, lacking = _lacking(case, _READ, case.feed_parameters.get("user"))
     if not lacking:
         return ok(f"The role {role} may read the outbox and rotate it.")
     if not case.by_outbox:
         return ok(
-            f"The role {role} may not read the outbox, and needs not: nothing observed goes there."
+            f"The role {role} may not read the outbox and does not need it: no observed table writes there."
         )
     return problem(
-        f"The role {role}, as which feeds connect, lacks rights on the outbox_report.",
+        f"The role {role}, with which feeds connect, lacks rights on the outbox.",
         *lacking,
-        advice=f"GRANT them to {role}, as the owner of the outbox_report.",
+        advice=f"GRANT them to {role}, as the owner of the outbox.",
     )
 
 
 def cursors(case: Examination) -> Finding:
-    """Check that workers keep up, as far as their cursors are kept."""
-    if not _exists(case, "outbox_cursor") or outbox_storage.broken(case.connection, case.namespace):
+    """Check that the cursors of workers move."""
+    if not _exists(case, "outbox_cursor") or outbox_storage.damage(case.connection, case.namespace):
         return ok("No worker keeps a cursor.")
     role, lacking = _lacking(case, _PLACES, None)
     if lacking:
-        return ok(f"Where workers are may not be seen by the role {role}.")
+        return ok(f"The role {role} may not read the cursors of workers.")
     rows = case.query(qualified(_CURSORS, case.namespace))
     facts = feed.facts(case.query(qualified(feed.FACTS, case.namespace))[0])
     late = case.settings.OUTBOX_RETENTION * LAGS
@@ -141,25 +138,25 @@ def cursors(case: Examination) -> Finding:
     behind = [each for each in lost if each[1] > late or each[2] is not None]
     if not behind:
         return ok(f"Cursors of workers that keep up: {len(rows)}.")
-    made = problem if any(why is not None for _, _, why in behind) else warning
-    return made(
-        "Workers don't keep up, or don't run.",
+    finding = problem if any(why is not None for _, _, why in behind) else warning
+    return finding(
+        "Workers lag behind or do not run.",
         *_described(behind),
-        advice="Start them, or raise PGOBSERVE['OUTBOX_RETENTION']. A cursor that nobody needs any "
-        f"more is a row of {case.namespace.schema}.outbox_cursor: delete it.",
+        advice="Start them, or raise PGOBSERVE['OUTBOX_RETENTION']. An obsolete cursor "
+        f"is a row of {case.namespace.schema}.outbox_cursor: delete it.",
     )
 
 
 def _described(cursors: list[tuple[str, float, GapReason | None]]) -> Iterator[str]:
     for name, age, why in cursors:
-        gone = f", and it must begin again ({why})" if why is not None else ""
+        gone = f", and it must start again ({why})" if why is not None else ""
         yield f"{name!r} has not moved for {age:,.0f} s{gone}"
 
 
 def _exists(case: Examination, table: str) -> bool:
     ((there,),) = case.query(_EXISTS, [case.namespace.schema, table])
-    # What looks like a table may be another role's view, and run its code: it is left alone.
-    return bool(there) and not case.strangers
+    # What looks like a table may be another role's view, which would run its code.
+    return bool(there) and not case.foreign_objects
 
 
 def _lacking(case: Examination, tables: list[str], role: str | None) -> tuple[str, list[str]]:
@@ -170,17 +167,17 @@ def _lacking(case: Examination, tables: list[str], role: str | None) -> tuple[st
 
 
 def gate(case: Examination) -> Finding:
-    """Check that nobody holds the gate in front of the wake-up for long."""
+    """Check that no transaction holds the gate in front of the wake-up for long."""
     if not _exists(case, "outbox"):
         return ok(NONE)
     if case.settings.OUTBOX_WAKE == "poll":
-        return ok("Readers of the outbox are not woken: they look again and again.")
+        return ok("Readers poll the outbox, so no transaction wakes them.")
     held = case.query(_GATE, [case.namespace.outbox_lock, OUTBOX_WAKE_SLOTS, LONG])
     if not held:
-        return ok("Nobody holds the gate in front of the readers' wake-up for long.")
+        return ok("No transaction holds the gate in front of the readers' wake-up for long.")
     return warning(
-        "Open transactions hold the gate, so readers are not woken by others: what is committed is read "
-        "up to a second later.",
+        "Open transactions hold the gate, so other commits wake no reader: changes arrive up to a second "
+        "later.",
         *(f"pid {pid}, {name!r}, for {age:,.0f} s" for pid, name, age in held),
         advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
     )

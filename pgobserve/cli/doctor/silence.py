@@ -1,4 +1,4 @@
-"""Check of what keeps triggers silent: ``session_replication_role`` and ``pgobserve.mute``."""
+"""Check of settings that mute triggers: ``session_replication_role`` and ``pgobserve.mute``."""
 
 from __future__ import annotations
 
@@ -30,27 +30,25 @@ SELECT CASE WHEN c.setrole = 0 THEN 'all roles' ELSE 'the role ' || r.rolname EN
 
 
 def silent(case: Examination) -> Finding:
-    """Check that no setting keeps triggers silent."""
+    """Check that no setting mutes triggers."""
     reasons = of_session(case, (each.always for each in case.statuses))
     defaults = [
-        f"{setting} for {whom}"
-        for whom, setting in case.query(_DEFAULTS, [f"{case.namespace.mute_setting}=on"])
+        f"{setting} for {role}"
+        for role, setting in case.query(_DEFAULTS, [f"{case.namespace.mute_setting}=on"])
     ]
-    advice = "ALTER ROLE … RESET or ALTER DATABASE … RESET what is set, or install with --always."
+    advice = "ALTER ROLE … RESET or ALTER DATABASE … RESET the setting, or install with --always."
     if reasons:
         return problem(" ".join(reasons), *defaults, advice=advice)
     if defaults:
-        return warning("What some roles write is not told.", *defaults, advice=advice)
-    return ok("Nothing keeps the triggers silent.")
+        return warning("Changes of some roles are not published.", *defaults, advice=advice)
+    return ok("No setting mutes the triggers.")
 
 
 def of_session(case: Examination, always: Iterable[bool]) -> list[str]:
     """
-    Return a sentence for each setting of this session that keeps triggers silent.
+    Return a sentence for each setting of this session that mutes triggers.
 
-    Args:
-        case: Whose connection's session.
-        always: Of each table, whether its triggers fire for replication as well.
+    ``always`` has, for each table, whether its triggers always fire.
     """
     setting = case.namespace.mute_setting
     ((replica, muted),) = case.query(_SESSION, [setting])
@@ -60,5 +58,5 @@ def of_session(case: Examination, always: Iterable[bool]) -> list[str]:
             "session_replication_role is replica in sessions of this role, so triggers don't fire."
         )
     if muted:
-        reasons.append(f"{setting} is on in sessions of this role, so triggers tell nothing.")
+        reasons.append(f"{setting} is on in sessions of this role, so triggers publish nothing.")
     return reasons

@@ -1,4 +1,4 @@
-"""Checks of observed tables: triggers, what they tell, who writes there, who may read them."""
+"""Checks of observed tables: their triggers, rights, routes and replication."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pgobserve.cli.doctor.finding import ok, problem, warning
 from pgobserve.dependencies import row_dependencies
 from pgobserve.install import consumer_registry, targets
-from pgobserve.triggers.server.drift import State, judge
+from pgobserve.triggers.server.drift import State, compare
 from pgobserve.triggers.trigger_values import Comment
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SELECT c.oid::int8, pg_catalog.has_any_column_privilege(c.oid, 'SELECT'),
   FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
 """
 
-_STRANGERS: Final = """
+_OTHER_NAMESPACES: Final = """
 SELECT t.tgrelid::pg_catalog.regclass::text, t.tgname,
        pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t
@@ -47,7 +47,7 @@ SELECT current_user::text,
 
 
 def consumers(case: Examination) -> Finding:
-    """Check that the consumers can be imported, and declare what is there."""
+    """Check that the consumers can be imported, and that ``observe_related`` names what exists."""
     only_settings = targets.only_settings()
     classes = consumer_registry.consumers()
     for each in classes:
@@ -57,39 +57,39 @@ def consumers(case: Examination) -> Finding:
     if only_settings is not None:
         return warning(
             only_settings,
-            advice="Set ASGI_APPLICATION, that what consumers watch be observed as well.",
+            advice="Set ASGI_APPLICATION, so that the models of consumers are observed too.",
         )
     if not tables:
         return warning(
             "Nothing is observed: no consumer and no setting names a model.",
             advice="Import the consumers in the module of ASGI_APPLICATION.",
         )
-    return ok(f"Consumers with subscriptions: {len(named)}. Tables that are observed: {tables}.")
+    return ok(f"Consumers with subscriptions: {len(named)}. Observed tables: {tables}.")
 
 
 def triggers(case: Examination) -> Finding:
-    """Check that all tables have their triggers, as ``status`` judges."""
+    """Check that all tables have their triggers, as ``status`` does."""
     slow = {
         each.title
         for each in case.registrations
-        if is_only_untold(each, case.tables.get(each.title), case.found)
+        if lacks_only_routes(each, case.tables.get(each.title), case.triggers)
     }
-    seen = [
+    statuses = [
         each for each in case.statuses if each.title not in slow and each.state is not State.CLASH
     ]
-    bad = [each for each in seen if each.state is not State.OK]
+    bad = [each for each in statuses if each.state is not State.OK]
     if not bad:
-        return ok(f"Tables that have their triggers: {len(seen)}.")
+        return ok(f"Tables that have their triggers: {len(statuses)}.")
     details = [f"{each.sentence} ({each.detail})" for each in bad]
-    told = f"{len(bad)} of {len(seen)} tables are not as wanted."
+    state = f"{len(bad)} of {len(statuses)} tables are not as wanted."
     advice = "Run manage.py pgobserve install, as the owner of the tables."
     if all(each.state is State.ORPHAN for each in bad):
-        return warning(told, *details, advice="Run manage.py pgobserve uninstall --orphans.")
-    return problem(told, *details, advice=advice)
+        return warning(state, *details, advice="Run manage.py pgobserve uninstall --orphans.")
+    return problem(state, *details, advice=advice)
 
 
 def namespace(case: Examination) -> Finding:
-    """Check that nobody else has triggers in this project's namespace, or speaks on its channel."""
+    """Check that no other project uses this project's namespace or channel."""
     others = [each for each in case.statuses if each.state is State.CLASH]
     schema = case.namespace.schema
     if others:
@@ -98,44 +98,44 @@ def namespace(case: Examination) -> Finding:
             *(f"{each.detail}." for each in others),
             advice=others[0].remedy,
         )
-    strangers = [
+    others_triggers = [
         f"{table}, trigger {name}"
-        for table, name, text in case.query(_STRANGERS, [[*case.namespace.all_triggers]])
+        for table, name, text in case.query(_OTHER_NAMESPACES, [[*case.namespace.all_triggers]])
         if (comment := Comment.parse(text)) is not None and comment.channel == case.channel
     ]
-    if strangers:
+    if others_triggers:
         return warning(
-            f"Triggers of another namespace speak on the channel {case.channel}, too.",
-            *strangers,
-            advice="Leave PGOBSERVE['CHANNEL'] out: each namespace has a channel of its own.",
+            f"Triggers of another namespace notify on the channel {case.channel} too.",
+            *others_triggers,
+            advice="Remove PGOBSERVE['CHANNEL']: each namespace has its own channel.",
         )
-    return ok(f"Nobody else uses the namespace {schema}.")
+    return ok(f"No other project uses the namespace {schema}.")
 
 
 def routes(case: Examination) -> Finding:
-    """Check that triggers tell what leads from a related row to the rows that show it."""
-    silent = {
+    """Check that triggers send the values of all routes."""
+    missing = {
         each.title: columns
         for each in case.registrations
-        if (columns := untold(each, case.tables.get(each.title), case.found))
+        if (columns := missing_routes(each, case.tables.get(each.title), case.triggers))
     }
-    if not silent:
-        return ok("Changes of related rows tell which rows they belong to.")
+    if not missing:
+        return ok("Changes of related rows can be resolved to the rows that show them.")
     return warning(
-        "Triggers don't tell columns by which related rows are led back, so at each change all that "
-        "may show such a row is read again.",
-        *(f"{title}: {', '.join(columns)}" for title, columns in silent.items()),
-        advice=f"Run manage.py pgobserve install {' '.join(silent)}.",
+        "Triggers do not send columns by which related rows are resolved, so each change makes feeds "
+        "read every row again that may show such a row.",
+        *(f"{title}: {', '.join(columns)}" for title, columns in missing.items()),
+        advice=f"Run manage.py pgobserve install {' '.join(missing)}.",
     )
 
 
-def untold(
+def missing_routes(
     registration: Registration,
     table: TableInfo | None,
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+    triggers: Mapping[int, Mapping[str, CatalogEntry]],
 ) -> list[str]:
-    """Return the columns that a table's triggers should tell and don't; the outbox has all."""
-    on_table = found.get(table.oid, {}) if table is not None else {}
+    """Return the routes whose values a table's triggers do not send; the outbox has all."""
+    on_table = triggers.get(table.oid, {}) if table is not None else {}
     comments = [each.comment for each in on_table.values() if each.comment is not None]
     if registration.transport != "notify" or any(e.transport != "notify" for e in comments):
         return []
@@ -144,17 +144,16 @@ def untold(
     ]
 
 
-def is_only_untold(
+def lacks_only_routes(
     registration: Registration,
     table: TableInfo | None,
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+    triggers: Mapping[int, Mapping[str, CatalogEntry]],
 ) -> bool:
-    """Tell whether there are such columns, and nothing else is amiss."""
-    missing = untold(registration, table, found)
-    told = tuple(column for column in registration.routes if column not in missing)
-    return (
-        bool(missing) and judge(replace(registration, routes=told), table, found).state is State.OK
-    )
+    """Return whether a table's triggers lack values of routes, and nothing else."""
+    missing = missing_routes(registration, table, triggers)
+    present = tuple(column for column in registration.routes if column not in missing)
+    without = replace(registration, routes=present)
+    return bool(missing) and compare(without, table, triggers).state is State.OK
 
 
 def replication(case: Examination) -> Finding:
@@ -168,20 +167,20 @@ def replication(case: Examination) -> Finding:
     if not filled:
         return ok("No observed table is filled by logical replication.")
     return problem(
-        "Logical replication writes to observed tables, and fires no triggers for statements: what it "
-        "writes is not told.",
+        "Logical replication writes to observed tables and fires no statement-level triggers, so what "
+        "it writes is not published.",
         *filled,
-        advice="Observe them where they are written, or call pgobserve.mute.announce() now and then.",
+        advice="Observe them on the publisher, or call pgobserve.mute.announce() regularly.",
     )
 
 
 def subscribed(case: Examination, oids: Iterable[int]) -> list[int]:
-    """Return those of some tables that logical replication writes to."""
+    """Return which of the tables logical replication writes to, by object id."""
     return [oid for (oid,) in case.query(_SUBSCRIBED, [[*oids]])]
 
 
 def rights(case: Examination) -> Finding:
-    """Check that the role may read what is observed, and tell whether it may install."""
+    """Check that the role may read observed tables; report whether it may install."""
     titles = {table.oid: title for title, table in case.tables.items()}
     ((role, may_create),) = case.query(_ROLE, {"schema": case.namespace.schema})
     rows = case.query(_RIGHTS, [[*titles]])
@@ -195,8 +194,8 @@ def rights(case: Examination) -> Finding:
     owners = sorted({owner for _, _, owns, owner in rows if not owns})
     if owners:
         return ok(
-            f"The role {role} may read all that is observed.",
-            advice=f"install must be run by who owns the tables: {', '.join(owners)}.",
+            f"The role {role} may read all observed tables.",
+            advice=f"Run install as the owner of the tables: {', '.join(owners)}.",
         )
-    install = "and install" if may_create else "and not install: it may not create in the database"
-    return ok(f"The role {role} may read all that is observed, {install}.")
+    install = "and install" if may_create else "but not install: it may not create in the database"
+    return ok(f"The role {role} may read all observed tables, {install}.")

@@ -1,4 +1,4 @@
-"""Checks of who could run code as another role, or stop writers and readers."""
+"""Checks of roles that could run code as another role, or block writers and readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pgobserve.cli.doctor.case import Examination
     from pgobserve.cli.doctor.finding import Finding
 
-#: Locks on our tables that are in the way of writers or of the rotation.
+#: Locks on our tables that block writers or the rotation.
 _HELD: Final = """
 SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, '?'),
        c.relname::text, l.mode, extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
@@ -31,20 +31,20 @@ LONG: Final = 60.0
 
 
 def schema(case: Examination) -> Finding:
-    """Check that no role but the installing one can change what runs with its rights."""
+    """Check that only the installing role can change what runs with its rights."""
     name = case.namespace.schema
     ((there,),) = case.query("SELECT pg_catalog.to_regnamespace(%s) IS NOT NULL", [name])
     if not there:
         return ok(f"There is no schema {name} yet.")
-    found = schema_owners.problems(case.connection, case.namespace)
-    if not found:
-        return ok(f"The schema {name} and all that is in it is in the hands of one role.")
+    problems = schema_owners.problems(case.connection, case.namespace)
+    if not problems:
+        return ok(f"One role controls the schema {name} and all that is in it.")
     return problem(
-        f"Other roles have a hand in the schema {name}: they can run code with the rights of the role "
-        "that installed, or read rows.",
-        *found,
-        advice="REVOKE what they have, give what is there to the installing role, and run "
-        "manage.py pgobserve install. The page on security tells what may be granted.",
+        f"Other roles control part of the schema {name}: they can run code with the rights of the "
+        "installing role, or read rows.",
+        *problems,
+        advice="REVOKE their rights, make the installing role the owner, and run manage.py pgobserve "
+        "install. The page on security lists what may be granted.",
     )
 
 
@@ -54,8 +54,8 @@ def locks(case: Examination) -> Finding:
     if not held:
         return ok("No long transaction holds a lock on the outbox.")
     return warning(
-        "Long transactions hold locks on the outbox. The rotation passes by what they use, so the "
-        "outbox grows.",
+        "Long transactions hold locks on the outbox. The rotation skips what they use, so the outbox "
+        "grows.",
         *(
             f"pid {pid}, {application!r}, role {role}: {mode} on {table}"
             + ("" if age is None else f", for {age:,.0f} s")

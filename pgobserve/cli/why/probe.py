@@ -1,8 +1,8 @@
 """
-``pgobserve why --probe``: a notification as a trigger sends it, though nothing has changed.
+``pgobserve why --probe``: send a trigger's notification without a change.
 
-Payloads are not authentic, and a forged one costs a read at most: who watches the row reads it
-again, and tells nothing unless it differs from what he has told.
+Payloads are not authenticated, so a forged one may cost no more than a read: feeds that watch the
+row read it again, and send a frame only if it differs from the last one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgobserve.cli.doctor.case import Examination
     from pgobserve.triggers.registry import Registration
 
-#: Seconds that it may take.
+#: Seconds to wait for the notification.
 PROBE_TIMEOUT: Final = 2.0
 
 _SEND: Final = """
@@ -37,32 +37,28 @@ SELECT pg_catalog.pg_notify(%s, s.payload), s.payload
 
 def is_heard(case: Examination, registration: Registration, key: Hashable) -> bool:
     """
-    Send a notification that names a row, and tell whether it is heard where feeds listen.
-
-    Args:
-        case: The database.
-        registration: Of the row's table.
-        key: Of the row.
+    Send a notification that names a row; return whether it arrives where feeds listen.
 
     Raises:
-        TriggerError: The connection that feeds use can't be made.
+        TriggerError: A connection with the feeds' parameters fails.
     """
     try:
-        with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as ear:
-            ear.execute(sql.SQL("LISTEN {}").format(sql.Identifier(case.channel)))
-            return _arrives(ear, _send(case, registration, key))
+        with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as listener:
+            listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(case.channel)))
+            return _arrives(listener, _send(case, registration, key))
     except psycopg.Error as error:
         raise TriggerError(
-            f"The connection that feeds use can't be made: {' '.join(str(error).split())} Run "
+            f"A connection with the feeds' parameters fails: {' '.join(str(error).split())} Run "
             "manage.py pgobserve doctor."
         ) from error
 
 
 def _send(case: Examination, registration: Registration, key: Hashable) -> str:
-    """Send it, and return its text."""
+    """Send the notification, and return its payload."""
     head = f'{{"v":{PAYLOAD_VERSION},"t":"{registration.label}","o":"{Operation.UPDATE}","x":"'
-    told = _routes(case, registration, key)
-    tail = f'","k":{json.dumps([shown(key)])}' + (f',"r":{json.dumps(told)}' if told else "") + "}"
+    routes = _routes(case, registration, key)
+    more = f',"r":{json.dumps(routes)}' if routes else ""
+    tail = f'","k":{json.dumps([shown(key)])}{more}}}'
     ((_, payload),) = case.query(_SEND, [registration.channel, head, tail])
     if not case.connection.get_autocommit():
         case.connection.commit()
@@ -70,7 +66,7 @@ def _send(case: Examination, registration: Registration, key: Hashable) -> str:
 
 
 def _routes(case: Examination, registration: Registration, key: Hashable) -> dict[str, list[Any]]:
-    """Return what the triggers tell beside the key, for otherwise more than the row would be read."""
+    """Return the values of routes. Without them, feeds would read more than the row again."""
     fields = {
         column: field
         for field in registration.model._meta.local_concrete_fields
@@ -83,10 +79,10 @@ def _routes(case: Examination, registration: Registration, key: Hashable) -> dic
     }
 
 
-def _arrives(ear: psycopg.Connection[Any], payload: str) -> bool:
+def _arrives(listener: psycopg.Connection[Any], payload: str) -> bool:
     deadline = time.monotonic() + PROBE_TIMEOUT
     while (left := deadline - time.monotonic()) > 0:
-        for notification in ear.notifies(timeout=left, stop_after=1):
+        for notification in listener.notifies(timeout=left, stop_after=1):
             if notification.payload == payload:
                 return True
     return False

@@ -1,4 +1,4 @@
-"""A row, and whether it is one that somebody watches, for ``why``."""
+"""Whether consumers watch a row, for ``why``."""
 
 from __future__ import annotations
 
@@ -22,33 +22,27 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-    from pgobserve.cli.why.watchers import Way
+    from pgobserve.cli.why.watchers import Watcher
     from pgobserve.sql.relation_path import RelationPath
 
-#: How many rows are named that show another one.
+#: Rows that are named because they depend on another row.
 SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """
-    Whether a consumer watches a row.
-
-    Attributes:
-        watched: Whether it may; None if that depends.
-        says: The same in words.
-    """
+class RowResult:
+    """Whether a watcher watches a row, None if that depends on the client; and the same in words."""
 
     watched: bool | None
-    says: str
+    text: str
 
 
 def key_from(model: type[Model], text: str) -> Hashable:
     """
-    Return the key that somebody has typed.
+    Parse a key as typed on the command line.
 
     Raises:
-        ConfigurationError: No row can have it.
+        ConfigurationError: No row can have this key.
     """
     names = [field.name for field in key_fields(model)]
     try:
@@ -61,57 +55,57 @@ def key_from(model: type[Model], text: str) -> Hashable:
 
 
 def written(key: Hashable) -> str:
-    """Return a key as it is typed."""
+    """Return a key as typed on the command line."""
     return json.dumps(shown(key)) if isinstance(key, tuple) else str(key)
 
 
 def exists(model: type[Model], key: Hashable, alias: str) -> bool:
-    """Tell whether there is the row."""
+    """Return whether the row exists."""
     return bool(model._base_manager.using(alias).filter(pk=key).exists())
 
 
-def elsewhere(way: Way) -> str | None:
-    """Return the alias of the database that a consumer listens to and reads from."""
-    if way.root is None:
+def alias_read_by(watcher: Watcher) -> str | None:
+    """Return the alias of the database that a consumer listens to and reads; None for observers."""
+    if watcher.root is None:
         return None
-    queryset = _declared(way.consumer)
-    return router.db_for_write(way.root) if queryset is None else alias_of(queryset)
+    queryset = _declared(watcher.consumer)
+    return router.db_for_write(watcher.root) if queryset is None else alias_of(queryset)
 
 
-def seen_by(way: Way, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
-    """Say whether a row is one that is watched, or belongs to one."""
-    if way.path is not None:
-        return _through(way.path, key, connection)
-    if way.kind in (WatcherKind.OWN, WatcherKind.PART):
-        return _in_queryset(way.consumer, key)
-    return Seen(None, "")
+def result_of(watcher: Watcher, key: Hashable, connection: BaseDatabaseWrapper) -> RowResult:
+    """Return whether a watcher watches a row, or rows that depend on it."""
+    if watcher.path is not None:
+        return _through(watcher.path, key, connection)
+    if watcher.kind in (WatcherKind.OWN, WatcherKind.PART):
+        return _in_queryset(watcher.consumer, key)
+    return RowResult(None, "")
 
 
 def _declared(consumer: Any) -> Any:
-    """Return the queryset that a class declares; None if only its instances have one, a property."""
+    """Return a class's queryset; None if it is a property of instances."""
     queryset = getattr(consumer, "queryset", None)
     return queryset if hasattr(queryset, "model") else None
 
 
-def _in_queryset(consumer: Any, key: Hashable) -> Seen:
+def _in_queryset(consumer: Any, key: Hashable) -> RowResult:
     queryset = _declared(consumer)
     if queryset is None:
-        return Seen(None, "without a user it can't be told which rows get_queryset() returns")
+        return RowResult(None, "the rows of get_queryset() depend on the user")
     try:
         there = queryset.using(alias_of(queryset)).filter(pk=key).exists()
-    except TypeError as error:  # a slice
-        return Seen(None, f"whether the row is in its queryset can't be told ({error})")
-    says = "the row is in its queryset" if there else "the row is not in its queryset"
+    except TypeError as error:  # A slice can't be filtered.
+        return RowResult(None, f"its queryset can't be searched for the row ({error})")
+    text = "the row is in its queryset" if there else "the row is not in its queryset"
     hooks = [*_deciding(consumer)]
     if not hooks:
-        return Seen(there, says)
-    depends = f"{says} as it is declared; for a client it depends on {' and '.join(hooks)}"
-    # What is overridden may well return rows that the declared queryset lacks.
-    return Seen(None if any("queryset" in each for each in hooks) else there, depends)
+        return RowResult(there, text)
+    depends = f"{text} as declared; for a client that depends on {' and '.join(hooks)}"
+    # An overridden method may return rows that the declared queryset lacks.
+    return RowResult(None if any("queryset" in each for each in hooks) else there, depends)
 
 
 def _deciding(consumer: Any) -> Iterator[str]:
-    """Yield what decides for each client whether he sees a row."""
+    """Yield the hooks that decide for each client whether a row is visible."""
     base = GenericAsyncAPIConsumer
     for name in ("get_queryset", "filter_queryset"):
         if getattr(consumer, name, None) is not getattr(base, name):
@@ -122,7 +116,7 @@ def _deciding(consumer: Any) -> Iterator[str]:
         yield "permission_classes"
 
 
-def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper) -> Seen:
+def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper) -> RowResult:
     values: list[Any] = [key]
     if path.route is not None:
         rows = path.joins[-1].model._base_manager.using(connection.alias).filter(pk=key)
@@ -130,7 +124,7 @@ def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper)
     root = path.root._meta.label
     roots = resolve(path, values, connection, limit=SHOWN)
     if roots is None:
-        return Seen(True, f"it belongs now to more than {SHOWN} rows of {root}")
+        return RowResult(True, f"more than {SHOWN} rows of {root} depend on it now")
     if not roots:
-        return Seen(False, f"it belongs now to no row of {root}")
-    return Seen(True, f"it belongs now to {root} {', '.join(map(written, roots))}")
+        return RowResult(False, f"no row of {root} depends on it now")
+    return RowResult(True, f"now shown by {root} {', '.join(map(written, roots))}")

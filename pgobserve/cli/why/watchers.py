@@ -1,4 +1,4 @@
-"""Who watches a table, and how: consumers with subscriptions, and observers of events."""
+"""Which consumers and model observers watch a table, and how."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class WatcherKind(StrEnum):
-    """How a table matters to who watches."""
+    """How a watcher depends on a table."""
 
     OWN = "own"
     PART = "part"
@@ -31,16 +31,16 @@ class WatcherKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Watcher:
     """
-    A way by which changes of a table concern somebody.
+    A consumer class or a model observer that watches a table.
 
     Attributes:
-        name: Dotted, of the consumer's class or the observer's method.
-        kind: How.
-        consumer: The class; None of an observer.
-        root: Whose rows are watched; None of an observer.
-        path: How the table's rows belong to those.
+        name: Dotted name of the class, or of the observer's method.
+        kind: How it depends on the table.
+        consumer: The class; None for an observer.
+        root: The model of the watched rows; None for an observer.
+        path: The path from the watched rows to the table's.
     """
 
     name: str
@@ -58,19 +58,21 @@ class Way:
         if self.kind is WatcherKind.PART:
             return f"a part of rows of {root}, by key"
         if self.path is None:
-            return f"rows of {root}, which are all read again at each change"
-        back = f"by {self.path.column} in the change" if self.path.column else "by key"
-        return f"as {path_of(self.path)} of rows of {root}, which are found {back}"
+            return f"rows of {root}, all read again at each change"
+        resolved = f"by {self.path.column} in the change" if self.path.column else "by key"
+        return f"as {path_of(self.path)} of rows of {root}, resolved {resolved}"
 
 
-def of_table(model: type[Model]) -> list[Way]:
-    """Return the ways by which changes of the table of a model concern somebody."""
-    ways = [way for each in consumer_registry.consumers() for way in _of_consumer(each, model)]
-    return [*ways, *_of_observers(model)]
+def of_table(model: type[Model]) -> list[Watcher]:
+    """Return the watchers of a model's table."""
+    consumers = [each for cls in consumer_registry.consumers() for each in _of_consumer(cls, model)]
+    observers = consumer_registry.observers()
+    names = {dotted(each) for each in observers if model in each.evented_models}
+    return [*consumers, *(Watcher(name, WatcherKind.EVENTS) for name in sorted(names))]
 
 
 def unresolved() -> dict[str, tuple[str, ...]]:
-    """Return what of consumers' dependencies can't be seen, by the consumer's dotted name."""
+    """Return the dependencies that can't be determined, by the consumer's dotted name."""
     return {
         dotted(cls): found.unresolved
         for cls, found in consumer_registry.dependencies().items()
@@ -83,24 +85,18 @@ def dotted(what: Any) -> str:
     return f"{what.__module__}.{what.__qualname__}"
 
 
-def _of_consumer(cls: Any, model: type[Model]) -> Iterator[Way]:
+def _of_consumer(cls: Any, model: type[Model]) -> Iterator[Watcher]:
     root, table = declared_model(cls), model._meta.db_table
     if root is None or not cls.observed_models():
         return
     name, (keyed, full_refresh) = dotted(cls), tables_of(root)
     if table == keyed[0]:
-        yield Way(name, WatcherKind.OWN, cls, root)
+        yield Watcher(name, WatcherKind.OWN, cls, root)
     elif table in keyed:
-        yield Way(name, WatcherKind.PART, cls, root)
+        yield Watcher(name, WatcherKind.PART, cls, root)
     found: Dependencies = cls.observed_dependencies()
     for path in found.paths:
         if path.table == table:
-            yield Way(name, WatcherKind.LINK, cls, root, path)
+            yield Watcher(name, WatcherKind.LINK, cls, root, path)
     if table in (*full_refresh, *(each._meta.db_table for each in found.full_refresh)):
-        yield Way(name, WatcherKind.WIDE, cls, root)
-
-
-def _of_observers(model: type[Model]) -> Iterator[Way]:
-    names = {dotted(each) for each in consumer_registry.observers() if model in each.evented_models}
-    for name in sorted(names):
-        yield Way(name, WatcherKind.EVENTS)
+        yield Watcher(name, WatcherKind.WIDE, cls, root)

@@ -1,4 +1,4 @@
-"""``manage.py pgobserve``: parse the arguments; the work is done in ``pgobserve.cli``."""
+"""``manage.py pgobserve``: parse the arguments. ``pgobserve.cli`` does the work."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from pgobserve.cli import (
-    deps,
-    install,
-    prune,
-    sql,
-    status,
-    tail,
-    uninstall,
-    write_migration,
-)
+from pgobserve.cli import deps, install, prune, sql, status, tail, uninstall, write_migration
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.cli.doctor import examination
 from pgobserve.cli.why import answer
@@ -32,59 +23,33 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Callable, Mapping
 
-RUN: Final[Mapping[str, Callable[..., None]]] = {
-    "install": install.run,
-    "uninstall": uninstall.run,
-    "status": status.run,
-    "sql": sql.run,
-    "migration": write_migration.run,
-    "deps": deps.run,
-    "prune": prune.run,
-    "tail": tail.run,
-    "why": answer.run,
-    "doctor": examination.run,
-}
+    Run = Callable[..., None]
 
-#: What PostgreSQL takes for a time-out, in milliseconds, is a 32-bit number.
+#: PostgreSQL keeps a timeout in milliseconds as a 32-bit number.
 MAX_SECONDS: Final = 2_000_000
 
-#: Arguments that Django's own base class defines.
-DJANGOS = (
-    "settings",
-    "pythonpath",
-    "traceback",
-    "verbosity",
-    "no_color",
-    "force_color",
-    "skip_checks",
-    "stdout",
-    "stderr",
+#: Arguments of Django's own base class.
+DJANGOS: Final = (
+    *("settings", "pythonpath", "traceback", "verbosity", "no_color", "force_color"),
+    *("skip_checks", "stdout", "stderr"),
 )
 
 
 class Command(BaseCommand):
     """The command; each sub-command is a module of ``pgobserve.cli``."""
 
-    help = "Install, inspect and remove the triggers that tell about changes."
+    help = "Install, inspect and remove the triggers that publish changes."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Define the sub-commands."""
         commands = parser.add_subparsers(dest="subcommand", required=True, metavar="sub-command")
-        _install(commands.add_parser("install", help="put the triggers on the tables"))
-        _uninstall(commands.add_parser("uninstall", help="remove the triggers"))
-        _status(commands.add_parser("status", help="tell how the triggers stand"))
-        _sql(commands.add_parser("sql", help="print what install would run"))
-        _migration(commands.add_parser("migration", help="write a Django migration"))
-        _deps(commands.add_parser("deps", help="print which tables consumers' rows depend on"))
-        _prune(commands.add_parser("prune", help="let the outbox forget what is old enough"))
-        _tail(commands.add_parser("tail", help="print changes as they happen"))
-        _why(commands.add_parser("why", help="tell whom changes of a row reach, and why not"))
-        _doctor(commands.add_parser("doctor", help="look at what commonly goes wrong"))
+        for name, (_, define, text) in SUBCOMMANDS.items():
+            define(commands.add_parser(name, help=text))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command."""
         console = Console(self.stdout, self.stderr, self.style)
-        run = RUN[options.pop("subcommand")]
+        run, _, _ = SUBCOMMANDS[options.pop("subcommand")]
         given = {name: value for name, value in options.items() if name not in DJANGOS}
         try:
             run(console, **given)
@@ -93,11 +58,11 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(refusal(error), returncode=EXIT_FAILED) from error
         finally:
-            # In a file or a pipe, too, what was found comes before what is wrong with it.
+            # In a file or pipe too, the output comes before the error.
             self.stdout.flush()
 
 
-OBSERVED = "default: what the consumers and PGOBSERVE['MODELS'] name"
+OBSERVED = "default: models of the consumers and of PGOBSERVE['MODELS']"
 
 
 def _install(parser: ArgumentParser) -> None:
@@ -111,13 +76,11 @@ def _uninstall(parser: ArgumentParser) -> None:
     _common(parser, "default: all tables of this project that have triggers")
     _json(parser)
     _lock_timeout(parser)
-    parser.add_argument(
-        "--orphans", action="store_true", help="only tables that belong to no model"
-    )
+    parser.add_argument("--orphans", action="store_true", help="only tables without a model")
 
 
 def _status(parser: ArgumentParser) -> None:
-    _common(parser, "default: what is observed or has triggers")
+    _common(parser, "default: all that are observed or have triggers")
     _json(parser)
 
 
@@ -131,7 +94,9 @@ def _sql(parser: ArgumentParser) -> None:
         dest="everything",
         help="also for tables that have their triggers",
     )
-    parser.add_argument("--reverse", action="store_true", help="what removes the triggers")
+    parser.add_argument(
+        "--reverse", action="store_true", help="print the statements that remove the triggers"
+    )
 
 
 def _migration(parser: ArgumentParser) -> None:
@@ -154,25 +119,20 @@ def _deps(parser: ArgumentParser) -> None:
     shape.add_argument("--dot", action="store_true", dest="as_dot", help="print a Graphviz graph")
 
 
-def _prune(parser: ArgumentParser) -> None:
-    _database(parser)
-    _json(parser)
-
-
 def _tail(parser: ArgumentParser) -> None:
     _common(parser, "default: all")
     parser.add_argument(
         "--since",
         type=_moment,
         metavar="WHEN",
-        help="print what the outbox has since then: 90s, 10m, 2h, 1d, or a time in ISO 8601",
+        help="print changes in the outbox since then: 90s, 10m, 2h, 1d, or a time in ISO 8601",
     )
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="go on with what comes (default: only without --since)",
+        help="continue with new changes (default: only without --since)",
     )
-    parser.add_argument("--rows", action="store_true", help="print contents of the rows, too")
+    parser.add_argument("--rows", action="store_true", help="print column values too")
     parser.add_argument(
         "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
     )
@@ -180,20 +140,17 @@ def _tail(parser: ArgumentParser) -> None:
 
 def _why(parser: ArgumentParser) -> None:
     parser.add_argument("label", help="app_label.Model")
-    parser.add_argument("pk", nargs="?", help="key of a row; JSON if it is of several columns")
+    parser.add_argument(
+        "pk", nargs="?", help="key of a row; a JSON array if it has several columns"
+    )
     _database(parser)
     _json(parser)
     parser.add_argument(
         "--probe",
         action="store_true",
         dest="sends",
-        help="send what the trigger sends, to see whether it is heard; nothing is changed",
+        help="send the trigger's notification, to check that it arrives; changes no row",
     )
-
-
-def _doctor(parser: ArgumentParser) -> None:
-    _database(parser)
-    _json(parser)
 
 
 def _moment(text: str) -> datetime.datetime:
@@ -205,7 +162,7 @@ def _moment(text: str) -> datetime.datetime:
         moment = datetime.datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a time ago, like 10m, nor a time, like 2026-01-31T12:00"
+            f"{text!r} is neither an age, like 10m, nor a time, like 2026-01-31T12:00"
         ) from error
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
@@ -227,7 +184,7 @@ def _always(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--always",
         action=argparse.BooleanOptionalAction,
-        help="fire under session_replication_role = replica too (default: as it is now)",
+        help="fire under session_replication_role = replica too (default: as installed)",
     )
 
 
@@ -237,7 +194,7 @@ def _lock_timeout(parser: ArgumentParser) -> None:
         type=_seconds,
         default=LOCK_TIMEOUT,
         metavar="SECONDS",
-        help="how long to wait for a lock (default: %(default)g)",
+        help="time to wait for a lock (default: %(default)g)",
     )
 
 
@@ -246,3 +203,23 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"must be more than 0 and less than {MAX_SECONDS:,}")
     return seconds
+
+
+def _database_and_json(parser: ArgumentParser) -> None:
+    _database(parser)
+    _json(parser)
+
+
+#: By name: the function that runs a sub-command, the one that defines its arguments, its help.
+SUBCOMMANDS: Final[Mapping[str, tuple[Run, Callable[[ArgumentParser], None], str]]] = {
+    "install": (install.run, _install, "install the triggers"),
+    "uninstall": (uninstall.run, _uninstall, "remove the triggers"),
+    "status": (status.run, _status, "print the state of the triggers"),
+    "sql": (sql.run, _sql, "print the statements of install"),
+    "migration": (write_migration.run, _migration, "write a Django migration"),
+    "deps": (deps.run, _deps, "print which tables consumers' rows depend on"),
+    "prune": (prune.run, _database_and_json, "remove old rows from the outbox"),
+    "tail": (tail.run, _tail, "print changes as they happen"),
+    "why": (answer.run, _why, "explain which subscribers a row's changes reach"),
+    "doctor": (examination.run, _database_and_json, "check for common problems"),
+}

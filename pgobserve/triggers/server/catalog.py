@@ -1,4 +1,4 @@
-"""What the server has: tables, their partitions, and the triggers that we put there."""
+"""Read tables, their partitions, and our triggers from the server's catalog."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.search_path import first_schema
 from pgobserve.triggers import names
 from pgobserve.triggers.server import pinned_search_path
-from pgobserve.triggers.trigger_values import (
-    CatalogEntry,
-    Comment,
-    TableInfo,
-    Trigger,
-)
+from pgobserve.triggers.trigger_values import CatalogEntry, Comment, TableInfo, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,8 +55,14 @@ SELECT c.oid, cn.nspname, c.relname, c.relkind,
  WHERE NOT t.tgisinternal AND t.tgname = ANY(%s)
 """
 
-# Those of some tables, and others that share a function with them.
-_SOME = """
+#: The fields of :class:`Trigger` that the query returns, in its order.
+_FIELDS = (
+    *("name", "type", "enabled", "old_table", "new_table", "condition", "columns", "arguments"),
+    *("function_schema", "function", "language", "source", "security_definer"),
+)
+
+# Triggers on some tables, and triggers on others that share a function with them.
+_OF_TABLES = """
    AND t.tgfoid IN (SELECT o.tgfoid FROM pg_catalog.pg_trigger o
                      WHERE o.tgrelid = ANY(%s) AND NOT o.tgisinternal)
 """
@@ -69,16 +70,15 @@ _SOME = """
 
 def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, TableInfo]:
     """
-    Look tables up by their quoted names; a name without schema follows ``search_path``.
+    Return the tables that exist, by their quoted names.
 
-    Returns:
-        Those that exist, by the name asked for.
+    A name without schema follows the session's ``search_path``.
     """
     oids = pinned_search_path.resolve(connection, tables)
     rows = pinned_search_path.fetch(connection, _RELATIONS, [[*oids.values()]]) if oids else []
     partitioned = [oid for oid, _, _, kind, _ in rows if kind == "p"]
     parts = _parts(connection, partitioned) if partitioned else {}
-    found = {
+    by_oid = {
         oid: TableInfo(
             schema=schema,
             name=name,
@@ -89,14 +89,14 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
         )
         for oid, schema, name, kind, columns in rows
     }
-    return {name: found[oid] for name, oid in oids.items() if oid in found}
+    return {name: by_oid[oid] for name, oid in oids.items() if oid in by_oid}
 
 
 def home(connection: BaseDatabaseWrapper) -> str:
     """
-    Return the schema that sessions of this role begin with; empty for ``public``.
+    Return the first schema of this role's ``search_path``; empty for ``public``.
 
-    What the session has set since, for a tenant say, does not count.
+    Ignores what the session has set since, such as a tenant's schema.
     """
     query = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'"
     ((search_path,),) = pinned_search_path.fetch(connection, query)
@@ -104,23 +104,19 @@ def home(connection: BaseDatabaseWrapper) -> str:
 
 
 def triggers(
-    connection: BaseDatabaseWrapper,
-    namespace: Namespace,
-    tables: Iterable[TableInfo] | None = None,
+    connection: BaseDatabaseWrapper, namespace: Namespace, tables: Iterable[TableInfo] | None = None
 ) -> dict[int, dict[str, CatalogEntry]]:
     """
     Return a namespace's triggers in this database, by the table's object id and their name.
 
     Args:
-        connection: The database.
-        namespace: Triggers of other namespaces are left out.
-        tables: Only those of these tables and their partitions, and of tables that share a
+        tables: Return only triggers on these tables, their partitions, and tables that share a
             function with them; None means all.
     """
     query, parameters = _TRIGGERS, [list(namespace.all_triggers)]
     if tables is not None:
         oids: list[Any] = [each.oid for table in tables for each in (table, *table.parts)]
-        query, parameters = query + _SOME, [*parameters, oids]
+        query, parameters = query + _OF_TABLES, [*parameters, oids]
     found: dict[int, dict[str, CatalogEntry]] = defaultdict(dict)
     for row in pinned_search_path.fetch(connection, query, parameters):
         oid, schema, table_name, kind, *fields, description = row
@@ -132,7 +128,7 @@ def triggers(
 
 
 def functions(found: Mapping[int, Mapping[str, CatalogEntry]], namespace: Namespace) -> set[str]:
-    """Return the names of a namespace's functions that these triggers use."""
+    """Return the names of a namespace's functions that these triggers call."""
     return {
         each.trigger.function
         for on_table in found.values()
@@ -143,29 +139,12 @@ def functions(found: Mapping[int, Mapping[str, CatalogEntry]], namespace: Namesp
 
 def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[TableInfo]]:
     parts: dict[int, list[TableInfo]] = defaultdict(list)
-    for root, oid, schema, name, kind in pinned_search_path.fetch(
-        connection, _PARTS, [list(roots)]
-    ):
+    rows = pinned_search_path.fetch(connection, _PARTS, [list(roots)])
+    for root, oid, schema, name, kind in rows:
         parts[root].append(TableInfo(schema=schema, name=name, kind=kind, oid=oid))
     return parts
 
 
 def _trigger(fields: Sequence[Any]) -> Trigger:
-    name, kind, enabled, old, new, condition, columns, arguments, *function = fields
-    schema, function_name, language, source, definer, config = function
-    return Trigger(
-        name=name,
-        type=kind,
-        enabled=enabled,
-        old_table=old,
-        new_table=new,
-        condition=condition,
-        columns=columns,
-        arguments=arguments,
-        function_schema=schema,
-        function=function_name,
-        language=language,
-        source=source,
-        security_definer=definer,
-        config=tuple(config or ()),
-    )
+    *others, config = fields
+    return Trigger(**dict(zip(_FIELDS, others, strict=True)), config=tuple(config or ()))

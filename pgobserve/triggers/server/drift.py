@@ -1,8 +1,8 @@
-"""Judge what the catalog has against what is wanted."""
+"""Compare the installed triggers with the wanted ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgobserve.triggers.registry import Registration
-    from pgobserve.triggers.trigger_values import (
-        CatalogEntry,
-        Comment,
-        TableInfo,
-        Trigger,
-    )
+    from pgobserve.triggers.trigger_values import CatalogEntry, Comment, TableInfo, Trigger
 
 
 class State(StrEnum):
-    """How a table's triggers stand, the worst first."""
+    """The state of a table's triggers, the worst first."""
 
     MISSING = "missing"
     DISABLED = "disabled"
@@ -39,13 +34,13 @@ class State(StrEnum):
 
 _SENTENCES = {
     State.MISSING: "Changes of {title} are not observed yet",
-    State.DISABLED: "A trigger on the table of {title} is disabled, so changes are not told",
-    State.NO_OUTBOX: "The outbox that changes of {title} are written to is not as it must be",
-    State.TAMPERED: "A trigger of {title} was changed by somebody else since it was installed",
-    State.OUTDATED: "The triggers of {title} are not those that this version and model want",
-    State.LEAF_MISSING: "A partition of {title} has no triggers, so writes to it are not told",
+    State.DISABLED: "A trigger on the table of {title} is disabled, so changes are not published",
+    State.NO_OUTBOX: "The outbox for changes of {title} is damaged or outdated",
+    State.TAMPERED: "A trigger of {title} was changed since it was installed",
+    State.OUTDATED: "The triggers of {title} do not match this version and the model",
+    State.LEAF_MISSING: "A partition of {title} has no triggers, so writes to it are not published",
     State.CLASH: "Another project has triggers in the namespace of this one",
-    State.ORPHAN: "A table that belongs to no model has our triggers",
+    State.ORPHAN: "A table without a model has our triggers",
     State.OK: "Changes of {title} are observed",
 }
 
@@ -53,17 +48,15 @@ _SENTENCES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """
-    How one table stands.
+    The status of one table.
 
     Attributes:
-        title: Label of the model for people; of an orphan, the label that it was made for.
-        table: Schema and name of the table; the name asked for if there is none.
-        state: The state.
-        detail: What exactly was found; empty if all is well.
-        always: Whether the triggers fire for replication as well.
+        title: Label of the model; of an orphan, the label in its triggers' comments.
+        table: Schema and name of the table; the model's table name if it does not exist.
+        detail: What differs; empty if nothing does.
+        always: Whether the triggers fire under ``session_replication_role = replica`` too.
         parts: Number of partitions.
-        transport: How changes are to travel.
-        using: Alias of the database.
+        transport: The wanted transport.
     """
 
     title: str
@@ -77,13 +70,13 @@ class Status:
 
     @property
     def sentence(self) -> str:
-        """What is the matter, with the command that mends it."""
+        """The problem, with the command that fixes it."""
         text = _SENTENCES[self.state].format(title=self.title)
         return f"{text}: run {self.command}" if self.command else f"{text}."
 
     @property
     def remedy(self) -> str:
-        """What to do, in a sentence."""
+        """The remedy, in a sentence."""
         if self.state is State.CLASH:
             return (
                 "Set PGOBSERVE['NAMESPACE'] in one of the two projects: run uninstall there, set it, "
@@ -93,7 +86,7 @@ class Status:
 
     @property
     def command(self) -> str:
-        """The command that mends it; empty if all is well."""
+        """The command that fixes the table; empty if none does."""
         database = "" if self.using == DEFAULT_DB_ALIAS else f" --database {self.using}"
         if self.state in (State.OK, State.CLASH):
             return ""
@@ -102,56 +95,42 @@ class Status:
         return f"manage.py pgobserve install {self.title}{database}"
 
 
-def judge(
+def compare(
     registration: Registration,
     table: TableInfo | None,
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+    installed: Mapping[int, Mapping[str, CatalogEntry]],
     *,
     using: str = DEFAULT_DB_ALIAS,
     outbox: str = "",
 ) -> Status:
     """
-    Judge one table.
+    Compare the triggers of one table with its registration.
 
     Args:
-        registration: What is wanted.
-        table: The table, None if there is none.
-        found: All triggers of ours, as :func:`pgobserve.triggers.server.catalog.triggers` returns them.
-        using: Alias of the database, for the message.
-        outbox: What is wrong with the outbox, as :func:`pgobserve.triggers.outbox_storage.problem` says.
+        table: The table; None if it does not exist.
+        installed: Our triggers, from :func:`pgobserve.triggers.server.catalog.triggers`.
+        outbox: The outbox's problem, from :func:`pgobserve.triggers.server.outbox_storage.problem`.
     """
-    if table is None:
-        detail = f"there is no table {registration.table}: run manage.py migrate first"
-        return Status(
-            title=registration.title,
-            table=registration.model._meta.db_table,
-            state=State.MISSING,
-            detail=detail,
-            transport=registration.transport,
-            using=using,
-        )
-    always = is_always(registration, found.get(table.oid, {}))
-    wanted = compiler.wanted(registration, table, always=always)
-    state, detail = _worst(registration, table, wanted, found)
-    order = list(State)
-    if outbox and registration.transport == "outbox":
-        state, detail = min(
-            [(state, detail), (State.NO_OUTBOX, outbox)], key=lambda each: order.index(each[0])
-        )
-    return Status(
+    status = Status(
         title=registration.title,
-        table=str(table),
-        state=state,
-        detail=detail,
-        always=always,
-        parts=len(table.parts),
+        table=registration.model._meta.db_table if table is None else str(table),
+        state=State.MISSING,
+        detail=f"there is no table {registration.table}: run manage.py migrate first",
         transport=registration.transport,
         using=using,
     )
+    if table is None:
+        return status
+    always = is_always(registration, installed.get(table.oid, {}))
+    wanted = compiler.wanted(registration, table, always=always)
+    state, detail = _worst(registration, table, wanted, installed)
+    if outbox and registration.transport == "outbox":
+        state, detail = min((state, detail), (State.NO_OUTBOX, outbox), key=_severity)
+    return replace(status, state=state, detail=detail, always=always, parts=len(table.parts))
 
 
 def is_always(registration: Registration, on_table: Mapping[str, CatalogEntry]) -> bool:
-    """Say whether the triggers should fire always: as registered, else as they were installed."""
+    """Return whether triggers should always fire: as registered, else as installed."""
     if registration.always is not None:
         return registration.always
     return any(each.comment is not None and each.comment.always for each in on_table.values())
@@ -161,23 +140,26 @@ def _worst(
     registration: Registration,
     table: TableInfo,
     wanted: Mapping[str, Trigger],
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+    installed: Mapping[int, Mapping[str, CatalogEntry]],
 ) -> tuple[State, str]:
     unknown = sorted(registration.needed - table.columns)
-    problems = _problems(registration, table, wanted, found.get(table.oid, {}))
+    problems = _problems(registration, table, wanted, installed.get(table.oid, {}))
     for part in table.parts:
         if part.kind not in catalog.TRIGGERABLE:
             detail = f"{part} is a foreign table, which can't have triggers: detach it"
             problems.append((State.LEAF_MISSING, detail))
             continue
-        for state, detail in _problems(registration, part, wanted, found.get(part.oid, {})):
-            told = State.LEAF_MISSING if state is State.MISSING else state
-            problems.append((told, detail))
+        for state, detail in _problems(registration, part, wanted, installed.get(part.oid, {})):
+            leaf_state = State.LEAF_MISSING if state is State.MISSING else state
+            problems.append((leaf_state, detail))
     if unknown and not any(state is State.MISSING for state, _ in problems):
         detail = f"{table} has no column {', '.join(unknown)}: run manage.py migrate first"
         return State.OUTDATED, detail
-    order = list(State)
-    return min(problems, key=lambda p: order.index(p[0]), default=(State.OK, ""))
+    return min(problems, key=_severity, default=(State.OK, ""))
+
+
+def _severity(problem: tuple[State, str]) -> int:
+    return list(State).index(problem[0])
 
 
 def _problems(
@@ -188,65 +170,64 @@ def _problems(
 ) -> list[tuple[State, str]]:
     problems = []
     if missing := sorted(set(wanted) - set(on_table)):
-        # Those that write to the outbox are what a table lacks that was installed without.
+        # A table that was installed for NOTIFY lacks only the triggers that write to the outbox.
         writers = set(registration.namespace.writers)
         state = State.OUTDATED if writers.issuperset(missing) else State.MISSING
         problems.append((state, f"{table} lacks {', '.join(missing)}"))
     for name, each in on_table.items():
         if name not in wanted:
-            problems.append((State.OUTDATED, f"{table} has {name}, which it needs no more"))
+            problems.append((State.OUTDATED, f"{table} has {name}, which it no longer needs"))
         elif each.trigger != wanted[name]:
-            state = _why(each)
-            detail = _untold(registration, each) if state is State.OUTDATED else ""
+            state = _difference(each)
+            detail = _missing_values(registration, each) if state is State.OUTDATED else ""
             problems.append((state, f"{name} on {table}{detail}"))
     return problems
 
 
-def _untold(registration: Registration, found: CatalogEntry) -> str:
-    """Say which values a trigger does not tell; with the outbox it tells all."""
-    if found.comment is None or {registration.transport, found.comment.transport} != {"notify"}:
+def _missing_values(registration: Registration, entry: CatalogEntry) -> str:
+    """Describe the route values that a trigger does not send; to the outbox it writes all."""
+    if entry.comment is None or {registration.transport, entry.comment.transport} != {"notify"}:
         return ""
-    lacking = [each for each in registration.routes if each not in found.comment.routes]
+    lacking = [each for each in registration.routes if each not in entry.comment.routes]
     if not lacking:
         return ""
     return (
-        f" does not tell the values of {', '.join(lacking)}, so whatever is watched that a row of "
-        "it may belong to is read again at each change"
+        f" does not send the values of {', '.join(lacking)}, so each change makes the server read "
+        "every watched row again that may depend on it"
     )
 
 
-def _why(found: CatalogEntry) -> State:
-    """Say why a trigger is not the one that is wanted."""
-    if found.trigger.enabled in "DR":
+def _difference(entry: CatalogEntry) -> State:
+    """Return the state of a trigger that differs from the wanted one."""
+    if entry.trigger.enabled in "DR":
         return State.DISABLED
-    if found.comment is None or found.comment.fingerprint != found.trigger.fingerprint():
+    if entry.comment is None or entry.comment.fingerprint != entry.trigger.fingerprint():
         return State.TAMPERED
     return State.OUTDATED
 
 
 def is_others(comment: Comment, project: str) -> bool:
-    """Say whether a comment names another project than this one; without a name nobody knows."""
+    """Return whether a comment names another project; a project without a name matches any."""
     return bool(comment.project and project) and comment.project != project
 
 
 def orphans(
-    found: Mapping[int, Mapping[str, CatalogEntry]],
+    installed: Mapping[int, Mapping[str, CatalogEntry]],
     known: frozenset[int],
     schemas: frozenset[str],
     *,
     using: str = DEFAULT_DB_ALIAS,
 ) -> list[Status]:
     """
-    Return the tables with triggers of ours that belong to no model.
+    Return a status for each table with our triggers and without a model.
 
     Args:
-        found: All triggers of ours.
-        known: Object ids of the tables, partitions included, that belong to models.
-        schemas: The schemas that this project's tables are in; others may be another project's.
-        using: Alias of the database, for the message.
+        installed: All our triggers.
+        known: Object ids of the models' tables and their partitions.
+        schemas: The schemas of this project's tables; others may be another project's.
     """
     lost = []
-    for oid, on_table in found.items():
+    for oid, on_table in installed.items():
         table = next(iter(on_table.values())).table
         if oid not in known and table.schema in schemas:
             labels = (each.comment.label for each in on_table.values() if each.comment)

@@ -1,9 +1,9 @@
 """
-Queries of the catalog under a ``search_path`` in which no other role's operators are found.
+Query the catalog under a ``search_path`` without other roles' operators.
 
-Where a role may create in a schema of the ``search_path``, it can make operators such as
-``=(oid, regclass)``. PostgreSQL prefers them to its own, whose types fit less exactly, and so runs that
-role's functions with the rights of the role that queries.
+A role that may create objects in a schema of the ``search_path`` can create operators such as
+``=(oid, regclass)``. PostgreSQL prefers them to its own, whose argument types match less exactly.
+It would run that role's functions with the rights of the querying role.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from psycopg.sql import Composed
 
-#: Temporary tables and types come last: unless it is named, ``pg_temp`` comes first.
+#: ``pg_temp`` is named last, because PostgreSQL searches it first where it is not named.
 _PIN: Final = """
 WITH was AS MATERIALIZED (SELECT pg_catalog.current_setting('search_path') AS path)
 SELECT was.path, pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true) FROM was
@@ -28,7 +28,7 @@ SELECT was.path, pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', tru
 
 _RESTORE: Final = "SELECT pg_catalog.set_config('search_path', %s, true)"
 
-#: There is no operator in it.
+#: Has no operator, so it is safe under the session's own ``search_path``.
 _RESOLVE: Final = """
 SELECT given.name, pg_catalog.to_regclass(given.name)::pg_catalog.oid
   FROM pg_catalog.unnest(%s::pg_catalog.text[]) AS given(name)
@@ -43,10 +43,10 @@ def fetch(
     """
     Return the rows of a query that runs with ``search_path = pg_catalog, pg_temp``.
 
-    The path holds for the query alone, also in a transaction that is open, and after an error. A pool
-    of transactions passes nothing of it on.
+    The session's own path is back afterwards, in an open transaction and after an error too. The
+    setting is local to a transaction, so a pool hands it to no other client.
     """
-    # Some backends set the path whenever a cursor is made, so all happens over one.
+    # Some backends set the path for each new cursor, so one cursor runs all statements.
     with _transaction(connection) as ours, connection.cursor() as cursor:
         cursor.execute(_PIN)
         ((before, _),) = cursor.fetchall()
@@ -54,17 +54,13 @@ def fetch(
             cursor.execute(query, parameters)
             return list(cursor.fetchall())
         finally:
-            # The end of a transaction, or the rollback after an error, restores it as well.
+            # The end of our transaction restores it; after an error, the caller's rollback does.
             if not ours and _status(connection) == TransactionStatus.INTRANS:
                 cursor.execute(_RESTORE, [before])
 
 
 def resolve(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, int]:
-    """
-    Return the object ids of tables by their quoted names, as the session's ``search_path`` has them.
-
-    Names of which there is no table are left out.
-    """
+    """Return the object ids of existing tables by quoted name, under the session's ``search_path``."""
     with connection.cursor() as cursor:
         cursor.execute(_RESOLVE, [list(tables)])
         return {name: oid for name, oid in cursor.fetchall() if oid is not None}
@@ -72,7 +68,7 @@ def resolve(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str,
 
 @contextlib.contextmanager
 def _transaction(connection: BaseDatabaseWrapper) -> Iterator[bool]:
-    """Run a block in a transaction; yield whether it was begun for it."""
+    """Run a block in a transaction; yield whether it was started here."""
     if connection.get_autocommit() and _status(connection) == TransactionStatus.IDLE:
         with transaction.atomic(using=connection.alias):
             yield True

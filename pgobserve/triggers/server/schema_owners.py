@@ -1,4 +1,4 @@
-"""In whose hands our schema is: what is in it may run with the rights of the role that installed it."""
+"""Which other roles control objects in our schema, whose functions run with the installer's rights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from django.apps import apps
 from psycopg import sql
 
-from pgobserve.triggers import compiler, names
+from pgobserve.triggers import names, trigger_statements
 from pgobserve.triggers.server import pinned_search_path
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pgobserve.wire import Namespace
 
-#: The role that installed: it may put triggers on a table of the project. Any role can make a schema of
-#: our name with trigger functions in it.
+#: The role that installed owns trigger functions and may create triggers on a table of the project.
+#: Owning such functions is not enough: any role can create a schema of our name.
 _INSTALLERS: Final = """
 SELECT DISTINCT r.rolname::pg_catalog.text
   FROM pg_catalog.pg_proc p
@@ -29,7 +29,7 @@ SELECT DISTINCT r.rolname::pg_catalog.text
  ORDER BY 1
 """
 
-#: Code of another role's can only be reached through functions that run as their owner.
+#: Other roles' code is reachable only through functions that run as their owner.
 _UNPINNED: Final = """
 SELECT p.oid::pg_catalog.regprocedure::text
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -56,37 +56,34 @@ SELECT 'every role may use the schema ' || n.nspname
 """
 
 
-def strangers(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
+def foreign_objects(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
     """
-    Say what in the schema is in the hands of other roles, which could run code as those that use it.
+    Describe what other roles control in a namespace's schema.
 
-    Only the catalog is read: nothing that is in the schema runs.
-
-    Args:
-        connection: The database.
-        namespace: Whose schema.
+    Such a role could run code with the rights of roles that use the schema. The check reads only
+    the catalog and runs nothing of the schema.
     """
     models = apps.get_models(include_auto_created=True)
     tables = pinned_search_path.resolve(
         connection, sorted({names.quote(e._meta.db_table) for e in models})
     )
-    found = pinned_search_path.fetch(
-        connection, _INSTALLERS, [namespace.schema, [*tables.values()]]
-    )
-    installers = [role for (role,) in found]
+    parameters = [namespace.schema, [*tables.values()]]
+    installers = [role for (role,) in pinned_search_path.fetch(connection, _INSTALLERS, parameters)]
     role = sql.Literal(installers[0]) if installers else sql.SQL("CURRENT_USER")
     return [
         what
-        for (what,) in pinned_search_path.fetch(connection, compiler.strangers(namespace, role))
+        for (what,) in pinned_search_path.fetch(
+            connection, trigger_statements.foreign_query(namespace, role)
+        )
     ]
 
 
 def problems(connection: BaseDatabaseWrapper, namespace: Namespace) -> list[str]:
-    """Say that, and what every role may do in the schema."""
+    """Describe what other roles control in the schema, and what every role may do there."""
     schema = namespace.schema
     unpinned = pinned_search_path.fetch(connection, _UNPINNED, [schema])
     return [
-        *strangers(connection, namespace),
+        *foreign_objects(connection, namespace),
         *(f"{function} has no pinned search_path" for (function,) in unpinned),
         *(what for (what,) in pinned_search_path.fetch(connection, _OPEN, [schema] * 3)),
     ]

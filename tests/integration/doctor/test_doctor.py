@@ -41,18 +41,18 @@ def test_all_is_well(command: Command) -> None:
 
 
 def test_text(command: Command) -> None:
-    """People get a line for each check, and what to do below."""
+    """The output has a line for each check, with the advice below."""
     code, out, _ = command("doctor")
 
     lines = out.splitlines()
     assert code == 0
     assert lines[0].startswith("ok       version: PostgreSQL ")
     assert "ok       triggers: Tables that have their triggers: 2." in lines
-    assert "         > A server process has one while somebody is subscribed. If" in out
+    assert "         > A server process has one while it has subscribers. If" in out
 
 
 def test_problem(command: Command, run: Callable[..., Any]) -> None:
-    """A problem makes the exit code 1, and is told with what it is about and what to do."""
+    """A problem makes the exit code 1; the output names the objects and the remedy."""
     run("ALTER TABLE project_item DISABLE TRIGGER pgobserve_u")
     code, out, err = command("doctor")
 
@@ -60,14 +60,14 @@ def test_problem(command: Command, run: Callable[..., Any]) -> None:
     assert err == f"1 of {len(examination.CHECKS)} checks have found a problem: triggers."
     assert (
         "problem  triggers: 1 of 2 tables are not as wanted.\n"
-        "         - A trigger on the table of project.Item is disabled, so changes are not told: run "
+        "         - A trigger on the table of project.Item is disabled, so changes are not published: run "
         "manage.py pgobserve install project.Item (pgobserve_u on public.project_item)\n"
         "         > Run manage.py pgobserve install, as the owner of the tables.\n"
     ) in out
 
 
 def test_broken_application(command: Command, settings: Any) -> None:
-    """If the consumers can't be imported, that is told once, and other checks are made."""
+    """If the consumers can't be imported, one check reports it, and the other checks run."""
     settings.ASGI_APPLICATION = "tests.nowhere.application"
     code, out, err = command("doctor", "--json")
 
@@ -78,7 +78,7 @@ def test_broken_application(command: Command, settings: Any) -> None:
     assert facts["triggers"] == {
         "check": "triggers",
         "level": "warning",
-        "state": examination.SAME,
+        "state": examination.SAME_ERROR,
         "details": [],
         "advice": "See above.",
     }
@@ -105,8 +105,8 @@ def _by_disconnection(case: Any) -> None:
 @pytest.mark.parametrize(
     ("check", "state"),
     [
-        (_by_sql, 'This can\'t be told. The database refused: column "nonsense" does not exist.'),
-        (_by_itself, "This can't be told: LookupError: upside down"),
+        (_by_sql, 'This check failed. The database refused: column "nonsense" does not exist.'),
+        (_by_itself, "This check failed: LookupError: upside down"),
         (_by_refusal, "It can't be done."),
         (_by_disconnection, "terminating connection due to administrator command"),
     ],
@@ -145,7 +145,7 @@ def test_autocommit(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_warnings(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning is no problem."""
     monkeypatch.setattr(
-        "pgobserve.cli.doctor.server_health.MENDED", dict.fromkeys(range(14, 19), 99)
+        "pgobserve.cli.doctor.server_health.FIXED_IN", dict.fromkeys(range(14, 19), 99)
     )
     code, out, _ = command("doctor", "--json")
 

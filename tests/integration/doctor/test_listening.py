@@ -70,21 +70,22 @@ def test_another_database(look: Look, settings: Any) -> None:
     found = look("listen")
 
     assert found.level == "problem"
-    assert "is not heard there: it is another server or another database" in found.state
+    assert "do not arrive there: it is another server or another database" in found.state
     assert (
-        found.advice == "Let PGOBSERVE['CONNECTION']['default'] lead to where the rows are written."
+        found.advice
+        == "Point PGOBSERVE['CONNECTION']['default'] at the database where the rows are written."
     )
 
 
 @pytest.mark.parametrize("wrong", [{"port": None}, {"nonsense": 1}, {"user": "nobody at all"}])
 def test_no_connection(look: Look, settings: Any, wrong: dict[str, Any]) -> None:
-    """A connection that can't be made is told with the reason, and with the setting."""
+    """A connection that fails is reported with the reason and the setting."""
     given = {"port": free_port()} if "port" in wrong else wrong
     settings.PGOBSERVE = {"CONNECTION": {"default": given}}
     found = look("listen")
 
     assert found.level == "problem"
-    assert found.state.startswith("The connection that feeds would use can't be made: ")
+    assert found.state.startswith("A connection with the feeds' parameters fails: ")
     assert found.advice == "Correct PGOBSERVE['CONNECTION']['default']."
 
 
@@ -97,7 +98,8 @@ def test_nobody_listens(look: Look, settings: Any) -> None:
     }
 
     assert (
-        look("listen").state == "Nobody needs to LISTEN: all goes by the outbox, which is polled."
+        look("listen").state
+        == "Feeds do not LISTEN: all changes go to the outbox, which they poll."
     )
 
 

@@ -56,7 +56,7 @@ def test_well(look: Look, name: str) -> None:
         ("DROP SCHEMA pgobserve CASCADE", "Changes go to the outbox, and there is none."),
         ("DROP TABLE pgobserve.outbox_cursor", ""),
         ("DROP SEQUENCE pgobserve.outbox_gate", "there is no pgobserve.outbox_gate"),
-        ("DROP FUNCTION pgobserve.outbox_lose()", "is not the one that this version wants"),
+        ("DROP FUNCTION pgobserve.outbox_lose()", "is not that of this version"),
     ],
 )
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +80,7 @@ def test_damaged(look: Look, run: Run, change: str, state: str, name: str) -> No
         (
             "UPDATE pgobserve.outbox_state SET rotated_at = rotated_at - interval '3 hours'",
             "warning",
-            "Nobody has rotated the outbox since ",
+            "The outbox has not rotated since ",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def stranger(run: Run) -> Iterator[None]:
     ],
 )
 def test_hidden(look: Look, name: str, level: str, settings: Any) -> None:
-    """A role that may not look into the outbox is told so, and needs not if nothing goes there."""
+    """A role that may not read the outbox gets a warning, unless nothing goes there."""
     by_itself = {"CONNECTION": {"default": {"user": "stranger"}}}
     settings.PGOBSERVE = {**settings.PGOBSERVE, **by_itself}
     assert look(name).level == level
@@ -166,7 +166,7 @@ def test_cursors(look: Look, run: Run) -> None:
     assert [each.partition(" for ")[0] for each in late.details] == ["'slow' has not moved"]
     assert lost.level == "problem"
     assert len(lost.details) == 2
-    assert all(each.endswith("must begin again (retention)") for each in lost.details)
+    assert all(each.endswith("must start again (retention)") for each in lost.details)
 
 
 @pytest.mark.usefixtures("boxed")

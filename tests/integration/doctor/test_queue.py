@@ -31,7 +31,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def deaf(writer: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """A feed that does not read what it is sent."""
+    """A feed that does not read what it receives."""
     with psycopg.connect(**parameters(), autocommit=True, application_name="pgobserve:7") as each:
         each.execute("LISTEN flood")
         pid = each.info.backend_pid
@@ -57,7 +57,7 @@ def test_stuck(look: Look, deaf: psycopg.Connection[Any]) -> None:
     assert found.level == "warning"
     assert len(found.details) == 1
     assert found.details[0].startswith(f"pid {pid}, 'pgobserve:7', role ")
-    assert found.details[0].endswith(": does not read what it is sent")
+    assert found.details[0].endswith(": does not read what it receives")
     assert "pg_terminate_backend(pid)" in found.advice
 
 
@@ -76,7 +76,7 @@ def test_filling(
     found = look("queue")
 
     assert found.level == level
-    assert "% full: some session listens and does not read." in found.state
+    assert "% full: a session listens and does not read." in found.state
     assert len(found.details) == 1
 
 

@@ -80,7 +80,7 @@ def test_orphan(look: Look, run: Run) -> None:
 
 @pytest.mark.usefixtures("related")
 def test_routes(look: Look, command: Command) -> None:
-    """Triggers that only don't tell where a row belongs are slow, not wrong."""
+    """Triggers that only lack values of routes are a warning, not a problem."""
     found = look("routes")
     assert found.level == "warning"
     assert found.details == ("library.Book_tags: book_id", "library.Loan: book_id")
@@ -181,7 +181,7 @@ def test_replication(look: Look, run: Run) -> None:
 
 def test_rights(look: Look, run: Run) -> None:
     """A role that may not read what is observed can't be served; one that may not install can."""
-    assert look("rights").state.endswith("may read all that is observed, and install.")
+    assert look("rights").state.endswith("may read all observed tables, and install.")
     ((owner,),) = run("SELECT current_user")
     run("CREATE ROLE reader")
     run("SET ROLE reader")
@@ -199,7 +199,7 @@ def test_rights(look: Look, run: Run) -> None:
     assert (blind.level, blind.details) == ("problem", ("project.Item",))
     assert blind.advice == "GRANT SELECT on them to reader."
     assert found.level == "ok"
-    assert found.advice == f"install must be run by who owns the tables: {owner}."
+    assert found.advice == f"Run install as the owner of the tables: {owner}."
 
 
 def test_owner_who_may_not_create(look: Look, run: Run) -> None:
@@ -216,7 +216,7 @@ def test_owner_who_may_not_create(look: Look, run: Run) -> None:
         run("DROP OWNED BY modest")
         run("DROP ROLE modest")
 
-    assert found.state.endswith("and not install: it may not create in the database.")
+    assert found.state.endswith("but not install: it may not create in the database.")
 
 
 def test_consumers(look: Look, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +224,7 @@ def test_consumers(look: Look, settings: Any, monkeypatch: pytest.MonkeyPatch) -
     assert look("consumers").state.startswith("ASGI_APPLICATION is not set")
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Items})
-    assert look("consumers").state == (
-        "Consumers with subscriptions: 1. Tables that are observed: 1."
-    )
+    assert look("consumers").state == ("Consumers with subscriptions: 1. Observed tables: 1.")
     settings.PGOBSERVE = {}
     assert look("consumers").level == "warning"
     assert look("consumers").state.startswith("Nothing is observed")

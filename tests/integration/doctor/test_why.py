@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     Why = Callable[..., dict[str, Any]]
 
 HERE = "tests.integration.doctor.watching"
-QUIET = "An UPDATE that leaves what a consumer shows as it was is silent."
-NOBODY = "No feed is connected to this database now: nobody is subscribed, here at least."
+QUIET = "An UPDATE that changes nothing that a consumer shows sends no frame."
+NO_FEED = "No feed is connected to this database now, so it has no subscribers."
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def watchers(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def install() -> Callable[..., None]:
-    """Install triggers that tell what the consumers need."""
+    """Install the triggers that the consumers need."""
 
     def install(*models: type[Model], **options: Any) -> None:
         for each in registry.build(models, routes=observed_routes(), **options):
@@ -69,7 +69,7 @@ def install() -> Callable[..., None]:
 
 @pytest.fixture
 def why(command: Command) -> Why:
-    """Return what it tells a machine, with the exit code."""
+    """Return the JSON output, with the exit code."""
 
     def why(*arguments: str) -> dict[str, Any]:
         code, out, err = command("why", *arguments, "--json")
@@ -91,49 +91,49 @@ def books(install: Callable[..., None]) -> Iterator[Book]:
         yield book
 
 
-def _row(told: dict[str, Any], name: str, table: int = 0) -> tuple[Any, str]:
-    (found,) = (w for w in told["tables"][table]["watchers"] if w["name"] == f"{HERE}.{name}")
+def _row(result: dict[str, Any], name: str, table: int = 0) -> tuple[Any, str]:
+    (found,) = (w for w in result["tables"][table]["watchers"] if w["name"] == f"{HERE}.{name}")
     return found["watched"], found["row"]
 
 
 def test_all_is_well(command: Command, install: Callable[..., None]) -> None:
-    """People get sentences: that it works, who watches and how, and what else there is to know."""
+    """The output says in sentences that it works, and lists watchers and remarks."""
     install(Item)
     item = Item.objects.create(name="a")
     code, out, err = command("why", "project.item", str(item.pk))
 
     assert (code, err) == (0, "")
     assert out == (
-        f"Changes of project.Item {item.pk} are told to whoever has subscribed.\n"
+        f"Changes of project.Item {item.pk} reach all subscribers.\n"
         "\n"
         "project.Item, table public.project_item: ok, by notify on channel pgobserve\n"
         f"- {HERE}.Items: rows of project.Item, by key; the row is in its queryset.\n"
-        f"\n{QUIET}\n{NOBODY}\n"
+        f"\n{QUIET}\n{NO_FEED}\n"
     )
 
 
 def test_obstacle(command: Command) -> None:
-    """What is in the way comes first, with what to do, and the exit code is 1."""
+    """Obstacles come first, with their remedy, and the exit code is 1."""
     code, out, err = command("why", "project.Item")
 
-    assert (code, err) == (1, "1 thing to mend.")
+    assert (code, err) == (1, "1 thing to fix.")
     assert out.startswith(
-        "What keeps changes of project.Item from being told:\n"
+        "What prevents the delivery of changes of project.Item:\n"
         "- Changes of project.Item are not observed yet: run manage.py pgobserve install "
         "project.Item (public.project_item lacks "
     )
 
 
 def test_json(why: Why, books: Book) -> None:
-    """``--json`` tells the same to a machine."""
-    told = why("library.Loan", '["a", 1]')
-    assert told == {
+    """``--json`` prints the same facts as JSON."""
+    result = why("library.Loan", '["a", 1]')
+    assert result == {
         "code": 0,
         "label": "library.Loan",
         "key": ["a", 1],
         "exists": True,
         "obstacles": [],
-        "remarks": [QUIET, NOBODY],
+        "remarks": [QUIET, NO_FEED],
         "tables": [
             {
                 "label": "library.Loan",
@@ -148,10 +148,9 @@ def test_json(why: Why, books: Book) -> None:
                         "name": f"{HERE}.Books",
                         "kind": "link",
                         "model": "library.Book",
-                        "how": "as loans of rows of library.Book, which are found by book_id in the "
-                        "change",
+                        "how": "as loans of rows of library.Book, resolved by book_id in the change",
                         "watched": True,
-                        "row": f"it belongs now to library.Book {books.pk}",
+                        "row": f"now shown by library.Book {books.pk}",
                     },
                     {
                         "name": f"{HERE}.Loans",
@@ -168,67 +167,67 @@ def test_json(why: Why, books: Book) -> None:
 
 
 def test_related(why: Why, books: Book) -> None:
-    """A row of another table is led to the watched rows that it belongs to now."""
-    told = why("library.Publisher", str(Publisher.objects.get().pk))
-    assert (told["code"], _row(told, "Books")[1]) == (
+    """A row of another table is resolved to the watched rows that show it now."""
+    result = why("library.Publisher", str(Publisher.objects.get().pk))
+    assert (result["code"], _row(result, "Books")[1]) == (
         0,
-        f"it belongs now to library.Book {books.pk}",
+        f"now shown by library.Book {books.pk}",
     )
-    assert told["tables"][0]["watchers"][0]["how"] == (
-        "as author.publisher of rows of library.Book, which are found by key"
+    assert result["tables"][0]["watchers"][0]["how"] == (
+        "as author.publisher of rows of library.Book, resolved by key"
     )
 
     for _ in range(5):
         Book.objects.create(author=books.author)
-    told = why("library.Author", str(books.author_id))
-    assert _row(told, "Books") == (True, "it belongs now to more than 5 rows of library.Book")
+    result = why("library.Author", str(books.author_id))
+    assert _row(result, "Books") == (True, "more than 5 rows of library.Book depend on it now")
 
 
 def test_row_that_belongs_to_none(why: Why, books: Book) -> None:
-    """A row that no watched row shows is told to nobody."""
-    told = why("library.Tag", str(Tag.objects.create().pk))
+    """A row that no watched row shows reaches no subscriber."""
+    result = why("library.Tag", str(Tag.objects.create().pk))
 
-    assert told["code"] == 1
-    assert _row(told, "Books") == (False, "it belongs now to no row of library.Book")
-    assert told["obstacles"] == [
-        "The row is none that somebody may watch now, and belongs to none."
+    assert result["code"] == 1
+    assert _row(result, "Books") == (False, "no row of library.Book depends on it now")
+    assert result["obstacles"] == [
+        "No client can watch this row now, and no watched row depends on it."
     ]
     loan = Loan.objects.create(card="b", number=2)
-    told = why("library.Loan", f'["b", {loan.number}]')
-    assert told["code"] == 0
-    assert _row(told, "Books") == (False, "it belongs now to no row of library.Book")
+    result = why("library.Loan", f'["b", {loan.number}]')
+    assert result["code"] == 0
+    assert _row(result, "Books") == (False, "no row of library.Book depends on it now")
 
 
 def test_wide(why: Why, books: Book) -> None:
-    """Of a table that can't be led back any change makes all be read again."""
-    (told,) = why("library.Fine")["tables"]
+    """A table that can't be resolved makes all watched rows be read again."""
+    (table,) = why("library.Fine")["tables"]
 
-    assert [(each["kind"], each["how"]) for each in told["watchers"]] == [
-        ("wide", "rows of library.Book, which are all read again at each change")
+    assert [(each["kind"], each["how"]) for each in table["watchers"]] == [
+        ("wide", "rows of library.Book, all read again at each change")
     ]
 
 
 def test_tables_of_a_child(why: Why, books: Book) -> None:
-    """A child of multi-table inheritance has its parents' tables, which others may watch, too."""
+    """A child of multi-table inheritance reports its parents' tables too."""
     ebook = Ebook.objects.create()
-    told = why("library.Ebook", str(ebook.pk))
+    result = why("library.Ebook", str(ebook.pk))
 
-    assert told["code"] == 0
+    assert result["code"] == 0
     assert [
         (table["label"], [(each["name"], each["kind"]) for each in table["watchers"]])
-        for table in told["tables"]
+        for table in result["tables"]
     ] == [
         ("library.Ebook", [(f"{HERE}.Ebooks", "own")]),
         ("library.Book", [(f"{HERE}.Books", "own"), (f"{HERE}.Ebooks", "part")]),
     ]
-    assert _row(told, "Ebooks") == (True, "the row is in its queryset")
-    assert _row(told, "Books", 1) == (False, "the row is not in its queryset")
+    assert _row(result, "Ebooks") == (True, "the row is in its queryset")
+    assert _row(result, "Books", 1) == (False, "the row is not in its queryset")
 
 
 def test_tables_of_a_second_parent(
     why: Why, install: Callable[..., None], make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a second parent's table the row has another key, which is not asked for."""
+    """In a second parent's table the row has another key, which is not looked up."""
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Kiosks, Restaurants})
     make(shapes.Tag, shapes.Place, shapes.Restaurant, shapes.Kiosk)
     install(shapes.Kiosk)
@@ -237,11 +236,11 @@ def test_tables_of_a_second_parent(
     shapes.Restaurant.objects.create(place_ptr_id=2)
     shapes.Tag.objects.create(pk=1)
     shapes.Kiosk(**parents).save_base(raw=True)
-    told = why("project.Kiosk", "1")
+    result = why("project.Kiosk", "1")
 
-    assert told["code"] == 0
+    assert result["code"] == 0
     assert [
-        (t["label"], [(w["kind"], w["watched"]) for w in t["watchers"]]) for t in told["tables"]
+        (t["label"], [(w["kind"], w["watched"]) for w in t["watchers"]]) for t in result["tables"]
     ] == [
         ("project.Kiosk", [("own", True)]),
         ("project.Tag", [("part", True)]),
@@ -251,80 +250,80 @@ def test_tables_of_a_second_parent(
 
 
 def test_row_outside_the_queryset(why: Why, install: Callable[..., None]) -> None:
-    """A row that is in no consumer's queryset reaches nobody."""
+    """A row that is in no consumer's queryset reaches no subscriber."""
     install(Item)
-    told = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
+    result = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
 
-    assert told["code"] == 1
-    assert _row(told, "Items") == (False, "the row is not in its queryset")
-    assert told["obstacles"][0].startswith("The row is none that somebody may watch now")
+    assert result["code"] == 1
+    assert _row(result, "Items") == (False, "the row is not in its queryset")
+    assert result["obstacles"][0].startswith("No client can watch this row now")
 
 
 def test_queryset_of_instances(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where only a socket's consumer has a queryset, it can't be told which rows are in it."""
+    """A queryset property of instances is reported as depending on the user."""
     monkeypatch.setattr(Items, "queryset", property(lambda self: Item.objects.all()))
     install(Item)
-    told = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
+    result = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
 
-    watched, says = _row(told, "Items")
+    watched, says = _row(result, "Items")
     assert watched is None
-    assert says.startswith("without a user")
+    assert says == "the rows of get_queryset() depend on the user"
 
 
 def test_client_decides(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What depends on the client is said to depend on him, and is no obstacle."""
+    """A row whose visibility depends on the client is no obstacle."""
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Mine, Unseen})
     install(Item)
-    told = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
+    result = why("project.Item", str(Item.objects.create(name="a", rank=1).pk))
 
-    assert told["code"] == 0
-    watched, says = _row(told, "Mine")
+    assert result["code"] == 0
+    watched, says = _row(result, "Mine")
     assert watched is None
     assert says == (
-        "the row is not in its queryset as it is declared; for a client it depends on "
+        "the row is not in its queryset as declared; for a client that depends on "
         "get_queryset() and permission_classes"
     )
     with library():
         install(Author)
-        told = why("library.Author", str(Author.objects.create().pk))
-    assert _row(told, "Unseen") == (
+        result = why("library.Author", str(Author.objects.create().pk))
+    assert _row(result, "Unseen") == (
         None,
-        "without a user it can't be told which rows get_queryset() returns",
+        "the rows of get_queryset() depend on the user",
     )
 
 
 def test_what_can_not_be_seen(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If nobody is known to watch, those are named who may do it in ways that can't be seen."""
+    """Without a known watcher, consumers whose dependencies can't be determined are named."""
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Unseen})
     install(Item)
-    told = why("project.Item")
+    result = why("project.Item")
 
-    assert told["code"] == 1
-    assert told["obstacles"][0].startswith("Nobody watches project.Item: ")
-    assert told["remarks"][0].startswith(
-        f"{HERE}.Unseen may depend on it all the same: AuthorSerializer.price is a "
+    assert result["code"] == 1
+    assert result["obstacles"][0].startswith("No consumer watches project.Item: ")
+    assert result["remarks"][0].startswith(
+        f"{HERE}.Unseen may depend on it nevertheless: AuthorSerializer.price is a "
         "SerializerMethodField"
     )
 
 
 def test_row_that_is_gone(why: Why, install: Callable[..., None]) -> None:
-    """A row that is not there is said not to be."""
+    """A missing row is an obstacle."""
     install(Item)
-    told = why("project.Item", "999")
+    result = why("project.Item", "999")
 
-    assert (told["code"], told["exists"]) == (1, False)
-    assert told["obstacles"] == ["There is no project.Item 999 in the database 'default'."]
-    assert _row(told, "Items") == (None, "")
+    assert (result["code"], result["exists"]) == (1, False)
+    assert result["obstacles"] == ["There is no project.Item 999 in the database 'default'."]
+    assert _row(result, "Items") == (None, "")
 
 
 def test_events(why: Why, install: Callable[..., None], settings: Any) -> None:
-    """An observer of events needs the outbox; a setting that says otherwise is in its way."""
+    """An observer of events needs the outbox; another transport is an obstacle."""
     install(Note, transport="outbox")
     (table,) = why("project.Note")["tables"]
     assert table["transport"] == "outbox"
@@ -334,95 +333,97 @@ def test_events(why: Why, install: Callable[..., None], settings: Any) -> None:
 
     settings.PGOBSERVE = {"MODELS": {"project.Note": {"transport": "notify"}}}
     install(Note)
-    told = why("project.Note")
-    assert told["code"] == 1
-    (obstacle,) = told["obstacles"]
-    assert obstacle.startswith("A model_observer is about project.Note, and its changes don't go")
+    result = why("project.Note")
+    assert result["code"] == 1
+    (obstacle,) = result["obstacles"]
+    assert obstacle.startswith("A model_observer observes project.Note, whose changes do not go")
 
 
 def test_other_channel(why: Why, install: Callable[..., None]) -> None:
-    """Triggers that speak on another channel are not heard."""
+    """Triggers that notify on another channel are an obstacle."""
     install(Item, channel="elsewhere")
-    told = why("project.Item")
+    result = why("project.Item")
 
-    assert "speak on channel elsewhere, and feeds listen on pgobserve" in told["obstacles"][1]
+    assert "notify on channel elsewhere, and feeds listen on pgobserve" in result["obstacles"][1]
 
 
 def test_columns(why: Why, install: Callable[..., None], settings: Any) -> None:
-    """That only some columns are told is said."""
+    """A remark names the columns that decide whether an UPDATE is published."""
     settings.PGOBSERVE = {"MODELS": {"project.Item": {"columns": ["name"]}}}
     install(Item, options=settings.PGOBSERVE["MODELS"])
-    told = why("project.Item")
+    result = why("project.Item")
 
-    assert told["code"] == 0
-    assert told["tables"][0]["columns"] == ["name"]
-    assert told["remarks"][0] == (
-        "An UPDATE of project.Item is told only if it changes name, or the key."
+    assert result["code"] == 0
+    assert result["tables"][0]["columns"] == ["name"]
+    assert result["remarks"][0] == (
+        "An UPDATE of project.Item is published only if it changes name, or the key."
     )
 
 
 def test_routes(why: Why, books: Book) -> None:
-    """Triggers that don't tell where a row belongs are no obstacle."""
+    """Triggers without values of routes are no obstacle."""
     for each in registry.build([Loan]):
         installer.install(each, using="default")
-    told = why("library.Loan")
+    result = why("library.Loan")
 
-    assert told["code"] == 0
-    assert told["tables"][0]["state"] == "outdated"
-    assert told["remarks"][0].startswith("The triggers of library.Loan don't tell book_id, so ")
+    assert result["code"] == 0
+    assert result["tables"][0]["state"] == "outdated"
+    assert result["remarks"][0].startswith("The triggers of library.Loan do not send book_id, so ")
 
 
 def test_muted(why: Why, install: Callable[..., None], run: Run) -> None:
-    """So are settings of the session that keep triggers silent."""
+    """A setting of the session that mutes triggers is an obstacle."""
     install(Item)
     run("SET pgobserve.mute = 'on'")
     try:
-        told = why("project.Item")
+        result = why("project.Item")
     finally:
         run("RESET pgobserve.mute")
 
-    assert told["code"] == 1
-    assert told["obstacles"][0].startswith("pgobserve.mute is on in sessions of this role")
+    assert result["code"] == 1
+    assert result["obstacles"][0].startswith("pgobserve.mute is on in sessions of this role")
 
 
 def test_another_database(
     why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A consumer that reads from another database hears nothing of this one."""
+    """A consumer that reads from another database receives nothing of this one."""
     install(Item)
     monkeypatch.setattr(Items, "queryset", Item.objects.using("other"))
-    told = why("project.Item", str(Item.objects.create(name="a").pk))
+    result = why("project.Item", str(Item.objects.create(name="a").pk))
 
-    assert told["code"] == 1
-    assert told["obstacles"] == [f"{HERE}.Items reads from the database 'other' and listens there."]
+    assert result["code"] == 1
+    assert result["obstacles"] == [
+        f"{HERE}.Items reads from the database 'other' and listens there."
+    ]
 
 
 def test_replication(why: Why, install: Callable[..., None], run: Run) -> None:
-    """What logical replication writes is not told."""
+    """Logical replication into the table is an obstacle."""
     install(Item)
     run("SET allow_system_table_mods = on")
     try:
         run("INSERT INTO pg_subscription_rel VALUES (1, 'project_item'::regclass, 'r', '0/0')")
-        told = why("project.Item")
+        result = why("project.Item")
     finally:
         run("DELETE FROM pg_subscription_rel WHERE srsubid = 1")
         run("RESET allow_system_table_mods")
 
-    assert told["obstacles"][0].startswith("Logical replication writes to public.project_item")
+    assert result["obstacles"][0].startswith("Logical replication writes to public.project_item")
 
 
 def test_slice(why: Why, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a queryset that can't be filtered it is not said what is in it."""
+    """A queryset that can't be filtered is no obstacle."""
     install(Item)
     monkeypatch.setattr(Items, "queryset", Item.objects.all()[:10])
-    told = why("project.Item", str(Item.objects.create(name="a").pk))
+    result = why("project.Item", str(Item.objects.create(name="a").pk))
 
-    assert (told["code"], _row(told, "Items")[0]) == (0, None)
+    assert (result["code"], _row(result, "Items")[0]) == (0, None)
 
 
 @pytest.fixture
 def ear(books: Book, writer: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """Somebody who listens."""
+    """A connection that listens."""
     writer.execute("LISTEN pgobserve")
     return writer
 
@@ -436,13 +437,15 @@ def _heard(ear: psycopg.Connection[Any]) -> list[dict[str, Any]]:
 
 
 def test_probe(why: Why, ear: psycopg.Connection[Any], books: Book, run: Run) -> None:
-    """A probe says what the trigger says of an UPDATE, and changes nothing."""
+    """A probe equals the trigger's notification of an UPDATE, and changes nothing."""
     before = run("SELECT xmin::text, ctid::text FROM library_loan")
-    told = why("library.Loan", '["a", 1]', "--probe")
+    result = why("library.Loan", '["a", 1]', "--probe")
     (probe,) = _heard(ear)
 
-    assert told["code"] == 0
-    assert told["remarks"][-1].startswith("A probe was sent, as the trigger sends it, and heard.")
+    assert result["code"] == 0
+    assert result["remarks"][-1].startswith(
+        "A probe was sent as the trigger sends it, and arrived."
+    )
     assert run("SELECT xmin::text, ctid::text FROM library_loan") == before
     run("UPDATE library_loan SET book_id = NULL")
     run("UPDATE library_loan SET book_id = %s", books.pk)
@@ -460,41 +463,44 @@ def test_probe_without_autocommit(
     monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
     connection.close()
     try:
-        told = why("project.Item", str(item.pk), "--probe")
+        result = why("project.Item", str(item.pk), "--probe")
     finally:
         connection.close()
 
-    assert told["code"] == 0
+    assert result["code"] == 0
 
 
 def test_probe_that_is_not_heard(why: Why, install: Callable[..., None], settings: Any) -> None:
     """A probe that does not arrive where feeds listen is an obstacle."""
     install(Item)
     settings.PGOBSERVE = {"CONNECTION": {"default": {"dbname": "postgres"}}}
-    told = why("project.Item", str(Item.objects.create(name="a").pk), "--probe")
+    result = why("project.Item", str(Item.objects.create(name="a").pk), "--probe")
 
-    assert told["code"] == 1
-    assert told["obstacles"][0].startswith("What was notified by this connection is not heard")
+    assert result["code"] == 1
+    assert result["obstacles"][0].startswith("A notification from this connection does not arrive")
 
 
 def test_probe_that_nobody_would_hear(
     command: Command, install: Callable[..., None], settings: Any
 ) -> None:
-    """Where the outbox is polled there is nothing to send."""
+    """Where feeds poll the outbox, a probe is refused."""
     install(Item)
     item = Item.objects.create(name="a")
     settings.PGOBSERVE = {"TRANSPORT": "outbox", "OUTBOX_WAKE": "poll"}
     code, _, err = command("why", "project.Item", str(item.pk), "--probe")
 
-    assert (code, err.startswith("A probe is a notification, and nobody listens here")) == (2, True)
+    assert (code, err.startswith("A probe is a notification, and no feed listens here")) == (
+        2,
+        True,
+    )
 
 
 def test_feeds(why: Why, install: Callable[..., None]) -> None:
-    """That nobody is subscribed is said only if it is so."""
+    """A remark says that no feed is connected, only while none is."""
     install(Item)
-    assert NOBODY in why("project.Item")["remarks"]
+    assert NO_FEED in why("project.Item")["remarks"]
     with psycopg.connect(**parameters(), application_name="pgobserve:1"):
-        assert NOBODY not in why("project.Item")["remarks"]
+        assert NO_FEED not in why("project.Item")["remarks"]
 
 
 @pytest.mark.parametrize(
@@ -512,7 +518,7 @@ def test_feeds(why: Why, install: Callable[..., None]) -> None:
     ],
 )
 def test_bad_input(command: Command, arguments: list[str], message: str) -> None:
-    """What can't be answered is said in a sentence, with exit code 2."""
+    """A wrong argument gets a sentence and exit code 2."""
     code, out, err = command("why", *arguments)
 
     assert (code, out) == (2, "")
@@ -525,23 +531,23 @@ def test_broken_application(command: Command, settings: Any) -> None:
     code, _, err = command("why", "project.Item")
 
     assert code == 2
-    assert err.startswith("The consumers that say what to observe can't be imported")
+    assert err.startswith("The consumers can't be imported")
 
 
 def test_no_application(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no application is set, that is why nobody is known to watch."""
+    """A missing ASGI_APPLICATION is named as the reason why no watcher is known."""
     settings.ASGI_APPLICATION = None
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", set())
     code, out, _ = command("why", "project.Item")
 
     assert code == 1
-    assert "- ASGI_APPLICATION is not set, so it is not known which consumers there are." in out
+    assert "- ASGI_APPLICATION is not set, so the consumers are not known." in out
 
 
 def test_no_server(
     command: Command, install: Callable[..., None], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that can't be made is told, this command's own or that of feeds."""
+    """A connection that fails gets a sentence, the command's own or a feed's."""
     install(Item)
     item = Item.objects.create(name="a")
     settings.PGOBSERVE = {"CONNECTION": {"default": {"port": free_port()}}}

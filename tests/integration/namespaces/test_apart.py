@@ -15,8 +15,7 @@ from django.db import connection
 import pgobserve
 from pgobserve.mute import muted
 from pgobserve.testing import capture_changes
-from pgobserve.triggers import outbox_storage
-from pgobserve.triggers.server import catalog
+from pgobserve.triggers.server import catalog, outbox_storage
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP, Namespace
 from tests.integration.namespaces.conftest import OTHER
 from tests.integration.triggers.conftest import Ear, by_each_transport, parameters

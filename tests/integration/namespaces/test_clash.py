@@ -78,7 +78,7 @@ def test_found(command: Command, run: Run) -> None:
     code, _, said = command("install")
     assert code == 0
     assert REMEDY in said
-    assert "legacy.raw by the project their.urls" in said
+    assert "the project their.urls installed for legacy.raw" in said
 
     assert states(command) == [("project.Item", "ok"), ("legacy.raw", "clash")]
     code, out, _ = command("status")
@@ -174,7 +174,7 @@ def test_two_deployments(
 
         assert command("install")[0] == 0
         assert states(command) == [("project.Item", "ok"), ("project.item", "clash")]
-        assert "installed from the schema staging" in command("status")[1]
+        assert "from the schema staging" in command("status")[1]
     finally:
         run(f"{change} RESET search_path")
         connection.close()

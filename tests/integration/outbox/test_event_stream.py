@@ -17,7 +17,7 @@ from pgobserve.errors import ConfigurationError, TriggerError
 from pgobserve.outbox import event_stream, outbox_pages, polling
 from pgobserve.outbox import outbox_page as feed_outbox
 from pgobserve.outbox.cursor import GapReason
-from pgobserve.triggers import outbox_bodies
+from pgobserve.triggers import outbox_statements
 from pgobserve.wire import ALONE
 from tests.integration.conftest import Writer, parameters
 from tests.integration.outbox.conftest import INSERT, UPDATE, execute
@@ -228,8 +228,8 @@ async def test_outbox_is_made_anew(place: None, writer: Writer) -> None:
     """A worker whose outbox was removed and made again is told so."""
 
     def make_anew() -> None:
-        drop = outbox_bodies.drop_statements(ALONE, repair=True)
-        for statement in (*drop, *outbox_bodies.storage_statements(ALONE)):
+        drop = outbox_statements.drop_statements(ALONE, repair=True)
+        for statement in (*drop, *outbox_statements.storage_statements(ALONE)):
             execute(statement)
         connection.close()
 

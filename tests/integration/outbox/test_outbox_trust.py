@@ -165,7 +165,7 @@ def test_tail() -> None:
 @pytest.mark.usefixtures("theirs")
 def test_not_taken_for_the_installer() -> None:
     """A trigger function in a schema does not make its owner the role that installed."""
-    found = schema_owners.strangers(connection, ALONE)
+    found = schema_owners.foreign_objects(connection, ALONE)
 
     assert "schema pgobserve belongs to stranger" in found
 

@@ -177,7 +177,7 @@ def test_says_where_the_outbox_begins(boxed: None) -> None:
 
 
 def test_no_outbox(transactional_db: None) -> None:
-    """Without an outbox there is nothing to look back at, and the error says what to do."""
+    """Without an outbox --since fails, and the error names the remedy."""
     with pytest.raises(CommandError, match="run install"):
         tail("--since", "1h")
 

@@ -78,7 +78,7 @@ def test_migrate_without_a_table(settings: Any, capsys: Any) -> None:
     settings.PGOBSERVE = {}
 
     told = capsys.readouterr().out
-    assert 'pgobserve: project.Raw: no table "project_raw", left out' in told
+    assert 'pgobserve: project.Raw: no table "project_raw", skipped' in told
 
 
 def test_migrate_fails_with_a_sentence(

@@ -90,7 +90,7 @@ def test_models_of_the_settings(command: Command, settings: Any) -> None:
         ),
         (["status", "User"], "There is no model User."),
         (["install", "project.Raw"], 'project.Raw has no table "project_raw" in the database'),
-        (["install"], "Nothing says what to observe: ASGI_APPLICATION is not set."),
+        (["install"], "ASGI_APPLICATION is not set, so no consumer names models."),
     ],
 )
 def test_bad_input(command: Command, arguments: list[str], message: str) -> None:
@@ -109,7 +109,7 @@ def test_only_settings(command: Command, settings: Any, subcommand: str) -> None
     """Without consumers it is said that only settings say what is observed; not where labels do."""
     settings.PGOBSERVE = {"MODELS": ["project.Item"]}
     command("install", "project.Item")
-    sentence = "ASGI_APPLICATION is not set, so only PGOBSERVE['MODELS'] says what is observed."
+    sentence = "ASGI_APPLICATION is not set, so only models of PGOBSERVE['MODELS'] are observed."
 
     assert sentence in command(subcommand)[2]
     assert sentence not in command(subcommand, "project.Item")[2]
@@ -138,7 +138,7 @@ def test_one_failure_of_many(command: Command) -> None:
         "[3/3] project.Item: installed on public.project_item",
     ]
     assert "[2/3] The table of auth.Group could not be locked within 0.05 s" in err
-    assert err.endswith("1 of 3 tables failed, and were left as they were.")
+    assert err.endswith("1 of 3 tables failed and are unchanged.")
 
 
 def test_schema_out_of_reach(command: Command, run: Callable[..., Any], settings: Any) -> None:

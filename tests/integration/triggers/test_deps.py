@@ -170,7 +170,7 @@ def test_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 0
     assert out.splitlines()[2].split() == ["-", "library.Loan", "library_loan", "by", "key", "?"]
     assert err == (
-        "How the triggers stand can't be told. The database 'default' can't be reached: gone\n"
+        "The state of the triggers is unknown. The database 'default' can't be reached: gone\n"
     )
 
 
@@ -192,7 +192,7 @@ def test_no_application(command: Command) -> None:
     code, _, err = command("deps")
 
     assert code == 2
-    assert err.startswith("Nothing says which consumers there are: ASGI_APPLICATION is not set.")
+    assert err.startswith("ASGI_APPLICATION is not set, so no consumer is known.")
 
 
 def test_between_many_and_many(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

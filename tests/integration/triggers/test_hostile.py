@@ -11,8 +11,9 @@ import pytest
 from django.db import connection
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import compiler, outbox_bodies, outbox_storage
+from pgobserve.triggers.bodies import outbox_bodies, trigger_body
 from pgobserve.triggers.installer import InstallAction
+from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import ALONE, OUTBOX_WAKE_SLOTS, TRANSPORTS
 from tests.integration.triggers.conftest import Ear, parameters
 from tests.project.models import Item
@@ -466,7 +467,7 @@ def test_full_queue(
     transport: str,
 ) -> None:
     """Once the notification queue is as full as it may be, triggers keep silent and writes go on."""
-    for module in (compiler, outbox_bodies):
+    for module in (trigger_body, outbox_bodies):
         monkeypatch.setattr(module, "QUEUE_FULL", 0.0)
     make(Plain)
     install(Plain)

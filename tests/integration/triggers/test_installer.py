@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from pgobserve.errors import TriggerError
-from pgobserve.triggers import compiler, installer, registry
+from pgobserve.triggers import installer, registry, trigger_statements
 from pgobserve.triggers.installer import InstallAction
 from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
@@ -264,7 +264,11 @@ def test_two_installations_at_once(
     if not is_first:
         writer.execute("CREATE SCHEMA pgobserve")
     with writer.transaction():
-        writer.execute(compiler.make_schema(ALONE) if is_first else compiler.serialize(ALONE))
+        writer.execute(
+            trigger_statements.schema_statement(ALONE)
+            if is_first
+            else trigger_statements.lock_statement(ALONE)
+        )
         with pytest.raises(TriggerError, match="could not be locked"):
             installer.install(registration, using="default", lock_timeout=0.05)
 

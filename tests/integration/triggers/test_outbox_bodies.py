@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from pgobserve.triggers import outbox_bodies
+from pgobserve.triggers.bodies import outbox_bodies
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 from tests.integration.triggers.conftest import Ear, OutboxEar, parameters
 from tests.project import shapes
@@ -134,7 +134,9 @@ def test_images_of_many_rows(ear: Ear, run: Callable[..., Any]) -> None:
         assert new == {"id": key, "name": str(key), "rank": key * 2}
 
 
-@pytest.mark.parametrize("count", [3, outbox_bodies.SOME_ROWS, outbox_bodies.SOME_ROWS + 1])
+@pytest.mark.parametrize(
+    "count", [3, outbox_bodies.SMALL_STATEMENT_ROWS, outbox_bodies.SMALL_STATEMENT_ROWS + 1]
+)
 def test_large_rows(ear: Ear, run: Callable[..., Any], count: int) -> None:
     """Large rows are cut by their size: no image of a chunk goes far beyond the limit."""
     assert isinstance(ear, OutboxEar)

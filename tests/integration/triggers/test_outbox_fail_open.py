@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgobserve.triggers import outbox_bodies
+from pgobserve.triggers.bodies import outbox_bodies
 from tests.integration.triggers.conftest import Ear, parameters
 from tests.project.shapes import Plain, Raw
 
@@ -309,5 +309,5 @@ class TestBound:
 
 def test_chunk_constants() -> None:
     """A chunk of small rows is cut by their number, well inside what JSON may take."""
-    assert outbox_bodies.SOME_ROWS < outbox_bodies.CHUNK_ROWS
+    assert outbox_bodies.SMALL_STATEMENT_ROWS < outbox_bodies.CHUNK_ROWS
     assert outbox_bodies.CHUNK_BYTES % outbox_bodies.CHUNK_ROWS == 0

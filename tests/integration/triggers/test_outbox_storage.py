@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from pgobserve.triggers import outbox_storage
+from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import parameters
 from tests.project.shapes import Plain
@@ -85,7 +85,7 @@ def test_goes_round(run: Callable[..., Any], later: Callable[[float], None]) -> 
             assert _horizon(run) == before
     # The first slot is written again, and has lost what is one and a half retentions old.
     assert _slots(run) == [0, 1, 1]
-    assert outbox_storage.facts(connection, ALONE).slot == 0
+    assert outbox_storage.status(connection, ALONE).slot == 0
     assert _horizon(run) != before
 
 
@@ -209,7 +209,7 @@ def test_writers_never_wait(
                 writer.execute("UPDATE project_plain SET rank = rank + 1")
 
     assert warnings == []
-    assert outbox_storage.facts(connection, ALONE).slot != 0
+    assert outbox_storage.status(connection, ALONE).slot != 0
 
 
 def test_role_that_serves(run: Callable[..., Any], later: Callable[[float], None]) -> None:
@@ -262,14 +262,14 @@ def test_full_slot_opens_again(run: Callable[..., Any], later: Callable[[float],
     """A closed outbox is open again with the next slot."""
     run("SELECT setval('pgobserve.outbox_gate', 3)")
     Plain.objects.create(name="lost")
-    assert outbox_storage.facts(connection, ALONE).is_full
+    assert outbox_storage.status(connection, ALONE).is_full
     later(RETENTION)
     _rotate()
     Plain.objects.create(name="kept")
 
-    assert not outbox_storage.facts(connection, ALONE).is_full
+    assert not outbox_storage.status(connection, ALONE).is_full
     assert _slots(run) == [0, 1, 0]
-    assert outbox_storage.facts(connection, ALONE).has_lost
+    assert outbox_storage.status(connection, ALONE).has_lost
 
 
 def test_idle(run: Callable[..., Any], later: Callable[[float], None]) -> None:
@@ -295,7 +295,7 @@ def test_order_of_slots(later: Callable[[float], None]) -> None:
     for _ in range(7):
         later(RETENTION)
         _rotate()
-        seen.append(outbox_storage.facts(connection, ALONE).slot)
+        seen.append(outbox_storage.status(connection, ALONE).slot)
 
     assert seen == [1, 2, 0, 1, 2, 0, 1]
 

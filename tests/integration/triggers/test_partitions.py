@@ -47,7 +47,7 @@ def _state() -> tuple[State, str]:
     (registration,) = registry.build([Measurement])
     tables = catalog.relations(connection, [registration.table])
     found = catalog.triggers(connection, ALONE)
-    status = drift.judge(registration, tables[registration.table], found)
+    status = drift.compare(registration, tables[registration.table], found)
     return status.state, status.detail
 
 

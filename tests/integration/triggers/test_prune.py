@@ -9,7 +9,7 @@ import pytest
 from django.core import checks
 from django.db import connection
 
-from pgobserve.triggers import outbox_storage
+from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import ALONE
 from tests.project.models import Item
 
@@ -66,7 +66,7 @@ def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
     for sub_command, number in (("install", 10_000_000), ("prune", 20_000_000)):
         settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": number}
         assert command(sub_command)[0] == 0
-        assert outbox_storage.facts(connection, ALONE).max_bytes == number
+        assert outbox_storage.status(connection, ALONE).max_bytes == number
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_limit_follows_the_setting(command: Command, settings: Any) -> None:
         ("UPDATE pgobserve.outbox_state SET max_bytes = 150000", "The outbox takes 1"),
         (
             "UPDATE pgobserve.outbox_state SET rotated_at = rotated_at - interval '3 hours'",
-            "Nobody has rotated the outbox since",
+            "The outbox has not rotated since",
         ),
     ],
 )
@@ -128,4 +128,4 @@ def test_limit_after_migrate(command: Command, settings: Any) -> None:
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": 30_000_000}
     after_migrate.install_app("project", using="default", verbosity=0)
 
-    assert outbox_storage.facts(connection, ALONE).max_bytes == 30_000_000
+    assert outbox_storage.status(connection, ALONE).max_bytes == 30_000_000

@@ -198,9 +198,9 @@ def test_dry_run(command: Command, migrations: Path) -> None:
         ("nope", "There is no app nope; name it by its label."),
         (
             "project",
-            "The app project has no migrations to add one to: run manage.py makemigrations",
+            "The app project has no migrations: run manage.py makemigrations",
         ),
-        ("auth", "The app auth is not this project's: its migrations are installed at "),
+        ("auth", "The app auth is an installed package, with its migrations at "),
     ],
 )
 def test_bad_app(command: Command, app: str, message: str) -> None:

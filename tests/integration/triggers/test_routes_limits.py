@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.triggers import compiler
+from pgobserve.triggers.bodies import trigger_body
 from pgobserve.wire import MAX_KEYS
 from tests.integration.triggers.routed import chapters, raw, told_by
 
@@ -77,7 +77,12 @@ TEXTS = "INSERT INTO project_raw SELECT i, {} FROM generate_series(1, %s) i"
 
 @pytest.mark.parametrize(
     ("size", "is_told"),
-    [(1, True), (compiler.OVERSIZED - 3, True), (compiler.OVERSIZED - 2, False), (50_000, False)],
+    [
+        (1, True),
+        (trigger_body.OVERSIZED - 3, True),
+        (trigger_body.OVERSIZED - 2, False),
+        (50_000, False),
+    ],
 )
 @pytest.mark.parametrize("count", [1, 2])
 def test_oversized_value(
@@ -100,7 +105,7 @@ def test_oversized_value(
     assert small == ("U", list(range(1, count + 1)), {"of": ["x", "y"]})
 
 
-@pytest.mark.parametrize("size", [1, 500, compiler.OVERSIZED - 4])
+@pytest.mark.parametrize("size", [1, 500, trigger_body.OVERSIZED - 4])
 @pytest.mark.parametrize("count", [1, 2, 400])
 def test_pieces_of_long_values(
     ear: Ear, run: Callable[..., Any], raw: Callable[..., None], size: int, count: int
@@ -125,7 +130,7 @@ def test_pieces_of_long_values(
 def test_huge_values_in_all(ear: Ear, run: Callable[..., Any], raw: Callable[..., None]) -> None:
     """Values that would fill the queue of all make a marker; many times the same one do not."""
     raw("of text", "of")
-    count = compiler.MAX_KEYS_BYTES // 1000
+    count = trigger_body.MAX_KEYS_BYTES // 1000
     run(TEXTS.format("rpad(i::text, 998, '.')"), count)
     run("UPDATE project_raw SET of = rpad('', 998, '.')")
     run("UPDATE project_raw SET of = rpad('', 997, '.')")

@@ -42,7 +42,7 @@ def _state() -> State:
     (registration,) = registry.build([Raw])
     tables = catalog.relations(connection, [registration.table])
     found = catalog.triggers(connection, ALONE)
-    return drift.judge(registration, tables[registration.table], found).state
+    return drift.compare(registration, tables[registration.table], found).state
 
 
 @pytest.mark.parametrize("routes", [(), ("book",)])

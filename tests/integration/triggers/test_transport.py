@@ -13,7 +13,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from pgobserve.install.transports_in_use import needs_outbox
-from pgobserve.triggers import installer, outbox_storage, registry
+from pgobserve.triggers import installer, registry
+from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import ALONE
 from tests.integration.triggers.conftest import Ear, OutboxEar, parameters
 from tests.project.models import Item
@@ -137,11 +138,11 @@ def test_nothing_is_lost_while_switching(
         ),
         (
             "DROP FUNCTION pgobserve.outbox_lose()",
-            "the function pgobserve.outbox_lose is not the one",
+            "the function pgobserve.outbox_lose is not that of",
         ),
         (
             "CREATE OR REPLACE FUNCTION pgobserve.outbox_lose() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
-            "the function pgobserve.outbox_lose is not the one",
+            "the function pgobserve.outbox_lose is not that of",
         ),
     ],
 )
@@ -295,7 +296,7 @@ class TestMigrationOfTheApp:
         settings.PGOBSERVE = {"TRANSPORT": "outbox", "OUTBOX_MAX_BYTES": 12345678}
         call_command("migrate", "pgobserve", verbosity=0)
         assert outbox_storage.problem(connection, ALONE) == ""
-        assert outbox_storage.facts(connection, ALONE).max_bytes == 12345678
+        assert outbox_storage.status(connection, ALONE).max_bytes == 12345678
         call_command("migrate", "pgobserve", "zero", verbosity=0)
 
         assert run("SELECT to_regnamespace('pgobserve')") == [(None,)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import compiler
+from pgobserve.triggers.bodies import trigger_body
 from pgobserve.wire import MAX_KEYS, MAX_PAYLOAD_BYTES
 from tests.integration.triggers.conftest import by_each_transport
 from tests.project.shapes import Place, Plain, Restaurant, TextKey, Wide
@@ -143,7 +143,7 @@ def test_large_statement_that_changes_little(
 
 @pytest.mark.parametrize(
     ("size", "told"),
-    [(compiler.OVERSIZED - 3, True), (compiler.OVERSIZED - 2, False), (50_000, False)],
+    [(trigger_body.OVERSIZED - 3, True), (trigger_body.OVERSIZED - 2, False), (50_000, False)],
 )
 def test_oversized_key(
     ear: Ear,
@@ -167,7 +167,7 @@ def test_oversized_key(
     assert TextKey.objects.count() == 2
 
 
-@pytest.mark.parametrize("size", [1, 500, compiler.OVERSIZED - 3])
+@pytest.mark.parametrize("size", [1, 500, trigger_body.OVERSIZED - 3])
 def test_chunks_of_long_keys(
     ear: Ear,
     make: Callable[..., None],
@@ -197,7 +197,7 @@ def test_huge_keys_in_all(
     """Keys that would fill the queue of all make a marker, even if each is short enough."""
     make(TextKey)
     install(TextKey)
-    count = compiler.MAX_KEYS_BYTES // 1000
+    count = trigger_body.MAX_KEYS_BYTES // 1000
 
     run(
         f"INSERT INTO project_textkey SELECT rpad(i::text, 998, '.'), '' FROM generate_series(1, {count}) i"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.core.management.base import DjangoHelpFormatter
 
-from pgobserve.management.commands.pgobserve import RUN, Command
+from pgobserve.management.commands.pgobserve import SUBCOMMANDS, Command
 from pgobserve.triggers.server.drift import State
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/commands.md").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def _section(name: str) -> str:
     return common + section
 
 
-@pytest.mark.parametrize("name", sorted(RUN))
+@pytest.mark.parametrize("name", sorted(SUBCOMMANDS))
 def test_options_are_documented(name: str) -> None:
     """Its section, or the part that is common to all, names each option."""
     options = {text for action in _parsers()[name]._actions for text in action.option_strings}
@@ -39,7 +39,7 @@ def test_options_are_documented(name: str) -> None:
 
 def test_every_sub_command_runs() -> None:
     """What can be parsed can be run."""
-    assert set(_parsers()) == set(RUN)
+    assert set(_parsers()) == set(SUBCOMMANDS)
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -97,7 +97,11 @@ def test_autocommit() -> None:
         ({"MAX_LIST_ROWS": 100_001}, "warning", "a list of so many rows is read in one"),
         ({"MAX_LIST_ROWS": 0}, "problem", "MAX_LIST_ROWS must be a whole number of at least 1"),
         ({"LOADER_THREADS": "2"}, "problem", "LOADER_THREADS must be a whole number"),
-        ({"CONNECTION": {"other": {}}}, "problem", "CONNECTION names 'other', which DATABASES has"),
+        (
+            {"CONNECTION": {"other": {}}},
+            "problem",
+            "CONNECTION names 'other', which DATABASES lacks",
+        ),
     ],
 )
 def test_settings(settings: Any, given: dict[str, Any], level: str, told: str) -> None:

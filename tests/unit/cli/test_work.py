@@ -34,7 +34,7 @@ def _through(jobs: list[work.Job], *, as_json: bool = False) -> tuple[str, str, 
     out, err, end = io.StringIO(), io.StringIO(), ""
     console = Console(OutputWrapper(out), OutputWrapper(err), no_style())
     try:
-        work.through(console, jobs, as_json=as_json)
+        work.run_all(console, jobs, as_json=as_json)
     except CommandError as error:
         end = str(error) if error.returncode == EXIT_FAILED else f"exit code {error.returncode}"
     return out.getvalue(), err.getvalue(), end
@@ -58,7 +58,7 @@ def test_many() -> None:
 
     assert [line.split(":")[0] for line in out.splitlines()] == ["[1/3] a.A", "[3/3] c.C"]
     assert err == "[2/3] It can't be done.\n"
-    assert end == "1 of 3 tables failed, and were left as they were."
+    assert end == "1 of 3 tables failed and are unchanged."
 
 
 def test_json() -> None:

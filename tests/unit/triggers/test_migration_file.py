@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.migrations import RunSQL
 
-from pgobserve.triggers import compiler, migration_file, registry
+from pgobserve.triggers import compiler, migration_file, registry, trigger_statements
 from pgobserve.triggers.trigger_values import TableInfo
 from pgobserve.wire import ALONE
 from tests.project.models import Item
@@ -28,10 +28,14 @@ def test_migration_holds_the_statements(model: Any) -> None:
     assert made.dependencies == [("shop", "0001_initial")]
     (operation,) = made.operations
     assert isinstance(operation, RunSQL)
-    assert operation.sql == list(compiler.install_statements(registration, table, always=True))
+    assert operation.sql == list(
+        trigger_statements.install_statements(registration, table, always=True)
+    )
     wanted = compiler.wanted(registration, table, always=True)
     functions = [trigger.function for trigger in wanted.values()]
-    assert operation.reverse_sql == list(compiler.uninstall_statements([table], functions, ALONE))
+    assert operation.reverse_sql == list(
+        trigger_statements.uninstall_statements([table], functions, ALONE)
+    )
 
 
 @pytest.mark.parametrize(

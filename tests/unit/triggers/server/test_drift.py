@@ -39,7 +39,7 @@ def _found(table: TableInfo = TABLE, **changes: Trigger) -> dict[str, CatalogEnt
 
 
 def _judge(found: dict[int, dict[str, CatalogEntry]], table: TableInfo = TABLE) -> State:
-    return drift.judge(ITEM, table, found).state
+    return drift.compare(ITEM, table, found).state
 
 
 UPDATE = compiler.wanted(ITEM, TABLE, always=False)["pgobserve_u"]
@@ -82,7 +82,7 @@ def test_partition() -> None:
 
 def test_key_column_is_gone() -> None:
     """Triggers that are as wanted but read a column that is gone are not well."""
-    status = drift.judge(ITEM, replace(TABLE, columns=frozenset({"name"})), {1: _found()})
+    status = drift.compare(ITEM, replace(TABLE, columns=frozenset({"name"})), {1: _found()})
 
     assert status.state is State.OUTDATED
     assert status.detail == "public.project_item has no column id: run manage.py migrate first"
@@ -102,7 +102,7 @@ def test_always_is_kept() -> None:
 
 def test_no_table() -> None:
     """A table that does not exist has to be made first."""
-    status = drift.judge(ITEM, None, {})
+    status = drift.compare(ITEM, None, {})
 
     assert status.state is State.MISSING
     assert status.detail == 'there is no table "project_item": run manage.py migrate first'

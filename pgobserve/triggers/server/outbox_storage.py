@@ -1,4 +1,4 @@
-"""The outbox's tables in a database: whether they are as they must be, made, rotated, removed."""
+"""The outbox in a database: verify, create, rotate and drop its tables and functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from pgobserve.triggers import compiler, names, outbox_bodies
+from pgobserve.triggers import names, outbox_statements, trigger_statements
+from pgobserve.triggers.bodies.outbox_bodies import SLOTS
 from pgobserve.triggers.server import pinned_search_path, schema_owners
 from pgobserve.triggers.templates import render
 
@@ -35,7 +36,7 @@ SELECT p.proname, p.prosrc
    AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
 """
 
-_STRANGERS: Final = """
+_FORBIDDEN: Final = """
 SELECT DISTINCT pg_catalog.pg_get_userbyid(p.proowner)
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_class c ON c.relnamespace = p.pronamespace AND c.relname = 'outbox_0'
@@ -52,7 +53,7 @@ SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
  GROUP BY c.relnamespace
 """
 
-_FACTS: Final = sql.SQL("""
+_STATUS: Final = sql.SQL("""
 SELECT g.last_value % 3, g.last_value >= 3, l.last_value > 0, s.rotated_at, s.max_bytes,
        (SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(i.inhrelid))::pg_catalog.int8
           FROM pg_catalog.pg_inherits i WHERE i.inhparent = '{schema}.outbox'::pg_catalog.regclass),
@@ -71,10 +72,10 @@ _STATE: Final = (
     "max_bytes bigint"
 )
 
-#: What there must be, and its columns.
+#: The relations of the outbox, and their columns.
 SHAPE: Final = {
     "outbox": _ROW,
-    **{f"outbox_{slot}": _ROW for slot in range(outbox_bodies.SLOTS)},
+    **{f"outbox_{slot}": _ROW for slot in range(SLOTS)},
     "outbox_gate": _SEQUENCE,
     "outbox_lost": _SEQUENCE,
     "outbox_state": _STATE,
@@ -84,16 +85,16 @@ SHAPE: Final = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageStatus:
     """
-    How the outbox of a database stands.
+    The status of a database's outbox.
 
     Attributes:
-        slot: The slot that is written now.
-        is_full: Whether it has grown to its limit, so that nothing is written to it.
-        has_lost: Whether it ever was, or something could not be written for another reason.
-        rotated_at: When it went on to another slot.
-        idle: How long ago that is.
-        size: Bytes that it takes on disk.
-        max_bytes: Bytes that it may take.
+        slot: The slot that triggers write to now.
+        is_full: Whether it reached its limit, so that triggers write nothing.
+        has_lost: Whether a trigger ever failed to write a change.
+        rotated_at: When triggers began to write to this slot.
+        idle: Time since then.
+        size: Bytes on disk.
+        max_bytes: Its limit.
     """
 
     slot: int
@@ -106,23 +107,23 @@ class StorageStatus:
 
 
 def exists(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
-    """Say whether there is an outbox."""
+    """Return whether the outbox exists."""
     query = "SELECT pg_catalog.to_regclass(%s) IS NOT NULL"
-    ((found,),) = pinned_search_path.fetch(connection, query, [f"{namespace.schema}.outbox"])
-    return bool(found)
+    ((is_there,),) = pinned_search_path.fetch(connection, query, [f"{namespace.schema}.outbox"])
+    return bool(is_there)
 
 
 def problem(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
-    """Say what is not as it must be; nothing if all is well."""
+    """Return what is wrong with the outbox; empty if nothing is."""
     return (
-        broken(connection, namespace)
+        damage(connection, namespace)
         or _outdated(connection, namespace)
         or _forbidden(connection, namespace)
     )
 
 
-def broken(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
-    """Say which table is missing or has another shape, so that the outbox must be made anew."""
+def damage(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
+    """Return which table is missing or has other columns; then the outbox must be created anew."""
     return _misshapen(_columns(connection, namespace), namespace)
 
 
@@ -141,26 +142,26 @@ def _columns(connection: BaseDatabaseWrapper, namespace: Namespace) -> dict[str,
 
 def _outdated(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
     sources = dict(pinned_search_path.fetch(connection, _FUNCTIONS, [namespace.schema]))
-    for statement in outbox_bodies.function_statements(namespace):
+    for statement in outbox_statements.function_statements(namespace):
         head, body, _ = statement.split("$pgobserve$")
         name = head.partition("(")[0].rpartition(".")[2]
         if sources.get(name) != body:
-            return f"the function {namespace.schema}.{name} is not the one that this version wants"
+            return f"the function {namespace.schema}.{name} is not that of this version"
     return ""
 
 
 def _forbidden(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
     owners = [
-        owner for (owner,) in pinned_search_path.fetch(connection, _STRANGERS, [namespace.schema])
+        owner for (owner,) in pinned_search_path.fetch(connection, _FORBIDDEN, [namespace.schema])
     ]
     if not owners:
         return ""
     schema = namespace.schema
-    return f"the role {owners[0]}, who owns triggers, may not write to {schema}.outbox_0"
+    return f"the role {owners[0]} owns trigger functions and may not write to {schema}.outbox_0"
 
 
 def is_readable(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
-    """Say whether the role may see how the outbox stands."""
+    """Return whether the session's role may read the outbox's status."""
     return any(
         readable
         for (readable,) in pinned_search_path.fetch(connection, _READABLE, [namespace.schema])
@@ -168,49 +169,53 @@ def is_readable(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
 
 
 def repair_statements(connection: BaseDatabaseWrapper, namespace: Namespace) -> Iterator[str]:
-    """Yield what is to be run before an installation: what is left of a damaged outbox is removed."""
+    """Yield the statements that remove a damaged outbox before an installation."""
     columns = _columns(connection, namespace)
     if columns and _misshapen(columns, namespace):
-        yield compiler.serialize(namespace)
-        yield compiler.make_schema(namespace)
-        yield from outbox_bodies.drop_statements(namespace, repair=True)
+        yield trigger_statements.lock_statement(namespace)
+        yield trigger_statements.schema_statement(namespace)
+        yield from outbox_statements.drop_statements(namespace, repair=True)
 
 
 def create(
     connection: BaseDatabaseWrapper,
     namespace: Namespace,
     *,
-    max_bytes: int = outbox_bodies.MAX_BYTES,
+    max_bytes: int = outbox_statements.MAX_BYTES,
 ) -> None:
-    """Make the outbox, if there is none."""
-    _execute(connection, compiler.serialize(namespace), compiler.make_schema(namespace))
-    _execute(connection, *outbox_bodies.storage_statements(namespace, max_bytes))
+    """Create the outbox if it does not exist."""
+    _execute(
+        connection,
+        trigger_statements.lock_statement(namespace),
+        trigger_statements.schema_statement(namespace),
+    )
+    _execute(connection, *outbox_statements.storage_statements(namespace, max_bytes))
 
 
 def drop(connection: BaseDatabaseWrapper, namespace: Namespace) -> None:
-    """Remove the outbox with all that is in it, and our schema if nothing else is in it."""
+    """Drop the outbox with all its rows, and the schema if it is empty then."""
     _execute(
         connection,
-        compiler.serialize(namespace),
-        *outbox_bodies.drop_statements(namespace),
+        trigger_statements.lock_statement(namespace),
+        *outbox_statements.drop_statements(namespace),
         render("drop_schema.v1", schema=names.schema(namespace)),
     )
 
 
-def limit(connection: BaseDatabaseWrapper, namespace: Namespace, max_bytes: int) -> None:
-    """Set the bytes that the outbox may take, if there is one."""
+def set_limit(connection: BaseDatabaseWrapper, namespace: Namespace, max_bytes: int) -> None:
+    """Set the limit of the outbox in bytes, if it exists and no other role controls it."""
     if exists(connection, namespace) and not (
-        broken(connection, namespace) or schema_owners.strangers(connection, namespace)
+        damage(connection, namespace) or schema_owners.foreign_objects(connection, namespace)
     ):
         query = sql.SQL("UPDATE {}.outbox_state SET max_bytes = %s WHERE max_bytes <> %s")
         with connection.cursor() as cursor:
             cursor.execute(query.format(names.schema(namespace)), [max_bytes, max_bytes])
 
 
-def facts(connection: BaseDatabaseWrapper, namespace: Namespace) -> StorageStatus:
-    """Return how the outbox stands; there must be one."""
+def status(connection: BaseDatabaseWrapper, namespace: Namespace) -> StorageStatus:
+    """Return the status of an outbox that exists."""
     ((slot, is_full, has_lost, rotated_at, max_bytes, size, idle),) = pinned_search_path.fetch(
-        connection, _FACTS.format(schema=names.schema(namespace))
+        connection, _STATUS.format(schema=names.schema(namespace))
     )
     return StorageStatus(
         slot=slot,
@@ -225,15 +230,9 @@ def facts(connection: BaseDatabaseWrapper, namespace: Namespace) -> StorageStatu
 
 def rotate(connection: BaseDatabaseWrapper, namespace: Namespace, retention: float) -> list[str]:
     """
-    Take all steps of the rotation that are due now; must not run in a transaction.
+    Take all steps of the rotation that are due, and return them; the last is the reason to stop.
 
-    Args:
-        connection: The database.
-        namespace: Whose outbox.
-        retention: Seconds that rows are kept at least, from when they could be seen.
-
-    Returns:
-        What was done, step by step; the last one says why there is nothing more to do.
+    Must not run in a transaction. Rows stay at least ``retention`` seconds after they became visible.
     """
     steps: list[str] = []
     query = sql.SQL("SELECT {}.outbox_rotate(%s)").format(names.schema(namespace))
@@ -242,15 +241,15 @@ def rotate(connection: BaseDatabaseWrapper, namespace: Namespace, retention: flo
             cursor.execute(query, [retention])
             (step,) = cursor.fetchone()
         steps.append(step)
-        if step not in GOES_ON:
+        if step not in CONTINUES:
             break
     return steps
 
 
-#: Steps after which another one may be due at once.
-GOES_ON: Final = ("emptied", "advanced", "quiet")
+#: Steps after which the next may be due at once.
+CONTINUES: Final = ("emptied", "advanced", "quiet")
 
-#: A rotation is five steps at most: two slots quiet, one emptied, advanced, one quiet.
+#: A rotation has at most five steps: two slots quiet, one emptied, advanced, one quiet.
 MAX_STEPS: Final = 6
 
 

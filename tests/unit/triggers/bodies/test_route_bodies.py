@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.triggers import compiler, migration_file, registry, route_bodies
+from pgobserve.triggers import compiler, migration_file, registry, trigger_statements
+from pgobserve.triggers.bodies import route_bodies, trigger_body
 from pgobserve.triggers.registry import Registration
 from pgobserve.triggers.server import drift
 from pgobserve.triggers.server.drift import State
@@ -24,8 +25,8 @@ WRITES = (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
 
 #: What a released version installed. Another body would make every table "outdated".
 WITHOUT = {
-    "notify": "9c10051729702fe4951dc94ae95f210e9c5048819dbfe8ce284f69e053b6177d",
-    "outbox": "67d0aa688665db04699aefb4f715620d71efec3d99cb673aa89cecfd1a2a1ca7",
+    "notify": "f7163a299d60cca92718a13abd554943fdad01e9d35d1d0be0f21d4e1484be0a",
+    "outbox": "d0d5bb84e489c48d889631a1666f3a2d142e8445152766361525199a35425699",
 }
 
 
@@ -50,7 +51,7 @@ def test_tables_without_routes(transport: str) -> None:
     )
 
     assert _digest(item) == _digest(other) == WITHOUT[transport]
-    assert "routes" not in "".join(compiler.install_statements(item, TABLE, always=False))
+    assert "routes" not in "".join(trigger_statements.install_statements(item, TABLE, always=False))
 
 
 def test_registration() -> None:
@@ -80,16 +81,18 @@ def test_registration() -> None:
 def test_no_such_column(model: Any, column: str) -> None:
     """What is no column of the table, but of a parent's or none at all, is refused."""
     with pytest.raises(
-        ConfigurationError, match=rf"The values of {column} can't be told .* no such"
+        ConfigurationError, match=rf"can't carry the values of {column}: .* no such"
     ):
         registry.build([model], routes={model: [column]})
 
 
 def test_names_that_fill_a_payload(monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns whose names leave no room for values are refused: a write must not fail by them."""
-    monkeypatch.setattr(route_bodies, "MOST_NAMES", 30)
+    monkeypatch.setattr(route_bodies, "MAX_NAME_BYTES", 30)
 
-    with pytest.raises(ConfigurationError, match=r"The values of 2 columns of project\.Wide"):
+    with pytest.raises(
+        ConfigurationError, match=r"project\.Wide would carry the values of 2 columns"
+    ):
         _wide("owner_id", "shown")
 
 
@@ -101,7 +104,7 @@ def test_names_that_fill_a_payload(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_payload_leaves_room(operation: Operation, columns: list[str]) -> None:
     """Whatever is between the values is counted in bytes, as it is sent."""
     registration = Registration(model=shapes.Wide, routes=tuple(columns))
-    body = compiler.body(registration, operation, TABLE)
+    body = trigger_body.first_body(registration, operation, TABLE)
     head = f'{{"v":1,"t":"project.wide","o":"{operation}","x":"' + "9" * 20 + '","k":'
     empty = '[],"r":' + json.dumps({each: [] for each in columns}, separators=(",", ":")) + "}"
     (most,) = re.findall(r"octet_length\(body\) OPERATOR\(pg_catalog.<=\) (\d+)", body)
@@ -114,13 +117,13 @@ def test_payload_leaves_room(operation: Operation, columns: list[str]) -> None:
 @pytest.mark.parametrize("names", [["owner_id"], ["c" * 1900, "d" * 1900]])
 def test_oversized_leaves_pieces(names: list[str]) -> None:
     """However much the names take, a payload has room for three of the longest values."""
-    body = compiler.body(
+    body = trigger_body.first_body(
         Registration(model=shapes.Wide, routes=tuple(names)), Operation.INSERT, TABLE
     )
     (oversized,) = map(int, re.findall(r"longest OPERATOR\(pg_catalog.>=\) (\d+)", body))
     (room,) = map(int, re.findall(r"\((\d+) OPERATOR\(pg_catalog.-\) longest", body))
 
-    assert oversized == min(compiler.OVERSIZED, room // 3)
+    assert oversized == min(trigger_body.OVERSIZED, room // 3)
     assert oversized > 1000
 
 
@@ -129,9 +132,11 @@ def test_columns_and_routes(transport: str) -> None:
     """What changes only a route is a change, whether ``columns`` names it or not."""
     registration = _wide(options={"project.wide": {"columns": ["shown"]}}, transport=transport)
 
-    assert registration.told == ("shown", "owner_id")
-    assert '"n"."shown", "n"."owner_id")::' in compiler.body(registration, Operation.UPDATE, TABLE)
-    assert _wide().told is None
+    assert registration.compared == ("shown", "owner_id")
+    assert '"n"."shown", "n"."owner_id")::' in trigger_body.first_body(
+        registration, Operation.UPDATE, TABLE
+    )
+    assert _wide().compared is None
 
 
 def test_comment() -> None:
@@ -164,21 +169,21 @@ def _found(registration: Registration) -> dict[int, dict[str, CatalogEntry]]:
 
 
 def test_status() -> None:
-    """Triggers that lack wanted routes are outdated, and it is said what they lack."""
+    """Triggers that lack wanted routes are outdated; the status names the routes."""
     wanted = _wide("owner_id", "shown")
-    status = drift.judge(wanted, TABLE, _found(_wide("shown")))
+    status = drift.compare(wanted, TABLE, _found(_wide("shown")))
 
     assert status.state is State.OUTDATED
     assert status.detail == (
-        "pgobserve_i on public.project_wide does not tell the values of owner_id, so whatever is "
-        "watched that a row of it may belong to is read again at each change"
+        "pgobserve_i on public.project_wide does not send the values of owner_id, so each change "
+        "makes the server read every watched row again that may depend on it"
     )
-    assert drift.judge(wanted, TABLE, _found(wanted)).state is State.OK
+    assert drift.compare(wanted, TABLE, _found(wanted)).state is State.OK
 
 
 def test_status_of_more_than_is_wanted() -> None:
-    """Triggers that tell more than is wanted are outdated, too, and lack nothing."""
-    status = drift.judge(_wide("shown"), TABLE, _found(_wide("owner_id", "shown")))
+    """Triggers that send more than is wanted are outdated too, and lack nothing."""
+    status = drift.compare(_wide("shown"), TABLE, _found(_wide("owner_id", "shown")))
 
     assert (status.state, status.detail) == (
         State.OUTDATED,
@@ -191,15 +196,15 @@ def test_status_of_the_outbox() -> None:
     wanted = _wide("owner_id", transport="outbox")
     without = registry.build([shapes.Wide], transport="outbox")[0]
 
-    assert drift.judge(wanted, TABLE, _found(without)).state is State.OK
-    to_outbox = drift.judge(wanted, TABLE, _found(_wide("shown")))
+    assert drift.compare(wanted, TABLE, _found(without)).state is State.OK
+    to_outbox = drift.compare(wanted, TABLE, _found(_wide("shown")))
     assert (to_outbox.state, "tell" in to_outbox.detail) == (State.OUTDATED, False)
 
 
 def test_status_of_a_lost_column() -> None:
     """A route column that the table does not have is told like a key column."""
     table = TableInfo("public", "project_wide", columns=frozenset({"id"}), oid=1)
-    status = drift.judge(_wide(), table, _found(_wide()))
+    status = drift.compare(_wide(), table, _found(_wide()))
 
     assert status.state is State.OUTDATED
     assert (

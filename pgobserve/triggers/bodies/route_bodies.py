@@ -1,8 +1,8 @@
 """
-The routes' part of the compiler: bodies of triggers that tell values beside keys.
+Bodies of triggers whose payloads carry the values of routes beside the keys.
 
-What leads from a changed row to the rows that show it, a foreign key for instance, may be another
-afterwards, or be gone with the row. So the payload carries old and new values of such columns.
+A route is a column that leads from a changed row to the rows that show it, such as a foreign key.
+An UPDATE may change it and a DELETE removes it, so the payload carries its old and new values.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from pgobserve.wire import MAX_PAYLOAD_BYTES, Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: The aliases whose rows have values, those after the statement first.
+#: By operation the aliases of the transition tables, the new rows first.
 ALIASES: Final[Mapping[Operation, str]] = {
     Operation.INSERT: "n",
     Operation.UPDATE: "no",
     Operation.DELETE: "o",
 }
 
-#: A payload holds this many of the longest keys and values at least.
-AT_LEAST: Final = 3
+#: A payload has room for this many of the longest keys and values.
+MIN_VALUES: Final = 3
 
 #: Bytes that the columns' names may take in a payload.
-MOST_NAMES: Final = 4000
+MAX_NAME_BYTES: Final = 4000
 
 
-def fit(columns: Sequence[str]) -> bool:
-    """Say whether the names of columns leave room for values in a payload."""
-    return not columns or sum(map(len, _between(columns))) <= MOST_NAMES
+def fits_payload(columns: Sequence[str]) -> bool:
+    """Return whether the names of columns leave room for their values in a payload."""
+    return not columns or sum(map(len, _between(columns))) <= MAX_NAME_BYTES
 
 
 def values(operation: Operation, columns: Sequence[str]) -> sql.Composable:
-    """Return the select list for the values of the rows that a statement changed, as JSON."""
+    """Return the select list for the JSON values of changed rows, named ``v1``, ``v2`` …"""
     return sql.SQL(", ").join(
         sql.SQL("pg_catalog.to_json({})::pg_catalog.text AS {}").format(
             sql.Identifier(alias, column), sql.SQL(f"v{number}")
@@ -60,12 +60,9 @@ def body(
     Return the body of the trigger function of an operation.
 
     Args:
-        operation: The operation.
-        columns: The columns whose values are told.
-        rows: The query for keys and values, the latter as :func:`values` names them.
+        rows: The query for keys and values, the latter named as in :func:`values`.
         head_bytes: Bytes of a payload in front of its keys.
-        oversized: Bytes of one key or value from which on none is told.
-        **common: What every template for triggers is given.
+        oversized: A key or value of this many bytes marks the whole table as changed.
     """
     names = [f"s.v{number}" for number, _ in enumerate(_values(operation, columns), 1)]
     most_body = MAX_PAYLOAD_BYTES - head_bytes
@@ -81,7 +78,7 @@ def body(
         columns=len(columns),
         most_body=most_body,
         room=room,
-        oversized=min(oversized, room // AT_LEAST),
+        oversized=min(oversized, room // MIN_VALUES),
         **common,
     )
 
@@ -91,20 +88,20 @@ def _values(operation: Operation, columns: Sequence[str]) -> list[tuple[str, str
 
 
 def _between(columns: Sequence[str]) -> list[str]:
-    """Return what stands in a payload behind the keys: before, between and behind the values."""
+    """Return the text that follows the keys: before, between and after the values."""
     first, *others = map(json.dumps, columns)
     return [f'],"r":{{{first}:[', *(f"],{other}:[" for other in others), "]}}"]
 
 
 def _alternating(columns: Sequence[str], values: Sequence[str]) -> sql.Composable:
-    """Return the arguments that make the text behind the keys: of literals, and of the values."""
+    """Return the arguments of ``concat`` for the text after the keys: literals and values in turn."""
     start, *rest = map(sql.Literal, _between(columns))
     pairs = zip(map(sql.SQL, values), rest, strict=True)
     return sql.SQL(", ").join([start, *(each for pair in pairs for each in pair)])
 
 
 def _one_row(operation: Operation, columns: Sequence[str]) -> list[str]:
-    """Return expressions for the values of one row: one value twice is told once."""
+    """Return expressions for the values of one row, without a value's repetition."""
     if len(ALIASES[operation]) == 1:
         return [f"routes[1][{number}]" for number, _ in enumerate(columns, 1)]
     return [
