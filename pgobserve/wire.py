@@ -57,18 +57,12 @@ OUTBOX_WAKE_SLOTS: Final = 2
 #: First key of the outbox's advisory locks in the namespace without a name.
 OUTBOX_NAMESPACE: Final = 1885826914
 
-#: Second keys that earlier versions locked. They stay reserved, so that a process of such a version
-#: never blocks a new one.
-OUTBOX_SEQUENCES_LOCK: Final = 16
-OUTBOX_ROTATION_LOCK: Final = 17
-
 #: The wake-up, which names no row. PostgreSQL sends equal texts of a transaction once.
 OUTBOX_WAKE_UP: Final = '{"v":1,"t":"pgobserve.outbox","o":"I","x":"0","k":null}'
 
-#: What the mark of :mod:`pgobserve.listen.fence` says that it is about; its key is a random name. A process
-#: that doesn't know the label ignores the payload like that of any table without a model.
+#: The label of the mark of :mod:`pgobserve.listen.fence`; its key is a random name. A process that does
+#: not know the label ignores the payload, like that of any table without a model.
 FENCE: Final = "pgobserve.fence"
-
 
 #: Valid names of a namespace. The longest derived name, of a trigger that writes to the outbox, has
 #: 63 bytes. PostgreSQL would cut a longer name, which could then equal another.
@@ -149,12 +143,9 @@ class Namespace:
 
         Any role can hold them, so nothing may wait for them or depend on them.
         """
-        return self._lock(OUTBOX_NAMESPACE, "outbox")
-
-    def _lock(self, default: int, purpose: str) -> int:
         if not self.name:
-            return default
-        return zlib.crc32(f"{self.schema} {purpose}".encode()) & 0x7FFFFFFF
+            return OUTBOX_NAMESPACE
+        return zlib.crc32(f"{self.schema} outbox".encode()) & 0x7FFFFFFF
 
 
 #: The namespace of a project that shares its database with no other.

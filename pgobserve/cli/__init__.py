@@ -1,1 +1,1 @@
-from __future__ import annotations
+"""The sub-commands of ``manage.py pgobserve``."""

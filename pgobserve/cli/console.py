@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from django.core.management.base import OutputWrapper
     from django.core.management.color import Style
 
-#: Exit codes, the same for all sub-commands.
-EXIT_OK = 0
+#: Exit codes of all sub-commands, beside 0 for success.
 EXIT_NOT_WELL = 1
 EXIT_FAILED = 2
 

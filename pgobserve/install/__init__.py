@@ -1,1 +1,1 @@
-"""Which models are observed, and how their tables stand."""
+"""Which models are observed, and the state of their tables."""

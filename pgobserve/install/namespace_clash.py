@@ -11,7 +11,7 @@ from django.db import router
 from pgobserve import conf
 from pgobserve.triggers import names
 from pgobserve.triggers.server import catalog
-from pgobserve.triggers.server.drift import State, Status, is_others
+from pgobserve.triggers.server.drift import State, Status, is_other_project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class ProjectTables:
     """
     This project's tables in a database.
 
@@ -41,7 +41,7 @@ class Own:
     project: str
 
     @classmethod
-    def of(cls, connection: BaseDatabaseWrapper) -> Own:
+    def read(cls, connection: BaseDatabaseWrapper) -> ProjectTables:
         """Read the tables of all models from the database."""
         models = [
             model
@@ -66,7 +66,7 @@ class Own:
         belongs to this one: it has the label and name of a model here, and was installed from the
         same schema.
         """
-        others = is_others(comment, self.project)
+        others = is_other_project(comment, self.project)
         if table.oid in self.oids:
             return others and comment.label not in self.tables
         if self.tables.get(comment.label) == table.name:
@@ -75,7 +75,9 @@ class Own:
 
 
 def find(
-    connection: BaseDatabaseWrapper, triggers: Mapping[int, Mapping[str, CatalogEntry]], own: Own
+    connection: BaseDatabaseWrapper,
+    triggers: Mapping[int, Mapping[str, CatalogEntry]],
+    own: ProjectTables,
 ) -> dict[int, Status]:
     """Return a status for each table with another project's triggers, by its object id."""
     clashing: dict[int, Status] = {}

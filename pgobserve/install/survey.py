@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgobserve import conf
 from pgobserve.install import namespace_clash, targets
-from pgobserve.install.namespace_clash import Own
+from pgobserve.install.namespace_clash import ProjectTables
 from pgobserve.triggers.server import catalog, drift, outbox_storage
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def _triggers(connection: BaseDatabaseWrapper) -> Triggers:
 
 def _divided(
     connection: BaseDatabaseWrapper,
-) -> tuple[Triggers, Triggers, Mapping[int, Status], Own]:
+) -> tuple[Triggers, Triggers, Mapping[int, Status], ProjectTables]:
     """Return all triggers, this project's, the statuses of other projects' tables, and its own."""
-    triggers, own = _triggers(connection), Own.of(connection)
+    triggers, own = _triggers(connection), ProjectTables.read(connection)
     clashing = namespace_clash.find(connection, triggers, own)
     mine = {oid: each for oid, each in triggers.items() if oid not in clashing}
     return triggers, mine, clashing, own
@@ -108,7 +108,7 @@ def _unobserved(
 
 
 def _orphans(
-    connection: BaseDatabaseWrapper, triggers: Triggers, own: Own
+    connection: BaseDatabaseWrapper, triggers: Triggers, own: ProjectTables
 ) -> list[tuple[TableInfo | None, Status]]:
     # Another project in this database may keep its tables in schemas of its own.
     lost = drift.orphans(triggers, own.oids, own.schemas, using=connection.alias)

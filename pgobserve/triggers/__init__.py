@@ -1,1 +1,1 @@
-from __future__ import annotations
+"""The write side: from registrations to triggers in the database."""

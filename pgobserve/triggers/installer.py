@@ -63,6 +63,8 @@ def install(
     connection = connections[using]
     with explained(registration.title, lock_timeout), transaction.atomic(using=using):
         _prepare(connection, lock_timeout)
+        # The plan precedes the lock. Two sessions may plan the same, and the second one waits; its
+        # statements then replace equal triggers.
         plan = make_plan(connection, registration)
         was = plan.before.state
         action = InstallAction.INSTALLED if was is State.MISSING else InstallAction.UPDATED
@@ -122,7 +124,7 @@ def _refuse_others(
         comment = each.comment
         if (
             comment is not None
-            and drift.is_others(comment, registration.project)
+            and drift.is_other_project(comment, registration.project)
             and comment.label != registration.label
         ):
             raise TriggerError(

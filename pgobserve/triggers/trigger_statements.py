@@ -35,7 +35,7 @@ def install_statements(
     Args:
         always: Whether to fire under ``session_replication_role = replica`` too.
         unused: Functions of the present triggers that the new ones no longer call.
-        home: The schema that the installing session begins with, for the comments.
+        home: First schema of the installing role's ``search_path``, for the comments.
     """
     namespace = registration.namespace
     schema = names.schema(namespace)

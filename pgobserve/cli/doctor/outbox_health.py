@@ -76,7 +76,7 @@ def stored(case: Examination) -> Finding:
         if not case.by_outbox:
             return ok("No observed table needs an outbox, and there is none.")
         return problem(
-            "Changes go to the outbox, and there is none.",
+            "Changes go to the outbox, which does not exist.",
             *(each.title for each in case.by_outbox),
             advice="Run manage.py pgobserve install.",
         )
@@ -86,19 +86,19 @@ def stored(case: Examination) -> Finding:
             f"The outbox is damaged or outdated: {wrong}.",
             advice="Run manage.py pgobserve install, as its owner.",
         )
-    facts = outbox_report.read_status(case.connection)
-    if facts is None:
+    status = outbox_report.read_status(case.connection)
+    if status is None:
         if not case.by_outbox:
             return ok("There is an outbox, which this role may not read and does not need.")
         return warning(
             "This role may not read the status of the outbox.",
             advice="Run this as its owner, or grant what the check of rights lists.",
         )
-    size = f"The outbox takes {facts.size:,} of {facts.max_bytes:,} bytes"
-    warnings = outbox_report.warnings(facts)
+    size = f"The outbox takes {status.size:,} of {status.max_bytes:,} bytes"
+    warnings = outbox_report.warnings(status)
     if not warnings:
-        return ok(f"{size}, and rotated last at {facts.rotated_at:%Y-%m-%d %H:%M} UTC.")
-    finding = problem if facts.is_full else warning
+        return ok(f"{size}, and rotated last at {status.rotated_at:%Y-%m-%d %H:%M} UTC.")
+    finding = problem if status.is_full else warning
     sentences = [each.partition(": ") for each in warnings]
     advice = "; ".join(remedy for _, _, remedy in sentences) + "."
     return finding(f"{size}.", *(f"{what}." for what, _, _ in sentences), advice=advice)

@@ -1,1 +1,1 @@
-"""What the server's catalog has, compared with what is wanted."""
+"""Reads and writes the database: catalog, drift, outbox storage, owners of the schema."""

@@ -206,7 +206,7 @@ def _difference(entry: CatalogEntry) -> State:
     return State.OUTDATED
 
 
-def is_others(comment: Comment, project: str) -> bool:
+def is_other_project(comment: Comment, project: str) -> bool:
     """Return whether a comment names another project; a project without a name matches any."""
     return bool(comment.project and project) and comment.project != project
 

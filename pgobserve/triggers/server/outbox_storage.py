@@ -123,11 +123,11 @@ def problem(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
 
 
 def damage(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
-    """Return which table is missing or has other columns; then the outbox must be created anew."""
-    return _misshapen(_columns(connection, namespace), namespace)
+    """Return which table is missing or has other columns; then the outbox must be created again."""
+    return _damage_in(_columns(connection, namespace), namespace)
 
 
-def _misshapen(columns: Mapping[str, str], namespace: Namespace) -> str:
+def _damage_in(columns: Mapping[str, str], namespace: Namespace) -> str:
     for name, wanted in SHAPE.items():
         if name not in columns:
             return f"there is no {namespace.schema}.{name}"
@@ -146,7 +146,7 @@ def _outdated(connection: BaseDatabaseWrapper, namespace: Namespace) -> str:
         head, body, _ = statement.split("$pgobserve$")
         name = head.partition("(")[0].rpartition(".")[2]
         if sources.get(name) != body:
-            return f"the function {namespace.schema}.{name} is not that of this version"
+            return f"the function {namespace.schema}.{name} does not match this version"
     return ""
 
 
@@ -171,7 +171,7 @@ def is_readable(connection: BaseDatabaseWrapper, namespace: Namespace) -> bool:
 def repair_statements(connection: BaseDatabaseWrapper, namespace: Namespace) -> Iterator[str]:
     """Yield the statements that remove a damaged outbox before an installation."""
     columns = _columns(connection, namespace)
-    if columns and _misshapen(columns, namespace):
+    if columns and _damage_in(columns, namespace):
         yield trigger_statements.lock_statement(namespace)
         yield trigger_statements.schema_statement(namespace)
         yield from outbox_statements.drop_statements(namespace, repair=True)
@@ -232,7 +232,8 @@ def rotate(connection: BaseDatabaseWrapper, namespace: Namespace, retention: flo
     """
     Take all steps of the rotation that are due, and return them; the last is the reason to stop.
 
-    Must not run in a transaction. Rows stay at least ``retention`` seconds after they became visible.
+    Must not run in a transaction: the step that advances to a slot must not hold the lock of the
+    step that emptied it. Rows stay at least ``retention`` seconds after they became visible.
     """
     steps: list[str] = []
     query = sql.SQL("SELECT {}.outbox_rotate(%s)").format(names.schema(namespace))

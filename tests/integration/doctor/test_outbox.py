@@ -56,7 +56,7 @@ def test_well(look: Look, name: str) -> None:
         ("DROP SCHEMA pgobserve CASCADE", "Changes go to the outbox, and there is none."),
         ("DROP TABLE pgobserve.outbox_cursor", ""),
         ("DROP SEQUENCE pgobserve.outbox_gate", "there is no pgobserve.outbox_gate"),
-        ("DROP FUNCTION pgobserve.outbox_lose()", "is not that of this version"),
+        ("DROP FUNCTION pgobserve.outbox_lose()", "does not match this version"),
     ],
 )
 @pytest.mark.parametrize("name", NAMES)

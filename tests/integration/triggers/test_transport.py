@@ -138,11 +138,11 @@ def test_nothing_is_lost_while_switching(
         ),
         (
             "DROP FUNCTION pgobserve.outbox_lose()",
-            "the function pgobserve.outbox_lose is not that of",
+            "the function pgobserve.outbox_lose does not match",
         ),
         (
             "CREATE OR REPLACE FUNCTION pgobserve.outbox_lose() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
-            "the function pgobserve.outbox_lose is not that of",
+            "the function pgobserve.outbox_lose does not match",
         ),
     ],
 )
