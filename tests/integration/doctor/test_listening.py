@@ -90,7 +90,7 @@ def test_no_connection(look: Look, settings: Any, wrong: dict[str, Any]) -> None
 
 
 def test_nobody_listens(look: Look, settings: Any) -> None:
-    """Where all goes by an outbox that is polled, nobody needs to LISTEN."""
+    """Where feeds poll the outbox, they need not LISTEN."""
     settings.PGOBSERVE = {
         "TRANSPORT": "outbox",
         "OUTBOX_WAKE": "poll",

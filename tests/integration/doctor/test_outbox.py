@@ -85,7 +85,7 @@ def test_damaged(look: Look, run: Run, change: str, state: str, name: str) -> No
     ],
 )
 def test_warnings(look: Look, run: Run, change: str, level: str, detail: str) -> None:
-    """A full one is a problem; one that grows, or that nobody prunes, is a warning."""
+    """A full outbox is a problem; one that grows, or does not rotate, is a warning."""
     run(change)
     found = look("outbox")
 
@@ -171,7 +171,7 @@ def test_cursors(look: Look, run: Run) -> None:
 
 @pytest.mark.usefixtures("boxed")
 def test_gate(look: Look, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    """Who holds the gate for long is told; who holds another lock is not."""
+    """A session that holds the gate for long is reported; one with another lock is not."""
     monkeypatch.setattr(outbox_health, "LONG", 0.0)
     with psycopg.connect(**parameters(), application_name="import") as each:
         lock = "SELECT pg_advisory_xact_lock(%s, %s)"

@@ -1,4 +1,4 @@
-"""The notification queue, and who holds it back."""
+"""The notification queue, and which sessions do not read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_filling(
 def test_old_transaction(
     look: Look, monkeypatch: pytest.MonkeyPatch, name: str, full: bool, told: int
 ) -> None:
-    """Who is in a transaction for long is named if he may be the reason, or is a feed."""
+    """A session in a long transaction is listed if it may be the reason, or is a feed."""
     monkeypatch.setattr(notification_queue, "OLD", 0.0)
     if full:
         monkeypatch.setattr(notification_queue, "QUEUE_WARNING", 0.0)
@@ -122,7 +122,7 @@ def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyP
 
 
 def test_blind(look: Look, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A role that does not see others' sessions is told what it lacks."""
+    """A role that does not see others' sessions gets the missing grant."""
     monkeypatch.setattr(notification_queue, "QUEUE_WARNING", 0.0)
     run("CREATE ROLE short_sighted")
     run("SET ROLE short_sighted")

@@ -1,4 +1,4 @@
-"""What the server itself says: transactions that somebody has forgotten, and room for connections."""
+"""Facts of the server: forgotten transactions, and room for connections."""
 
 from __future__ import annotations
 

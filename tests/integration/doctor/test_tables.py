@@ -1,4 +1,4 @@
-"""Observed tables: their triggers, what these tell, what keeps them silent, who may do what."""
+"""Observed tables: their triggers, routes, rights, and settings that mute them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_routes(look: Look, command: Command) -> None:
 
 @pytest.mark.usefixtures("related")
 def test_routes_by_outbox(look: Look, settings: Any) -> None:
-    """The outbox has all columns, whatever its triggers were told."""
+    """The outbox has all columns, whatever its triggers' routes."""
     settings.PGOBSERVE = {"TRANSPORT": "outbox"}
     for each in registry.build([*observed_models()], transport="outbox"):
         installer.install(each, using="default")
@@ -165,7 +165,7 @@ def test_silence_of_others(look: Look, run: Run) -> None:
 
 
 def test_replication(look: Look, run: Run) -> None:
-    """A table that logical replication writes to tells nothing of that: a problem."""
+    """A table that logical replication writes to is a problem."""
     assert look("replication").level == "ok"
     run("SET allow_system_table_mods = on")
     try:
@@ -220,7 +220,7 @@ def test_owner_who_may_not_create(look: Look, run: Run) -> None:
 
 
 def test_consumers(look: Look, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That nothing is observed, or that nothing says which consumers there are, is told."""
+    """A warning says that nothing is observed, or that no consumer is known."""
     assert look("consumers").state.startswith("ASGI_APPLICATION is not set")
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
     monkeypatch.setattr("pgobserve.install.consumer_registry._consumers", {Items})

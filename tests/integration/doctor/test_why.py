@@ -1,4 +1,4 @@
-"""``manage.py pgobserve why``: whom changes of a row reach, and what keeps them from others."""
+"""``manage.py pgobserve why``: which subscribers a row's changes reach, and what prevents it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Items(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
 
 
 class Mine(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
-    """Which rows one sees depends on who he is."""
+    """The visible rows depend on the user."""
 
     queryset = Item.objects.filter(rank=0)
     serializer_class = shows(Item, "name")

@@ -48,7 +48,7 @@ def ears(clean: None) -> Iterator[dict[Namespace, Ear]]:
 
 
 def heard(run: Run, ears: dict[Namespace, Ear], namespace: Namespace, transport: str) -> list[Any]:
-    """Return the keys that were told in a namespace, and forget them."""
+    """Return the keys that a namespace has sent, and clear them."""
     texts = ears[namespace].texts()
     if transport == "notify":
         return [key for text in texts for key in json.loads(text)["k"] or [None]]
@@ -72,7 +72,7 @@ def test_one_table(
     command: Command,
     settings: Any,
 ) -> None:
-    """A table that both observe tells each; without the one it goes on telling the other."""
+    """A table that both observe notifies each; without one, it still notifies the other."""
     ((key,),) = run(INSERT, "one")
     assert [heard(run, ears, each, transport) for each in BOTH] == [[key], [key]]
 

@@ -1,4 +1,4 @@
-"""Tables whose triggers tell values beside keys, and what was told."""
+"""Tables whose triggers send values beside keys, and their payloads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def route(model: Any, *columns: str, **options: Any) -> Registration:
-    """Install triggers that tell columns; the table may have others than the model."""
+    """Install triggers that send columns; the table may have others than the model."""
     given = {model._meta.label: options} if options else {}
     registration = replace(registry.build([model], given)[0], routes=tuple(sorted(columns)))
     installer.install(registration, using="default")
@@ -57,7 +57,7 @@ def told_by(ear: Ear, *columns: str) -> Told:
 
 
 def _joined(parts: Any) -> list[Any]:
-    """Return all parts as one, sorted: nothing is told twice."""
+    """Return all parts as one, sorted: nothing is sent twice."""
     joined = sorted(itertools.chain.from_iterable(parts), key=repr)
     assert len({repr(each) for each in joined}) == len(joined)
     return sorted(joined, key=lambda each: (str(type(each)), each))
@@ -65,7 +65,7 @@ def _joined(parts: Any) -> list[Any]:
 
 @pytest.fixture
 def raw(clean: None, run: Callable[..., Any]) -> Iterator[Callable[..., None]]:
-    """Make a table with other columns than its key, and triggers that tell them."""
+    """Make a table with other columns than its key, and triggers that send them."""
 
     def make(columns: str, *routes: str, **options: Any) -> None:
         run(f"CREATE TABLE project_raw (id bigint PRIMARY KEY, {columns})")

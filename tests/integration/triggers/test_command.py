@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_install_by_label(command: Command) -> None:
-    """Each table is told with what was done to it; labels are read in any case."""
+    """Each table is printed with its outcome; labels ignore case."""
     first = command("install", "auth.User", "project.item")
     second = command("install", "auth.user", "project.Item")
 
@@ -142,7 +142,7 @@ def test_one_failure_of_many(command: Command) -> None:
 
 
 def test_schema_out_of_reach(command: Command, run: Callable[..., Any], settings: Any) -> None:
-    """A schema that the role may not look into is told in a sentence, too."""
+    """A schema that the role may not use is reported in a sentence too."""
     run("CREATE SCHEMA elsewhere CREATE TABLE thing (id bigint PRIMARY KEY)")
     run("CREATE ROLE stranger")
     run("SET ROLE stranger")
@@ -158,7 +158,7 @@ def test_schema_out_of_reach(command: Command, run: Callable[..., Any], settings
 
 
 def test_broken_application(command: Command, settings: Any) -> None:
-    """If the project's consumers can't be imported, the reason is told."""
+    """If the project's consumers can't be imported, the error names the reason."""
     settings.ASGI_APPLICATION = "tests.nowhere.application"
     settings.PGOBSERVE = {"MODELS": ["auth.User"]}
 

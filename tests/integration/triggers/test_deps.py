@@ -64,7 +64,7 @@ def tables(command: Command) -> Iterator[None]:
 
 @pytest.mark.usefixtures("tables")
 def test_table(command: Command) -> None:
-    """A table tells where each path leads, how a change there finds back, and how the triggers stand."""
+    """A table shows the end of each path, how its changes are resolved, and the state of its triggers."""
     code, out, err = command("deps", "Books")
 
     assert (code, err) == (0, "")
@@ -86,7 +86,7 @@ def test_table(command: Command) -> None:
 
 @pytest.mark.usefixtures("tables")
 def test_json(command: Command) -> None:
-    """``--json`` tells the same to a machine."""
+    """``--json`` prints the same facts as JSON."""
     code, out, _ = command("deps", NAME, "--json")
 
     (told,) = json.loads(out)
@@ -133,7 +133,7 @@ def test_install(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_all(command: Command, settings: Any) -> None:
-    """Without a name all consumers that the application imports are told, by name."""
+    """Without a name, all consumers that the application imports are printed by name."""
     settings.ASGI_APPLICATION = f"{asgi.__name__}.application"
 
     _, out, _ = command("deps", "--json")
@@ -141,7 +141,7 @@ def test_all(command: Command, settings: Any) -> None:
 
 
 def test_graph(command: Command) -> None:
-    """``--dot`` draws consumers, tables and joins for Graphviz; no database is asked."""
+    """``--dot`` draws consumers, tables and joins for Graphviz, without a database query."""
     code, out, err = command("deps", "Books", "--dot", "--database", "nowhere")
 
     assert (code, err) == (0, "")
@@ -162,7 +162,7 @@ def test_graph(command: Command) -> None:
 
 
 def test_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the database can't be reached, all but the triggers is told, and why."""
+    """If the database can't be reached, all but the triggers is printed, with the reason."""
     with monkeypatch.context() as patched:
         patched.setattr(BaseDatabaseWrapper, "ensure_connection", _refuse)
         code, out, err = command("deps", "Loans")
@@ -179,7 +179,7 @@ def _refuse(self: BaseDatabaseWrapper) -> None:
 
 
 def test_unknown(command: Command) -> None:
-    """A consumer that is not there is told, with those that are."""
+    """An unknown consumer is refused with the known ones."""
     code, out, err = command("deps", "Nobody")
 
     assert (code, out) == (2, "")
@@ -188,7 +188,7 @@ def test_unknown(command: Command) -> None:
 
 
 def test_no_application(command: Command) -> None:
-    """Without an application and a name there is nothing to tell."""
+    """Without an application and a name, the command fails."""
     code, _, err = command("deps")
 
     assert code == 2
@@ -196,7 +196,7 @@ def test_no_application(command: Command) -> None:
 
 
 def test_between_many_and_many(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables between many and many are told once, as what they are to the rows."""
+    """A through table appears once, with the path of its many-to-many field."""
 
     class Tagged(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
         queryset = Book.objects.all()

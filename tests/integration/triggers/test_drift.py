@@ -1,4 +1,4 @@
-"""``status`` tells from the catalog itself what is wrong, and what mends it does."""
+"""``status`` finds problems in the catalog itself, and its remedies work."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_drift(
     statement: str,
     state: str,
 ) -> None:
-    """Each kind of meddling is told by its name, and installing again mends it."""
+    """Each kind of tampering has its own state, and another installation fixes it."""
     install(Item)
     assert _status(command) == [("project.Item", "ok")]
     run(statement.format(function=_function(run)))
@@ -91,7 +91,7 @@ def test_drift(
 
 
 def test_not_installed(command: Command) -> None:
-    """A table without triggers is missing, in the words that a client is told, too."""
+    """A table without triggers is missing, with the sentence that a client receives."""
     code, out, err = command("status")
 
     assert code == 1
@@ -122,7 +122,7 @@ def test_another_channel(install: Callable[..., Any], command: Command, settings
 
 
 def test_lost_always(run: Callable[..., Any], command: Command) -> None:
-    """Triggers that were to fire always and do no more are told, though the comment is the same."""
+    """Triggers that no longer always fire are reported, though the comment is the same."""
     assert command("install", "--always")[0] == 0
     code, out, _ = command("status")
     assert code == 0

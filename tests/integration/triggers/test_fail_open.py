@@ -117,7 +117,7 @@ def test_watched_column_is_gone(
 
 @pytest.mark.usefixtures("raw")
 def test_key_of_another_type(ear: Ear, run: Callable[..., Any]) -> None:
-    """A key column that changes its type under the triggers is told as it is then."""
+    """A key column that changes its type under the triggers is sent with the new type."""
     run("UPDATE project_raw SET a = 2")
     run("ALTER TABLE project_raw ALTER id TYPE text")
     run("UPDATE project_raw SET a = 3")
@@ -143,7 +143,7 @@ def test_renamed_table(
     command: Callable[..., tuple[int, str, str]],
     settings: Any,
 ) -> None:
-    """A table renamed under its triggers still tells; ``status`` says that its model lost it."""
+    """A table renamed under its triggers still notifies; ``status`` reports that its model lost it."""
     run("ALTER TABLE project_raw RENAME TO project_renamed")
     run("UPDATE project_renamed SET a = 2")
 

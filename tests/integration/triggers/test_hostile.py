@@ -342,7 +342,7 @@ class TestEscalation:
 
 @pytest.mark.usefixtures("plain", "roles")
 class TestForging:
-    """A role that writes a table can't tell of changes that were none."""
+    """A role that writes to a table can't forge changes."""
 
     @pytest.fixture(autouse=True)
     def author(
@@ -426,7 +426,7 @@ class TestForging:
 def test_odd_settings(
     run: Callable[..., Any], writer: psycopg.Connection[Any], setting: str
 ) -> None:
-    """Whatever a session has set, its writes succeed, are told, and warn of nothing."""
+    """Whatever a session has set, its writes succeed, are sent, and cause no warning."""
     warnings: list[str] = []
     writer.add_notice_handler(lambda d: warnings.append(str(d.message_primary)))
     writer.execute(f"SET {setting}")

@@ -184,7 +184,7 @@ def stranger(run: Callable[..., Any]) -> Iterator[None]:
 
 @pytest.mark.usefixtures("stranger")
 def test_missing_privilege(install: Callable[..., Any]) -> None:
-    """A role that may not do it is told whom to ask, and nothing is half-installed."""
+    """A role without the right gets an error that names the owner, and nothing is half-installed."""
     with pytest.raises(
         TriggerError, match=r"may not do this for project.Item \(permission denied .*pgobserve sql"
     ):
@@ -226,7 +226,7 @@ def test_owner_who_may_not_create_schemas(
 
 
 def test_read_only(run: Callable[..., Any], install: Callable[..., Any]) -> None:
-    """A read-only session is told so."""
+    """A read-only session gets an error that says so."""
     run("SET default_transaction_read_only = on")
     try:
         with pytest.raises(TriggerError, match=r"takes no changes.*read-only transaction"):
@@ -248,7 +248,7 @@ def test_view(run: Callable[..., Any], install: Callable[..., Any]) -> None:
 
 
 def test_no_table(install: Callable[..., Any]) -> None:
-    """A model without a table is told apart from an unknown one."""
+    """A model without a table and an unknown model have different errors."""
     with pytest.raises(
         TriggerError, match=r'project.Raw has no table "project_raw" .*migrate first'
     ):

@@ -1,4 +1,4 @@
-"""Muted blocks tell nothing but, at the end, to read the tables again."""
+"""A muted block sends only a mark of each table, at its end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_muted_names_tables(ear: Ear, install: Callable[..., Any]) -> None:
 
 @by_each_transport
 def test_exception_tells_nothing(ear: Ear) -> None:
-    """A muted block that fails is rolled back, tells nothing, and leaves the triggers loud."""
+    """A muted block that fails is rolled back, sends nothing, and unmutes the triggers."""
     with pytest.raises(ZeroDivisionError), transaction.atomic(), muted():
         raise ZeroDivisionError
     item = Item.objects.create(name="a")
@@ -88,7 +88,7 @@ def test_nested(ear: Ear) -> None:
 
 @by_each_transport
 def test_announce(ear: Ear) -> None:
-    """After a change that could tell nothing, ``announce`` tells to read again."""
+    """After a change that fired no trigger, ``announce`` marks the table."""
     announce(Item)
     announce()
 

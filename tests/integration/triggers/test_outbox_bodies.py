@@ -196,7 +196,7 @@ class TestWakeUp:
         assert listener.texts() == [OUTBOX_WAKE_UP]
 
     def test_nothing_changed(self, listener: Ear, run: Callable[..., Any]) -> None:
-        """A statement that changes nothing wakes nobody, and writes nothing."""
+        """A statement that changes nothing wakes no reader, and writes nothing."""
         Plain.objects.update(rank=1)
         row = Plain.objects.create(name="a", rank=1)
         listener.texts()

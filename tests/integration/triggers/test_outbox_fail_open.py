@@ -135,7 +135,7 @@ def test_rights_are_gone(
 def test_locked(
     run: Callable[..., Any], writer: psycopg.Connection[Any], listener: Ear, warnings: list[str]
 ) -> None:
-    """A lock that somebody has on the outbox, and that a writer's time-out ends, fails no write."""
+    """A lock on the outbox that outlasts a writer's timeout fails no write."""
     writer.execute("SET lock_timeout = '20ms'")
     with psycopg.connect(**parameters()) as somebody:
         somebody.execute("LOCK TABLE pgobserve.outbox_0 IN SHARE MODE")
@@ -217,7 +217,7 @@ def test_other_columns_come_and_go(
 
 
 class TestBound:
-    """Nobody reads and nobody rotates: the outbox stops growing by itself."""
+    """Without a reader or a rotation, the outbox stops growing at its limit."""
 
     LIMIT = 3_000_000
 

@@ -1,4 +1,4 @@
-"""The outbox goes round: nothing too young is lost, nothing old stays, and nobody waits."""
+"""The outbox rotates: it loses no young row, keeps no old one, and blocks no session."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_late_writer(run: Callable[..., Any], later: Callable[[float], None]) ->
 
 
 def test_reader_in_a_slot(run: Callable[..., Any], later: Callable[[float], None]) -> None:
-    """A slot that somebody reads is left for the next time; nobody queues behind it."""
+    """A slot that a session reads is skipped, and no session queues behind it."""
     Plain.objects.create(name="a")
     for _ in range(2):
         later(RETENTION)
@@ -251,7 +251,7 @@ def test_rotation_rolled_back(run: Callable[..., Any], later: Callable[[float], 
 
 
 def test_one_maintainer(run: Callable[..., Any], later: Callable[[float], None]) -> None:
-    """Of two who rotate, one does it, and the other goes away."""
+    """Of two sessions that rotate, one does, and the other returns."""
     later(RETENTION)
     with psycopg.connect(**parameters()) as other:
         other.execute("SELECT pgobserve.outbox_rotate(%s::float8)", [RETENTION])
@@ -373,7 +373,7 @@ def maintainer() -> Iterator[tuple[threading.Event, list[str]]]:
 
 
 def test_under_load(maintainer: tuple[threading.Event, list[str]]) -> None:
-    """While it goes round under writers, a reader sees each committed row once, or is told that it can't."""
+    """During rotation under writers, a reader sees each committed row once, or a gap."""
     _, steps = maintainer
     reader = Reader(threading.Event())
     reader.start()

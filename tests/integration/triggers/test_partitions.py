@@ -53,7 +53,7 @@ def _state() -> tuple[State, str]:
 
 @by_each_transport
 def test_writes_to_the_root(ear: Ear, run: Callable[..., Any]) -> None:
-    """A statement on the root is told once, with the rows of all partitions."""
+    """A statement on the root sends one payload, with the rows of all partitions."""
     run("INSERT INTO project_measurement VALUES (1, ''), (150, '')")
     run("UPDATE project_measurement SET name = 'x'")
     run("DELETE FROM project_measurement")
@@ -70,7 +70,7 @@ def test_writes_to_the_root(ear: Ear, run: Callable[..., Any]) -> None:
 @by_each_transport
 @pytest.mark.parametrize("part", ['"part Deep"', "part_high"])
 def test_writes_to_a_partition(ear: Ear, run: Callable[..., Any], part: str) -> None:
-    """A statement on a partition of any level is told under the root's label."""
+    """A statement on a partition of any level has the root's label."""
     run(f"INSERT INTO {part} (id, name) VALUES (150, '')")
     run(f"UPDATE {part} SET name = ''")
     run(f"UPDATE {part} SET name = 'x'")

@@ -1,4 +1,4 @@
-"""``prune``, and what ``status`` and the check say of an outbox that somebody should see to."""
+"""``prune``, and the warnings of ``status`` and the check about an outbox."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_outbox(command: Command) -> None:
 
 
 def test_prune(command: Command, settings: Any, run: Callable[..., Any]) -> None:
-    """It rotates as far as is due, and tells what it did."""
+    """It rotates as far as is due, and prints the steps."""
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_RETENTION": 100}
     command("install")
     Item.objects.create(name="a")

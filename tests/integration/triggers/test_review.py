@@ -1,4 +1,4 @@
-"""For those who deploy by review: SQL and migrations leave what ``install`` leaves."""
+"""Deployment by review: SQL and migrations have the same result as ``install``."""
 
 from __future__ import annotations
 

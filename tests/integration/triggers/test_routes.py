@@ -44,7 +44,7 @@ def test_payload(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 @pytest.mark.usefixtures("chapters")
 @pytest.mark.parametrize("others", [0, 1, 20])
 def test_each_operation(ear: Ear, run: Callable[..., Any], others: int) -> None:
-    """The values are those before and after; one row or many, the same is told."""
+    """The values are those before and after, for one row or many."""
     run("INSERT INTO project_raw SELECT -i, 90 FROM generate_series(1, %s) i", others)
     ear.texts()
     run(f"INSERT INTO project_raw VALUES (1, 7){', (2, 8)' * bool(others)}")
@@ -64,7 +64,7 @@ def test_each_operation(ear: Ear, run: Callable[..., Any], others: int) -> None:
 
 @pytest.mark.usefixtures("chapters")
 def test_nulls(ear: Ear, run: Callable[..., Any]) -> None:
-    """A row that belongs nowhere has no value to tell, before or after."""
+    """A row without a parent sends no value, before or after."""
     run("INSERT INTO project_raw VALUES (1, NULL)")
     run("UPDATE project_raw SET name = 'x'")
     run("UPDATE project_raw SET book = 7")
@@ -84,7 +84,7 @@ def test_nulls(ear: Ear, run: Callable[..., Any]) -> None:
 
 @pytest.mark.usefixtures("chapters")
 def test_rows_that_stay_as_they_are(ear: Ear, run: Callable[..., Any]) -> None:
-    """Of rows that an UPDATE leaves as they were neither key nor value is told."""
+    """Rows that an UPDATE leaves unchanged send neither key nor value."""
     run("INSERT INTO project_raw VALUES (1, 7), (2, 8), (3, 8), (4, 9)")
     ear.texts()
     run("UPDATE project_raw SET book = 8")
@@ -111,7 +111,7 @@ def test_no_row(ear: Ear, run: Callable[..., Any], statement: str) -> None:
 
 @pytest.mark.usefixtures("chapters")
 def test_changed_key(ear: Ear, run: Callable[..., Any]) -> None:
-    """A changed key tells old and new keys and values, swapped keys included."""
+    """A changed key sends old and new keys and values, swapped keys included."""
     run("INSERT INTO project_raw VALUES (1, 7), (2, 8)")
     ear.texts()
     run("UPDATE project_raw SET id = 5, book = 9 WHERE id = 1")
@@ -125,7 +125,7 @@ def test_changed_key(ear: Ear, run: Callable[..., Any]) -> None:
 
 
 def test_several_columns(ear: Ear, run: Callable[..., Any], raw: Callable[..., None]) -> None:
-    """Every payload tells all columns, each its own values, also where they are the same."""
+    """Every payload has all columns, each with its own values, even equal ones."""
     raw("a bigint, b text, c bigint", "a", "b", "c")
     run("INSERT INTO project_raw VALUES (1, 1, NULL, 1)")
     run("UPDATE project_raw SET b = '1'")
@@ -142,7 +142,7 @@ def test_several_columns(ear: Ear, run: Callable[..., Any], raw: Callable[..., N
 
 @pytest.mark.usefixtures("chapters")
 def test_upsert_merge_copy(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """Whatever the statement, each kind of action tells its own values."""
+    """Whatever the statement, each kind of action sends its own values."""
     with writer.cursor() as cursor, cursor.copy("COPY project_raw FROM STDIN") as copy:
         for key in (1, 2, 3):
             copy.write_row((key, key * 10, ""))
@@ -190,7 +190,7 @@ def family(run: Callable[..., Any], clean: None) -> Iterator[None]:
 
 @pytest.mark.usefixtures("family")
 def test_cascades(ear: Ear, run: Callable[..., Any]) -> None:
-    """Rows that follow others tell whom they belonged to, though that one is gone."""
+    """Rows deleted by a cascade send their former parent, though that is gone."""
     run("INSERT INTO project_parent VALUES (1), (2)")
     run("INSERT INTO project_child VALUES (10, 1), (11, 1), (12, 2)")
     ear.texts()
@@ -208,7 +208,7 @@ def test_cascades(ear: Ear, run: Callable[..., Any]) -> None:
 
 @pytest.mark.usefixtures("family")
 def test_moved(ear: Ear) -> None:
-    """A row that moves from one parent to another tells both."""
+    """A row that moves from one parent to another sends both."""
     first, second = Parent.objects.create(pk=1), Parent.objects.create(pk=2)
     child = Child.objects.create(pk=10, parent=first)
     ear.texts()
@@ -245,7 +245,7 @@ def test_muted(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 
 def test_columns_option(ear: Ear, make: Callable[..., None]) -> None:
-    """With ``columns`` a change of nothing but a route is told as well."""
+    """With ``columns`` a change of only a route is sent as well."""
     make(shapes.Wide)
     route(shapes.Wide, "owner_id", columns=["shown"])
     shapes.Wide.objects.create(pk=1, owner_id=1)
@@ -332,7 +332,7 @@ def test_status_of_what_nobody_wants_now(
 
 
 def test_capture(ear: Ear) -> None:
-    """After a block whose changes were captured the table tells what it told before."""
+    """After a block whose changes were captured, the table sends what it sent before."""
     route(Item, "rank")
     with capture_changes(Item) as changes:
         Item.objects.create(name="x", rank=7)

@@ -23,7 +23,7 @@ __all__ = ["chapters", "raw"]  # fixtures
 @pytest.mark.usefixtures("chapters")
 @pytest.mark.parametrize("books", [1, 3, MAX_KEYS])
 def test_many_rows(ear: Ear, run: Callable[..., Any], books: int) -> None:
-    """Up to the limit all keys and values are told; above it, that all is to be read again."""
+    """Up to the limit all keys and values are sent; above it, a mark of the whole table."""
     everything = {"book": list(range(books))}
     keys = list(range(1, MAX_KEYS + 1))
     insert = "INSERT INTO project_raw SELECT i, i %% %s FROM generate_series(1, %s) i"
@@ -93,7 +93,7 @@ def test_oversized_value(
     is_told: bool,
     count: int,
 ) -> None:
-    """A value too long to be told makes a marker, before or after; the write succeeds."""
+    """A value that is too long marks the whole table; the write succeeds."""
     raw("of text", "of")
     run(TEXTS.format(f"rpad(i::text, {size}, '.')"), count)
     run("UPDATE project_raw SET of = 'x'")

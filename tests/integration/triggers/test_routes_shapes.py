@@ -1,4 +1,4 @@
-"""Tables and columns of every shape tell values beside keys, and no write fails by them."""
+"""Tables and columns of every shape send values beside keys, and no write fails because of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_types(
     new: str,
     told: Any,
 ) -> None:
-    """A value of any type is told as JSON has it, whatever characters are in it."""
+    """A value of any type is sent as JSON, whatever its characters."""
     raw(f"of {kind}", "of")
     run(f"INSERT INTO project_raw VALUES (1, {old})")
     run(f"UPDATE project_raw SET of = {new}")
@@ -80,7 +80,7 @@ def test_composite_key(ear: Ear, make: Callable[..., None], run: Callable[..., A
 
 
 def test_quoted_names(ear: Ear, make: Callable[..., None], run: Callable[..., Any]) -> None:
-    """Names that need quotes, in SQL or in JSON, are no trouble; the catalog's names are told."""
+    """Names may need quotes in SQL or JSON; payloads have the catalog's names."""
     make(shapes.MixedCase)
     column = """Odd "{name}" %s é \\ $pgobserve$"""
     quoted = '"' + column.replace('"', '""') + '"'
@@ -98,7 +98,7 @@ def test_quoted_names(ear: Ear, make: Callable[..., None], run: Callable[..., An
 
 
 def test_quoted_by_django(ear: Ear, make: Callable[..., None], run: Callable[..., Any]) -> None:
-    """A column whose name Django has in quotes is told without."""
+    """A column whose name Django has in quotes is sent without them."""
     make(shapes.Quoted)
     (registration,) = registry.build([shapes.Quoted], routes={shapes.Quoted: ['"Id"', "name"]})
     installer.install(registration, using="default")
@@ -125,7 +125,7 @@ def test_columns_named_like_ours(
 
 
 def test_inheritance(ear: Ear, make: Callable[..., None]) -> None:
-    """Each table of a row tells its own columns."""
+    """Each table of a row sends its own columns."""
     make(shapes.Place, shapes.Restaurant)
     for each in registry.build(
         [shapes.Restaurant],
@@ -162,7 +162,7 @@ def partitioned(clean: None, run: Callable[..., Any]) -> Iterator[None]:
 @pytest.mark.usefixtures("partitioned")
 @pytest.mark.parametrize("table", ["project_measurement", "part_high"])
 def test_partitions(ear: Ear, run: Callable[..., Any], table: str) -> None:
-    """A partition tells what the root tells; so does a row that moves to another."""
+    """A partition sends what the root sends, also for a row that moves to another."""
     run(f"INSERT INTO {table} (id, at, name) VALUES (1, 150, 'a')")
     run(f"UPDATE {table} SET name = 'b'")
     run("UPDATE project_measurement SET at = 50")
@@ -197,7 +197,7 @@ def test_column_is_gone(ear: Ear, writer: psycopg.Connection[Any], change: str) 
 
 @pytest.mark.usefixtures("chapters")
 def test_column_of_another_type(ear: Ear, run: Callable[..., Any]) -> None:
-    """A column that changes its type under the triggers is told as it is then."""
+    """A column that changes its type under the triggers is sent with the new type."""
     run("INSERT INTO project_raw VALUES (1, 7)")
     run("ALTER TABLE project_raw ALTER book TYPE text")
     run("UPDATE project_raw SET name = 'x'")
@@ -240,7 +240,7 @@ def test_another_search_path(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 def test_role_with_rights_on_the_table_alone(
     ear: Ear, writer: psycopg.Connection[Any], run: Callable[..., Any]
 ) -> None:
-    """A role that may do nothing but write the table is told as any other."""
+    """A role that may only write to the table fires the triggers like any other."""
     run("CREATE ROLE stranger")
     run("GRANT SELECT, INSERT, UPDATE ON project_raw TO stranger")
     try:

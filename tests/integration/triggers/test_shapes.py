@@ -1,4 +1,4 @@
-"""Tables of every shape are told, under the right label and with keys that can be read back."""
+"""Tables of every shape send the right label, and keys that can be read back."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_key(
     model: type[Model],
     keys: list[Any],
 ) -> None:
-    """Inserted, updated and deleted rows are told with keys that the field reads back."""
+    """Inserted, updated and deleted rows send keys that the field reads back."""
     if not model._meta.managed:
         make(model)
     install(model)
@@ -99,7 +99,7 @@ def test_key(
 
 @by_each_transport
 def test_composite_key(ear: Ear, make: Callable[..., None], install: Callable[..., Any]) -> None:
-    """A composite key is told as a list; a changed part makes it another key."""
+    """A composite key is sent as a list; a changed part makes it another key."""
     make(shapes.PairKey)
     install(shapes.PairKey)
 
@@ -132,7 +132,7 @@ def test_composite_key(ear: Ear, make: Callable[..., None], install: Callable[..
     )
 )
 def test_any_text_key(ear_on_text: Ear, keys: set[str]) -> None:
-    """Whatever the keys, all are told, each once, in payloads that PostgreSQL takes."""
+    """Whatever the keys, all are sent, each once, in payloads that PostgreSQL accepts."""
     shapes.TextKey.objects.bulk_create([shapes.TextKey(pk=key) for key in keys])
     shapes.TextKey.objects.all().delete()
 
@@ -183,7 +183,7 @@ def test_another_schema(ear: Ear, run: Callable[..., Any], install: Callable[...
 
 @by_each_transport
 def test_proxy(ear: Ear, install: Callable[..., Any]) -> None:
-    """A proxy model's changes are told under the label of the model behind it."""
+    """A proxy model's changes have the label of the concrete model."""
     install(shapes.ItemProxy)
 
     item = shapes.ItemProxy.objects.create(name="a")
@@ -206,7 +206,7 @@ def test_two_models_on_one_table(ear: Ear, install: Callable[..., Any]) -> None:
 def test_multi_table_inheritance(
     ear: Ear, make: Callable[..., None], install: Callable[..., Any]
 ) -> None:
-    """A child's row is told by each of the tables that hold a part of it."""
+    """A child's row is sent by each table that holds a part of it."""
     make(shapes.Place, shapes.Restaurant, shapes.Pizzeria)
     install(shapes.Pizzeria)
 
@@ -276,7 +276,7 @@ def test_column_without_equality(
     before: str,
     after: str,
 ) -> None:
-    """Columns of types that know no equality can be updated, told if and only if they change."""
+    """Columns of types without equality can be updated, and are sent only if they change."""
     raw(f"value {kind}")
     install(shapes.Raw)
     try:

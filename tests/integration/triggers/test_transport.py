@@ -52,7 +52,7 @@ def test_switch(command: Command, settings: Any, run: Callable[..., Any]) -> Non
 
 
 def test_switch_back(command: Command, settings: Any, run: Callable[..., Any]) -> None:
-    """Back again, the outbox stays for those who have not read it, until the last trigger goes."""
+    """After a change back, the outbox stays for its readers until the last trigger goes."""
     settings.PGOBSERVE = OUTBOX
     command("install")
     Item.objects.create(name="a")
@@ -85,7 +85,7 @@ def test_each_model(command: Command, settings: Any) -> None:
 def test_nothing_is_lost_while_switching(
     command: Command, settings: Any, writer: psycopg.Connection[Any]
 ) -> None:
-    """Each change is told by the old way or by the new one, whenever it comes."""
+    """Each change travels by the old transport or the new one, whenever it comes."""
     settings.PGOBSERVE = OUTBOX
     command("install")  # the outbox is there
     ears = [Ear(), OutboxEar()]
@@ -185,7 +185,7 @@ def test_repair_keeps_named_places(
 
 
 def test_tampered(command: Command, settings: Any, run: Callable[..., Any]) -> None:
-    """A trigger function that lost its rights or its search_path is told."""
+    """A trigger function that lost its rights or its search_path is reported."""
     settings.PGOBSERVE = OUTBOX
     command("install")
     ((function,),) = run(
@@ -199,7 +199,7 @@ def test_tampered(command: Command, settings: Any, run: Callable[..., Any]) -> N
 
 
 def test_status_for_everybody(command: Command, settings: Any, run: Callable[..., Any]) -> None:
-    """A role without a right on the outbox is told how the triggers stand, and no more."""
+    """A role without a right on the outbox sees the state of the triggers only."""
     settings.PGOBSERVE = OUTBOX
     command("install")
     run("CREATE ROLE stranger")
@@ -228,7 +228,7 @@ def test_wake(command: Command, settings: Any) -> None:
 
 
 def test_nobody_observes_it_any_more(command: Command, settings: Any) -> None:
-    """A table that nobody observes now is judged by what it was installed for."""
+    """A table that is no longer observed is compared with its recorded registration."""
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_WAKE": "poll"}
     command("install")
     settings.PGOBSERVE = {"MODELS": []}
@@ -265,7 +265,7 @@ def test_migration_of_the_triggers(command: Command, settings: Any) -> None:
 
 
 class TestMigrationOfTheApp:
-    """``pgobserve.0001_outbox`` makes the outbox where the settings ask for it."""
+    """``pgobserve.0001_outbox`` creates the outbox where the settings require it."""
 
     @pytest.fixture(autouse=True)
     def unapplied(self, clean: None) -> Any:

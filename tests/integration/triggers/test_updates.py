@@ -1,4 +1,4 @@
-"""An UPDATE tells what changed, and no more; payloads fit, whatever the keys."""
+"""An UPDATE sends the changed rows only; payloads fit, whatever the keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(make: Callable[..., None]) -> None:
 
 @by_each_transport
 def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
-    """A changed key tells the old one and the new one."""
+    """A changed key sends the old one and the new one."""
     install(Plain)
     run("INSERT INTO project_plain (id, name, rank) VALUES (1, '', 0), (2, '', 0)")
     ear.texts()
@@ -40,7 +40,7 @@ def test_key_change(ear: Ear, run: Callable[..., Any], install: Callable[..., An
 
 @by_each_transport
 def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
-    """Rows that take each other's key are both told; so are shifted ones."""
+    """Rows that swap their keys are both sent; so are shifted ones."""
     install(Plain)
     run("INSERT INTO project_plain (id, name, rank) VALUES (1, 'a', 0), (2, 'b', 0), (3, 'c', 0)")
     run("ALTER TABLE project_plain DROP CONSTRAINT project_plain_pkey")
@@ -60,7 +60,7 @@ def test_swapped_keys(ear: Ear, run: Callable[..., Any], install: Callable[..., 
 def test_columns(
     ear: Ear, make: Callable[..., None], run: Callable[..., Any], install: Callable[..., Any]
 ) -> None:
-    """With ``columns`` only changes of those are told, and of the key; json is no trouble."""
+    """With ``columns`` only changes of those and of the key are sent; json works too."""
     make(Wide)
     install(Wide, columns=["shown", "facts", "owner"])
     Wide.objects.create(pk=1)
@@ -81,7 +81,7 @@ def test_columns(
 
 @by_each_transport
 def test_no_columns(ear: Ear, make: Callable[..., None], install: Callable[..., Any]) -> None:
-    """With an empty ``columns`` only rows that come, go or change their key are told."""
+    """With an empty ``columns`` only rows that come, go or change their key are sent."""
     make(Wide)
     install(Wide, columns=[])
     Wide.objects.create(pk=1)
@@ -114,7 +114,7 @@ def test_chunks(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) 
 def test_all_keys_are_told(
     ear: Ear, run: Callable[..., Any], install: Callable[..., Any], operation: str
 ) -> None:
-    """Up to the limit each key is told once; above it one marker says to read the table again."""
+    """Up to the limit each key is sent once; above it, one mark of the whole table."""
     install(Plain)
     for count, told in ((MAX_KEYS, list(range(1, MAX_KEYS + 1))), (MAX_KEYS + 1, None)):
         _insert(run, count)

@@ -1,4 +1,4 @@
-"""Every way to write a row is told, whoever writes it."""
+"""Every way to write a row fires the triggers, for every role."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_delete(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 @by_each_transport
 def test_truncate(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """TRUNCATE tells to read the table again."""
+    """TRUNCATE marks the whole table."""
     writer.execute("TRUNCATE project_plain")
 
     assert ear.changes() == [(PLAIN, "T", None)]
@@ -105,7 +105,7 @@ def test_payload_names_the_transaction(ear: Ear, writer: psycopg.Connection[Any]
 
 @by_each_transport
 def test_on_conflict_do_update(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """An upsert tells which rows it changed and which it made."""
+    """An upsert sends which rows it changed and which it made."""
     _insert(writer, 1)
     ear.texts()
 
@@ -119,7 +119,7 @@ def test_on_conflict_do_update(ear: Ear, writer: psycopg.Connection[Any]) -> Non
 
 @by_each_transport
 def test_on_conflict_do_nothing(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """Rows that an INSERT leaves alone are not told."""
+    """Rows that an INSERT leaves alone are not sent."""
     _insert(writer, 1)
     ear.texts()
 
@@ -131,7 +131,7 @@ def test_on_conflict_do_nothing(ear: Ear, writer: psycopg.Connection[Any]) -> No
 
 @by_each_transport
 def test_merge(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """MERGE tells each kind of action it took."""
+    """MERGE sends each kind of action it took."""
     if writer.info.server_version < 150000:
         pytest.skip("MERGE came with PostgreSQL 15")
     for key in (1, 2, 3):
@@ -150,7 +150,7 @@ def test_merge(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 @by_each_transport
 def test_data_modifying_cte(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """Each modifying part of a WITH is told."""
+    """Each modifying part of a WITH is sent."""
     _insert(writer, 1)
     _insert(writer, 2)
     ear.texts()
@@ -166,7 +166,7 @@ def test_data_modifying_cte(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 @by_each_transport
 def test_copy(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """COPY is told as an INSERT."""
+    """COPY is sent as an INSERT."""
     with writer.cursor() as cursor, cursor.copy("COPY project_plain FROM STDIN") as copy:
         for key in (1, 2):
             copy.write_row((key, "", 0))
@@ -190,7 +190,7 @@ def family(run: Callable[..., Any], install: Callable[..., Any]) -> Iterator[Non
 @by_each_transport
 @pytest.mark.usefixtures("family")
 def test_cascade(ear: Ear, writer: psycopg.Connection[Any]) -> None:
-    """A cascade tells the rows of the other table, too."""
+    """A cascade sends the rows of the other table too."""
     writer.execute("INSERT INTO project_parent VALUES (1), (2)")
     writer.execute("INSERT INTO project_child VALUES (10, 1), (11, 1), (12, 2)")
     ear.texts()
@@ -208,7 +208,7 @@ def test_cascade(ear: Ear, writer: psycopg.Connection[Any]) -> None:
 
 @by_each_transport
 def test_django(ear: Ear) -> None:
-    """Each way of Django's to write is told, those that send no signal included."""
+    """Each of Django's ways to write is sent, those without a signal included."""
     first = Plain.objects.create(name="a")
     second, third = Plain.objects.bulk_create([Plain(name="b"), Plain(name="c")])
     first.rank = 1
@@ -300,7 +300,7 @@ def stranger(run: Callable[..., Any], writer: psycopg.Connection[Any]) -> Iterat
 def test_role_with_rights_on_the_table_alone(
     ear: Ear, writer: psycopg.Connection[Any], stranger: str
 ) -> None:
-    """A role that may do nothing but write the table is told as any other."""
+    """A role that may only write to the table fires the triggers like any other."""
     writer.execute(f"SET ROLE {stranger}")
     _insert(writer, 1)
     writer.execute("UPDATE project_plain SET rank = 1")
@@ -340,7 +340,7 @@ def test_always(ear: Ear, writer: psycopg.Connection[Any], install: Callable[...
 
 @by_each_transport
 def test_own_triggers(ear: Ear, writer: psycopg.Connection[Any], run: Callable[..., Any]) -> None:
-    """A table's own triggers, which change rows too, go on working and are told."""
+    """A table's own triggers continue to work, and their changes are sent."""
     run(
         "CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN NEW.rank := NEW.rank + 1; RETURN NEW; END'"

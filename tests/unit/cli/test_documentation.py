@@ -44,5 +44,5 @@ def test_every_sub_command_runs() -> None:
 
 @pytest.mark.parametrize("state", list(State))
 def test_states_are_documented(state: State) -> None:
-    """So is each state that ``status`` may tell."""
+    """So is each state that ``status`` may print."""
     assert f"| `{state}` |" in _section("status")

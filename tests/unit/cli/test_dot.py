@@ -22,7 +22,7 @@ def test_names_are_escaped() -> None:
 
 
 def test_order_is_stable() -> None:
-    """What is told twice is drawn once, in the order of names."""
+    """Repeated dependencies are drawn once, in the order of names."""
     consumers = [("b", [Quoted], Dependencies()), ("a", [Quoted], Dependencies())]
 
     drawn = graph(consumers)

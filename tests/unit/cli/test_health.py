@@ -54,7 +54,7 @@ def test_version(version: tuple[int, int], level: str) -> None:
     ],
 )
 def test_update(version: tuple[int, int], level: str) -> None:
-    """Releases with the bug of NOTIFY are told, with the one that has it no more."""
+    """Releases with the bug in NOTIFY get a warning that names the fixed release."""
     found = server_health.update(_case(version))
 
     assert found.level == level

@@ -41,7 +41,7 @@ def _through(jobs: list[work.Job], *, as_json: bool = False) -> tuple[str, str, 
 
 
 def test_one() -> None:
-    """What was done is told in a line."""
+    """An outcome is printed in one line."""
     line = "shop.Order: updated on public.t and 3 partitions (was outdated)\n"
 
     assert _through([_good(parts=3)]) == (line, "", "")
@@ -53,7 +53,7 @@ def test_one_that_fails() -> None:
 
 
 def test_many() -> None:
-    """Of many tables each is counted, and the end tells how many failed."""
+    """Each of many tables is counted, and the last line counts the failures."""
     out, err, end = _through([_good("a.A"), _bad(), _good("c.C")])
 
     assert [line.split(":")[0] for line in out.splitlines()] == ["[1/3] a.A", "[3/3] c.C"]

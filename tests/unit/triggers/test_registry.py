@@ -26,7 +26,7 @@ def test_find() -> None:
 
 @pytest.mark.parametrize("label", ["auth.Nope", "nope.User", "User", "", "a.b.c"])
 def test_unknown_label(label: str) -> None:
-    """An unknown label is told with how labels are written."""
+    """An unknown label is refused with the format of labels."""
     with pytest.raises(ConfigurationError, match=f"There is no model {label}. Labels are written"):
         registry.find(label)
 
@@ -99,7 +99,7 @@ def test_virtual_column(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
-    """A wrong option is told with the model and with what would be right."""
+    """A wrong option is refused with its model and the valid values."""
     with pytest.raises(ConfigurationError, match=message):
         registry.build([shapes.Wide], {"project.Wide": options})
 

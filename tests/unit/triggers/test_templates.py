@@ -89,7 +89,7 @@ def test_released_template_is_unchanged(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RELEASED))
 def test_name(name: str) -> None:
-    """Names tell the version; none ends in .py, which compileall would try to compile."""
+    """Names contain the version; none ends in .py, which compileall would try to compile."""
     assert re.fullmatch(r"(sql/[a-z_]+\.v\d+\.sql|django/[a-z_]+\.v\d+\.py-tpl)", name)
 
 

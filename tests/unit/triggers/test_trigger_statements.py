@@ -69,7 +69,7 @@ def test_dollar_quotes() -> None:
 
 
 def test_uninstall() -> None:
-    """All triggers and functions are named, then the outbox and the schema go if nobody uses them."""
+    """All triggers and functions are dropped, then the outbox and the schema if they are unused."""
     statements = list(trigger_statements.uninstall_statements([TABLE], ["f"], ALONE))
 
     assert [s.split(" ON ")[0] for s in statements[1:8]] == [

@@ -46,7 +46,7 @@ def test_one_row() -> None:
 
 
 def test_composite_key() -> None:
-    """All parts of a composite key are joined on and told."""
+    """All parts of a composite key are joined on and sent."""
     body = trigger_body.first_body(_registration(shapes.PairKey), Operation.UPDATE, TABLE)
 
     assert (

@@ -1,4 +1,4 @@
-"""Bodies of triggers that tell values beside keys."""
+"""Bodies of triggers that send values beside keys."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_status_of_more_than_is_wanted() -> None:
 
 
 def test_status_of_the_outbox() -> None:
-    """A table that writes to the outbox tells all values already."""
+    """A table that writes to the outbox sends all values already."""
     wanted = _wide("owner_id", transport="outbox")
     without = registry.build([shapes.Wide], transport="outbox")[0]
 
@@ -202,7 +202,7 @@ def test_status_of_the_outbox() -> None:
 
 
 def test_status_of_a_lost_column() -> None:
-    """A route column that the table does not have is told like a key column."""
+    """A route column that the table lacks is reported like a key column."""
     table = TableInfo("public", "project_wide", columns=frozenset({"id"}), oid=1)
     status = drift.compare(_wide(), table, _found(_wide()))
 
@@ -213,7 +213,7 @@ def test_status_of_a_lost_column() -> None:
 
 
 def test_migration() -> None:
-    """A migration holds the bodies and the comments that tell routes."""
+    """A migration contains the bodies and comments of routes."""
     text = migration_file.write("project", [], [(_wide(), TABLE, False)])
 
     assert text.count('],"r":{"owner_id":[') == 2 * len(WRITES)

@@ -56,7 +56,7 @@ def test_ok() -> None:
 
 
 def test_missing_is_worse_than_disabled() -> None:
-    """The worst of several states is told."""
+    """The worst of several states wins."""
     found = _found(pgobserve_u=replace(UPDATE, enabled="D"))
     assert _judge({1: found}) is State.DISABLED
     del found["pgobserve_i"]
@@ -64,7 +64,7 @@ def test_missing_is_worse_than_disabled() -> None:
 
 
 def test_tampered_or_outdated() -> None:
-    """Who changed a trigger is told by the fingerprint that the installation left."""
+    """The installation's fingerprint shows whether a trigger was changed later."""
     changed = replace(UPDATE, source="BEGIN RETURN NULL; END")
     by_us = {**_found(), "pgobserve_u": CatalogEntry(changed, TABLE, _comment_of(changed))}
 
@@ -73,7 +73,7 @@ def test_tampered_or_outdated() -> None:
 
 
 def test_partition() -> None:
-    """A partition without triggers is told as such, and so is a disabled one."""
+    """A partition without triggers has its own state, and so has a disabled one."""
     disabled = _found(PART, pgobserve_u=replace(UPDATE, enabled="D"))
 
     assert _judge({1: _found()}, ROOT) is State.LEAF_MISSING
@@ -119,7 +119,7 @@ def test_sentence(each: State) -> None:
 
 
 def test_sentence_of_missing() -> None:
-    """The sentence for a table that is not observed is the one that a client is told."""
+    """The sentence for an unobserved table is the one that a client receives."""
     status = Status(title="auth.User", table="public.auth_user", state=State.MISSING)
 
     assert status.sentence == (
