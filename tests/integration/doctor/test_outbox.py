@@ -53,7 +53,7 @@ def test_well(look: Look, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "state"),
     [
-        ("DROP SCHEMA pgobserve CASCADE", "Changes go to the outbox, and there is none."),
+        ("DROP SCHEMA pgobserve CASCADE", "Changes go to the outbox, which does not exist."),
         ("DROP TABLE pgobserve.outbox_cursor", ""),
         ("DROP SEQUENCE pgobserve.outbox_gate", "there is no pgobserve.outbox_gate"),
         ("DROP FUNCTION pgobserve.outbox_lose()", "does not match this version"),
