@@ -17,7 +17,7 @@ DOCUMENTATION = {"tell": 5, "who": 4, "he": 1, "ask": 5}
 #: docstrings and messages. These numbers only go down. A folder that is not named has none; ``.`` stands
 #: for the modules beside the folders.
 PACKAGE = {
-    ".": 12,
+    ".": 0,
     "cohorts": 31,
     "database": 0,
     "deliver": 12,
