@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 
 from pgobserve.runtime import runtime
-from pgobserve.wire import TRANSPORTS
+from pgobserve.wire import PAYLOAD_VERSION, TRANSPORTS
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -58,11 +60,15 @@ async def settled() -> None:
     for feed in runtime.current().feeds.values():
         if feed.listener is None or not feed.listener.state.live:
             continue
-        before = feed.listener.state.notifications
-        await asyncio.to_thread(_notify)
+        # A mark of its own: any other notification may have been sent before what is waited for.
+        name, received = uuid.uuid4().hex, asyncio.Event()
+        feed._intake._signals = {
+            **feed._intake._signals,
+            name: lambda _, received=received: received.set(),
+        }
+        await asyncio.to_thread(_notify, name)
         async with asyncio.timeout(60):
-            while feed.listener.state.notifications == before:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await received.wait()
             if feed.reader is not None and feed._event_subscriptions.cursor is not None:
                 # One read may have begun before this was called.
                 reads = feed.reader.state.reads
@@ -73,9 +79,10 @@ async def settled() -> None:
                 await asyncio.sleep(0.005)
 
 
-def _notify() -> None:
+def _notify(name: str) -> None:
+    mark = {"v": PAYLOAD_VERSION, "t": name, "o": "I", "x": "0", "k": []}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify('pgobserve', '{}')")
+        cursor.execute("SELECT pg_notify('pgobserve', %s)", [json.dumps(mark)])
     connection.close()
 
 
