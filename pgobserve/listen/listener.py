@@ -201,18 +201,13 @@ class Listener:
                 await self._beat(connection)
             await self._probe()
 
-    def _read(self, connection: Connection, lost: asyncio.Future[None]) -> None:
-        """Receive pending notifications for one slice; the rest waits for another turn."""
-        if not self._more:
-            self._receive_some(connection, lost)
-
-    def _receive_more(self, connection: Connection, lost: asyncio.Future[None]) -> None:
-        self._more = False
-        self._receive_some(connection, lost)
-
-    def _receive_some(self, connection: Connection, lost: asyncio.Future[None]) -> None:
-        if lost.done():
+    def _read(
+        self, connection: Connection, lost: asyncio.Future[None], resumed: bool = False
+    ) -> None:
+        """Receive pending notifications for one slice. The rest waits for another turn."""
+        if lost.done() or (self._more and not resumed):
             return
+        self._more = False
         loop, until = asyncio.get_running_loop(), time.monotonic() + SLICE
         try:
             while (payload := self._next(connection)) is not None:
@@ -220,7 +215,7 @@ class Listener:
                 # A flood would block the event loop, and with it every socket of the process.
                 if time.monotonic() > until:
                     self._more = True
-                    loop.call_soon(self._receive_more, connection, lost)
+                    loop.call_soon(self._read, connection, lost, True)
                     return
         except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
             lost.set_exception(error)
