@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from pgobserve.database.session import Session
     from pgobserve.database.session_settings import SessionSettings
+    from pgobserve.database.tracked_session import Session
 
 
 def may_have_changed() -> bool:

@@ -34,6 +34,7 @@ class ModelRelation:
 
     Attributes:
         name: The attribute's name.
+        query_name: The name in filters.
         joins: The joins, each with whether it is reverse: the joined table refers to the previous table.
         ancestors: The number of first joins that lead to the parent's table with the relation.
         model: The related model.
@@ -41,6 +42,7 @@ class ModelRelation:
     """
 
     name: str
+    query_name: str
     joins: tuple[tuple[Join, bool], ...]
     ancestors: int
     model: Model
@@ -188,16 +190,11 @@ def _relation(model: Model, name: str, field: Any) -> ModelRelation:
         for info in (*ancestors, *infos)
     )
     many = bool(field.many_to_many or field.one_to_many)
-    return ModelRelation(name, joins, len(ancestors), concrete(field.related_model), many)
+    related = concrete(field.related_model)
+    return ModelRelation(name, field.name, joins, len(ancestors), related, many)
 
 
 @lru_cache(maxsize=1024)
 def query_names(model: Model) -> Mapping[str, ModelRelation]:
     """Return the relations of a model by their names in filters."""
-    known = relations_of(model)
-    found: dict[str, ModelRelation] = {}
-    for field in model._meta.get_fields():
-        name = field.get_accessor_name() if isinstance(field, ForeignObjectRel) else field.name
-        if name is not None and name in known:
-            found[field.name] = known[name]
-    return found
+    return {each.query_name: each for each in relations_of(model).values()}

@@ -14,16 +14,15 @@ from pgobserve.dependencies.dry_run import brief, no_queries, samples
 from pgobserve.dependencies.gathering import Dependencies, Gathering
 from pgobserve.dependencies.lookups import filtered
 from pgobserve.dependencies.of_queryset import of_queryset
-from pgobserve.dependencies.of_serializer import makes_fields, outline
-from pgobserve.dependencies.of_serializer import of_serializer as _of_serializer
+from pgobserve.dependencies.of_serializer import makes_fields, of_serializer, outline
 from pgobserve.dependencies.prefetched import prefetched
 from pgobserve.dependencies.relations import concrete
 from pgobserve.render.rendering import is_bespoke
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Mapping
 
-    from django.db.models import Model, Prefetch, QuerySet
+    from django.db.models import Model, QuerySet
     from rest_framework.serializers import BaseSerializer
 
     from pgobserve.dependencies.relations import Dependency
@@ -33,21 +32,6 @@ if TYPE_CHECKING:
     AnySerializer = BaseSerializer[Any] | type[BaseSerializer[Any]]
 
 _shown: WeakKeyDictionary[type, dict[Hashable, Dependencies]] = WeakKeyDictionary()
-
-
-def of_serializer(
-    model: type[Model], serializer: AnySerializer, prefetches: Iterable[str | Prefetch[Any]] = ()
-) -> Dependencies:
-    """
-    Return the dependencies of what a serializer shows.
-
-    Args:
-        model: The model of its instances.
-        serializer: An instance, or a class.
-        prefetches: The queryset's ``_prefetch_related_lookups``, which may choose related rows, and name
-            them by ``to_attr``.
-    """
-    return _look(model, serializer, dict(prefetched(prefetches)), frozenset())
 
 
 def of(
@@ -154,7 +138,7 @@ def _look(
             return Dependencies(
                 unresolved=(f"{what}: what it reads of other tables can't be seen.",)
             )
-        return _of_serializer(concrete(model), made, own, names, removed)
+        return of_serializer(concrete(model), made, own, names, removed)
 
 
 def of_consumer(consumer_class: type) -> Dependencies:

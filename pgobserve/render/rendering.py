@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.render.own_hooks import Consumer
 
-_encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+#: Returns a value as the JSON of frames, with DRF's types and without NaN.
+encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 #: The annotation with a row's version, for consumers that read rows themselves.
 VERSION = "pgobserve_version"
@@ -94,12 +95,12 @@ class Renderer:
         if self._bespoke:
             with self._turns:
                 made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
-                return View.of(_encode(made.data)), False
+                return View.of(encode(made.data)), False
         serializer, context = self._serializer(
             instance, lambda: consumer.get_serializer_context(**kwargs)
         )
         try:
-            view = View.of(_encode(self._represent(serializer, instance)))
+            view = View.of(encode(self._represent(serializer, instance)))
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:
@@ -163,13 +164,8 @@ class KeyRenderer(_ForAll):
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return the view; it serves every subscriber."""
         if self._named_by is None:
-            return View.of(_encode({"pk": shown(key_of(instance))})), True
-        return View.of(_encode({self._named_by: value_of(instance, self._named_by)})), True
-
-
-def encode(value: Any) -> str:
-    """Return a value as the JSON of frames, with DRF's types and without NaN."""
-    return _encode(value)
+            return View.of(encode({"pk": shown(key_of(instance))})), True
+        return View.of(encode({self._named_by: value_of(instance, self._named_by)})), True
 
 
 def is_bespoke(consumer: Consumer) -> bool:

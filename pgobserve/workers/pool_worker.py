@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgobserve.workers.held_threads import Held, ThreadHeld
@@ -15,24 +16,15 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+@dataclass(slots=True, eq=False)
 class Work:
     """A function to run. Work with an owner may take long: only its caller waits for it."""
 
-    __slots__ = ("alone", "function", "future", "owner", "wanted")
-
-    def __init__(
-        self,
-        function: Callable[[], Any],
-        future: asyncio.Future[Any],
-        alone: bool,
-        owner: type | None,
-        wanted: Callable[[], bool],
-    ) -> None:
-        self.function = function
-        self.future = future
-        self.alone = alone
-        self.owner = owner
-        self.wanted = wanted
+    function: Callable[[], Any]
+    future: asyncio.Future[Any]
+    alone: bool
+    owner: type | None
+    wanted: Callable[[], bool]
 
 
 class Worker:

@@ -21,7 +21,7 @@ import weakref
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgobserve.logs import fields
-from pgobserve.workers.held_threads import Held, ThreadHeld, interrupt, stack_of
+from pgobserve.workers.held_threads import ThreadHeld, interrupt, stack_of
 from pgobserve.workers.loop_tripwire import at_close
 from pgobserve.workers.occupation import Interrupted
 from pgobserve.workers.pool_worker import Work, Worker, fail, succeed
@@ -118,9 +118,6 @@ class ThreadPool:
             wanted: Whether the result is still needed; called in the event loop. If not, or if the
                 current task is cancelled, the function's query is ended.
 
-        Returns:
-            The function's result.
-
         Raises:
             RuntimeError: The pool has stopped.
             ThreadHeld: A hook holds the thread, or the owner's hooks hold too many threads.
@@ -128,8 +125,8 @@ class ThreadPool:
         """
         if self.stopped:
             raise RuntimeError("The loader's threads have stopped; use a new loader.")
-        if owner is not None and self._holds_too_many(owner):
-            raise self._refusal(owner)
+        if owner is not None and (refusal := self._refusal(owner)):
+            raise refusal
         loop = asyncio.get_running_loop()
         work = Work(function, loop.create_future(), alone, owner, wanted)
         self._queue.put(work)
@@ -142,12 +139,9 @@ class ThreadPool:
         """Return how many threads a class's hooks hold."""
         return sum(worker.owner is owner for worker in [*self._held])
 
-    def _holds_too_many(self, owner: type) -> bool:
-        return bool(self._held) and self.held_by(owner) >= HELD_BY_ONE
-
-    def _refusal(self, owner: type) -> ThreadHeld:
-        held = next((each.held for each in [*self._held] if each.owner is owner), None)
-        return ThreadHeld(owner, "", (), held or Held())
+    def _refusal(self, owner: type) -> ThreadHeld | None:
+        held = [worker.held for worker in [*self._held] if worker.owner is owner]
+        return ThreadHeld(owner, "", (), held[0]) if len(held) >= HELD_BY_ONE else None
 
     def stop(self) -> None:
         """End the threads once they have done the work that was submitted so far."""
@@ -198,9 +192,9 @@ class ThreadPool:
             self._call_in_loop(self._ended, worker)
 
     def _do(self, worker: Worker, work: Work) -> None:
-        if work.owner is not None and self._holds_too_many(work.owner):
+        if work.owner is not None and (refusal := self._refusal(work.owner)):
             # Checked again: the work may have been queued before the threads were held.
-            self._call_in_loop(fail, work.future, self._refusal(work.owner))
+            self._call_in_loop(fail, work.future, refusal)
             return
         worker.take(work)
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pgobserve.dependencies.row_dependencies import shown
 from pgobserve.install.path_text import path_of
 
 if TYPE_CHECKING:
-    from pgobserve.dependencies.row_dependencies import Dependencies
+    from pgobserve.dependencies.gathering import Dependencies
 
 
 def told(found: Dependencies) -> list[str]:
@@ -18,3 +19,8 @@ def told(found: Dependencies) -> list[str]:
         for path in found.paths
     ]
     return [*paths, *(f"all of {model.__name__}" for model in found.full_refresh)]
+
+
+def of_serializer(model: Any, serializer: Any, prefetches: Any = ()) -> Dependencies:
+    """Return the dependencies of what a serializer shows of a model's rows."""
+    return shown(object, model._base_manager.prefetch_related(*prefetches), serializer)

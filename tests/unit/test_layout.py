@@ -68,6 +68,7 @@ ELSEWHERE = {
     "database/backend_state": "integration/database/test_session.py",
     "database/session_scopes": "integration/database/test_session.py",
     "database/session_settings": "integration/database/test_session.py",
+    "database/tracked_session": "integration/database/test_session.py",
     "database/query_recorder": "integration/deliver/test_visibility.py",
     "workers/pool_worker": "unit/workers/test_held_threads.py",
     "workers/loop_tripwire": "integration/runtime/test_runtime.py",

@@ -16,7 +16,6 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework import serializers
 
 from pgobserve.dependencies.of_queryset import of_queryset
-from pgobserve.dependencies.row_dependencies import of_serializer
 from pgobserve.sql.keys import key_fields, key_of, to_key
 from pgobserve.sql.relation_path import Join, RelationPath
 from pgobserve.sql.reverse_lookup import is_direct, resolve
@@ -39,6 +38,7 @@ from tests.bookshelf.models import (
 )
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import library
+from tests.bookshelf.words import of_serializer
 from tests.project import keys, shapes
 
 if TYPE_CHECKING:

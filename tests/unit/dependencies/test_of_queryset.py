@@ -17,7 +17,6 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 
 from pgobserve.dependencies.of_queryset import of_queryset
-from pgobserve.dependencies.row_dependencies import of_serializer
 from tests.bookshelf.models import (
     Author,
     Book,
@@ -33,7 +32,7 @@ from tests.bookshelf.models import (
     Tag,
 )
 from tests.bookshelf.serializers import shows
-from tests.bookshelf.words import told
+from tests.bookshelf.words import of_serializer, told
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

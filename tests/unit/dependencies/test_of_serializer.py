@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from rest_framework import serializers
 
-from pgobserve.dependencies.row_dependencies import of_serializer
 from tests.bookshelf.models import (
     Author,
     Book,
@@ -27,7 +26,7 @@ from tests.bookshelf.models import (
     Tag,
 )
 from tests.bookshelf.serializers import shows
-from tests.bookshelf.words import told
+from tests.bookshelf.words import of_serializer, told
 
 PK = serializers.PrimaryKeyRelatedField
 STRING = serializers.StringRelatedField

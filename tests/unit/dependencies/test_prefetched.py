@@ -13,7 +13,6 @@ from django.db.models import (
 from rest_framework import serializers
 
 from pgobserve.dependencies.prefetched import _of_manager
-from pgobserve.dependencies.row_dependencies import of_serializer
 from tests.bookshelf.models import (
     Author,
     Book,
@@ -21,7 +20,7 @@ from tests.bookshelf.models import (
     Tag,
 )
 from tests.bookshelf.serializers import shows
-from tests.bookshelf.words import told
+from tests.bookshelf.words import of_serializer, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
