@@ -44,7 +44,7 @@ def of_queryset(queryset: QuerySet[Any]) -> Dependencies:
     query: Any = queryset.query
     walk = _Walk(query)
     walk.follow(query, base_of(query), (), {})
-    return walk.found.made()
+    return walk.gathered.made()
 
 
 class _Walk:
@@ -53,21 +53,21 @@ class _Walk:
     def __init__(self, query: Any) -> None:
         self.root = concrete(query.model)
         self.label = self.root._meta.label
-        self.found = Gathering()
+        self.gathered = Gathering()
 
     def follow(self, query: Any, alias: str | None, joins: tuple[Join, ...], around: Ways) -> None:
         """Add a query's tables; the joins lead to its table with this alias."""
         ways = {**around, alias: joins}
         for step in steps(query, alias):
             if step.join is None or step.source not in ways:
-                self.found.add_unresolved(
+                self.gathered.add_unresolved(
                     f"The queryset of {self.label} joins {step.table} in a way of its own."
                 )
                 continue
             ways[step.alias] = (*ways[step.source], step.join)
             if query.alias_refcount[step.alias]:
                 reverse = step.is_reverse
-                self.found.add([dependency(self.root, ways[step.alias], is_reverse=reverse)])
+                self.gathered.add([dependency(self.root, ways[step.alias], is_reverse=reverse)])
         for inner in query.combined_queries:
             self._add_all(inner)
         for inner, lookup in self._subqueries(query):
@@ -76,7 +76,7 @@ class _Walk:
             if entry is None:
                 self._add_all(inner)
             else:
-                self.found.add([key_or_route(self.root, entry[1])])
+                self.gathered.add([key_or_route(self.root, entry[1])])
                 self.follow(inner, *entry, ways)
 
     def _add_all(self, query: Any) -> None:
@@ -85,7 +85,7 @@ class _Walk:
         # Before compilation a query's own table has no alias.
         for alias in used or [None]:
             if (model := model_of(query, alias)) is not None:
-                self.found.add([model])
+                self.gathered.add([model])
         for inner in (*query.combined_queries, *(each for each, _ in self._subqueries(query))):
             self._add_all(inner)
 
@@ -102,7 +102,7 @@ class _Walk:
             elif isinstance(node, Subquery | Query):
                 yield getattr(node, "query", node), None
         for what in raw:
-            self.found.add_unresolved(
+            self.gathered.add_unresolved(
                 f"The queryset of {self.label} uses {what}, whose SQL can't be looked into."
             )
 

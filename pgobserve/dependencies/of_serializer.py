@@ -59,9 +59,9 @@ MOST_LEVELS: Final = 16
 def of_serializer(
     model: Model,
     serializer: BaseSerializer[Any],
-    prefetched: Mapping[str, Prefetched] | None = None,
-    known: Collection[str] = (),
-    removed: Collection[tuple[Join, ...]] = (),
+    prefetched: Mapping[str, Prefetched],
+    known: Collection[str],
+    removed: Collection[tuple[Join, ...]],
 ) -> Dependencies:
     """
     Return the dependencies of what a serializer shows.
@@ -73,7 +73,7 @@ def of_serializer(
         known: Names of the queryset's annotations.
         removed: Joins not to follow, nor anything beyond them.
     """
-    walk = _Walk(prefetched or {}, known, removed)
+    walk = _Walk(prefetched, known, removed)
     walk.serializer(PathNode(model, model), serializer, ())
     return walk.made()
 
@@ -87,7 +87,7 @@ class _Walk:
         known: Collection[str],
         removed: Collection[tuple[Join, ...]],
     ) -> None:
-        self.found = Gathering()
+        self.gathered = Gathering()
         self._prefetched = prefetched
         self._known = known
         self._removed = removed
@@ -95,23 +95,23 @@ class _Walk:
 
     def made(self) -> Dependencies:
         """Return the result; beyond the start of an endless recursion, tables need a full refresh."""
-        for path in self.found.paths:
+        for path in self.gathered.paths:
             if any(
                 path.joins != start and _starts_with(path.joins, start) for start in self._endless
             ):
-                self.found.add([path.joins[-1].model])
-        return self.found.made()
+                self.gathered.add([path.joins[-1].model])
+        return self.gathered.made()
 
     def _is_removed(self, node: PathNode) -> bool:
         return any(_starts_with(node.joins, start) for start in self._removed)
 
     def _add(self, node: PathNode, dependencies: Iterable[Dependency]) -> None:
         if not self._is_removed(node):
-            self.found.add(dependencies)
+            self.gathered.add(dependencies)
 
     def _add_unresolved(self, node: PathNode, sentence: str) -> None:
         if not self._is_removed(node):
-            self.found.add_unresolved(sentence)
+            self.gathered.add_unresolved(sentence)
 
     def serializer(self, node: PathNode, serializer: BaseSerializer[Any], above: Above) -> None:
         """Add what a serializer shows of a node's rows."""
@@ -258,7 +258,7 @@ class _Walk:
         chosen = own or of_manager(relation)
         if chosen is not None:
             if not self._is_removed(node):
-                self.found.add_at(node, chosen.inner)
+                self.gathered.add_at(node, chosen.inner)
             if chosen.filters:
                 self._add(node, node.row)
         if relation.many:

@@ -51,13 +51,13 @@ def steps(query: Any, start: str | None) -> Iterator[JoinStep]:
         if join.parent_alias is None:
             continue
         source, is_reverse = join.parent_alias, isinstance(join.join_field, ForeignObjectRel)
-        hop = _hop(join)
+        forward = _join_of(join)
         neighbours.setdefault(source, []).append(
-            JoinStep(source, alias, join.table_name, hop, is_reverse)
+            JoinStep(source, alias, join.table_name, forward, is_reverse)
         )
-        back = _back(query, source, hop)
+        backward = _reversed(query, source, forward)
         neighbours.setdefault(alias, []).append(
-            JoinStep(alias, source, query.alias_map[source].table_name, back, not is_reverse)
+            JoinStep(alias, source, query.alias_map[source].table_name, backward, not is_reverse)
         )
     seen, waiting = {start}, [start]
     while waiting:
@@ -68,18 +68,18 @@ def steps(query: Any, start: str | None) -> Iterator[JoinStep]:
                 yield step
 
 
-def _hop(join: Any) -> Join | None:
+def _join_of(join: Any) -> Join | None:
     try:
         return join_along(join.join_field)
     except (AttributeError, IndexError, TypeError):
         return None
 
 
-def _back(query: Any, source: str, hop: Join | None) -> Join | None:
+def _reversed(query: Any, source: str, forward: Join | None) -> Join | None:
     model = model_of(query, source)
-    if hop is None or model is None:
+    if forward is None or model is None:
         return None
-    return Join(model, tuple((target, source) for source, target in hop.on))
+    return Join(model, tuple((target, source) for source, target in forward.on))
 
 
 def model_of(query: Any, alias: str | None) -> Model | None:
@@ -95,10 +95,10 @@ def model_of(query: Any, alias: str | None) -> Model | None:
 @lru_cache(maxsize=1)
 def _models_by_table() -> Mapping[str, Model]:
     models = (m for m in apps.get_models(include_auto_created=True) if not m._meta.proxy)
-    found: dict[str, Model] = {}
+    by_table: dict[str, Model] = {}
     for model in sorted(models, key=lambda each: not each._meta.managed):
-        found.setdefault(model._meta.db_table, model)
-    return found
+        by_table.setdefault(model._meta.db_table, model)
+    return by_table
 
 
 def is_outer(query: Any, alias: str | None) -> bool:

@@ -107,14 +107,14 @@ class PathNode:
         """The dependencies of the rows' contents, in all their tables."""
         if not self.joins:
             return ()
-        found: list[Dependency] = [*self.dependencies]
-        if not any(isinstance(each, RelationPath) and each.joins == self.joins for each in found):
-            found.append(RelationPath(self.root, self.joins))
+        result: list[Dependency] = [*self.dependencies]
+        if not any(isinstance(each, RelationPath) and each.joins == self.joins for each in result):
+            result.append(RelationPath(self.root, self.joins))
         for parent in self.model._meta.get_parent_list():
             path = self.model._meta.get_path_to_parent(parent)
             joins = (*self.joins, *(join_along(info.join_field) for info in path))
-            found.append(RelationPath(self.root, joins))
-        return tuple(dict.fromkeys(found))
+            result.append(RelationPath(self.root, joins))
+        return tuple(dict.fromkeys(result))
 
     def value(self, field: Field[Any, Any]) -> tuple[Dependency, ...]:
         """Return the dependencies of one column."""
@@ -125,8 +125,8 @@ class PathNode:
     @property
     def key(self) -> tuple[Dependency, ...]:
         """The dependencies of the rows' keys."""
-        found = (each for field in key_fields(self.model) for each in self.value(field))
-        return tuple(dict.fromkeys(found))
+        result = (each for field in key_fields(self.model) for each in self.value(field))
+        return tuple(dict.fromkeys(result))
 
 
 def dependency(root: Model, joins: tuple[Join, ...], *, is_reverse: bool) -> Dependency:

@@ -72,7 +72,7 @@ def shown(
 def _shown_by(
     consumer_class: type, queryset: Any, serializer: AnySerializer | None
 ) -> Dependencies:
-    entries = getattr(consumer_class, "observe_related", ())
+    entries = declares_of(consumer_class)
     if entries is None:
         return Dependencies()
     model = concrete(queryset.model)
@@ -80,17 +80,16 @@ def _shown_by(
     names = frozenset(queryset.query.annotations) | frozenset(queryset.query.extra)
     lookups = queryset._prefetch_related_lookups
     own = prefetched(lookups) if lookups else ()
-    declares: Any = declares_of(consumer_class)
-    key = (model, declares, names, own, outline(serializer))
-    kept = _shown.setdefault(cls, {})
-    result = kept.get(key)
+    key = (model, entries, names, own, outline(serializer))
+    cached = _shown.setdefault(cls, {})
+    result = cached.get(key)
     if result is None:
-        declares = declared(model, declares, consumer_class.__name__)
+        own_entries = declared(model, entries, consumer_class.__name__)
         gathered = Gathering()
         if serializer is not None:
-            gathered.include(_look(model, serializer, dict(own), names, declares.removed))
-        gathered.add(declares.added)
-        result = kept[key] = gathered.made()
+            gathered.include(_derive(model, serializer, dict(own), names, own_entries.removed))
+        gathered.add(own_entries.added)
+        result = cached[key] = gathered.made()
     return result
 
 
@@ -126,8 +125,8 @@ def declares_of(consumer_class: type) -> Hashable:
     return tuple(entries) if isinstance(entries, list | tuple | set | frozenset) else entries
 
 
-def _look(
-    model: type[Model], serializer: AnySerializer, own: Any, names: Any, removed: Any = ()
+def _derive(
+    model: type[Model], serializer: AnySerializer, own: Any, names: Any, removed: Any
 ) -> Dependencies:
     with no_queries():
         try:
@@ -151,22 +150,22 @@ def of_consumer(consumer_class: type) -> Dependencies:
     Raises:
         ConfigurationError: ``observe_related`` names an unknown relation or model.
     """
-    found = Gathering()
+    gathered = Gathering()
     model = None
-    for queryset, serializer in samples(consumer_class, found.add_unresolved):
-        found.include(of(consumer_class, queryset, serializer))
+    for queryset, serializer in samples(consumer_class, gathered.add_unresolved):
+        gathered.include(of(consumer_class, queryset, serializer))
         if model is None:
             model = queryset.model
-            found.add(_filtered(consumer_class, queryset, found))
-    return found.made()
+            gathered.add(_filtered(consumer_class, queryset, gathered))
+    return gathered.made()
 
 
-def _filtered(consumer_class: Any, queryset: Any, found: Gathering) -> list[Dependency]:
+def _filtered(consumer_class: Any, queryset: Any, gathered: Gathering) -> list[Dependency]:
     try:
         with no_queries():
-            return list(filtered(consumer_class, queryset, found.add_unresolved))
+            return list(filtered(consumer_class, queryset, gathered.add_unresolved))
     except Exception as error:  # noqa: BLE001 (the project's code)
-        found.add_unresolved(
+        gathered.add_unresolved(
             f"The filters of {consumer_class.__name__} could not be tried ({brief(error)}): what "
             "clients may filter by can't be seen."
         )

@@ -164,8 +164,8 @@ def check(queryset: QuerySet[Any]) -> None:
         )
     if queryset.query.is_sliced or queryset.query.combinator:
         raise ConfigurationError(
-            f"The queryset of {label} is sliced, or a union. The keys of its rows do not tell which "
-            "rows it has, so they can't be watched. Use filter() instead."
+            f"The queryset of {label} is sliced, or a union. Keys do not determine which rows it has, so "
+            "its rows can't be watched. Use filter() instead."
         )
     windows = [a for a in queryset.query.annotations.values() if a.contains_over_clause]
     if queryset.query.distinct_fields or windows:
