@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from rest_framework.serializers import BaseSerializer, ListSerializer
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.send_queue import ABSENT, UNREAD, Refusal, View
 from pgobserve.render.own_hooks import stored, writes
-from pgobserve.render.rendering import Renderer, RenderingFailed, encode, is_bespoke
+from pgobserve.render.rendering import Renderer, encode, is_bespoke, view_of
 from pgobserve.render.tracking_context import TrackingContext
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ class ListedRenderer(Renderer):
         self, instance: Model, consumer: GenericAsyncAPIConsumer, kwargs: Mapping[str, Any]
     ) -> tuple[View, bool]:
         """Render for one subscriber; the view of a row that the list leaves out is :data:`ABSENT`."""
-        made: Any
         if self._bespoke:
             with self._turns:
                 made = consumer.get_serializer(
@@ -76,16 +74,12 @@ class ListedRenderer(Renderer):
                 )
                 return self._view(instance, made, consumer), False
         context = TrackingContext(lambda: consumer.get_serializer_context(**kwargs), self._keys)
-        try:
-            made = self._class(instance=self._alone(instance), many=True, context=context)
-            view = self._view(instance, made, consumer)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            if context.accessed:
-                raise
-            raise RenderingFailed from error
-        return view, not context.accessed
+
+        def render() -> View:
+            own: Any = self._class(instance=self._alone(instance), many=True, context=context)
+            return self._view(instance, own, consumer)
+
+        return view_of(context, render), not context.accessed
 
     def _alone(self, instance: Model) -> QuerySet[Any]:
         """Return the list's queryset, already evaluated, with this row alone."""

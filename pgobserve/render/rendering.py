@@ -89,8 +89,7 @@ class Renderer:
             The view, and whether it serves every other subscriber as well.
 
         Raises:
-            RenderingFailed: The serializer raised before it read the context, so it fails for all.
-            Exception: The serializer's error for this subscriber.
+            Exception: As :func:`view_of`.
         """
         if self._bespoke:
             with self._turns:
@@ -99,14 +98,7 @@ class Renderer:
         serializer, context = self._serializer(
             instance, lambda: consumer.get_serializer_context(**kwargs)
         )
-        try:
-            view = View.of(encode(self._represent(serializer, instance)))
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            if context.accessed:
-                raise
-            raise RenderingFailed from error
+        view = view_of(context, lambda: View.of(encode(self._represent(serializer, instance))))
         if not context.accessed and not self._has_own_data:
             serializer.instance = None
             self._idle.pair = serializer, context
@@ -138,6 +130,24 @@ class Renderer:
 
     def _represent(self, serializer: BaseSerializer[Any], instance: Model) -> Any:
         return serializer.data if self._has_own_data else serializer.to_representation(instance)
+
+
+def view_of(context: TrackingContext, render: Callable[[], View]) -> View:
+    """
+    Call a function that renders with a context.
+
+    Raises:
+        RenderingFailed: It raised before it read the context, so it fails for every subscriber.
+        Exception: Its error for this subscriber, or a lost connection.
+    """
+    try:
+        return render()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if context.accessed:
+            raise
+        raise RenderingFailed from error
 
 
 class _ForAll:
