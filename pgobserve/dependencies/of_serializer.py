@@ -166,7 +166,8 @@ class _Walk:
         relation = relations_of(owner.model).get(attributes[-1])
         if relation is None or relation.many or relation.joins[-1][1]:
             end = self._walk(owner, attributes[-1:], where)
-            self._add(end or owner, () if end is None else end.key)
+            if end is not None:
+                self._add(end, end.key)
         else:
             # The key is the value of the foreign key's column.
             source = relation.joins[-1][0].on[0][0]
@@ -177,10 +178,9 @@ class _Walk:
         node = replace(node, many=False)
         if isinstance(field, BaseSerializer):
             self.serializer(node, field, above)
-        elif isinstance(field, ManyRelatedField):
-            self._show(node, field.child_relation, where, above)
-        elif isinstance(field, ListField):
-            self._show(node, field.child, where, above)
+        elif isinstance(field, ManyRelatedField | ListField):
+            child = field.child if isinstance(field, ListField) else field.child_relation
+            self._show(node, child, where, above)
         elif isinstance(field, SlugRelatedField):
             self._attribute(node, str(field.slug_field).replace("__", "."), where)
         elif isinstance(field, HyperlinkedRelatedField):
