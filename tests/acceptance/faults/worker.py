@@ -55,7 +55,7 @@ async def follower(file: IO[bytes]) -> None:
         for event in events:
             file.write(written(event))
 
-    await feed_of("default").follow(["project.item"], hear)
+    await feed_of("default").subscribe_events(["project.item"], hear)
     file.write(json.dumps({"begun": True, "pid": os.getpid()}).encode() + b"\n")
     await asyncio.Event().wait()
 

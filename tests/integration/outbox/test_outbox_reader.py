@@ -85,7 +85,7 @@ async def test_hears(feed: Callable[..., Feed], writer: Writer) -> None:
     """What is written after it began is heard, in order, once; what was before is not."""
     writer.rows(INSERT, 1, "before")
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     writer.rows(INSERT, 2, "a")
     writer.rows(UPDATE, "b", 2)
     writer.rows(DELETE, 2)
@@ -102,7 +102,7 @@ async def test_begins_at_a_snapshot(
     one = session()
     one.run(INSERT, 1, "open")
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     row = one.connection.execute("SELECT pg_current_snapshot()::text").fetchone()
     one.commit()
     await hear.until(1)
@@ -121,7 +121,7 @@ async def test_transaction_comes_together(
 ) -> None:
     """All that a transaction did comes in one batch."""
     hear, one = Hearer(), session()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     for key in range(50):
         one.run(INSERT, key, "x")
     one.commit()
@@ -140,11 +140,11 @@ async def test_several_follow(feed: Callable[..., Feed], writer: Writer) -> None
         raise RuntimeError("This one fails.")
 
     follows = [
-        await shared.follow([ITEM], fails),
-        await shared.follow([ITEM, "auth.user"], one),
-        await shared.follow(["auth.user"], other),
+        await shared.subscribe_events([ITEM], fails),
+        await shared.subscribe_events([ITEM, "auth.user"], one),
+        await shared.subscribe_events(["auth.user"], other),
     ]
-    (await shared.follow([ITEM], left)).close()
+    (await shared.subscribe_events([ITEM], left)).close()
     writer.rows(INSERT, 1, "a")
     await one.until(1)
 
@@ -157,7 +157,7 @@ async def test_several_follow(feed: Callable[..., Feed], writer: Writer) -> None
 async def test_connections_are_terminated(feed: Callable[..., Feed], writer: Writer) -> None:
     """What is written while no connection is there is heard afterwards, and nothing twice."""
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     for number in range(5):
         writer.rows(INSERT, number * 2, "a")
         writer.terminate()
@@ -180,7 +180,7 @@ async def test_reader_fails(
     """A reader that failed by what it holds is started anew: followers miss nothing afterwards."""
     caplog.set_level(logging.CRITICAL)
     hear, made = Hearer(), feed()
-    follow = await made.follow([ITEM], hear)
+    follow = await made.subscribe_events([ITEM], hear)
     assert made.reader is not None
     assert made.reader._rotation is not None
     made.reader._rotation.turn = None  # type: ignore[method-assign, assignment]
@@ -208,8 +208,8 @@ async def test_read_fails(
     hear, client, made = Hearer(), Client(), feed(outbox=outbox)
     writer.rows(INSERT, 1, "one")
     watch, _ = await client.begin(made, 1)
-    follow = await made.follow([ITEM], hear)
-    made.end(watch)
+    follow = await made.subscribe_events([ITEM], hear)
+    made.unsubscribe(watch)
     real, failures = outbox_page.page, 0
 
     def fails_once(rows: Any, cursor: Any, **options: Any) -> Any:
@@ -239,7 +239,7 @@ async def test_build_fails(
 ) -> None:
     """Where events can't be made of what was read there is a reset, and it goes on."""
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     with monkeypatch.context() as patched:
         patched.setattr("pgobserve.outbox.outbox_reader.events_of", lambda *_: 1 / 0)
         writer.rows(INSERT, 1, "a")
@@ -270,7 +270,7 @@ async def test_database_is_away_while_events_are_made(
         return real(entries, labels, connection)
 
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     monkeypatch.setattr(outbox_reader, "events_of", fails_at_first)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
@@ -292,7 +292,7 @@ async def test_wakes_up(
     monkeypatch.setattr(polling, "SETTLE", 600.0)
     monkeypatch.setattr(polling, "FALLBACK", 600.0)
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     for number in range(3):
         writer.rows(INSERT, number, "a")
         await hear.until(number + 1)
@@ -308,7 +308,7 @@ async def test_wake_up_is_left_to_another(
     """A commit that left the wake-up to a transaction that is still open is found soon, too."""
     monkeypatch.setattr(polling, "FALLBACK", 600.0)
     hear, holder = Hearer(), session()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     holder.run(
         "SELECT pg_advisory_xact_lock(%s, n) FROM generate_series(0, 3) n", ALONE.outbox_lock
     )
@@ -327,7 +327,7 @@ async def test_looks_now_and_then(
     """What nobody wakes it for, ever, is found all the same."""
     monkeypatch.setattr(polling, "FALLBACK", 0.05)
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     monkeypatch.setattr("pgobserve.outbox.outbox_reader.Reader.wake", lambda self: None)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
@@ -337,7 +337,7 @@ async def test_looks_now_and_then(
 async def test_resets(feed: Callable[..., Feed], writer: Writer) -> None:
     """Who follows hears when something may be missing, and what comes after."""
     hear = Hearer()
-    follow = await feed().follow([ITEM], hear)
+    follow = await feed().subscribe_events([ITEM], hear)
     writer.rows("SELECT setval('pgobserve.outbox_gate', 3)")
     writer.rows(INSERT, 1, "not written")
     writer.rows("SELECT setval('pgobserve.outbox_gate', 0)")
@@ -355,21 +355,21 @@ async def test_without_an_outbox(transactional_db: None, monkeypatch: pytest.Mon
     made = Feed(options(outbox=True))
 
     with pytest.raises(FeedUnavailable, match="no outbox"):
-        await made.follow([ITEM], Hearer())
+        await made.subscribe_events([ITEM], Hearer())
     await made.aclose()
 
 
 async def test_ends_with_the_last(feed: Callable[..., Feed], writer: Writer) -> None:
     """When nobody follows any more the connections are closed, and who comes begins anew."""
     made, hear = feed(), Hearer()
-    follow = await made.follow([ITEM], hear)
+    follow = await made.subscribe_events([ITEM], hear)
     assert writer.listeners()
     follow.close()
     await asyncio.to_thread(writer.until_alone)
     # Its connections close before the feed has ended.
     await asyncio.gather(*made._ending, return_exceptions=True)
     writer.rows(INSERT, 1, "nobody follows")
-    follow = await made.follow([ITEM], hear)
+    follow = await made.subscribe_events([ITEM], hear)
     writer.rows(INSERT, 2, "b")
     await hear.until(1)
     follow.close()
@@ -385,7 +385,7 @@ async def test_row_is_watched_by_polling_alone(feed: Callable[..., Feed], writer
     assert len(writer.rows("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'")) == 0
     writer.rows(UPDATE, "two", 1)
     await client.until(("update", "two"))
-    made.end(watch)
+    made.unsubscribe(watch)
 
 
 async def test_transaction_pool(
@@ -396,7 +396,7 @@ async def test_transaction_pool(
     writer.rows(INSERT, 1, "one")
     made, client, hear = feed(listens=False, parameters=lambda: through), Client(), Hearer()
     watch, _ = await client.begin(made, 1)
-    follow = await made.follow([ITEM], hear)
+    follow = await made.subscribe_events([ITEM], hear)
     names = [str(number) for number in range(10)]
     for number, name in enumerate(names):
         writer.rows(UPDATE, name, 1)
@@ -404,7 +404,7 @@ async def test_transaction_pool(
     async with asyncio.timeout(60):
         while client.frames[-1:] != [("update", names[-1])]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    made.end(watch)
+    made.unsubscribe(watch)
     follow.close()
 
 
@@ -420,7 +420,7 @@ async def test_transport_is_switched_while_watched(
         await client.until(
             *(("update", each) for each in ("two", "three", "four")[: len(client.frames) + 1])
         )
-    made.end(watch)
+    made.unsubscribe(watch)
 
 
 async def test_hundred_thousand_rows(feed: Callable[..., Feed], writer: Writer) -> None:
@@ -432,4 +432,4 @@ async def test_hundred_thousand_rows(feed: Callable[..., Feed], writer: Writer) 
     watch, _ = await client.begin(made, 7)
     writer.rows("UPDATE project_item SET name = 'y'")
     await client.until(("update", "y"))
-    made.end(watch)
+    made.unsubscribe(watch)
