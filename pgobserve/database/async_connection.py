@@ -87,15 +87,11 @@ async def listen(
     """
     LISTEN on the channel, and prove that notifications of another session arrive.
 
-    Args:
-        connection: From :func:`connect`.
-        channel: The channel.
-        parameters: As given to :func:`connect`; a second connection sends the probe.
-        within: Seconds within which the server must answer each statement.
+    A second connection with the same ``parameters`` sends a probe. The server must answer each statement
+    ``within`` seconds.
 
     Raises:
-        FeedUnavailable: The probe did not arrive: a proxy gives each statement another session. Or the
-            server is silent.
+        FeedUnavailable: The server is silent, or a proxy gives each statement another session.
     """
     probe = f"pgobserve_probe_{secrets.token_hex(8)}"
     for name in (channel, probe):
@@ -191,8 +187,7 @@ def abort(connection: Connection) -> None:
     """
     Cut the connection at the socket, so that a waiting thread or task wakes with an error.
 
-    Cancelling the task does not: psycopg then sends the server a cancel request and waits for its
-    answer, and the server is what went silent.
+    Cancelling the task does not: psycopg then waits for the silent server's answer to a cancel request.
     """
     with (
         suppress(OSError, psycopg.Error),

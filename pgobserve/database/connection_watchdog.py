@@ -54,8 +54,7 @@ class ConnectionWatchdog:
 
     Args:
         alias: The database alias.
-        silence: Seconds that an answer may take. Doubles with each cut, so that slow queries succeed
-            in the end.
+        silence: Seconds that an answer may take; doubles with each cut, so that slow queries succeed.
         timeout: Seconds after which the server ends a statement; 0 for no limit.
     """
 
@@ -71,10 +70,7 @@ class ConnectionWatchdog:
         self, function: Callable[[], Result], wanted: Callable[[], bool] = lambda: True
     ) -> Result:
         """
-        Run a function in the current thread, one of the loader's.
-
-        If a connection kept from earlier work turns out to be lost, the function runs again, as long
-        as ``wanted`` returns true.
+        Run a function in the current loader thread; again if a kept connection was lost and it is ``wanted``.
 
         Raises:
             Unreachable: The database can't be reached.
@@ -114,8 +110,7 @@ class ConnectionWatchdog:
         """
         Apply CONN_MAX_AGE to the current thread's connections.
 
-        With 0, Django's default, a connection ends with the request. A feed has no requests: it keeps
-        the connection while busy, and closes it once ``idle``.
+        Django ends a connection with the request if it is 0, and a feed once it is ``idle``.
         """
         for connection in connections.all(initialized_only=True):
             if connection.settings_dict["CONN_MAX_AGE"] != 0:

@@ -1,9 +1,8 @@
 """
 Which server each connection of a feed has reached.
 
-After a failover the old primary may live on, with its open connections. LISTEN on one server and loads
-from the other would show old rows and miss new rows. So a feed compares its connections by the run of
-their server, which every snapshot carries.
+After a failover the old primary may live on. LISTEN on one server and loads from the other would show old
+rows and miss new rows. So a feed compares the runs of its connections' servers, which snapshots carry.
 """
 
 from __future__ import annotations

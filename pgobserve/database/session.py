@@ -33,12 +33,7 @@ _RESET: Final = (
 
 
 def session_of(connection: BaseDatabaseWrapper) -> Session:
-    """
-    Return the tracked session of a connection, connecting if necessary.
-
-    Raises:
-        django.db.Error: Connecting failed.
-    """
+    """Return the tracked session of a connection, connecting if necessary."""
     wrapper: Any = connection
     connection.ensure_connection()
     session: Session | None = getattr(wrapper, "_pgobserve_session", None)

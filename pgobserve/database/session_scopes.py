@@ -35,8 +35,7 @@ def held() -> Iterator[None]:
     Keep the current thread's sessions as hooks changed them, and restore them at the end.
 
     Raises:
-        InterfaceError: A connection ended meanwhile. Later statements may have run in a session that
-            no hook had prepared.
+        InterfaceError: A connection ended: later statements may have run in an unprepared session.
     """
     prepared: dict[BaseDatabaseWrapper, Any] = {}
     try:

@@ -28,8 +28,8 @@ def start(
 
     Args:
         work: The coroutine, or another awaitable.
-        name: The task's name, if one is created.
-        context: The context for the coroutine alone; by default a copy of the current one.
+        name: The task's name, if a task is created.
+        context: The coroutine's own context; by default a copy of the current context.
 
     Returns:
         The task that runs the rest; None if the coroutine has ended.

@@ -69,7 +69,6 @@ def interrupt(ident: int) -> None:
     """
     Raise :class:`Interrupted` in a thread as soon as it runs Python code.
 
-    That ends an endless loop, which would compete with all other threads. A thread that waits inside
-    the operating system stays there.
+    That ends an endless loop, but not a wait inside the operating system.
     """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))

@@ -1,8 +1,7 @@
 """
 Which hook a loader thread runs, so that the log can name a hook that holds the thread.
 
-A load calls many hooks of many consumers. It records each before the call, and the event loop reads the
-record while the thread runs.
+A load records each hook before the call, and the event loop reads the record while the thread runs.
 """
 
 from __future__ import annotations

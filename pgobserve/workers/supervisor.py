@@ -29,8 +29,8 @@ class Supervisor:
     Runs tasks, and restarts each that ends.
 
     Args:
-        what: The tasks' owner, for the log; names the alias.
-        on_failure: Called after a task has ended, because its work in progress may be lost.
+        what: The tasks' owner, for the log.
+        on_failure: Called after a task has ended: its work in progress may be lost.
         delays: Makes a task's restart delays, in seconds.
         alias: The database alias, for the log.
 

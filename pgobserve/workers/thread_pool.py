@@ -55,13 +55,13 @@ class ThreadPool:
 
     Args:
         count: The number of threads.
-        on_exit: Called in each thread before it ends, to close its database connections.
-        on_idle: Called in a thread that has had no work for ``IDLE`` seconds.
+        on_exit: Called in each thread before it ends.
+        on_idle: Called in a thread after ``IDLE`` seconds without work.
         hold: Seconds in one hook after which a thread is replaced.
         timeout: Seconds in one hook after which a thread is given up.
-        waits: Whether a thread waits for the database, which has limits of its own.
+        waits: Whether a thread waits for the database.
         cut: Ends a thread's query.
-        held: The held threads, if several pools share the limits.
+        held: The held threads, if pools share the limits.
         alias: The database alias, for the log.
 
     Attributes:
@@ -115,13 +115,13 @@ class ThreadPool:
             function: The function.
             owner: The class whose hooks it runs, if only one class's.
             alone: It serves only subscriptions in lanes of their own, and may take until the timeout.
-            wanted: Whether the result is still needed; called in the event loop. If not, or if the
-                current task is cancelled, the function's query is ended.
+            wanted: Whether the result is still needed, called in the event loop. If not, or if the task
+                is cancelled, the function's query is ended.
 
         Raises:
             RuntimeError: The pool has stopped.
             ThreadHeld: A hook holds the thread, or the owner's hooks hold too many threads.
-            Exception: The function's error; other than an ``Exception`` becomes the cause of an error.
+            Exception: The function's error, see :func:`~pgobserve.workers.occupation.contained`.
         """
         if self.stopped:
             raise RuntimeError("The loader's threads have stopped; use a new loader.")
