@@ -6,21 +6,18 @@ import asyncio
 import json
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pgobserve import conf
 from pgobserve._consumer.send_errors import is_being_cancelled, is_gone, is_too_large
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.exceptions import FrameTooLarge
 from pgobserve.hub.list_subscription import ListItemUpdate, encoded
 from pgobserve.hub.load_requests import TOO_LARGE
-from pgobserve.hub.send_queue import (
-    NOTHING,
-    UNTOLD,
-    Refusal,
-    SendQueue,
-)
+from pgobserve.hub.outcome import NOTHING, UNTOLD, Refusal
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode
 from pgobserve.sql.keys import shown
@@ -30,14 +27,10 @@ from pgobserve.workers.occupation import HookFailed, contained
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Hashable
 
+    from pgobserve.deliver.send_queue import NextFrame
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.hub.send_queue import (
-        Deliverable,
-        FrameAction,
-        NextFrame,
-        Outcome,
-        View,
-    )
+    from pgobserve.hub.outcome import FrameAction, Outcome, View
+    from pgobserve.hub.row_subscription import Deliverable
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +89,12 @@ class FrameWriter:
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task])
 
-    def _read_again(self, told: Any) -> bool:
+    def _read_again(self, item: Deliverable) -> bool:
         """Have a row read again that waited too long; false for what is read when it is sent."""
-        context = told.context
-        if context.by_itself:
+        context = context_of(item)
+        if context.custom_delivery:
             return False
-        feed_of(context.alias).read_again(told)
+        feed_of(context.alias).read_again(item)
         if self._resuming is None:
             self._resuming = asyncio.get_running_loop().call_later(RESUME, self._resume)
         return True
@@ -117,7 +110,7 @@ class FrameWriter:
         """Send until there is nothing left, or until a send has to wait; most do not."""
         while item is not None:
             watch, outcome, kind = item
-            bare = self._raw and not watch.context.by_itself
+            bare = self._raw and not context_of(watch).custom_delivery
             try:
                 if bare:
                     # What the consumer's own methods come down to, called five times less deep.
@@ -128,7 +121,7 @@ class FrameWriter:
                     task = eager.start(work, "pgobserve-outlet")
                 else:
                     # The consumer's hooks run in the context of the subscription.
-                    context = watch.context.visibility.origin.here()
+                    context = context_of(watch).visibility.origin.here()
                     task = eager.start(self._send(*item), "pgobserve-outlet", context)
             except BaseException as error:
                 if bare and not _is_own(error):
@@ -154,13 +147,17 @@ class FrameWriter:
     def _failed(self, error: BaseException, item: NextFrame) -> NextFrame | None:
         """Return what is sent instead of a frame that could not be."""
         watch, outcome, kind = item
-        bare = self._raw and not watch.context.by_itself
+        bare = self._raw and not context_of(watch).custom_delivery
         if is_gone(error) or (bare and self._consumer.has_departed(error)):
             self.mailbox.close()
             return None
-        about = watch.context.about(watch.key)
+        about = context_of(watch).about(watch.key)
         names = (about["consumer"], about["model"], about["key"], about["alias"])
-        if is_too_large(error) and outcome is not TOO_LARGE and not watch.context.by_itself:
+        if (
+            is_too_large(error)
+            and outcome is not TOO_LARGE
+            and not context_of(watch).custom_delivery
+        ):
             logger.warning(
                 "The server refused a frame of %s with %s %s of database %r as too large; the subscriber "
                 "receives an error instead. Is PGOBSERVE['MAX_FRAME_BYTES'] more than the server can send?",
@@ -179,7 +176,7 @@ class FrameWriter:
         return None
 
     def _send(self, watch: Deliverable, outcome: Outcome, kind: FrameAction) -> Awaitable[None]:
-        if watch.context.by_itself:
+        if context_of(watch).custom_delivery:
             return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
         text = _text(watch, outcome, kind)
         if len(text) > self._limit:
@@ -205,7 +202,7 @@ class FrameWriter:
         """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
         frame = json.loads(text)
         frame["request_id"] = watch.request_id
-        if watch.context.wants_etag:
+        if context_of(watch).wants_etag:
             await self._consumer.send_json(frame)
         else:
             frame["status"] = frame.pop("response_status")
@@ -254,7 +251,7 @@ _same = _SameText()
 
 def _text(watch: Deliverable, outcome: Outcome, kind: FrameAction) -> str:
     """Put a frame together around the body, which is encoded once for all."""
-    context = watch.context
+    context = context_of(watch)
     if isinstance(watch, ListItemUpdate):
         head = _item_head(watch, outcome, kind)
     elif isinstance(outcome, Refusal):
@@ -282,7 +279,7 @@ def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> s
 
 def _data_of(key: Hashable, member: ListItemUpdate) -> str:
     """Return the data of a frame that shows no more of a row than its key."""
-    named_by = member.context.named_by
+    named_by = context_of(member).named_by
     return encode({named_by or "pk": None if key is None else shown(key)})
 
 
@@ -290,7 +287,7 @@ def _identity(watch: Deliverable, named_by: str | None) -> str:
     """Return the data of a frame that says that a row has gone."""
     if named_by is None:
         return encode({"pk": shown(watch.key)})
-    return f"{{{encode(named_by)}:{watch.context.lookup}}}"
+    return f"{{{encode(named_by)}:{context_of(watch).lookup}}}"
 
 
 def _named(member: ListItemUpdate, refusal: Refusal) -> Hashable:

@@ -11,18 +11,14 @@ from django.db import DEFAULT_DB_ALIAS, router
 
 from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
+from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
 from pgobserve.deliver.feeds import feed_of
-from pgobserve.deliver.subscription_context import (
-    SubscriptionContext,
-    check_arguments,
-    encode_name,
-    refused,
-)
+from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.errors import ConfigurationError, FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotWatchable
 from pgobserve.hub.list_subscription import ListSubscription
-from pgobserve.hub.send_queue import Refusal
+from pgobserve.hub.outcome import Refusal
 from pgobserve.logs import fields
 from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.sql.relation_path import paths_of
@@ -55,7 +51,7 @@ class ListSubscriptions:
     def __len__(self) -> int:
         return len(self._watches)
 
-    async def begin(
+    async def start(
         self,
         model: type[Model] | None,
         kwargs: Mapping[str, Any],
@@ -80,7 +76,7 @@ class ListSubscriptions:
         self._of.check_limit(size, self._watches.get(name))
         try:
             async with self._of.consumer.attended():
-                return await self._begin(model, name, kwargs, wanted, have)
+                return await self._start(model, name, kwargs, size, wanted, have)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             about = fields(consumer=type(self._of.consumer), model=model)
@@ -107,7 +103,7 @@ class ListSubscriptions:
     @property
     def size(self) -> int:
         """Characters of all their arguments."""
-        return sum(watch.context.size for watch in self._watches.values())
+        return sum(context_of(watch).size for watch in self._watches.values())
 
     def end(self, request_id: Any) -> None:
         """End the subscription that a client made by a request id; none is no error."""
@@ -120,11 +116,12 @@ class ListSubscriptions:
         for name, watch in list(self._watches.items()):
             self._drop(name, watch)
 
-    async def _begin(
+    async def _start(
         self,
         model: type[Model] | None,
         name: str,
         kwargs: Mapping[str, Any],
+        size: int,
         wanted: Wanted,
         have: Mapping[str, str] | None,
     ) -> ListSnapshot:
@@ -142,24 +139,24 @@ class ListSubscriptions:
         subject = await self._of.subject(source, feed)
         context = SubscriptionContext(
             visibility,
-            name,
+            request_id_text=name,
             wants_etag=True,
             lookup="",
             alias=source.alias,
-            asked="subscribe_list",
-            lists=True,
+            size=size,
+            action="subscribe_list",
             named_by=None if source.listing is None else source.listing.named_by,
             paths=tuple(path for path in paths_of(subject) if path not in source.subject.paths),
         )
         first: asyncio.Future[ListSnapshot | Refusal] = asyncio.get_running_loop().create_future()
 
-        def begun(listed: ListSnapshot | Refusal) -> None:
+        def on_started(listed: ListSnapshot | Refusal) -> None:
             if not isinstance(listed, Refusal):
                 self._replace(name, watch)
             if not first.done():
                 first.set_result(listed)
 
-        watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, begun)
+        watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, on_started)
         watch.have = have
         try:
             await feed.subscribe_list(watch, subject, source, single=wanted == "count")
@@ -171,20 +168,20 @@ class ListSubscriptions:
             self._drop(name, watch)
             raise
         if isinstance(listed, Refusal):
-            raise refused(listed)
+            raise exception_for(listed)
         return listed
 
     def _replace(self, name: str, watch: ListSubscription) -> None:
         """Let a new subscription take the place of one with the same request id."""
         if self._of.closed:
-            feed_of(watch.context.alias).unsubscribe(watch)
+            feed_of(context_of(watch).alias).unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(before.context.alias).unsubscribe(before)
+            feed_of(context_of(before).alias).unsubscribe(before)
 
     def _drop(self, name: str, watch: ListSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(watch.context.alias).unsubscribe(watch)
+        feed_of(context_of(watch).alias).unsubscribe(watch)

@@ -15,22 +15,19 @@ from django.http import Http404
 
 from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
+from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
 from pgobserve.deliver.feeds import feed_of, tell_not_observed
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.deliver.list_subscriptions import ListSubscriptions
-from pgobserve.deliver.subscription_context import (
-    SubscriptionContext,
-    check_arguments,
-    encode_name,
-    refused,
-)
+from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
-from pgobserve.hub.send_queue import NOTHING, UNKNOWN, UNREAD, RowSubscription, View
+from pgobserve.hub.outcome import NOTHING, UNKNOWN, UNREAD, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
 from pgobserve.runtime.feed import LIVE_TIMEOUT, Feed
@@ -43,11 +40,12 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort
+    from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.dependencies.through_tables import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.send_queue import Outcome, SendQueue
+    from pgobserve.hub.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +102,7 @@ class Subscriptions:
         """Send again what was held."""
         self._outlet.mailbox.release()
 
-    async def begin(
+    async def start(
         self,
         model: type[Model],
         key: Hashable,
@@ -113,7 +111,7 @@ class Subscriptions:
         *,
         etag: str | None = None,
         wants_etag: bool = False,
-        by_itself: bool = False,
+        custom_delivery: bool = False,
     ) -> View:
         """
         Subscribe to a row; returns when it was read.
@@ -127,7 +125,7 @@ class Subscriptions:
                 another one. Empty for a client that knows that the row is not there. None for a
                 client that receives the row with the reply, or not at all.
             wants_etag: Every frame that shows the row is to have an etag.
-            by_itself: The consumer reads and shows the row by itself, at each change. It compares
+            custom_delivery: The consumer reads and shows the row by itself, at each change. It compares
                 the etag by itself, too.
 
         Returns:
@@ -142,7 +140,9 @@ class Subscriptions:
         self.check_limit(size, self._watches.get(name))
         try:
             async with self._consumer.attended():
-                watch, view = await self._begin(model, key, name, kwargs, wants_etag, by_itself)
+                watch, view = await self._start(
+                    *(model, key, name, kwargs, size, wants_etag, custom_delivery)
+                )
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
             about = fields(consumer=type(self._consumer), model=model, key=key)
@@ -156,9 +156,9 @@ class Subscriptions:
             self._drop(name, watch)
             raise Http404
         there = view.body is not None
-        if etag is not None and (view.etag != etag or (by_itself and there)):
-            watch.context.held = etag
-            watch.shown = UNKNOWN if by_itself else digest_from(etag)
+        if etag is not None and (view.etag != etag or (custom_delivery and there)):
+            context_of(watch).held = etag
+            watch.shown = UNKNOWN if custom_delivery else digest_from(etag)
             if not etag:
                 watch.shown = NOTHING
             if watch.active:
@@ -198,40 +198,44 @@ class Subscriptions:
         self._closed = True
         watches, self._watches = self._watches, {}
         for watch in watches.values():
-            feed_of(watch.context.alias).unsubscribe(watch)
+            feed_of(context_of(watch).alias).unsubscribe(watch)
         self.lists.end_all()
         await self._outlet.aclose()
 
-    async def _begin(
+    async def _start(
         self,
         model: type[Model],
         key: Hashable,
         name: tuple[str, str],
         kwargs: Mapping[str, Any],
+        size: int,
         wants_etag: bool,
-        by_itself: bool,
+        custom_delivery: bool,
     ) -> tuple[RowSubscription, View]:
-        visibility = await self._see(model, kwargs, by_itself)
+        visibility = await self._see(model, kwargs, custom_delivery)
         alias = visibility.source.alias
         feed = feed_of(alias)
         subject = await self.subject(visibility.source, feed)
         context = SubscriptionContext(
             visibility,
-            name[1],
-            wants_etag,
-            name[0],
-            alias,
-            by_itself,
+            request_id_text=name[1],
+            wants_etag=wants_etag,
+            lookup=name[0],
+            alias=alias,
+            size=size,
+            custom_delivery=custom_delivery,
             named_by=lookup_of(self._consumer, model),
         )
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-        def begun(outcome: Outcome) -> None:
+        def on_started(outcome: Outcome) -> None:
             self._replace(name, watch)
             if not first.done():
                 first.set_result(outcome)
 
-        watch = RowSubscription(self._outlet.mailbox, key, kwargs["request_id"], context, begun)
+        watch = RowSubscription(
+            self._outlet.mailbox, key, kwargs["request_id"], context, on_started
+        )
         try:
             await feed.subscribe(watch, subject)
             outcome = await asyncio.wait_for(first, LIVE_TIMEOUT)
@@ -247,7 +251,7 @@ class Subscriptions:
             # It can't be shown, but nobody asked to see it; it may well be shown after a change.
             return watch, UNSHOWN
         self._drop(name, watch)
-        raise refused(outcome)
+        raise exception_for(outcome)
 
     def _throughs(self, model: type[Model]) -> tuple[Through, ...]:
         """Return the tables whose rows count as a part of the model's, if the consumer wants it."""
@@ -288,12 +292,12 @@ class Subscriptions:
         return replace(subject, paths=tuple(paths)) if len(paths) > len(subject.paths) else subject
 
     async def _see(
-        self, model: type[Model], kwargs: Mapping[str, Any], by_itself: bool
+        self, model: type[Model], kwargs: Mapping[str, Any], custom_delivery: bool
     ) -> Visibility:
         """Compile the queryset, in a thread of the feed that will most likely read it."""
         feed = feed_of(router.db_for_write(model))
         ttl = conf.get().QUERYSET_TTL
-        presence_of = model if by_itself else None
+        presence_of = model if custom_delivery else None
         origin = HookContext.current()
         owner = type(self._consumer)
 
@@ -324,23 +328,23 @@ class Subscriptions:
         settings = conf.get()
         if replaced is None and len(self) >= settings.MAX_SUBSCRIPTIONS:
             raise TooManySubscriptions(settings.MAX_SUBSCRIPTIONS)
-        kept = sum(watch.context.size for watch in self._watches.values()) + self.lists.size
+        kept = sum(context_of(watch).size for watch in self._watches.values()) + self.lists.size
         if replaced is not None:
-            kept -= replaced.context.size
+            kept -= context_of(replaced).size
         if kept + size > settings.MAX_ARGUMENT_BYTES:
             raise TooManyArguments(settings.MAX_ARGUMENT_BYTES)
 
     def _replace(self, name: tuple[str, str], watch: RowSubscription) -> None:
         """Let a new subscription take the place of one with the same row and request id."""
         if self._closed:
-            feed_of(watch.context.alias).unsubscribe(watch)
+            feed_of(context_of(watch).alias).unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(before.context.alias).unsubscribe(before)
+            feed_of(context_of(before).alias).unsubscribe(before)
 
     def _drop(self, name: tuple[str, str], watch: RowSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(watch.context.alias).unsubscribe(watch)
+        feed_of(context_of(watch).alias).unsubscribe(watch)

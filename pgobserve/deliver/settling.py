@@ -7,12 +7,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pgobserve._consumer.inbox import together
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.deliver.feeds import feed_of
 
 if TYPE_CHECKING:
     from pgobserve.deliver.row_subscriptions import Subscriptions
+    from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.send_queue import RowSubscription, SendQueue
+    from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.runtime.feed import Feed
 
     Places = dict[Feed, list[RowSubscription | ListSubscription]]
@@ -30,7 +32,7 @@ async def settle(subscriptions: Subscriptions) -> None:
     """
     places: Places = defaultdict(list)
     for watch in subscriptions.all_watches:
-        places[feed_of(watch.context.alias)].append(watch)
+        places[feed_of(context_of(watch).alias)].append(watch)
     if not places:
         return
     await together(feed.fence.passed() for feed in places)

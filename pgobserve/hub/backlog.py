@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgobserve.hub.hub import RowState
-from pgobserve.hub.send_queue import NOTHING, RowSubscription
+from pgobserve.hub.outcome import NOTHING
+from pgobserve.hub.row_subscription import RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Sequence

@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from pgobserve.hub import staleness
 from pgobserve.hub.dependency_index import DependencyIndex
 from pgobserve.hub.list_state import ListState
 from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
-from pgobserve.hub.staleness import FRESH
+from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.snapshot import FRESH, is_old_news, with_xid
 from pgobserve.hub.table_dependencies import (
     ReverseLookup,
     RowState,
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListRow
-    from pgobserve.hub.send_queue import RowSubscription
-    from pgobserve.hub.snapshot import Snapshot
-    from pgobserve.hub.staleness import Stale
+    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.snapshot import Snapshot, Stale
 
 __all__ = ["Hub", "ReverseLookup", "RowState", "TableDependencies"]
 
@@ -52,7 +52,7 @@ class Hub:
         # What `settled` waits for; mostly nothing.
         self._awaited: dict[Hashable, list[Callable[[], object]]] = {}
         # Subscriptions in lanes of their own; mostly there are none.
-        self._lanes: dict[Hashable, dict[RowSubscription | ListSubscription, None]] = {}
+        self._lanes: dict[Hashable, dict[Subscription, None]] = {}
 
     def __len__(self) -> int:
         """Return the number of subscriptions."""
@@ -116,7 +116,7 @@ class Hub:
         self._lists[watch] = (subject, roster)
         self._stale[roster] = None
 
-    def discard(self, watch: RowSubscription | ListSubscription) -> None:
+    def discard(self, watch: Subscription) -> None:
         """End a subscription; an unknown one is no error."""
         watch.active = False
         if self._lanes:
@@ -140,12 +140,14 @@ class Hub:
         self._progressed(row)
         return row
 
-    def move_all(
-        self, places: Mapping[ListSubscription, tuple[TableDependencies, Hashable]]
-    ) -> None:
+    def move_all(self, places: Mapping[Subscription, tuple[TableDependencies, Hashable]]) -> None:
         """Let those who see other rows from now on go on with their lists, from what they have."""
         for watch, (subject, identity) in places.items():
-            if watch in self._lists and watch.roster is not None:
+            if (
+                isinstance(watch, ListSubscription)
+                and watch in self._lists
+                and watch.roster is not None
+            ):
                 self._move(watch, subject, identity)
 
     def _move(
@@ -173,9 +175,7 @@ class Hub:
 
     # Lanes
 
-    def isolate(
-        self, watches: Iterable[RowSubscription | ListSubscription], lane: Hashable
-    ) -> None:
+    def isolate(self, watches: Iterable[Subscription], lane: Hashable) -> None:
         """
         Have subscriptions read in a lane, apart from all that is not in it.
 
@@ -214,14 +214,14 @@ class Hub:
         self.add_list(watch, subject, roster.identity, single=roster.single)
         return True
 
-    def _leave_lane(self, watch: RowSubscription | ListSubscription) -> None:
+    def _leave_lane(self, watch: Subscription) -> None:
         for lane, watches in [*self._lanes.items()]:
             if watch in watches:
                 del watches[watch]
                 if not watches:
                     del self._lanes[lane]
 
-    def lane(self, lane: Hashable) -> tuple[RowSubscription | ListSubscription, ...]:
+    def lane(self, lane: Hashable) -> tuple[Subscription, ...]:
         """Return the subscriptions in a lane."""
         return tuple(self._lanes.get(lane, ()))
 
@@ -395,21 +395,19 @@ class Hub:
             thing.roster.mark([thing.key], None)
             self._stale[thing.roster] = None
 
-    def read_again(self, told: RowSubscription | ListItemUpdate) -> None:
+    def read_again(self, item: Deliverable) -> None:
         """Have a row read for a client that has not received it yet: what it may see may differ."""
-        if isinstance(told, ListItemUpdate):
-            roster = told.watch.roster
+        if isinstance(item, ListItemUpdate):
+            roster = item.watch.roster
             if roster is not None:
-                roster.mark([roster.names.key_of(told.key)], None)
+                roster.mark([roster.names.key_of(item.key)], None)
                 self._note_stale(roster)
-        elif told in self._watches:
-            self._dirty[self._watches[told]] = None
+        elif isinstance(item, RowSubscription) and item in self._watches:
+            self._dirty[self._watches[item]] = None
 
     # Progress, for `settled`
 
-    def place(
-        self, watch: RowSubscription | ListSubscription
-    ) -> tuple[TableDependencies, RowState | ListState] | None:
+    def place(self, watch: Subscription) -> tuple[TableDependencies, RowState | ListState] | None:
         """Return the subject of a subscription, and its row or list; None if it has ended."""
         if isinstance(watch, ListSubscription):
             return self._lists.get(watch)
@@ -506,7 +504,7 @@ class Hub:
             # While a row is read its snapshot is out of date: of another server even, restored
             # from an older state, whose transactions seem long seen. `take` judges by the new one.
             elif row.loading or row.snapshot is None or not row.snapshot.sees(xid):
-                self._dirty[row] = staleness.add(self._dirty.get(row, FRESH), xid)
+                self._dirty[row] = with_xid(self._dirty.get(row, FRESH), xid)
 
     def _take_rows(self, limit: int, lane: Hashable) -> list[RowState]:
         rows: list[RowState] = []
@@ -517,7 +515,7 @@ class Hub:
             if len(rows) >= limit:
                 break
             if not row.loading and not (mixed and row.subject.lane != lane):
-                (seen if staleness.is_old_news(row.snapshot, xids) else rows).append(row)
+                (seen if is_old_news(row.snapshot, xids) else rows).append(row)
         for row in chain(seen, rows):
             del self._dirty[row]
         for row in seen:

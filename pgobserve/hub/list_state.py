@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
-from pgobserve.hub import staleness
 from pgobserve.hub.identity import NO_NAMES, Names
-from pgobserve.hub.send_queue import (
-    NOTHING,
-    UNKNOWN,
-    UNTOLD,
-    Refusal,
-    step,
-)
-from pgobserve.hub.staleness import FRESH
+from pgobserve.hub.outcome import NOTHING, UNKNOWN, UNTOLD, Refusal, step
+from pgobserve.hub.snapshot import FRESH, is_old_news, with_xid
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,10 +25,9 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from pgobserve.hub.list_subscription import ListSubscription, Shown
-    from pgobserve.hub.send_queue import FrameAction, Outcome
-    from pgobserve.hub.snapshot import Snapshot
-    from pgobserve.hub.staleness import Stale
+    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
+    from pgobserve.hub.outcome import FrameAction, Outcome
+    from pgobserve.hub.snapshot import Snapshot, Stale
 
 
 #: Rows of a list that wait to be read; beyond it the list is read as a whole.
@@ -143,9 +135,7 @@ class ListState:
         if xid is not None and not self.loading and self._sees(xid):
             return
         for key in keys:
-            self.dirty[key] = (
-                None if xid is None else staleness.add(self.dirty.get(key, FRESH), xid)
-            )
+            self.dirty[key] = None if xid is None else with_xid(self.dirty.get(key, FRESH), xid)
         if len(self.dirty) > MOST_DIRTY:
             self.taken += len(self.dirty)  # the mark of the whole list stands for them
             self.dirty.clear()
@@ -156,7 +146,7 @@ class ListState:
         if xid is None:
             self.whole = None
         elif self.loading or not self._sees(xid):
-            self.whole = staleness.add(self.whole, xid)
+            self.whole = with_xid(self.whole, xid)
 
     @property
     def needs_reading(self) -> bool:
@@ -175,11 +165,7 @@ class ListState:
 
     def needs_whole(self, batch: int) -> bool:
         """Tell whether it is to be read as a whole: it must be, or that is less work."""
-        if (
-            not self.newcomers
-            and self.whole != FRESH
-            and staleness.is_old_news(self.snapshot, self.whole)
-        ):
+        if not self.newcomers and self.whole != FRESH and is_old_news(self.snapshot, self.whole):
             self.whole = FRESH
             self.taken += 1
             if not self.loading:
@@ -194,7 +180,7 @@ class ListState:
         for key, xids in self.dirty.items():
             if len(keys) >= limit:
                 break
-            (seen if staleness.is_old_news(self.snapshot, xids) else keys).append(key)
+            (seen if is_old_news(self.snapshot, xids) else keys).append(key)
         for key in chain(seen, keys):
             del self.dirty[key]
         self.loading = len(keys)
@@ -279,11 +265,11 @@ class ListState:
         self,
         key: Hashable,
         outcome: Outcome,
-        special: Mapping[ListSubscription, Outcome],
+        special: Mapping[Subscription, Outcome],
         watches: Iterable[ListSubscription],
         *,
         again: bool = False,
-        skipped: Collection[ListSubscription] = (),
+        skipped: Collection[Subscription] = (),
     ) -> None:
         """Let all who watched have what was found of a row; see :meth:`telling`."""
         told = self.telling(key, outcome, special, watches, again=again, skipped=skipped)
@@ -294,12 +280,12 @@ class ListState:
         self,
         key: Hashable,
         outcome: Outcome,
-        special: Mapping[ListSubscription, Outcome],
+        special: Mapping[Subscription, Outcome],
         watches: Iterable[ListSubscription],
         *,
         again: bool = False,
         unread: bool = False,
-        skipped: Collection[ListSubscription] = (),
+        skipped: Collection[Subscription] = (),
         breath: int = 1000,
     ) -> Iterator[None]:
         """

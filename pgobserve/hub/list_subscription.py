@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgobserve.hub.identity import key_text
-from pgobserve.hub.send_queue import Refusal, step, without
+from pgobserve.hub.outcome import Refusal, step, without
+from pgobserve.hub.row_subscription import RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.send_queue import (
-        FrameAction,
-        Outcome,
-        SendQueue,
-        View,
-    )
+    from pgobserve.hub.outcome import FrameAction, Outcome, View
+    from pgobserve.hub.row_subscription import FrameQueue
 
     #: Digests by key.
     Shown = dict[Hashable, bytes | None]
@@ -105,7 +102,7 @@ class ListSubscription:
         mailbox: The socket's.
         request_id: The client's name for the subscription; any JSON value.
         context: What the surface needs to decide and render; opaque here.
-        begun: Called once with the list, or with a refusal.
+        on_started: Called once with the list, or with a refusal.
         have: Of a client that comes back: the etags that it claims to hold, by the text of the
             keys. None for a client that receives the list with the reply.
         has: Of a client that comes from another list, or comes back: what it holds.
@@ -117,24 +114,28 @@ class ListSubscription:
 
     __slots__ = (
         "active",
-        "begun",
         "context",
         "failing",
         "has",
         "have",
         "mailbox",
+        "on_started",
         "request_id",
         "roster",
         "special",
     )
 
     def __init__(
-        self, mailbox: SendQueue, request_id: Any, context: Any, begun: ListStartCallback
+        self,
+        mailbox: FrameQueue,
+        request_id: object,
+        context: object,
+        on_started: ListStartCallback,
     ) -> None:
         self.mailbox = mailbox
         self.request_id = request_id
         self.context = context
-        self.begun: ListStartCallback | None = begun
+        self.on_started: ListStartCallback | None = on_started
         self.have: Mapping[str, str] | None = None
         self.has: Shown | None = None
         self.roster: ListState | None = None
@@ -196,13 +197,13 @@ class ListItemUpdate:
         return self.watch.active
 
     @property
-    def request_id(self) -> Any:
+    def request_id(self) -> object:
         """The client's name for the subscription."""
         return self.watch.request_id
 
     @property
-    def context(self) -> Any:
-        """What the surface needs."""
+    def context(self) -> object:
+        """The subscription's context; opaque here."""
         return self.watch.context
 
     def turn(self, outcome: Outcome) -> FrameAction | None:
@@ -221,6 +222,8 @@ class ListItemUpdate:
         """Note that what waited is not sent: the client has what it was shown before."""
         self.watch.note_refused(self.key, self.shown)
 
+
+Subscription = RowSubscription | ListSubscription
 
 if TYPE_CHECKING:
     ListStartCallback = Callable[[ListSnapshot | Refusal], None]

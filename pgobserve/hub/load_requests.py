@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from pgobserve.hub.send_queue import (
-    NOTHING,
-    UNREAD,
-    Refusal,
-    RowSubscription,
-)
+from pgobserve.hub.outcome import NOTHING, UNREAD, Refusal
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -18,8 +14,8 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import RowState, TableDependencies
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.hub.list_subscription import ListSubscription, Shown
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
+    from pgobserve.hub.outcome import Outcome
 
 #: The snapshot that has seen nothing.
 NEVER: Final = Snapshot(1, 1, frozenset())
@@ -46,7 +42,7 @@ class LoadRequest:
     """
 
     row: RowState | ListRow
-    watches: tuple[Any, ...]
+    watches: tuple[Subscription, ...]
 
     @property
     def key(self) -> Hashable:
@@ -82,11 +78,9 @@ class LoadResult:
     job: LoadRequest
     snapshot: Snapshot
     outcome: Outcome
-    special: Mapping[Any, Outcome] = field(default_factory=dict)
+    special: Mapping[Subscription, Outcome] = field(default_factory=dict)
     failed: bool = False
-    moved: Mapping[ListSubscription, tuple[TableDependencies, Hashable]] = field(
-        default_factory=dict
-    )
+    moved: Mapping[Subscription, tuple[TableDependencies, Hashable]] = field(default_factory=dict)
     name: str | None = None
 
     @property
@@ -133,8 +127,6 @@ class ListLoadResult:
     rows: Sequence[LoadResult]
     refusal: Refusal | None = None
     has: Mapping[ListSubscription, Shown] = field(default_factory=dict)
-    moved: Mapping[ListSubscription, tuple[TableDependencies, Hashable]] = field(
-        default_factory=dict
-    )
+    moved: Mapping[Subscription, tuple[TableDependencies, Hashable]] = field(default_factory=dict)
     failed: bool = False
-    skipped: Mapping[ListSubscription, Refusal] = field(default_factory=dict)
+    skipped: Mapping[Subscription, Refusal] = field(default_factory=dict)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.hub.snapshot import Snapshot
 
 

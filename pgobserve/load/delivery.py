@@ -7,18 +7,13 @@ A row of a list may have thousands of readers, so others have their turn in betw
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pgobserve.hub.hub import RowState
 from pgobserve.hub.list_subscription import ListSnapshot, SnapshotRow
 from pgobserve.hub.load_requests import FAILED
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    UNKNOWN,
-    UNREAD,
-    RowSubscription,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.load.list_admission import admit, admit_returning, differences
 
 if TYPE_CHECKING:
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
-    from pgobserve.hub.send_queue import Refusal
+    from pgobserve.hub.outcome import Refusal
     from pgobserve.load.list_admission import Difference
     from pgobserve.load.retries import Retries
 
@@ -99,10 +94,10 @@ class Delivery:
         self._hub.done(row, item.snapshot)
         told = self._note_repeats(row, item)
         special, outcome = item.special, item.outcome
-        for watch in item.job.watches:
+        for watch in cast("Sequence[RowSubscription]", item.job.watches):
             mine = special.get(watch, outcome) if special else outcome
             # Who waits for the answer to his request gets one.
-            if not (told and mine in _AGAIN and watch.begun is None):
+            if not (told and mine in _AGAIN and watch.on_started is None):
                 watch.offer(mine)
 
     async def _entries(self, found: Sequence[tuple[LoadResult, ListRow]]) -> None:
@@ -116,7 +111,8 @@ class Delivery:
             for item, entry in found:
                 told = self._note_repeats(entry, item)
                 options: Any = {"again": told, "unread": item.failed, "breath": YIELD_EVERY}
-                names, watches = entry.roster.named(item.name), item.job.watches
+                names = entry.roster.named(item.name)
+                watches = cast("Sequence[ListSubscription]", item.job.watches)
                 left = names.rename(entry.key, item.name)
                 if left is not None:  # for a client that is another row
                     news = entry.roster.telling(left, ABSENT, {}, watches, breath=YIELD_EVERY)
@@ -193,9 +189,9 @@ class Delivery:
         for watch in found.job.newcomers:
             if watch.active and watch in found.job.roster.newcomers:
                 listed, steps = self._admit_one(watch, found, shared)
-                if watch.begun is not None:
-                    begun, watch.begun = watch.begun, None
-                    begun(listed)
+                if watch.on_started is not None:
+                    on_started, watch.on_started = watch.on_started, None
+                    on_started(listed)
                 # It takes long where rows are gone through for each of them.
                 await pause.after(steps)
 
@@ -223,17 +219,17 @@ class Delivery:
         for watch in watches:
             if isinstance(watch, RowSubscription):
                 watch.offer(FAILED)
-            elif watch.begun is not None:
+            elif watch.on_started is not None:
                 self._refuse(watch, FAILED)
             elif not watch.failing:
                 watch.failing = True
                 watch.put(None, UNKNOWN, FAILED)
 
     def _refuse(self, watch: ListSubscription, refusal: Refusal) -> None:
-        if watch.begun is not None and watch.active:
-            begun, watch.begun = watch.begun, None
+        if watch.on_started is not None and watch.active:
+            on_started, watch.on_started = watch.on_started, None
             self._hub.discard(watch)
-            begun(refusal)
+            on_started(refusal)
 
 
 class _Shared:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.workers.held_threads import Held
 
 logger = logging.getLogger(__name__)

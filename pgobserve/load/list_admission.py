@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgobserve.hub.list_subscription import SnapshotRow
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    NOTHING,
-    UNTOLD,
-    Refusal,
-    View,
-    step,
-)
+from pgobserve.hub.outcome import ABSENT, NOTHING, UNTOLD, Refusal, View, step
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from pgobserve.hub.list_state import ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.outcome import Outcome
 
     #: A row that differs: its key, the digest of what the client holds, what is true now.
     Difference = tuple[Hashable, bytes | None, View]

@@ -14,10 +14,11 @@ from psycopg.pq import TransactionStatus
 
 from pgobserve import conf
 from pgobserve.cohorts.row_permissions import check, is_unjudged
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.connection_watchdog import is_lost, reconnect
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
-from pgobserve.hub.send_queue import ABSENT, Refusal, View
+from pgobserve.hub.outcome import ABSENT, Refusal, View
 from pgobserve.load.holdings import Holdings
 from pgobserve.load.row_load import Load
 from pgobserve.logs import fields
@@ -27,20 +28,20 @@ from pgobserve.sql.full_query import one_snapshot
 from pgobserve.workers.occupation import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort, ListDefinition
-    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.list_subscription import ListSubscription, Subscription
     from pgobserve.hub.load_requests import ListLoadRequest
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.outcome import Outcome
     from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
 #: Nobody sees the row otherwise than others.
-NOBODY: Final[Mapping[Any, Any]] = MappingProxyType({})
+NOBODY: Final[Mapping[Subscription, Outcome]] = MappingProxyType({})
 
 
 class Aborted(Exception):
@@ -67,7 +68,7 @@ class ListLoad(Load):
         assert source.listing is not None  # noqa: S101 (a list's source has one)
         self.source = self._current = source
         self.listing: ListDefinition = source.listing
-        self._listeners: list[Any] = []
+        self._listeners: list[Subscription] = []
         self._listed: list[LoadResult] = []
         self._refusal: Refusal | None = None
         self._unjudged = False
@@ -100,7 +101,7 @@ class ListLoad(Load):
 
     def _about_list(self) -> dict[str, object]:
         owners = dict.fromkeys(
-            type(watch.context.visibility.consumer).__qualname__ for watch in self._listeners
+            context_of(watch).consumer_class.__qualname__ for watch in self._listeners
         )
         model, alias = self.source.statement.model, self._connection.alias
         return fields(consumer=", ".join(owners), model=model, alias=alias)
@@ -108,11 +109,13 @@ class ListLoad(Load):
     def prepare(self) -> None:
         """Find out for whom it is."""
         job = LoadRequest(ListRow(self._whole.roster, None), self._whole.watches)
-        watches: list[Any] = [watch for group in self._group(job).values() for watch in group]
+        watches: list[Subscription] = [
+            watch for group in self._group(job).values() for watch in group
+        ]
         watches += self._whole.newcomers
         # Who waits for it has just had his queryset compiled; looked at once more, one that looks
         # at the clock would never be the same.
-        self._guarded = self._guarded or any(not w.context.guard.open for w in watches)
+        self._guarded = self._guarded or any(not context_of(w).guard.allows_all for w in watches)
         self._listeners = watches
 
     def checked(self) -> ListLoadResult:
@@ -161,19 +164,21 @@ class ListLoad(Load):
     def _limit(self) -> int | None:
         """Return how many rows are of use; who has the list already keeps it, however long it is."""
         whole = self._whole
-        if whole.watches or any(watch.begun is None for watch in whole.newcomers):
+        if whole.watches or any(watch.on_started is None for watch in whole.newcomers):
             return None
         return conf.get().MAX_LIST_ROWS
 
-    def _counts_by_query(self, watches: list[Any]) -> bool:
+    def _counts_by_query(self, watches: list[Subscription]) -> bool:
         return (
             self.listing.only == "count"
             and self.listing.whole.counts_in_sql
             and not self._current.renderer.leaves_out
-            and not any(watch.context.guard.judges for watch in watches)
+            and not any(context_of(watch).guard.checks_objects for watch in watches)
         )
 
-    def _counted(self, watches: list[Any], count: Any) -> LoadResult:
+    def _counted(
+        self, watches: list[Subscription], count: Callable[[Subscription], int]
+    ) -> LoadResult:
         job = LoadRequest(ListRow(self._whole.roster, None), tuple(watches))
         assert self._snapshot is not None  # noqa: S101
         special = {watch: View.of(encode({"count": count(watch)})) for watch in watches[1:]}
@@ -181,7 +186,9 @@ class ListLoad(Load):
         special = {watch: view for watch, view in special.items() if view != outcome}
         return LoadResult(job, self._snapshot, outcome, special, moved=self._moved)
 
-    def _render_all(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[LoadResult]:
+    def _render_all(
+        self, rows: Mapping[Hashable, Model], watches: list[Subscription]
+    ) -> list[LoadResult]:
         if self.listing.only != "count":
             return self._render_each(rows, watches)
         if not self._current.renderer.leaves_out:
@@ -189,7 +196,9 @@ class ListLoad(Load):
         found = self._render_each(rows, watches)
         return [self._counted(watches, lambda watch: sum(_is_shown(it, watch) for it in found))]
 
-    def _render_each(self, rows: Mapping[Hashable, Model], watches: list[Any]) -> list[LoadResult]:
+    def _render_each(
+        self, rows: Mapping[Hashable, Model], watches: list[Subscription]
+    ) -> list[LoadResult]:
         assert self._snapshot is not None  # noqa: S101 (render sets it)
         audience, roster, found = tuple(watches), self._whole.roster, []
         named_by = self.listing.named_by
@@ -197,7 +206,7 @@ class ListLoad(Load):
             job = LoadRequest(ListRow(roster, key), audience)
             seeing, unseen = self._judged(job, instance, watches)
             shared: Outcome = ABSENT
-            special: dict[Any, Outcome] = {}
+            special: dict[Subscription, Outcome] = {}
             if seeing:
                 shared, special, _ = self._render(self._current, key, instance, seeing)
             special.update(unseen)
@@ -214,8 +223,8 @@ class ListLoad(Load):
             )
         return found
 
-    def _permitted(self, rows: Mapping[Hashable, Model], watch: ListSubscription) -> int:
-        if not watch.context.guard.judges:
+    def _permitted(self, rows: Mapping[Hashable, Model], watch: Subscription) -> int:
+        if not context_of(watch).guard.checks_objects:
             return len(rows)
         roster, audience = self._whole.roster, (watch,)
         seen = 0
@@ -239,7 +248,7 @@ class ListLoad(Load):
             raise Aborted
 
 
-def _is_shown(item: LoadResult, watch: Any) -> bool:
+def _is_shown(item: LoadResult, watch: Subscription) -> bool:
     """Tell whether a subscription sees a row; one that can't be shown is not counted."""
     outcome = item.special.get(watch, item.outcome)
     return isinstance(outcome, View) and outcome.body is not None

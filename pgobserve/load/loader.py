@@ -26,7 +26,7 @@ from pgobserve.hub.load_requests import (
     LoadRequest,
     LoadResult,
 )
-from pgobserve.hub.send_queue import UNREAD
+from pgobserve.hub.outcome import UNREAD
 from pgobserve.load.delivery import Delivery
 from pgobserve.load.lanes import Lane, Lanes
 from pgobserve.load.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListState
+    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.load.row_reader import Reader
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,10 @@ class _NoReader:
     def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         raise NotImplementedError
 
-    def owner(self, watch: Any) -> type:
+    def owner(self, watch: Subscription) -> type:
         raise NotImplementedError
 
-    def label(self, watch: Any) -> str:
+    def label(self, watch: Subscription) -> str:
         raise NotImplementedError
 
 
@@ -337,7 +338,9 @@ class Loader:
         await self._delivery.rows(found)
         return True
 
-    def _isolate(self, error: ThreadHeld, watches: Iterable[Any], lane: Lane | None) -> None:
+    def _isolate(
+        self, error: ThreadHeld, watches: Iterable[Subscription], lane: Lane | None
+    ) -> None:
         """Have others go on without those whose hook holds the thread."""
         if lane is not None and not lane.shared:
             raise error
@@ -392,7 +395,7 @@ class Loader:
             extra=fields(consumer=consumer, model=model, alias=self._alias),
         )
 
-    def _names(self, watches: Sequence[Any]) -> tuple[str, str]:
+    def _names(self, watches: Sequence[Subscription]) -> tuple[str, str]:
         """Return whose rows are read, for the log: of which consumer, and of which model."""
         owners = dict.fromkeys(self._sources.owner(watch).__qualname__ for watch in watches)
         return ", ".join(owners), self._sources.label(watches[0]) if watches else "?"

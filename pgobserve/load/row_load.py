@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from pgobserve import conf
 from pgobserve.cohorts.row_permissions import check, hidden, is_unjudged
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.connection_watchdog import (
     Unreachable,
     attempt,
@@ -26,7 +27,7 @@ from pgobserve.database.session import isolate
 from pgobserve.hub.hub import RowState
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import NEVER, TOO_LARGE, LoadResult
-from pgobserve.hub.send_queue import ABSENT, UNREAD, View
+from pgobserve.hub.outcome import ABSENT, UNREAD, View
 from pgobserve.logs import fields
 from pgobserve.render.copies import copied
 from pgobserve.render.rendering import PresenceRenderer, RenderingFailed
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.hook_context import HookContext
     from pgobserve.cohorts.visibility import Visibility
     from pgobserve.hub.hub import TableDependencies
+    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import LoadRequest
-    from pgobserve.hub.send_queue import Outcome, Refusal, RowSubscription
+    from pgobserve.hub.outcome import Outcome, Refusal
     from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,12 @@ Rows = dict[tuple["Cohort", "Hashable"], "Model"]
 
 #: Subscriptions that may see a row, what the others have of it, what all of the former share, and what
 #: some of them see otherwise.
-Shown = tuple[list[Any], dict[Any, "Outcome"], "Outcome", dict["RowSubscription", "Outcome"]]
+Shown = tuple[
+    list["Subscription"],
+    dict["Subscription", "Outcome"],
+    "Outcome",
+    dict["Subscription", "Outcome"],
+]
 
 
 class Load:
@@ -84,10 +91,10 @@ class Load:
         self._longest = conf.longest_row()
         self._jobs = jobs
         # For each job, the subscriptions by what they may see; and those that can't be told.
-        self._groups: list[dict[Cohort, list[RowSubscription]]] = []
-        self._failed: dict[Any, Refusal] = {}
+        self._groups: list[dict[Cohort, list[Subscription]]] = []
+        self._failed: dict[Subscription, Refusal] = {}
         # Those who see another list by now than the one that a row is read for.
-        self._moved: dict[Any, tuple[TableDependencies, Hashable]] = {}
+        self._moved: dict[Subscription, tuple[TableDependencies, Hashable]] = {}
         self._guarded = False
         # Another source depends on an instance after it was rendered.
         self._spared = False
@@ -118,7 +125,7 @@ class Load:
     def _plan(self) -> dict[Cohort, list[Hashable]]:
         """Ask each subscription what it may see now."""
         wanted: dict[Cohort, dict[Hashable, None]] = defaultdict(dict)
-        of_audience: dict[int, dict[Cohort, list[RowSubscription]]] = {}
+        of_audience: dict[int, dict[Cohort, list[Subscription]]] = {}
         for job in self._jobs:
             # Many rows of a list are read for the same audience.
             groups = of_audience.get(id(job.watches))
@@ -129,19 +136,19 @@ class Load:
             self._groups.append(groups)
         return {source: list(keys) for source, keys in wanted.items()}
 
-    def _group(self, job: LoadRequest) -> dict[Cohort, list[RowSubscription]]:
+    def _group(self, job: LoadRequest) -> dict[Cohort, list[Subscription]]:
         """Return who watches a row, by what he may see now."""
-        groups: dict[Cohort, list[RowSubscription]] = {}
+        groups: dict[Cohort, list[Subscription]] = {}
         listed = job.row.roster.identity if isinstance(job.row, ListRow) else None
         for watch in job.watches:
-            context = watch.context
+            context = context_of(watch)
             source = self._source_of(watch)
             if source is None:
                 continue
             if listed is not None and source is not listed:
                 self._moved[watch] = (context.subject(source), source)
                 continue
-            if not context.guard.open:
+            if not context.guard.allows_all:
                 self._guarded = True
             if source in groups:
                 groups[source].append(watch)
@@ -149,8 +156,8 @@ class Load:
                 groups[source] = [watch]
         return groups
 
-    def _source_of(self, watch: Any) -> Cohort | None:
-        visibility = watch.context.visibility
+    def _source_of(self, watch: Subscription) -> Cohort | None:
+        visibility = context_of(watch).visibility
         owner = type(visibility.consumer)
         self._at.enter(owner, "get_queryset", (watch,))
         try:
@@ -253,10 +260,10 @@ class Load:
         return set()
 
     def _found(
-        self, job: LoadRequest, groups: dict[Cohort, list[RowSubscription]], broken: set[Cohort]
+        self, job: LoadRequest, groups: dict[Cohort, list[Subscription]], broken: set[Cohort]
     ) -> LoadResult:
         """Render a row for all who watch it."""
-        outcomes: dict[RowSubscription, Outcome] = {}
+        outcomes: dict[Subscription, Outcome] = {}
         if self._failed:
             outcomes = {watch: UNREAD for watch in job.watches if watch in self._failed}
         default: Outcome = ABSENT
@@ -287,11 +294,11 @@ class Load:
         return None if instance is None else name_of(instance, named_by)
 
     def _shown(
-        self, source: Cohort, job: LoadRequest, audience: list[Any], broken: set[Cohort]
+        self, source: Cohort, job: LoadRequest, audience: list[Subscription], broken: set[Cohort]
     ) -> Shown:
         """Check who of a source's audience may see a row, and render it for them."""
         key, watches = job.key, audience
-        unseen: dict[Any, Outcome] = {}
+        unseen: dict[Subscription, Outcome] = {}
         instance = self._rows.get((source, key))
         if self._guarded:
             watches, unseen = self._judged(job, instance, audience)
@@ -299,8 +306,8 @@ class Load:
         return watches, unseen, shared, special
 
     def _judged(
-        self, job: LoadRequest, instance: Model | None, watches: list[Any]
-    ) -> tuple[list[Any], dict[Any, Outcome]]:
+        self, job: LoadRequest, instance: Model | None, watches: list[Subscription]
+    ) -> tuple[list[Subscription], dict[Subscription, Outcome]]:
         """
         Return the subscriptions whose permissions let them see a row, and what the others have of it.
 
@@ -308,13 +315,13 @@ class Load:
         """
         if not self._guarded or instance is None:
             return watches, {}
-        hidden_from: dict[Any, Outcome] = {}
+        hidden_from: dict[Subscription, Outcome] = {}
         judged: Model | None = None
         for watch in watches:
-            if watch.context.guard.judges:
+            if context_of(watch).guard.checks_objects:
                 # A permission may change what it is given.
                 judged = judged or copied(instance)
-                here = self._here(watch.context.visibility.context)
+                here = self._here(context_of(watch).visibility.context)
                 outcome = here.run(hidden, job, watch, judged, self._connection)
                 isolate(self._connection)
                 if outcome is not None:
@@ -328,9 +335,9 @@ class Load:
         source: Cohort,
         key: Hashable,
         instance: Model | None,
-        watches: list[RowSubscription],
+        watches: list[Subscription],
         broken: set[Cohort],
-    ) -> tuple[Outcome, dict[RowSubscription, Outcome]]:
+    ) -> tuple[Outcome, dict[Subscription, Outcome]]:
         """Return the outcome that all of the watches share, and those that differ from it."""
         if source in broken:
             return UNREAD, {}
@@ -345,14 +352,14 @@ class Load:
         return shared, special
 
     def _render(
-        self, source: Cohort, key: Hashable, instance: Model, watches: Sequence[Any]
-    ) -> tuple[Outcome, dict[Any, Outcome], bool]:
+        self, source: Cohort, key: Hashable, instance: Model, watches: Sequence[Subscription]
+    ) -> tuple[Outcome, dict[Subscription, Outcome], bool]:
         """Return what all share, what some see otherwise, and whether it serves others, too."""
-        special: dict[RowSubscription, Outcome] = {}
-        of_audience: dict[Any, Outcome] = {}
+        special: dict[Subscription, Outcome] = {}
+        of_audience: dict[Hashable, Outcome] = {}
         shared = self._spared or len(watches) > 1
         for watch in watches:
-            visibility = watch.context.visibility
+            visibility = context_of(watch).visibility
             # Mostly one rendering serves all, and nobody needs to know who it was made for.
             if not of_audience or visibility.audience not in of_audience:
                 # A serializer may change what it is given, related rows and JSON included; others

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from django.db import connections
 
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import SELECT_RUN, Servers
 from pgobserve.database.session import discard, session_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from pgobserve.hub.hub import ReverseLookup
+    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult, LoadRequest, LoadResult
     from pgobserve.sql.relation_path import RelationPath
 
@@ -42,10 +44,10 @@ class Reader(Protocol):
     def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern. None stands for too many to name."""
 
-    def owner(self, watch: Any) -> type:
+    def owner(self, watch: Subscription) -> type:
         """Return the class whose hooks a subscription runs. Called in the event loop."""
 
-    def label(self, watch: Any) -> str:
+    def label(self, watch: Subscription) -> str:
         """Return the label of the model that a subscription shows, for the log."""
 
 
@@ -73,11 +75,11 @@ class RowReader:
             limit=MAX_RESOLVED,
         )
 
-    def owner(self, watch: Any) -> type:
-        return type(watch.context.visibility.consumer)
+    def owner(self, watch: Subscription) -> type:
+        return context_of(watch).consumer_class
 
-    def label(self, watch: Any) -> str:
-        return watch.context.visibility.source.statement.model._meta.label  # type: ignore[no-any-return]
+    def label(self, watch: Subscription) -> str:
+        return context_of(watch).visibility.source.statement.model._meta.label
 
 
 class CheckedReader:
@@ -116,10 +118,10 @@ class CheckedReader:
         self._compare()
         return self._reader.resolve(lookup)
 
-    def owner(self, watch: Any) -> type:
+    def owner(self, watch: Subscription) -> type:
         return self._reader.owner(watch)
 
-    def label(self, watch: Any) -> str:
+    def label(self, watch: Subscription) -> str:
         return self._reader.label(watch)
 
     def _compare(self) -> None:

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgobserve._consumer.inbox import together
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.deliver.row_subscriptions import Subscriptions
 from pgobserve.deliver.settling import settle
-from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.install.consumer_registry import observe
@@ -78,7 +79,7 @@ class ObserverConsumerMixin(_Base):
         """The request ids of the subscriptions to rows, by a name for each row."""
         found: dict[str, set[Any]] = {}
         for watch in [] if self._subscribed is None else self._subscribed.watches:
-            found.setdefault(str(watch.context.lookup), set()).add(watch.context.request_id_text)
+            found.setdefault(context_of(watch).lookup, set()).add(context_of(watch).request_id_text)
         return {
             name: {_hashable(json.loads(text)) for text in texts} for name, texts in found.items()
         }

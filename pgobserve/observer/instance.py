@@ -19,8 +19,9 @@ from rest_framework.exceptions import (
 )
 
 from pgobserve._consumer.json_socket import SocketHooks
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.decorators import action
-from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.dependencies.gathering import Dependencies
-    from pgobserve.hub.send_queue import RowSubscription, View
+    from pgobserve.hub.outcome import View
+    from pgobserve.hub.row_subscription import RowSubscription
 
 
 logger = logging.getLogger(__name__)
@@ -111,14 +113,14 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             raise ValidationError(['"etag" must be a string.'])
         hooks = {**kwargs, "request_id": request_id, "action": "update"}
         model, key, lookup = await self._locate(kwargs, request_id)
-        view = await self.subscriptions.begin(
+        view = await self.subscriptions.start(
             model,
             key,
             lookup,
             hooks,
             etag=None if snapshot is True else etag,
             wants_etag=snapshot is True or etag is not None,
-            by_itself=self._delivers_by_itself(),
+            custom_delivery=self._has_custom_delivery(),
         )
         try:
             if snapshot is True:
@@ -168,10 +170,10 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     async def _failed(self, group: Any, error: Exception, action: str, request_id: Any) -> None:
         """Reply with an error, but not for a hidden row: a client must not notice its changes."""
-        if not group.watch.context.hidden:
+        if not context_of(group.watch).hidden:
             await self.handle_exception(error, action=action, request_id=request_id)
         elif not isinstance(error, _REFUSING):
-            about = group.watch.context.about(group.watch.key)
+            about = context_of(group.watch).about(group.watch.key)
             logger.error(
                 "%s failed for %s %s of database %r, which is hidden from the client; no frame is sent.",
                 *(about["consumer"], about["model"], about["key"], about["alias"]),
@@ -186,10 +188,10 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     def _message(self, watch: RowSubscription) -> dict[str, Any]:
         """Return what names the row of a subscription to :meth:`retrieve`."""
-        if watch.context.named_by is None:
+        if context_of(watch).named_by is None:
             return {"pk": shown(watch.key)}
         name = self.lookup_url_kwarg or self.lookup_field
-        return {name: json.loads(watch.context.lookup)}
+        return {name: json.loads(context_of(watch).lookup)}
 
     def _requests_for(self, group: Any) -> set[Any] | list[Any]:
         """Return the request ids of a subscription's group; DCRF's name."""
@@ -201,7 +203,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         except _HIDING:
             await self._tell_gone(group, request_id, kwargs)
             return
-        context = group.watch.context
+        context = context_of(group.watch)
         action, context.hidden = "create" if context.hidden else action, False
         if not isinstance(response, tuple):
             return
@@ -221,8 +223,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     async def _tell_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
         """Say once that the row is gone, or has left what the client may see."""
-        if not group.watch.context.hidden:
-            group.watch.context.hidden = True
+        if not context_of(group.watch).hidden:
+            context_of(group.watch).hidden = True
             await self.reply(
                 action="delete",
                 data=kwargs,
@@ -230,7 +232,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
                 request_id=request_id,
             )
 
-    def _delivers_by_itself(self) -> bool:
+    def _has_custom_delivery(self) -> bool:
         ours = ("retrieve", "handle_instance_change", "handle_observed_action")
         return has_own(self, *ours, ours=ObserverModelInstanceMixin) or has_own(self, "get_object")
 
@@ -241,7 +243,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         name = self.lookup_url_kwarg or self.lookup_field
         lookup = _required(kwargs, name)
         model = declared_model(type(self))
-        if self.lookup_field == "pk" and model is not None and not self._delivers_by_itself():
+        if self.lookup_field == "pk" and model is not None and not self._has_custom_delivery():
             return model, _key(model, lookup), self._normal(lookup)
         hooks = {**kwargs, "request_id": request_id, "action": "subscribe_instance"}
         try:
@@ -265,7 +267,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             return encode_name(lookup)
 
     async def _reply_with_row(self, view: View, kwargs: dict[str, Any]) -> None:
-        if self._delivers_by_itself():
+        if self._has_custom_delivery():
             response = await self.retrieve(**{**kwargs, "action": "retrieve"})
             data = response[0] if isinstance(response, tuple) else None
             etag = etag_of(encode(data))
@@ -285,7 +287,7 @@ class _Group:
         self.watch = watch
 
     def __str__(self) -> str:
-        return f"pgobserve-{self.watch.key}-{self.watch.context.request_id_text}"
+        return f"pgobserve-{self.watch.key}-{context_of(self.watch).request_id_text}"
 
 
 def _as_missing(error: Exception) -> Exception:

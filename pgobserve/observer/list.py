@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.decorators import action
-from pgobserve.deliver.subscription_context import encode_name
+from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         """
         asked = self._asked(request_id, only, max_rows, have)
         hooks = {**kwargs, "request_id": request_id, "action": "subscribe_list"}
-        listed = await self.subscriptions.lists.begin(
+        listed = await self.subscriptions.lists.start(
             declared_model(type(self)), hooks, wanted=asked.wanted, have=have
         )
         await self.subscriptions.settle()  # of a list that this one replaces, say

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from rest_framework.serializers import BaseSerializer, ListSerializer
 
 from pgobserve.errors import ConfigurationError
-from pgobserve.hub.send_queue import ABSENT, UNREAD, Refusal, View
+from pgobserve.hub.outcome import ABSENT, UNREAD, Refusal, View
 from pgobserve.render.own_hooks import stored, writes
 from pgobserve.render.rendering import Renderer, encode, is_bespoke, view_of
 from pgobserve.render.tracking_context import TrackingContext

@@ -12,7 +12,7 @@ from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
 from pgobserve.hub.load_requests import FAILED
-from pgobserve.hub.send_queue import Refusal, View
+from pgobserve.hub.outcome import Refusal, View
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.row_names import value_of
 from pgobserve.render.tracking_context import TrackingContext

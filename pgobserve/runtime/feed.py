@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterator
 
     from pgobserve.hub.hub import TableDependencies
-    from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
-    from pgobserve.hub.send_queue import RowSubscription
+    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.row_subscription import Deliverable, RowSubscription
     from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.runtime.feed_options import Options
     from pgobserve.workers.supervisor import Work
@@ -221,9 +221,9 @@ class Feed:
         finally:
             self.hub.forget_progress(thing, callback)
 
-    def read_again(self, told: RowSubscription | ListItemUpdate) -> None:
+    def read_again(self, item: Deliverable) -> None:
         """Read a row again for a client that has not received it yet."""
-        self.hub.read_again(told)
+        self.hub.read_again(item)
         if self.loader is not None:
             self.loader.kick()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +10,25 @@ from autobahn.exception import Disconnected
 from uvicorn.protocols.utils import ClientDisconnected as UvicornDisconnected
 
 from pgobserve._consumer.json_socket import JsonSocket
+from pgobserve.cohorts.subscription_context import SubscriptionContext
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.exceptions import ClientDisconnected
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.hub.send_queue import RowSubscription, SendQueue, View
+from pgobserve.hub.outcome import View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
+
+
+class _Context(SubscriptionContext):
+    """The context of a subscription without a queryset."""
+
+    def __init__(self) -> None:
+        self.custom_delivery = self.wants_etag = False
+        self.request_id_text, self.named_by = "1", None
+
+    def about(self, key: object = None) -> dict[str, object]:
+        return fields(key=key)
+
 
 GONE = [Disconnected("Attempt to send on a closed protocol"), UvicornDisconnected(), OSError()]
 
@@ -46,11 +59,10 @@ async def test_event_for_a_client_that_is_gone(
 
     consumer = GenericAsyncAPIConsumer()
     consumer.base_send = send
-    mailbox: SendQueue = FrameWriter(consumer).mailbox
+    mailbox = FrameWriter(consumer).mailbox
     for key in (1, 2):
-        context = SimpleNamespace(by_itself=False, wants_etag=False, request_id_text="1")
-        watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
-        watch.begun = None
+        watch = RowSubscription(mailbox, key, 1, _Context(), lambda *_: None)
+        watch.on_started = None
         with caplog.at_level(logging.ERROR):
             mailbox.put(watch, View.of("{}"))
 
@@ -72,16 +84,10 @@ async def test_other_errors_once_the_client_has_left(
         raise RuntimeError("Unexpected ASGI message")
 
     consumer.server_send = send
-    mailbox: SendQueue = FrameWriter(consumer).mailbox
+    mailbox = FrameWriter(consumer).mailbox
     for key in (1, 2):
-        context = SimpleNamespace(
-            by_itself=False,
-            wants_etag=False,
-            request_id_text="1",
-            about=lambda key: fields(key=key),
-        )
-        watch = RowSubscription(mailbox, key, 1, context, lambda *_: None)
-        watch.begun = None
+        watch = RowSubscription(mailbox, key, 1, _Context(), lambda *_: None)
+        watch.on_started = None
         mailbox.put(watch, View.of("{}"))
 
     assert len(sends) == (1 if gone else 2)

@@ -18,11 +18,11 @@ DOCUMENTATION = {"tell": 5, "who": 4, "he": 1, "ask": 5}
 #: for the modules beside the folders.
 PACKAGE = {
     ".": 0,
-    "cohorts": 31,
+    "cohorts": 19,
     "database": 0,
     "deliver": 12,
     "dependencies": 1,
-    "hub": 95,
+    "hub": 77,
     "listen": 9,
     "load": 38,
     "observer": 13,

@@ -62,6 +62,8 @@ ELSEWHERE = {
     "outbox/row_images": "integration/outbox/test_event.py",
     "load/list_admission": "unit/hub/test_list_state.py",
     "hub/list_subscription": "unit/hub/test_list_convergence.py",
+    "hub/outcome": "unit/deliver/test_send_queue.py",
+    "hub/row_subscription": "unit/deliver/test_send_queue.py",
     "hub/table_dependencies": "unit/hub/test_dependency_index.py",
     "sql/row_instances": "integration/sql/test_keyed_query.py",
     "sql/join_sql": "integration/sql/test_reverse_lookup.py",

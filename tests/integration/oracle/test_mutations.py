@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.cohorts import cohort
+from pgobserve.cohorts import cohort, subscription_context
 from pgobserve.cohorts.hook_context import BLANK, HookContext
 from pgobserve.database import session
-from pgobserve.deliver import subscription_context as subscription_context
 from pgobserve.render.rendering import Renderer
 from tests.integration.oracle.socket import Differs
 from tests.integration.oracle.walk import Walk

@@ -19,17 +19,12 @@ from django.core.management import call_command
 from django.db import connections
 
 from pgobserve.database import statement_timeout
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.hub import TableDependencies
 from pgobserve.hub.load_requests import LoadResult
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    FrameAction,
-    Outcome,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed import Feed
 from pgobserve.runtime.feed_options import Options

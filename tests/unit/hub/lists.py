@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.list_state import ListRow
@@ -26,13 +27,7 @@ from pgobserve.hub.load_requests import (
     LoadRequest,
     LoadResult,
 )
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    Outcome,
-    Refusal,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.delivery import Delivery
 from pgobserve.load.loader import Loader, LoaderState
@@ -392,7 +387,7 @@ class World:
         selection: Any = whole.roster.identity
         if refuses == 0:
             return ListLoadResult(whole, NEVER, (), refusal=FAILED, failed=True)
-        if refuses == 1 and not whole.watches and all(w.begun for w in whole.newcomers):
+        if refuses == 1 and not whole.watches and all(w.on_started for w in whole.newcomers):
             return ListLoadResult(whole, NEVER, (), refusal=TOO_MANY)
         snapshot = self.snapshot()
         moved = self._moved(whole.watches, selection)
@@ -407,7 +402,7 @@ class World:
         has = {
             watch: {key: digest_from(etag) for key, etag in watch.context.back.items()}
             for watch in whole.newcomers
-            if watch.begun is not None and watch.context.back is not None
+            if watch.on_started is not None and watch.context.back is not None
         }
         return ListLoadResult(whole, snapshot, rows, has=has, moved=moved)
 
@@ -501,14 +496,14 @@ class World:
         """Unsubscribe; or subscribe once more by the same name; or break off and come back."""
         watch, mine = _any(self.watched.items(), which)
         new = Context(mine.client, mine.selection, mine.hidden, mine.own)
-        if how == "replace" and watch.begun is None:
+        if how == "replace" and watch.on_started is None:
             self._subscribe(new, instead_of=watch)
             return
         self._end(watch)
         if how != "come back" or not self.listening:
             return
         new.client = _any(self.everyone, to)
-        if watch.begun is None and not mine.selection.counts:
+        if watch.on_started is None and not mine.selection.counts:
             new.back = {key: View.of(body).etag for key, body in mine.has.items()}
             new.has = dict(mine.has)
         self._subscribe(new)
@@ -516,7 +511,7 @@ class World:
     def see_another_list(self, which: int, selection: Selection) -> None:
         """A client's queryset is another one from now on; a load finds out."""
         watch, mine = _any(self.watched.items(), which)
-        if watch.begun is None:
+        if watch.on_started is None:
             mine.selection = replace(selection, counts=mine.selection.counts)
 
     def _end(self, watch: ListSubscription) -> None:
@@ -576,7 +571,7 @@ class World:
             self.write("a", 0, 0)
             self._rest()
         for watch, mine in self.watched.items():
-            assert watch.begun is None
+            assert watch.on_started is None
             assert mine.has == self.truth(mine)
         for watch in list(self.watched):
             self._end(watch)

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
 from pgobserve.hub.list_state import MOST_DIRTY, ListRow, ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import FAILED
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    NOTHING,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, NOTHING, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -22,16 +22,10 @@ from hypothesis.stateful import (
     rule,
 )
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    FrameAction,
-    Outcome,
-    Refusal,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 
 PLAIN = TableDependencies(("a",))

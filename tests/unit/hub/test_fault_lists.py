@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
@@ -17,7 +18,7 @@ from pgobserve.hub.load_requests import (
     LoadRequest,
     LoadResult,
 )
-from pgobserve.hub.send_queue import SendQueue, View
+from pgobserve.hub.outcome import View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load import loader as loader_module

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_subscription import ListSubscription
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    RowSubscription,
-    SendQueue,
-    View,
-)
-from pgobserve.hub.snapshot import Snapshot
-from pgobserve.hub.staleness import MAX_XIDS
+from pgobserve.hub.outcome import ABSENT, View
+from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.snapshot import MAX_XIDS, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -18,7 +18,7 @@ from pgobserve.hub.identity import (
     etag_of,
     key_text,
 )
-from pgobserve.hub.send_queue import View
+from pgobserve.hub.outcome import View
 
 UTC = datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)
 EAST = UTC.astimezone(datetime.timezone(datetime.timedelta(hours=2)))

@@ -6,16 +6,10 @@ from typing import Any
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, SnapshotRow
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    FrameAction,
-    Outcome,
-    Refusal,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.list_admission import admit
 

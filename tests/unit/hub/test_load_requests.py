@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import RowState, TableDependencies
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import LoadRequest
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    NOTHING,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, NOTHING, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.list_admission import admit
 

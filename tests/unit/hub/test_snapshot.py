@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgobserve.hub.snapshot import MAX_TEXT, Snapshot
+from pgobserve.hub.snapshot import FRESH, MAX_TEXT, MAX_XIDS, Snapshot, Stale, is_old_news, with_xid
 
 XID = st.integers(1, 2**62)
 
@@ -93,3 +93,36 @@ def test_run_of_the_server() -> None:
     assert str(Snapshot.parse("5:9:6@1795510000123456")) == "5:9:6@1795510000123456"
     assert Snapshot.parse("5:9:6").run == 0
     assert str(Snapshot.parse("5:9:6")) == "5:9:6"
+
+
+SEEN = Snapshot(5, 10, frozenset({5, 7}))
+
+
+@pytest.mark.parametrize(
+    ("stale", "wanted"),
+    [
+        (FRESH, True),
+        ((4, 6), True),
+        ((4, 7), False),
+        ((10,), False),
+        (None, False),
+    ],
+)
+def test_old_news(stale: Stale, wanted: bool) -> None:
+    """It is old news if the load had seen every one of the transactions."""
+    assert is_old_news(SEEN, stale) is wanted
+
+
+def test_without_a_load() -> None:
+    """Without a load nothing has been seen."""
+    assert not is_old_news(None, (1,))
+
+
+def test_forgets_which() -> None:
+    """After many transactions it must be read whatever was seen; and that stays so."""
+    stale = FRESH
+    for xid in range(MAX_XIDS):
+        stale = with_xid(stale, xid)
+    assert stale == tuple(range(MAX_XIDS))
+    assert with_xid(stale, 99) is None
+    assert with_xid(None, 1) is None

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.change import Change
 from pgobserve.hub.hub import Hub, TableDependencies
-from pgobserve.hub.send_queue import RowSubscription, SendQueue
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen import intake as module
 from pgobserve.listen.intake import MAX_STEPS, Intake

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
@@ -16,7 +17,7 @@ from pgobserve.hub.load_requests import (
     LoadRequest,
     LoadResult,
 )
-from pgobserve.hub.send_queue import UNKNOWN, SendQueue, View
+from pgobserve.hub.outcome import UNKNOWN, View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load import delivery as delivery_module
 from pgobserve.load.delivery import Delivery, Pause

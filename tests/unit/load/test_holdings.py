@@ -5,16 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.list_state import ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import FAILED
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    UNKNOWN,
-    UNREAD,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
 from pgobserve.load.holdings import Holdings
 from pgobserve.load.list_admission import admit, admit_returning, differences
 from tests.project import shapes
@@ -23,7 +18,7 @@ from tests.project.models import Item
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.outcome import Outcome
 
 ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
 

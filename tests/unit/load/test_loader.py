@@ -12,15 +12,12 @@ import pytest
 from django.db import OperationalError
 
 from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import NEVER, ListLoadResult, LoadResult
-from pgobserve.hub.send_queue import (
-    UNREAD,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.hub.outcome import UNREAD, View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load import loader as loader_module
 from pgobserve.load.loader import Loader
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 
     from pgobserve.hub.load_requests import ListLoadRequest, LoadRequest
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.outcome import Outcome
 
 ITEM = TableDependencies(("item",))
 SNAPSHOT = Snapshot(100, 100, frozenset())

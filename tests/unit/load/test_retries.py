@@ -6,8 +6,9 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
-from pgobserve.hub.send_queue import RowSubscription, SendQueue
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.load.retries import Retries
 
 if TYPE_CHECKING:

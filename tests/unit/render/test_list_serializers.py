@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.hub.send_queue import ABSENT, UNREAD, View
+from pgobserve.hub.outcome import ABSENT, UNREAD, View
 from pgobserve.render.list_serializers import ListedRenderer, lists_otherwise, may_leave_out
 from pgobserve.render.rendering import DEFAULT_KEYS, KeyRenderer, RenderingFailed
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.load_requests import FAILED, LoadResult
-from pgobserve.hub.send_queue import RowSubscription, SendQueue, View
+from pgobserve.hub.outcome import View
+from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load import lanes
 from pgobserve.load.loader import Loader
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from pgobserve.hub.load_requests import LoadRequest
-    from pgobserve.hub.send_queue import Outcome
+    from pgobserve.hub.outcome import Outcome
 
 ITEM = TableDependencies(("item",))
 SNAPSHOT = Snapshot(100, 100, frozenset())

@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from pgobserve.hub.send_queue import (
-    ABSENT,
-    MAX_AGE,
-    READ_AGAIN,
-    UNKNOWN,
-    FrameAction,
-    Outcome,
-    Refusal,
-    RowSubscription,
-    SendQueue,
-    View,
-)
+from pgobserve.deliver.send_queue import MAX_AGE, READ_AGAIN, SendQueue
+from pgobserve.hub.outcome import ABSENT, UNKNOWN, FrameAction, Outcome, Refusal, View
+from pgobserve.hub.row_subscription import RowSubscription
 
 ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
 DENIED = Refusal(403, ("No.",))

@@ -1,0 +1,118 @@
+"""A subscription to a row, and the queue of frames as the hub knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pgobserve.hub.outcome import UNKNOWN, View, step, without
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from pgobserve.hub.outcome import FrameAction, Outcome
+
+    StartCallback = Callable[[Outcome], None]
+
+
+class Deliverable(Protocol):
+    """What a frame is about: a subscription to a row, or one row of a subscription to a list."""
+
+    @property
+    def active(self) -> bool:
+        """False once the subscription has ended."""
+
+    @property
+    def key(self) -> Hashable:
+        """The row's key."""
+
+    @property
+    def request_id(self) -> object:
+        """The client's name for the subscription."""
+
+    @property
+    def shown(self) -> bytes | None:
+        """Digest of what the client holds."""
+
+    @property
+    def context(self) -> object:
+        """The subscription's context; opaque here."""
+
+    def withdrawn(self) -> None:
+        """Record that a waiting state is not sent: the client keeps what it was shown before."""
+
+    def turn(self, outcome: Outcome) -> FrameAction | None:
+        """Return the frame that leads to the outcome, and record that as shown."""
+
+    def unsent(self, kind: FrameAction) -> None:
+        """Record that the frame could not be sent."""
+
+
+class FrameQueue(Protocol):
+    """The queue of one socket's frames; see :class:`~pgobserve.deliver.send_queue.SendQueue`."""
+
+    def put(self, watch: Deliverable, outcome: Outcome, kind: FrameAction | None = None, /) -> None:
+        """Queue the latest state of a row."""
+
+    def forget(self, watch: Deliverable, /) -> None:
+        """Drop what waits for an ended subscription."""
+
+    def sweep(self) -> None:
+        """Drop what waits for any ended subscription."""
+
+
+class RowSubscription:
+    """
+    One subscription of one socket to one row.
+
+    Attributes:
+        mailbox: The socket's queue of frames.
+        key: The row's key.
+        request_id: The client's name for the subscription; any JSON value.
+        context: Opaque here. :func:`~pgobserve.cohorts.subscription_context.context_of` returns it
+            typed.
+        shown: Digest of the state that the client received last; see :func:`~pgobserve.hub.outcome.step`.
+        active: False once it has ended: the client receives no more frames.
+        on_started: Called once, with the first outcome, in place of a frame.
+    """
+
+    __slots__ = ("active", "context", "key", "mailbox", "on_started", "request_id", "shown")
+
+    def __init__(
+        self,
+        mailbox: FrameQueue,
+        key: Hashable,
+        request_id: object,
+        context: object,
+        on_started: StartCallback,
+    ) -> None:
+        self.mailbox = mailbox
+        self.key = key
+        self.request_id = request_id
+        self.context = context
+        self.shown: bytes | None = UNKNOWN
+        self.active = True
+        self.on_started: StartCallback | None = on_started
+
+    def offer(self, outcome: Outcome) -> None:
+        """Receive the outcome of a load. The first one answers the request to subscribe."""
+        if not self.active:
+            return
+        if self.on_started is None:
+            self.mailbox.put(self, outcome)
+            return
+        on_started, self.on_started = self.on_started, None
+        if isinstance(outcome, View):
+            self.shown = outcome.digest
+        on_started(outcome)
+
+    def turn(self, outcome: Outcome) -> FrameAction | None:
+        """Return the frame that leads from what was shown to the outcome, and record it as shown."""
+        self.shown, kind = step(self.shown, outcome)
+        return kind
+
+    def unsent(self, kind: FrameAction) -> None:
+        """Record that no frame can hold the row: the client has an old state of it, or none."""
+        self.shown = without(kind)
+
+    def withdrawn(self) -> None:
+        """Record that a waiting state is not sent: the client keeps what it was shown before."""
