@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from django.db import connection
@@ -55,12 +56,27 @@ ALL: Final[Sequence[type[Model]]] = (
 @contextmanager
 def library() -> Iterator[None]:
     """Make the tables, and drop them at the end."""
-    with connection.schema_editor() as editor:
-        for model in ALL:
-            editor.create_model(model)
+    make, drop = _statements()
+    _execute(make)
     try:
         yield
     finally:
-        with connection.schema_editor() as editor:
-            for model in reversed(ALL):
-                editor.delete_model(model)
+        _execute(drop)
+
+
+@cache
+def _statements() -> tuple[str, str]:
+    """Return what makes the tables, and what drops them. Each is sent at once: tests do it often."""
+    with connection.schema_editor(collect_sql=True) as editor:
+        for model in ALL:
+            editor.create_model(model)
+        # What is deferred to the end of the block belongs to it.
+        made = [*editor.collected_sql, *(f"{each};" for each in editor.deferred_sql)]
+    throughs = [m2m.remote_field.through for model in ALL for m2m in model._meta.local_many_to_many]
+    tables = {connection.ops.quote_name(each._meta.db_table) for each in (*throughs, *ALL)}
+    return "\n".join(made), f"DROP TABLE IF EXISTS {', '.join(sorted(tables))} CASCADE"
+
+
+def _execute(script: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(script)

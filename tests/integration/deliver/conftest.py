@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
-from django.core.management import call_command
 from django.db import connection, connections
 
 from pgobserve.runtime import runtime
 from pgobserve.wire import PAYLOAD_VERSION, TRANSPORTS
+from tests.installing import install
 from tests.project.models import Item
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def transport(request: pytest.FixtureRequest, settings: Any) -> str:
 @pytest.fixture
 def observed(transactional_db: None, transport: str) -> Iterator[None]:
     """Triggers on the tables that the tests watch."""
-    call_command("pgobserve", "install", "project.Item", "auth.User", verbosity=0)
+    install("project.Item", "auth.User")
     yield
     if transport == "outbox":
         execute("DROP SCHEMA pgobserve CASCADE")

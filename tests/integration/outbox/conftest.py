@@ -15,6 +15,7 @@ from pgobserve.outbox.event import events_of, folded
 from pgobserve.outbox.outbox_page import qualified
 from pgobserve.triggers import installer, registry
 from pgobserve.wire import ALONE
+from tests.installing import install_by
 from tests.integration.conftest import parameters
 from tests.project.models import Item
 
@@ -47,7 +48,7 @@ def execute(statement: str, *params: Any) -> list[Any]:
 @pytest.fixture
 def boxed(transactional_db: None) -> Iterator[None]:
     """Triggers on the table of items; they, and all that they wrote, are gone afterwards."""
-    install(Item)
+    install_by("boxed", lambda: install(Item))
     yield
     drop_outbox()
 
