@@ -2,7 +2,7 @@
 Checks that watched tables keep their triggers.
 
 A subscription starts only on a table that has triggers. If they are dropped or disabled later, the feed
-cannot tell that from a quiet table. The monitor therefore checks the catalog periodically. It logs a
+cannot distinguish that from a quiet table. The monitor therefore checks the catalog periodically. It logs a
 table that has lost its triggers, and has everything read again once they are back.
 """
 

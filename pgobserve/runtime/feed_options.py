@@ -1,4 +1,4 @@
-"""What a feed is told by whoever builds it: it reads no settings itself."""
+"""The options of a feed. Only `pgobserve.conf` reads settings."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
     from pgobserve.load.row_reader import Reader
     from pgobserve.wire import Namespace
 
-#: Seconds that a feed goes on without subscriptions: a reloaded page finds it running.
+#: Seconds for which a feed keeps running without subscriptions, so that a reloaded page finds it.
 LINGER: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
-    What a feed needs to know.
+    The options of one feed.
 
     Attributes:
         alias: The database alias.
         channel: The NOTIFY channel.
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
-        reader: Reads and renders rows and lists; runs in threads.
+        reader: Reads and renders rows and lists, in threads.
         threads: How many loads run at a time.
         hook_timeout: Seconds that a hook may hold a thread.
-        statement_timeout: Seconds that the server works on one statement of a load; 0 for no bound.
-        linger: Seconds to go on without subscriptions.
-        namespace: Of this project in the database.
-        outbox: Changes travel by the outbox, too; without it one is read all the same from the
-            first wake-up on.
-        listens: Changes, or wake-ups, travel by NOTIFY.
-        retention: Seconds that rows of the outbox are kept at least.
+        statement_timeout: Seconds for one statement of a load; 0 for no limit.
+        linger: Seconds for which the feed keeps running without subscriptions.
+        namespace: The namespace of this project in the database.
+        outbox: Whether changes travel by the outbox, too. Without it the feed still reads an outbox
+            from the first wake-up on.
+        listens: Whether changes or wake-ups travel by NOTIFY.
+        retention: Minimum seconds for which rows of the outbox are kept.
     """
 
     alias: str

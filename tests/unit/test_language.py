@@ -23,12 +23,10 @@ PACKAGE = {
     "deliver": 12,
     "dependencies": 1,
     "hub": 77,
-    "listen": 9,
     "load": 38,
     "observer": 13,
     "outbox": 5,
     "render": 0,
-    "runtime": 9,
     "sql": 2,
     "workers": 0,
 }
