@@ -9,7 +9,7 @@ from pgobserve.runtime.runtime import runtimes
 
 if TYPE_CHECKING:
     from pgobserve.listen.listener import ListenerState
-    from pgobserve.load.loader import LoaderState
+    from pgobserve.load.load_log import LoaderState
     from pgobserve.outbox.outbox_pages import ReaderState
 
 

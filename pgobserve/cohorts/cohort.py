@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pgobserve.database.session_settings import SessionSettings
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.render.rendering import PresenceRenderer, Renderer
+    from pgobserve.render.rendering import Renderer, VersionRenderer
     from pgobserve.sql.keys import Model
 
 
@@ -88,7 +88,7 @@ class Cohort:
         self,
         alias: str,
         statement: KeyedQuery,
-        renderer: Renderer | PresenceRenderer | KeyRenderer,
+        renderer: Renderer | VersionRenderer | KeyRenderer,
         subject: TableDependencies,
         listing: ListDefinition | None = None,
         context: HookContext = BLANK,

@@ -12,7 +12,7 @@ from django.db import connections
 
 from pgobserve.cohorts.cohort import build, source_of_class
 from pgobserve.cohorts.hook_context import HookContext
-from pgobserve.cohorts.presence import presence_source
+from pgobserve.cohorts.version_query import version_cohort
 from pgobserve.database.query_recorder import QueryRecorder
 from pgobserve.database.session import isolate_all, session_of
 from pgobserve.database.session_scopes import applied, held
@@ -56,7 +56,7 @@ class Visibility:
         ttl: Seconds for which a compiled queryset is kept.
         origin: The context of the request, in which the hooks are called.
         clock: Monotonic seconds.
-        presence_of: Only find out whether rows of this model are there: the consumer reads and
+        version_of: Only find out whether rows of this model are there: the consumer reads and
             shows them by itself.
         throughs: What counts as a part of such a row: its rows in these tables.
         wanted: What is wanted of the whole queryset, if that is watched.
@@ -92,7 +92,7 @@ class Visibility:
         ttl: float,
         clock: Callable[[], float] = time.monotonic,
         *,
-        presence_of: Model | None = None,
+        version_of: Model | None = None,
         throughs: Sequence[Through] = (),
         wanted: Wanted = None,
         origin: HookContext | None = None,
@@ -107,23 +107,31 @@ class Visibility:
         self.on_rebuild: Callable[[], None] | None = None
         self._built: float | None = None
         self.volatile = False
-        if presence_of is None:
+        if version_of is None:
             self.source: Cohort = self._build_first()
         else:
-            self.source = presence_source(type(consumer), presence_of, throughs)
+            self.source = version_cohort(type(consumer), version_of, throughs)
             self.source.settings = self._settings()
 
-    def now(self) -> Cohort:
-        """Return the source as it is now; runs user code, so in a thread."""
+    def kept(self) -> Cohort | None:
+        """Return the cohort if it is known without running hooks, otherwise None."""
+        # No hook builds a version query, and hooks with a database session of their own run at each read.
         if self._built is None or self.source.owner is not None:
-            # Nothing is built by hooks. Or it is built at each read.
             return self.source
         if self.volatile or self._clock() - self._built >= self._ttl:
-            with self._in_session() as settings:
-                try:
-                    self._rebuild(settings)
-                finally:
-                    isolate_all()
+            return None
+        return self.source
+
+    def now(self) -> Cohort:
+        """Return the current cohort; may run hooks, so call it in a thread."""
+        kept = self.kept()
+        if kept is not None:
+            return kept
+        with self._in_session() as settings:
+            try:
+                self._rebuild(settings)
+            finally:
+                isolate_all()
         return self.source
 
     @property

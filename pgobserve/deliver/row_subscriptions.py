@@ -297,7 +297,7 @@ class Subscriptions:
         """Compile the queryset, in a thread of the feed that will most likely read it."""
         feed = feed_of(router.db_for_write(model))
         ttl = conf.get().QUERYSET_TTL
-        presence_of = model if custom_delivery else None
+        version_of = model if custom_delivery else None
         origin = HookContext.current()
         owner = type(self._consumer)
 
@@ -306,7 +306,7 @@ class Subscriptions:
                 self._consumer,
                 kwargs,
                 ttl,
-                presence_of=presence_of,
+                version_of=version_of,
                 throughs=self._throughs(model),
                 origin=origin,
             )

@@ -288,7 +288,7 @@ class Hub:
         """Return at most ``limit`` rows, and as many of lists, to read now; they are being read."""
         return [*self._take_rows(limit, lane), *self._take_entries(limit, lane)]
 
-    def take_wholes(
+    def take_lists(
         self, batch: int, *, few: int = 0, limit: int = 1, lane: Hashable = None
     ) -> list[ListState]:
         """

@@ -40,7 +40,7 @@ def load_lists(alias: str, jobs: Sequence[ListLoadRequest]) -> list[ListLoadResu
         return [loads[0].run_whole()]
     connection = connections[alias]
     # In a database session of its own each is read alone.
-    together = [load for load in loads if load.source.session is None]
+    together = [load for load in loads if load.cohort.session is None]
     try:
         with one_snapshot(connection) as snapshot:
             read = _read(together, snapshot, connection)
@@ -60,10 +60,10 @@ def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set
     read: dict[ListLoad, Any] = {}
     alike: dict[Hashable, list[ListLoad]] = defaultdict(list)
     for load in loads:
-        alike[load.source.context.key].append(load)
+        alike[load.cohort.context.key].append(load)
     for some in alike.values():
         wholes = [load.listing.whole for load in some]
-        found = some[0].source.context.run(read_many, wholes, connection, SMALL_LIST)
+        found = some[0].cohort.context.run(read_many, wholes, connection, SMALL_LIST)
         read |= {load: rows for load, rows in zip(some, found, strict=True) if rows is not None}
     for load, rows in read.items():
         load.render(snapshot, rows)

@@ -1,7 +1,7 @@
 """
-A list read as a whole: in one snapshot, once for everybody who sees the same.
+One load of a list: read all rows in one snapshot, render, check permissions.
 
-Runs in a thread of the feed's loader.
+Runs in a loader thread.
 """
 
 from __future__ import annotations
@@ -33,51 +33,51 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort, ListDefinition
-    from pgobserve.hub.list_subscription import ListSubscription, Subscription
+    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
     from pgobserve.hub.load_requests import ListLoadRequest
     from pgobserve.hub.outcome import Outcome
     from pgobserve.hub.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: Nobody sees the row otherwise than others.
-NOBODY: Final[Mapping[Subscription, Outcome]] = MappingProxyType({})
+#: Of a row that all subscriptions see alike.
+NO_SPECIAL: Final[Mapping[Subscription, Outcome]] = MappingProxyType({})
 
 
 class Aborted(Exception):
-    """A query of a serializer failed, and with it the transaction that it was in."""
+    """A serializer's query failed, and with it the transaction of the load."""
 
 
 class ListLoad(Load):
     """
-    One load of a list.
+    The state of one load of a list.
 
     Args:
         alias: The database alias.
-        whole: The list, and for whom.
+        request: The list, and its subscriptions.
 
     Attributes:
-        source: Where its rows come from.
-        listing: How it is read as a whole.
+        cohort: The cohort of the list.
+        listing: How its rows are read.
     """
 
-    def __init__(self, alias: str, whole: ListLoadRequest) -> None:
+    def __init__(self, alias: str, request: ListLoadRequest) -> None:
         super().__init__(alias, ())
-        self._whole = whole
-        source: Cohort = whole.roster.identity  # type: ignore[assignment]
-        assert source.listing is not None  # noqa: S101 (a list's source has one)
-        self.source = self._current = source
-        self.listing: ListDefinition = source.listing
-        self._listeners: list[Subscription] = []
-        self._listed: list[LoadResult] = []
+        self._request = request
+        cohort: Cohort = request.roster.identity  # type: ignore[assignment]
+        assert cohort.listing is not None  # noqa: S101 (a list's cohort has one)
+        self.cohort = self._current = cohort
+        self.listing: ListDefinition = cohort.listing
+        self._subscriptions: list[Subscription] = []
+        self._results: list[LoadResult] = []
         self._refusal: Refusal | None = None
         self._unjudged = False
 
     def run_whole(self) -> ListLoadResult:
         """Read, render and check all rows."""
         self.prepare()
-        with self.source.prepared(self._connection) as current:
-            assert current.listing is not None  # noqa: S101 (a list's source has one)
+        with self.cohort.prepared(self._connection) as current:
+            assert current.listing is not None  # noqa: S101 (a list's cohort has one)
             self.listing, self._current = current.listing, current
             try:
                 self._read_rendered()
@@ -94,56 +94,59 @@ class ListLoad(Load):
                 contained(error)
                 if not is_lost(self._connection):
                     raise
-                # By a serializer, or by itself. If the database is there, it is the serializer's.
+                # A serializer has closed the connection, unless the database is away.
                 reconnect(self._connection)
                 self._read_rendered(inside=False)
         return self.checked()
 
     def _about_list(self) -> dict[str, object]:
         owners = dict.fromkeys(
-            context_of(watch).consumer_class.__qualname__ for watch in self._listeners
+            context_of(each).consumer_class.__qualname__ for each in self._subscriptions
         )
-        model, alias = self.source.statement.model, self._connection.alias
+        model, alias = self.cohort.statement.model, self._connection.alias
         return fields(consumer=", ".join(owners), model=model, alias=alias)
 
     def prepare(self) -> None:
-        """Find out for whom it is."""
-        job = LoadRequest(ListRow(self._whole.roster, None), self._whole.watches)
-        watches: list[Subscription] = [
-            watch for group in self._group(job).values() for watch in group
-        ]
-        watches += self._whole.newcomers
-        # Who waits for it has just had his queryset compiled; looked at once more, one that looks
-        # at the clock would never be the same.
-        self._guarded = self._guarded or any(not context_of(w).guard.allows_all for w in watches)
-        self._listeners = watches
+        """Find the subscriptions that belong to the list now."""
+        groups = self._group(self._request_for(None, self._request.watches)).values()
+        # The hooks of newcomers have just run. A queryset that reads the clock would differ each time.
+        self._subscriptions = [*(each for group in groups for each in group)]
+        self._subscriptions += self._request.newcomers
+        if any(not context_of(each).guard.allows_all for each in self._subscriptions):
+            self._renderer.guarded = True
 
     def checked(self) -> ListLoadResult:
-        """Return what was rendered, after the permissions were asked."""
-        found = self._listed
-        if self._guarded:
-            check(found)
-        holdings = Holdings(None if self.listing.named_by else self.source.statement.model)
+        """Check the permissions of what was rendered, and return it."""
+        if self._renderer.guarded:
+            check(self._results)
         assert self._snapshot is not None  # noqa: S101 (it is rendered)
         return ListLoadResult(
-            self._whole,
+            self._request,
             self._snapshot,
-            found,
+            self._results,
             self._refusal,
-            has={watch: holdings.of(have) for watch, have in self._returning()},
+            has=self._held(),
             moved=self._moved,
             failed=self._unjudged or bool(self._failed),
             skipped=self._failed,
         )
 
+    def _held(self) -> dict[ListSubscription, Shown]:
+        """Return the claims of newcomers that hold some rows already."""
+        if self._refusal is not None:
+            return {}
+        holdings = Holdings(None if self.listing.named_by else self.cohort.statement.model)
+        newcomers = self._request.newcomers
+        return {each: holdings.of(each.have) for each in newcomers if each.have is not None}
+
     def _read_rendered(self, *, inside: bool = True) -> None:
-        watches, whole, limit = self._listeners, self.listing.whole, self._limit()
-        rows: Mapping[Hashable, Model] = {}
+        """Read and render; ``inside`` the transaction, or after it."""
+        whole, limit = self.listing.whole, self._limit()
         with one_snapshot(self._connection) as snapshot:
-            if self._counts_by_query(watches):
+            if self._counts_by_query():
                 self._snapshot = snapshot
                 number = self._current.context.run(whole.count, self._connection)
-                self._listed = [self._counted(watches, lambda _: number)]
+                self._results = [self._count(lambda _: number)]
                 return
             most = None if limit is None else limit + 1
             rows = self._current.context.run(whole.read, self._connection, most)
@@ -158,104 +161,96 @@ class ListLoad(Load):
         self._snapshot, most = snapshot, conf.get().MAX_LIST_ROWS
         if len(rows) > most:
             self._refusal = too_many(most)
-        if len(rows) <= most or self._limit() is None:
-            self._listed = self._render_all(rows, self._listeners)
+            if self._limit() is not None:
+                return
+        if self.listing.only != "count":
+            self._results = self._render_each(rows)
+        elif self._current.renderer.leaves_out:
+            results = self._render_each(rows)
+            self._results = [
+                self._count(lambda each: sum(_is_shown(result, each) for result in results))
+            ]
+        else:
+            self._results = [self._count(lambda each: self._count_permitted(rows, each))]
 
     def _limit(self) -> int | None:
-        """Return how many rows are of use; who has the list already keeps it, however long it is."""
-        whole = self._whole
-        if whole.watches or any(watch.on_started is None for watch in whole.newcomers):
+        """Return how many rows are of use; subscribers of the list keep it, however long it is."""
+        if self._request.watches or any(
+            each.on_started is None for each in self._request.newcomers
+        ):
             return None
         return conf.get().MAX_LIST_ROWS
 
-    def _counts_by_query(self, watches: list[Subscription]) -> bool:
+    def _counts_by_query(self) -> bool:
         return (
             self.listing.only == "count"
             and self.listing.whole.counts_in_sql
             and not self._current.renderer.leaves_out
-            and not any(context_of(watch).guard.checks_objects for watch in watches)
+            and not any(context_of(each).guard.checks_objects for each in self._subscriptions)
         )
 
-    def _counted(
-        self, watches: list[Subscription], count: Callable[[Subscription], int]
-    ) -> LoadResult:
-        job = LoadRequest(ListRow(self._whole.roster, None), tuple(watches))
+    def _count(self, number_for: Callable[[Subscription], int]) -> LoadResult:
+        """Return the number of rows, which may differ between subscriptions."""
         assert self._snapshot is not None  # noqa: S101
-        special = {watch: View.of(encode({"count": count(watch)})) for watch in watches[1:]}
-        outcome = View.of(encode({"count": count(watches[0])})) if watches else ABSENT
-        special = {watch: view for watch, view in special.items() if view != outcome}
-        return LoadResult(job, self._snapshot, outcome, special, moved=self._moved)
+        views = {each: View.of(encode({"count": number_for(each)})) for each in self._subscriptions}
+        outcome = next(iter(views.values()), ABSENT)
+        special = {each: view for each, view in views.items() if view != outcome}
+        request = self._request_for(None, tuple(self._subscriptions))
+        return LoadResult(request, self._snapshot, outcome, special, moved=self._moved)
 
-    def _render_all(
-        self, rows: Mapping[Hashable, Model], watches: list[Subscription]
-    ) -> list[LoadResult]:
-        if self.listing.only != "count":
-            return self._render_each(rows, watches)
-        if not self._current.renderer.leaves_out:
-            return [self._counted(watches, lambda watch: self._permitted(rows, watch))]
-        found = self._render_each(rows, watches)
-        return [self._counted(watches, lambda watch: sum(_is_shown(it, watch) for it in found))]
+    def _count_permitted(self, rows: Mapping[Hashable, Model], subscription: Subscription) -> int:
+        if not context_of(subscription).guard.checks_objects:
+            return len(rows)
+        number = 0
+        for key, row in rows.items():
+            request = self._request_for(key, (subscription,))
+            seeing, unseen = self._renderer.permitted(request, row, [subscription])
+            number += len(seeing)
+            self._unjudged = self._unjudged or is_unjudged(unseen)
+        return number
 
-    def _render_each(
-        self, rows: Mapping[Hashable, Model], watches: list[Subscription]
-    ) -> list[LoadResult]:
+    def _render_each(self, rows: Mapping[Hashable, Model]) -> list[LoadResult]:
         assert self._snapshot is not None  # noqa: S101 (render sets it)
-        audience, roster, found = tuple(watches), self._whole.roster, []
+        audience, results = tuple(self._subscriptions), []
         named_by = self.listing.named_by
         for key, instance in rows.items():
-            job = LoadRequest(ListRow(roster, key), audience)
-            seeing, unseen = self._judged(job, instance, watches)
-            shared: Outcome = ABSENT
-            special: dict[Subscription, Outcome] = {}
-            if seeing:
-                shared, special, _ = self._render(self._current, key, instance, seeing)
-            special.update(unseen)
-            self._unjudged = self._unjudged or is_unjudged(unseen)
-            found.append(
+            request = self._request_for(key, audience)
+            _, unseen, shared, special = self._renderer.render(
+                self._current, request, instance, self._subscriptions
+            )
+            if unseen:
+                special.update(unseen)
+                self._unjudged = self._unjudged or is_unjudged(unseen)
+            results.append(
                 LoadResult(
-                    job,
+                    request,
                     self._snapshot,
                     shared,
-                    special if special or self._guarded else NOBODY,
+                    special if special or self._renderer.guarded else NO_SPECIAL,
                     moved=self._moved,
                     name=None if named_by is None else name_of(instance, named_by),
                 )
             )
-        return found
+        return results
 
-    def _permitted(self, rows: Mapping[Hashable, Model], watch: Subscription) -> int:
-        if not context_of(watch).guard.checks_objects:
-            return len(rows)
-        roster, audience = self._whole.roster, (watch,)
-        seen = 0
-        for key, row in rows.items():
-            seeing, unseen = self._judged(LoadRequest(ListRow(roster, key), audience), row, [watch])
-            seen += len(seeing)
-            self._unjudged = self._unjudged or is_unjudged(unseen)
-        return seen
-
-    def _returning(self) -> list[tuple[ListSubscription, Mapping[str, str]]]:
-        """Return the subscriptions whose clients come back, and what they say that they hold."""
-        if self._refusal is not None:
-            return []
-        return [(each, each.have) for each in self._whole.newcomers if each.have is not None]
+    def _request_for(self, key: Hashable, subscriptions: tuple[Subscription, ...]) -> LoadRequest:
+        return LoadRequest(ListRow(self._request.roster, key), subscriptions)
 
     def raise_if_aborted(self) -> None:
-        """Raise if the transaction can't go on; what was read after that is not what it seems."""
+        """Raise if the transaction was aborted or closed: later reads are not of its snapshot."""
         raw: Any = self._connection.connection
-        # A serializer may have closed it, too.
         if raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.INERROR:
             raise Aborted
 
 
-def _is_shown(item: LoadResult, watch: Subscription) -> bool:
-    """Tell whether a subscription sees a row; one that can't be shown is not counted."""
-    outcome = item.special.get(watch, item.outcome)
+def _is_shown(result: LoadResult, subscription: Subscription) -> bool:
+    """Return whether a subscription sees a row; a row that can't be shown is not counted."""
+    outcome = result.special.get(subscription, result.outcome)
     return isinstance(outcome, View) and outcome.body is not None
 
 
 def too_many(limit: int) -> Refusal:
-    """Return the answer to who wants a list of too many rows."""
+    """Return the refusal of a list that has too many rows."""
     sentence = (
         f"The list has more than {limit} rows, which is the most that PGOBSERVE['MAX_LIST_ROWS'] "
         'allows. Filter it by "query", or ask for "only": "count".'

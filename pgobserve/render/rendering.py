@@ -98,7 +98,10 @@ class Renderer:
         serializer, context = self._serializer(
             instance, lambda: consumer.get_serializer_context(**kwargs)
         )
-        view = view_of(context, lambda: View.of(encode(self._represent(serializer, instance))))
+        own, represent = self._has_own_data, serializer.to_representation
+        view = view_of(
+            context, lambda: View.of(encode(serializer.data if own else represent(instance)))
+        )
         if not context.accessed and not self._has_own_data:
             serializer.instance = None
             self._idle.pair = serializer, context
@@ -128,9 +131,6 @@ class Renderer:
         serializer.instance = instance
         return serializer, context
 
-    def _represent(self, serializer: BaseSerializer[Any], instance: Model) -> Any:
-        return serializer.data if self._has_own_data else serializer.to_representation(instance)
-
 
 def view_of(context: TrackingContext, render: Callable[[], View]) -> View:
     """
@@ -157,7 +157,7 @@ class _ForAll:
     failed: ClassVar[Refusal] = FAILED
 
 
-class PresenceRenderer(_ForAll):
+class VersionRenderer(_ForAll):
     """Renders only a row's version, for consumers that read and show rows themselves."""
 
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:

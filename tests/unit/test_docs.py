@@ -14,7 +14,7 @@ import yaml
 
 from pgobserve import checks, conf, exceptions, settings
 from pgobserve.listen.listener import ListenerState
-from pgobserve.load.loader import LoaderState
+from pgobserve.load.load_log import LoaderState
 from pgobserve.management.commands.pgobserve import SUBCOMMANDS
 from pgobserve.monitoring import FeedState
 

@@ -74,6 +74,8 @@ ELSEWHERE = {
     "database/query_recorder": "integration/deliver/test_visibility.py",
     "workers/pool_worker": "unit/workers/test_held_threads.py",
     "workers/loop_tripwire": "integration/runtime/test_runtime.py",
+    "load/batches": "unit/load/test_loader.py",
+    "load/load_log": "unit/load/test_loader.py",
     "load/row_reader": "unit/database/test_server_identity.py",
     "load/lanes": "unit/workers/test_held_threads.py",
     "load/list_batch": "integration/deliver/test_several.py",

@@ -21,6 +21,7 @@ from pgobserve.database.connection_watchdog import ConnectionWatchdog, Unreachab
 from pgobserve.hub.hub import Hub
 from pgobserve.load.loader import Loader
 from tests.integration.conftest import parameters
+from tests.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ async def test_old_libpq(server: Server, upkeep: ConnectionWatchdog) -> None:
 
 async def test_cancelled_call(server: Server) -> None:
     """A query that a cancelled task waited for is cancelled; the loader goes on."""
-    loader = Loader("default", Hub(), None, 1)
+    loader = Loader("default", Hub(), Rows(lambda _: []), 1)
     call = asyncio.create_task(loader.call(slow))
     await server.until(works=True)
     call.cancel()

@@ -13,6 +13,7 @@ from django.db import connections
 from pgobserve.database.connection_watchdog import ConnectionWatchdog, Unreachable
 from pgobserve.hub.hub import Hub
 from pgobserve.load.loader import Loader
+from tests.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ async def test_slow_answer_comes_in_the_end(proxied: Proxy, threaded: Any) -> No
 
 async def test_end_of_a_loader_that_waits(proxied: Proxy) -> None:
     """A loader that is ended leaves no thread behind that waits for a silent server."""
-    loader = Loader(ALIAS, Hub(), None, 1)
+    loader = Loader(ALIAS, Hub(), Rows(lambda _: []), 1)
     running = asyncio.create_task(loader.run())
     await loader.call(ask)
     thread = next(t for t in threading.enumerate() if t.name.startswith("pgobserve-loader"))

@@ -13,6 +13,7 @@ from django.db import DataError, OperationalError, connections
 from pgobserve.hub.hub import Hub
 from pgobserve.load.loader import Loader, Unreachable
 from pgobserve.workers import thread_pool
+from tests.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 async def loader(writer: Writer) -> AsyncIterator[Loader]:
     """A loader with one thread, which has ended afterwards, and its connection with it."""
     before = set(threading.enumerate())
-    each = Loader("default", Hub(), None, 1)
+    each = Loader("default", Hub(), Rows(lambda _: []), 1)
     yield each
     each.stop()
     for thread in set(threading.enumerate()) - before:

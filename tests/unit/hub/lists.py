@@ -29,8 +29,9 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import ABSENT, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load.batches import Batches
 from pgobserve.load.delivery import Delivery
-from pgobserve.load.loader import Loader, LoaderState
+from pgobserve.load.loader import Loader
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -159,10 +160,11 @@ class Repeats:
 def without_threads(hub: Hub) -> Any:
     """Return a loader that reads nothing by itself."""
     loader: Any = object.__new__(Loader)
-    loader.state = LoaderState()
     loader._hub = hub
-    loader._repeats = Repeats()
-    loader._delivery = Delivery(hub, loader._repeats)
+    loader._retries = Repeats()
+    loader._delivery = Delivery(hub, loader._retries)
+    none: Any = None
+    loader._batches = Batches(hub, none, none, loader._delivery, none, none)
     loader.kick = lambda: None
     return loader
 
@@ -318,7 +320,7 @@ class World:
 
     def load(self, whole: bool, limit: int, at_once: int) -> None:
         """Take what needs reading, and perhaps read it, and perhaps tell it."""
-        for reading in self._take_wholes(limit) if whole else self._take(limit):
+        for reading in self._take_lists(limit) if whole else self._take(limit):
             if at_once:
                 self._read(reading)
             if at_once > 1:
@@ -329,8 +331,8 @@ class World:
         assert len(jobs) <= limit
         return self._begun([Reading(jobs)] if jobs else [])
 
-    def _take_wholes(self, batch: int) -> list[Reading]:
-        rosters = self.hub.take_wholes(batch, few=2, limit=2)
+    def _take_lists(self, batch: int) -> list[Reading]:
+        rosters = self.hub.take_lists(batch, few=2, limit=2)
         return self._begun(
             [Reading(ListLoadRequest(r, r.audience, tuple(r.newcomers))) for r in rosters]
         )
@@ -437,7 +439,7 @@ class World:
             reading.jobs.roster.done_whole(None)
             self.hub.done_list(reading.jobs.roster)
         else:
-            self.loader._give_back(reading.jobs)
+            self.loader._batches.give_back(reading.jobs)
 
     def take_traces(self) -> None:
         self.tracing += self.hub.take_lookups()
@@ -457,11 +459,11 @@ class World:
 
     def try_again(self) -> None:
         """Time passes, and what failed is read again."""
-        for thing in list(self.loader._repeats.things):
+        for thing in list(self.loader._retries.things):
             if thing.wanted:
                 self.hub.mark(thing)
             else:
-                self.loader._repeats.succeeded(thing)
+                self.loader._retries.succeeded(thing)
 
     # The clients
 
@@ -583,13 +585,13 @@ class World:
         """Let everything come to an end."""
         self.hear(len(self.on_the_way))
         rounds = 0
-        while self.reading or self.tracing or self.hub.dirty or self.loader._repeats.things:
+        while self.reading or self.tracing or self.hub.dirty or self.loader._retries.things:
             for reading in list(self.reading):
                 self._finish(reading)
             self.take_traces()
             while self.tracing:
                 self.trace()
-            for reading in [*self._take(3), *self._take_wholes(3)]:
+            for reading in [*self._take(3), *self._take_lists(3)]:
                 self._finish(reading)
             self.try_again()
             rounds += 1

@@ -53,7 +53,7 @@ def following(
     """Subscribe to a list that was read."""
     watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda listed: None)
     hub.add_list(watch, subject, identity)
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     roster.join(watch)
     roster.shown = dict.fromkeys(range(100, 200), b"x")  # large, so that single rows are read
     finish(hub, roster)
@@ -77,7 +77,7 @@ def read(hub: Hub, limit: int = 500) -> None:
     """Read everything that is waiting, once."""
     for thing in hub.take(limit):
         end(hub, thing)
-    for roster in hub.take_wholes(limit, few=1000, limit=1000):
+    for roster in hub.take_lists(limit, few=1000, limit=1000):
         finish(hub, roster)
 
 
@@ -202,11 +202,11 @@ def test_whole(hub: Hub) -> None:
     hub.publish("item", 101, [1])
     hub.publish_gap()
     backlog = Backlog(hub, [watch])
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     finish(hub, roster, None)
     assert backlog.waits_for() is roster
     hub.publish("item", 102, [7])
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     hub.publish("item", 103, [8])
     finish(hub, roster)
 
@@ -221,7 +221,7 @@ def test_too_many_rows(hub: Hub) -> None:
     backlog = Backlog(hub, [watch])
     hub.publish("item", 102, [*range(1, MOST_DIRTY + 1)])
     assert backlog.waits_for() is watch.roster
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     assert backlog.waits_for() is roster
     hub.publish("item", 102, [1])
     finish(hub, roster)
@@ -238,7 +238,7 @@ def test_moved(hub: Hub) -> None:
     hub.move_all({watch: (ITEM, "another")})
     end(hub, entry)
     assert backlog.waits_for() is not None
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     assert backlog.waits_for() is roster
     roster.join(watch)
     finish(hub, roster)

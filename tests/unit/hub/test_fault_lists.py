@@ -198,7 +198,7 @@ async def test_moved_once() -> None:
     ]
     for each in (watch, *crowd):
         hub.add_list(each, SUBJECT, "one")
-    (roster,) = hub.take_wholes(500)
+    (roster,) = hub.take_lists(500)
     for each in (watch, *crowd):
         admit(roster, each, [])
     roster.done_whole(SNAPSHOT)
@@ -212,7 +212,7 @@ async def test_moved_once() -> None:
 
     task = asyncio.create_task(Delivery(hub, Retries(hub.mark)).rows(found))
     await asyncio.sleep(0)
-    (other,) = hub.take_wholes(500)
+    (other,) = hub.take_lists(500)
     admit(other, watch, [])
     other.done_whole(LATER)
     await task

@@ -279,7 +279,7 @@ def lists(hub: Hub, *sizes: int) -> list[ListState]:
     for number, size in enumerate(sizes):
         watch = ListSubscription(SendQueue(lambda: None), 1, None, lambda *_: None)
         hub.add_list(watch, ITEM, number)
-        (roster,) = hub.take_wholes(10)
+        (roster,) = hub.take_lists(10)
         roster.shown = dict.fromkeys(range(size), b"shown")
         roster.join(watch)
         roster.done_whole(SNAPSHOT)
@@ -293,7 +293,7 @@ def test_small_lists_are_read_together(hub: Hub) -> None:
     """Lists of few rows are read together, so many at a time; one of many rows is read alone."""
     a, large, b, c, d = lists(hub, 1, 9, 2, 0, 1)
 
-    taken = [hub.take_wholes(10, few=2, limit=3) for _ in range(4)]
+    taken = [hub.take_lists(10, few=2, limit=3) for _ in range(4)]
 
     assert taken == [[a, b, c], [large], [d], []]
     assert all(roster.loading for roster in (a, large, b, c, d))
@@ -303,10 +303,10 @@ def test_list_that_must_be_read_alone(hub: Hub) -> None:
     """A list that could not be read together with others is read alone, once."""
     a, b = lists(hub, 1, 1)
     a.alone = True
-    assert [hub.take_wholes(10, few=2, limit=3) for _ in range(2)] == [[a], [b]]
+    assert [hub.take_lists(10, few=2, limit=3) for _ in range(2)] == [[a], [b]]
     for roster in (a, b):
         roster.done_whole(SNAPSHOT)
         hub.done_list(roster)
     hub.publish_gap()
 
-    assert hub.take_wholes(10, few=2, limit=3) == [a, b]
+    assert hub.take_lists(10, few=2, limit=3) == [a, b]

@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[float, Callable[[World], Any]]] = {
     "fail": (2, lambda world: any(each.telling is None for each in world.reading)),
     "take_traces": (3, lambda world: world.hub.dirty),
     "trace": (3, lambda world: world.tracing),
-    "try_again": (2, lambda world: world.loader._repeats.things),
+    "try_again": (2, lambda world: world.loader._retries.things),
     "break_or_mend_a_row": (3, lambda _: True),
     "subscribe": (1.5, lambda world: world.listening and len(world.watched) < 5),
     "leave": (1, lambda world: world.watched),

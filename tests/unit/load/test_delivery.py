@@ -39,7 +39,7 @@ class World:
         self.told: list[tuple[int, str]] = []
         self.begun: list[Any] = []
         self.watches = [self._watch(number) for number in range(readers)]
-        (self.roster,) = self.hub.take_wholes(10)
+        (self.roster,) = self.hub.take_lists(10)
 
     def _watch(self, number: int) -> ListSubscription:
         mailbox = SendQueue(lambda: None, lambda item: self._send(number, item))

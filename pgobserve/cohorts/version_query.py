@@ -10,7 +10,7 @@ from django.db.models import Expression, TextField
 
 from pgobserve.cohorts.cohort import Cohort, alias_of, subject_of
 from pgobserve.dependencies import row_dependencies
-from pgobserve.render.rendering import VERSION, PresenceRenderer
+from pgobserve.render.rendering import VERSION, VersionRenderer
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of
 
@@ -48,7 +48,7 @@ _ROWS_BETWEEN: Final = (
 )
 
 
-def presence_source(cls: type, model: Model, throughs: Sequence[Through]) -> Cohort:
+def version_cohort(cls: type, model: Model, throughs: Sequence[Through]) -> Cohort:
     """
     Return a source of versions.
 
@@ -63,4 +63,4 @@ def presence_source(cls: type, model: Model, throughs: Sequence[Through]) -> Coh
     alias = alias_of(queryset)
     statement = KeyedQuery(queryset, connections[alias])
     subject = subject_of(model, row_dependencies.of_consumer(cls))
-    return Cohort(alias, statement, PresenceRenderer(), subject)
+    return Cohort(alias, statement, VersionRenderer(), subject)

@@ -1,0 +1,212 @@
+"""
+A batch of rows or lists: read in a loader thread, then delivered.
+
+A batch that fails is split until the row or list is found that fails.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from django.db import DatabaseError
+
+from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.hub.list_state import ListRow
+from pgobserve.hub.load_requests import (
+    FAILED,
+    NEVER,
+    ListLoadRequest,
+    ListLoadResult,
+    LoadRequest,
+    LoadResult,
+)
+from pgobserve.hub.outcome import UNREAD
+from pgobserve.workers.held_threads import ThreadHeld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from pgobserve.hub.hub import Hub, RowState
+    from pgobserve.hub.list_state import ListState
+    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.load.delivery import Delivery
+    from pgobserve.load.lanes import Lane, Lanes
+    from pgobserve.load.load_log import LoadLog
+    from pgobserve.load.row_reader import Reader
+
+    #: The subscriptions of each row or list of a batch.
+    Audiences = Sequence[Sequence[Subscription]]
+
+Result = TypeVar("Result")
+
+
+class RunInThread(Protocol):
+    """Runs a load in a thread of its lane, as :meth:`ThreadPool.run` does."""
+
+    def __call__(
+        self, function: Callable[[], Result], lane: Lane | None, wanted: Callable[[], bool]
+    ) -> Coroutine[Any, Any, Result]:
+        """Return a coroutine that must be awaited at once."""
+
+
+class Batches:
+    """
+    Reads batches and delivers them.
+
+    Args:
+        hub: The hub that the batches were taken from.
+        reader: Reads and renders.
+        run: Runs a load in a thread.
+        delivery: Delivers the results.
+        lanes: Read apart the subscriptions whose hooks hold threads.
+        log: Counts and logs.
+
+    Attributes:
+        reading_lists: How many threads read lists, outside of lanes.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        reader: Reader,
+        run: RunInThread,
+        delivery: Delivery,
+        lanes: Lanes,
+        log: LoadLog,
+    ) -> None:
+        self.reading_lists = 0
+        self._hub = hub
+        self._reader = reader
+        self._run = run
+        self._delivery = delivery
+        self._lanes = lanes
+        self._log = log
+
+    async def load_rows(self, rows: Sequence[RowState | ListRow], lane: Lane | None = None) -> bool:
+        """Read rows and deliver them; return False if the database could not be reached."""
+        requests = [LoadRequest(row, row.audience) for row in rows]
+        batches, reached = [requests], True
+        try:
+            while batches:
+                batch = batches.pop()
+                audiences = [request.watches for request in batch]
+                wanted = partial(_any_active, audiences)
+                try:
+                    load = partial(self._reader.load, batch)
+                    results = await self._run(load, lane, wanted)
+                except Unreachable as error:
+                    self.give_back(batch)
+                    reached = self._missed(error, wanted) and reached
+                except Exception as error:  # noqa: BLE001 (it is logged)
+                    batches += await self._batch_failed(batch, error, lane)
+                else:
+                    self._log.loaded(len(results))
+                    await self._delivery.rows(results)
+        except BaseException:
+            self.give_back(requests)
+            raise
+        return reached
+
+    async def _batch_failed(
+        self, batch: list[LoadRequest], error: Exception, lane: Lane | None
+    ) -> list[list[LoadRequest]]:
+        """Return the halves of a batch, the last one to be read first; for a single row deliver the error."""
+        if isinstance(error, ThreadHeld) and error.watches:
+            self.give_back(batch)
+            self._isolate(error, [request.watches for request in batch], lane)
+            return []
+        # One row must not spoil the batch that it shares: halve it until the row is found.
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return [batch[half:], batch[:half]]
+        self._log.row_failed(batch[0], error)
+        failed = isinstance(error, DatabaseError | ThreadHeld)
+        await self._delivery.rows([LoadResult(batch[0], NEVER, UNREAD, failed=failed)])
+        return []
+
+    def _isolate(self, error: ThreadHeld, audiences: Audiences, lane: Lane | None) -> None:
+        """Read the subscriptions whose hook holds the thread apart from all others."""
+        if lane is not None and not lane.shared:
+            raise error
+        culprits, owner = set(error.watches), error.owner
+        self._lanes.isolate(
+            error,
+            []
+            if lane is not None
+            else [
+                each
+                for each in chain.from_iterable(audiences)
+                if each not in culprits and self._reader.owner(each) is owner
+            ],
+        )
+
+    def _missed(self, error: Unreachable, wanted: Callable[[], bool]) -> bool:
+        """Return whether the database may be there although a load has failed to reach it."""
+        if not wanted():
+            return True  # its query was ended because of that
+        self._log.unreachable(error)
+        return False
+
+    async def load_lists(self, states: Sequence[ListState], lane: Lane | None = None) -> bool:
+        """Read lists and deliver them; return False if the database could not be reached."""
+        self.reading_lists += lane is None
+        waiting = {
+            state: ListLoadRequest(state, state.audience, tuple(state.newcomers))
+            for state in states
+        }
+        audiences = [(*each.watches, *each.newcomers) for each in waiting.values()]
+        wanted = partial(_any_active, audiences)
+        try:
+            results = await self._read_lists(list(waiting.values()), lane, wanted)
+            for state, result in zip(states, results, strict=True):
+                if result is None:
+                    state.alone = True
+                    continue
+                del waiting[state]
+                await self._delivery.whole(result)
+        except Unreachable as error:
+            return self._missed(error, wanted)
+        except ThreadHeld as error:
+            audiences = [(*each.watches, *each.newcomers) for each in waiting.values()]
+            self._isolate(error, audiences, lane)
+        finally:
+            self.reading_lists -= lane is None
+            for state in waiting:
+                state.done_whole(None)
+                self._hub.done_list(state)
+        return True
+
+    async def _read_lists(
+        self, requests: Sequence[ListLoadRequest], lane: Lane | None, wanted: Callable[[], bool]
+    ) -> Sequence[ListLoadResult | None]:
+        try:
+            load = partial(self._reader.load_lists, requests)
+            results = await self._run(load, lane, wanted)
+        except Unreachable:
+            raise
+        except Exception as error:
+            if isinstance(error, ThreadHeld) and error.watches:
+                raise
+            if len(requests) > 1:
+                self._log.lists_failed(len(requests), error)
+                return [None] * len(requests)
+            self._log.list_failed(requests[0], error)
+            return [ListLoadResult(requests[0], NEVER, (), refusal=FAILED, failed=True)]
+        self._log.loaded(sum(len(each.rows) for each in results if each is not None))
+        return results
+
+    def give_back(self, requests: Sequence[LoadRequest]) -> None:
+        """Mark the rows of requests dirty again, unless their load has ended."""
+        for request in requests:
+            row = request.row
+            if isinstance(row, ListRow):
+                if row.roster.loading:
+                    self._delivery.done(row, failed=True)
+            elif row.loading:
+                self._hub.done(row, None)
+
+
+def _any_active(audiences: Audiences) -> bool:
+    return any(each.active for audience in audiences for each in audience)
