@@ -28,7 +28,7 @@ def _ask(database: processes.Database, *arguments: str) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"], indirect=True)
 async def test_probe(client: Client, server: processes.Server) -> None:
-    """A client gets nothing of a muted change until a probe has its row read again."""
+    """A client receives a muted change only after a probe."""
     database = server.database
     [(pk,)] = await database.execute(
         "INSERT INTO auth_user (username, email, password, first_name, last_name,"
@@ -41,13 +41,13 @@ async def test_probe(client: Client, server: processes.Server) -> None:
         " UPDATE auth_user SET email = 'a@example.com' FROM muted WHERE id = %s",
         pk,
     )
-    code, told = _ask(database, "why", "auth.User", str(pk), "--probe")
+    code, answer = _ask(database, "why", "auth.User", str(pk), "--probe")
     update = await client.receive()
     _, checks = _ask(database, "doctor")
 
     assert reply["response_status"] == 201
-    assert (code, told["obstacles"]) == (0, [])
-    assert "Feeds of 1 server process have got it as well" in told["remarks"][-1]
+    assert (code, answer["obstacles"]) == (0, [])
+    assert "Feeds of 1 server process have received it too" in answer["remarks"][-1]
     assert (update["action"], update["data"]["email"]) == ("update", "a@example.com")
     (feeds,) = (each["state"] for each in checks if each["check"] == "feeds")
     assert feeds.startswith("Feeds of 1 server process are connected")
