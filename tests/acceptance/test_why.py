@@ -1,4 +1,4 @@
-"""A change that was not told: ``pgobserve why`` finds out, and its probe shows it."""
+"""A change that was not published: ``pgobserve why`` explains it, and its probe shows it."""
 
 from __future__ import annotations
 
