@@ -7,7 +7,6 @@ the socket.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -15,9 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.http import Http404
 from rest_framework.exceptions import (
-    APIException,
     AuthenticationFailed,
     MethodNotAllowed,
     NotAuthenticated,
@@ -31,22 +28,20 @@ from pgobserve._consumer import view_call
 from pgobserve._consumer.arguments import RESERVED, fit, refuse_reserved
 from pgobserve._consumer.json_socket import JsonSocket
 from pgobserve._consumer.permission_call import PermissionCase, check_async
-from pgobserve._consumer.send_errors import is_being_cancelled
+from pgobserve._consumer.replies import Replies
 from pgobserve._consumer.settled_requests import ACTION, MARKER, SettledRequests
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
-from pgobserve.logs import fields
 from pgobserve.permissions import PermissionClass, instances
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rest_framework.throttling import BaseThrottle
 
 logger = logging.getLogger(__name__)
 
-INTERNAL_ERROR = "Internal server error."
 MAX_REQUEST_ID_LEVELS = 20
 
 #: Characters of a request id, as JSON.
@@ -75,7 +70,7 @@ class APIConsumerMetaclass(type):
             cls.available_actions.setdefault(ACTION, "_answer_settled")
 
 
-class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
+class AsyncAPIConsumer(JsonSocket, Replies, metaclass=APIConsumerMetaclass):
     """
     A WebSocket consumer with actions that clients call, as in a DRF view set.
 
@@ -176,28 +171,6 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
         method = self._method(action)
         return await method(**fit(method, {"request_id": request_id, "action": action}, kwargs))
 
-    async def _answering(
-        self, work: Callable[[], Awaitable[Any]], action: Any, request_id: Any
-    ) -> None:
-        """Reply with the ``(data, status)`` that ``work`` returns, if any, or with its error."""
-        try:
-            response = await work()
-            if isinstance(response, tuple):
-                data, status = response
-                await self.reply(action=action, data=data, status=status, request_id=request_id)
-        except StopConsumer:
-            raise
-        except asyncio.CancelledError as error:
-            if is_being_cancelled():
-                raise
-            await self._internal_error(error, action, request_id)
-        except Exception as error:  # noqa: BLE001 (replied to and logged there)
-            await self.handle_exception(exc=error, action=action, request_id=request_id)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 (it may end only its request)
-            await self._internal_error(error, action, request_id)
-
     def _method(self, action: str) -> Any:
         if action not in self.available_actions:
             raise MethodNotAllowed(method=action)
@@ -272,60 +245,6 @@ class AsyncAPIConsumer(JsonSocket, metaclass=APIConsumerMetaclass):
                 wait for wait in (throttle.wait() for throttle in refusing) if wait is not None
             ]
             raise Throttled(max(waits, default=None))
-
-    # Replies
-
-    async def reply(
-        self,
-        action: str | None,
-        data: Any = None,
-        errors: list[Any] | None = None,
-        status: int = 200,
-        request_id: Any = None,
-    ) -> None:
-        """Send a frame with DCRF's five keys."""
-        await self.send_json(
-            {
-                "errors": [] if errors is None else errors,
-                "data": data,
-                "action": action,
-                "response_status": status,
-                "request_id": request_id,
-            }
-        )
-
-    async def handle_exception(self, exc: Exception, action: str | None, request_id: Any) -> None:
-        """
-        Reply with an error.
-
-        The reply to DRF's exceptions has their status and detail. Any other exception is logged, and the
-        reply is a 500 without details.
-        """
-        if isinstance(exc, Http404):
-            status, errors = 404, ["Not found"]
-        elif isinstance(exc, DjangoPermissionDenied):
-            denied = PermissionDenied()
-            status, errors = denied.status_code, self._format_errors(denied.detail)
-        elif isinstance(exc, APIException):
-            status, errors = exc.status_code, self._format_errors(exc.detail)
-        elif isinstance(exc, ClientDisconnected):
-            raise exc
-        else:
-            await self._internal_error(exc, action, request_id)
-            return
-        await self.reply(action=action, errors=errors, status=status, request_id=request_id)
-
-    async def _internal_error(self, error: BaseException, action: Any, request_id: Any) -> None:
-        logger.error(
-            "The action %r of %s failed.",
-            *(action, type(self).__qualname__),
-            exc_info=error,
-            extra=fields(consumer=type(self)),
-        )
-        await self.reply(action=action, errors=[INTERNAL_ERROR], status=500, request_id=request_id)
-
-    def _format_errors(self, errors: Any) -> list[Any]:
-        return errors if isinstance(errors, list) else [errors]
 
 
 class DjangoViewAsConsumer(AsyncAPIConsumer):

@@ -102,62 +102,57 @@ class NotSettled(APIException):
     default_code = "not_settled"
 
 
-class TooManySettled(APIException):
+class _LimitExceeded(APIException):
+    """A request beyond a limit, which ``default_detail`` names."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(str(self.default_detail).format(limit))
+
+
+class TooManySettled(_LimitExceeded):
     """More pending ``settled`` requests than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_settled"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f'{limit} requests "settled" wait for their answer on this socket already.'
-        )
+    default_detail = '{} requests "settled" wait for their answer on this socket already.'
 
 
-class TooManySubscriptions(APIException):
+class TooManySubscriptions(_LimitExceeded):
     """More subscriptions than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_subscriptions"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"A socket may have {limit} subscriptions: end some, or raise the setting "
-            "PGOBSERVE['MAX_SUBSCRIPTIONS']."
-        )
+    default_detail = (
+        "A socket may have {} subscriptions: end some, or raise the setting "
+        "PGOBSERVE['MAX_SUBSCRIPTIONS']."
+    )
 
 
-class QueryTooLong(APIException):
+class QueryTooLong(_LimitExceeded):
     """A subscription with a ``query`` that is too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "query_too_long"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f'"query" may have {limit} characters. Filter by less.')
+    default_detail = '"query" may have {} characters. Filter by less.'
 
 
-class ArgumentsTooLong(APIException):
+class ArgumentsTooLong(_LimitExceeded):
     """A subscription with arguments that are too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "arguments_too_long"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The arguments of a subscription may have {limit} characters as JSON.")
+    default_detail = "The arguments of a subscription may have {} characters as JSON."
 
 
-class TooManyArguments(APIException):
+class TooManyArguments(_LimitExceeded):
     """More arguments than a socket's subscriptions may have together."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_code = "too_many_arguments"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The arguments of a socket's subscriptions may have {limit} characters as JSON: end some "
-            "subscriptions, or raise the setting PGOBSERVE['MAX_ARGUMENT_BYTES']."
-        )
+    default_detail = (
+        "The arguments of a socket's subscriptions may have {} characters as JSON: end some "
+        "subscriptions, or raise the setting PGOBSERVE['MAX_ARGUMENT_BYTES']."
+    )
 
 
 class FrameTooLarge(APIException):

@@ -128,26 +128,29 @@ class IsAuthenticated(BasePermission):
         return bool(user and user.pk and user.is_authenticated)
 
 
-class WrappedDRFPermission(BasePermission, CasePermission):
+class _CaseBased(BasePermission, CasePermission):
+    """A permission of ours, which checks a case."""
+
+    async def has_permission(
+        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
+    ) -> bool:
+        """Return whether ``action`` is allowed."""
+        case = PermissionCase(scope, consumer, action, kwargs)
+        return await check_async(self, "has_permission", case)
+
+    async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
+        """Return whether the socket may be opened."""
+        case = PermissionCase(scope, consumer, "connect", message=message)
+        return await check_async(self, "can_connect", case)
+
+
+class WrappedDRFPermission(_CaseBased):
     """A DRF permission, called with a request made from the scope."""
 
     mapped_actions: Mapping[str, str] = HTTP_METHODS
 
     def __init__(self, permission: Any) -> None:
         self.permission = permission
-
-    async def has_permission(
-        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
-    ) -> bool:
-        """Return the verdict on a request with the action's HTTP method."""
-        return await check_async(
-            self, "has_permission", PermissionCase(scope, consumer, action, kwargs)
-        )
-
-    async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
-        """Return the verdict on a HEAD request."""
-        case = PermissionCase(scope, consumer, "connect", message=message)
-        return await check_async(self, "can_connect", case)
 
     def check(self, method: Method, case: PermissionCase) -> Verdict:
         """Return the verdict, in the calling thread."""
@@ -167,7 +170,7 @@ class WrappedDRFPermission(BasePermission, CasePermission):
         return given
 
 
-class _Operation(BasePermission, CasePermission):
+class _Operation(_CaseBased):
     """
     A composition.
 
@@ -176,19 +179,6 @@ class _Operation(BasePermission, CasePermission):
     """
 
     operands: tuple[Any, ...]
-
-    async def has_permission(
-        self, scope: Scope, consumer: Consumer, action: str, **kwargs: Any
-    ) -> bool:
-        """Return the combined verdict of the operands."""
-        return await check_async(
-            self, "has_permission", PermissionCase(scope, consumer, action, kwargs)
-        )
-
-    async def can_connect(self, scope: Scope, consumer: Consumer, message: Any = None) -> bool:
-        """Return the combined verdict of the operands."""
-        case = PermissionCase(scope, consumer, "connect", message=message)
-        return await check_async(self, "can_connect", case)
 
 
 class AND(_Operation):
