@@ -25,7 +25,6 @@ def fields(
         consumer: The class of the consumer or observer, or its name.
         model: The model, or its label.
         key: The row's key, or another name of a subscription.
-        alias: The database alias.
         transaction: PostgreSQL's id of the transaction.
     """
     return {

@@ -123,7 +123,6 @@ def drf_request(
     Return the request that DRF's permissions, throttles and filter backends expect.
 
     Args:
-        scope: The ASGI scope.
         action: The action, which determines the HTTP method.
         methods: HTTP methods by action; for others the action's name in capitals.
         query: Becomes ``query_params``.

@@ -41,7 +41,6 @@ def fit(
     Return the keyword arguments to call ``method`` with.
 
     Args:
-        method: A bound method.
         given: Arguments that the consumer adds, if the method accepts them.
         arguments: Arguments from the client, all of which must fit.
 

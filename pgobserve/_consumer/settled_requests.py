@@ -53,7 +53,6 @@ class SettledRequests:
     The requests of one socket that are not answered yet.
 
     Args:
-        consumer: The socket's consumer.
         timeout: Seconds that a round may take.
     """
 

@@ -35,7 +35,6 @@ async def call(
     Args:
         view: A view function or ``SomeView.as_view()``, synchronous or asynchronous.
         scope: The ASGI scope; the view, also of DRF, sees its user.
-        method: The HTTP method.
         message: ``query`` becomes the query string and ``data`` the JSON body.
         args: Positional arguments of the view, after the request.
         kwargs: The arguments that a URL would contain.

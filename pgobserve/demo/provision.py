@@ -43,7 +43,6 @@ def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iter
 
     Args:
         admin: Connection parameters of a role that may create both, as psycopg keywords.
-        name: The name of both.
         drop: Whether to drop them at the end; not needed if the server ends, too.
 
     Yields:

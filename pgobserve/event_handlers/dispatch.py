@@ -292,8 +292,6 @@ class Outage:
 
     Args:
         labels: Labels of the models.
-        events: The events.
-        alias: The database alias.
     """
 
     def __init__(self, labels: frozenset[str], events: Sequence[Event], alias: str) -> None:

@@ -126,7 +126,6 @@ def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
     Return the tables whose changes are events of a model.
 
     Args:
-        model: The model.
         many_to_many: Whether to include the tables of its many-to-many fields.
     """
     return EventTables(

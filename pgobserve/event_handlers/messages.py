@@ -27,7 +27,6 @@ class Prepared:
 
     Attributes:
         observer: The observer that handles it.
-        xid: The transaction.
         at: When the transaction wrote last, in seconds since the epoch.
         message: The message, with its group.
     """
@@ -49,7 +48,6 @@ def prepare(
     Args:
         events: Events; those of a transaction follow each other.
         wanted: Groups with members, by observer.
-        alias: The database alias.
     """
     prepared: list[Prepared] = []
     for xid, part in groupby(events, lambda event: event.xid):

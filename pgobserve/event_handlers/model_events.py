@@ -194,7 +194,6 @@ def model_observer(
     ``observer``, ``message_type``, ``group`` and ``subscribing_request_ids``.
 
     Args:
-        model: The model.
         serializer_class: Makes the message; ``{"pk": …}`` by default.
         many_to_many: Whether changes of many-to-many fields are updates, too.
         **kwargs: ``partition`` distinguishes observers that are otherwise equal.

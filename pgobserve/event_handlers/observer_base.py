@@ -26,11 +26,7 @@ class BaseObserver:
     A method of a consumer that is called for events.
 
     Args:
-        func: The method.
         partition: Distinguishes observers that are otherwise equal.
-
-    Attributes:
-        func: The method.
     """
 
     def __init__(self, func: Handler, partition: str = "*") -> None:

@@ -40,7 +40,6 @@ class Observer(BaseObserver):
 
     Attributes:
         func: The method, called for each subscribed consumer.
-        signal: The signal.
     """
 
     def __init__(
@@ -132,7 +131,6 @@ def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
     Call a method of a consumer when any process sends a Django signal.
 
     Args:
-        signal: The signal.
         **kwargs: For ``signal.connect``, such as ``sender``.
 
     Example:

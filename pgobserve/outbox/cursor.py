@@ -95,8 +95,6 @@ def advance(cursor: Cursor, status: OutboxStatus, last: tuple[int, int] | None) 
     Return the cursor after a read.
 
     Args:
-        cursor: The cursor before.
-        status: The outbox at the read.
         last: Time and id of the last transaction that was read, if there may be more.
     """
     until = cursor.place.until if cursor.place else status.now
@@ -145,8 +143,6 @@ class Progress:
         Move on to a cursor.
 
         Args:
-            cursor: The new cursor.
-            status: The outbox at the read.
             handled: Time and id of each transaction that was handled on the way.
         """
         self.cursor = cursor

@@ -91,14 +91,12 @@ class StreamOptions:
     Options of a stream of events.
 
     Attributes:
-        alias: The database alias.
         parameters: Returns the connection's parameters, as psycopg keywords.
         tables: The tables' names, by label.
         channel: The NOTIFY channel.
         name: The cursor's name; None for a cursor that starts now and is not kept.
         poll: Writers send no wake-ups.
         retention: Seconds for which records are kept at least.
-        namespace: The namespace that has the outbox.
     """
 
     alias: str

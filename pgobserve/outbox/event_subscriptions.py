@@ -26,7 +26,6 @@ class EventSubscription:
     A subscription to the events of some tables.
 
     Attributes:
-        labels: The tables' labels.
         since: The snapshot that it starts at; it receives nothing that is visible there.
         started: Set when ``since`` is known.
         closed: It receives nothing any more.

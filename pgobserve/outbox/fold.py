@@ -24,8 +24,6 @@ class RowChange:
     A change of a row, by a statement or by a whole transaction.
 
     Attributes:
-        label: The table's label.
-        key: The row's key.
         old: The row before; None if it did not exist.
         new: The row after; None if it no longer exists.
         at: When.
@@ -51,7 +49,6 @@ class TableChange:
     A change of unknown rows of a table.
 
     Attributes:
-        label: The table's label.
         at: When.
     """
 

@@ -106,7 +106,6 @@ class OutboxRecord:
     A row of the outbox: the changes of a statement, or a part of them.
 
     Attributes:
-        xid: The transaction.
         label: The model, ``app.model`` in lower case.
         operation: The kind of statement.
         at: When the statement ended.
@@ -136,7 +135,6 @@ class Page:
         why: Why changes may be missing; then there are no entries. None if all are there.
         entries: Records in commit order for each row; those of a transaction follow each other.
         before: The cursor before the page.
-        cursor: The cursor after it.
         more: Whether there are more records already.
     """
 
@@ -172,7 +170,6 @@ def parameters(
     Return the parameters of :data:`QUERY`.
 
     Args:
-        cursor: The reader's cursor.
         limit: Rows after which a page ends, with a whole transaction.
         page_bytes: Bytes of images after which it ends.
         images: Labels to read row images of; None for all.
@@ -208,8 +205,6 @@ def page(
     Return the page that a result of :data:`QUERY` holds.
 
     Args:
-        rows: The result.
-        cursor: The reader's cursor.
         limit: As given to the query.
         whole: Whether to report missing records.
     """

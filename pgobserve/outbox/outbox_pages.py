@@ -47,7 +47,6 @@ class FollowOptions:
     How the outbox is followed.
 
     Attributes:
-        namespace: The namespace that has the outbox.
         wanted: Returns keywords for :func:`outbox_page.parameters`; called before each read.
         wait: Waits for a wake-up, for at most so many seconds.
         poll: Writers send no wake-ups.

@@ -64,8 +64,6 @@ class ReaderOptions:
             each read.
         run: Returns the run of the server that the listener hears, which must be the one read; None
             if there is no listener.
-        namespace: The namespace that has the outbox.
-        alias: The database alias.
     """
 
     parameters: Callable[[], Mapping[str, Any]]
@@ -85,7 +83,6 @@ class Reader:
     Reads the outbox, for ever.
 
     Args:
-        options: Its options.
         subscriptions: The subscriptions to events, and the position to read from.
 
     Attributes:

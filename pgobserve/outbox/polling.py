@@ -69,7 +69,6 @@ class Rotation:
 
     Args:
         retention: Seconds for which records are kept at least.
-        namespace: The namespace that has the outbox.
         clock: Monotonic seconds.
         alias: The database alias, for the log.
     """

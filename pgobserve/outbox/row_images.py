@@ -52,9 +52,7 @@ def build(
     column is ignored. Fields in a parent's table are deferred.
 
     Args:
-        model: The model.
         images: Rows of its table.
-        connection: The database connection.
     """
     if not images:
         return []

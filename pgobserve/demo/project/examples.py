@@ -6,14 +6,7 @@ from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """
-    A statement to try.
-
-    Attributes:
-        title: The effect that it shows.
-        sql: The statement.
-        expect: The expected result.
-    """
+    """A statement to try."""
 
     title: str
     sql: str

@@ -43,7 +43,6 @@ class Outcome:
     The results of all statements.
 
     Attributes:
-        results: A result for each statement that ran.
         milliseconds: The time until PostgreSQL's last result.
         error: PostgreSQL's error, if any.
         note: A note for the visitor, if any.
