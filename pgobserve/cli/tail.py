@@ -149,12 +149,12 @@ class Tail:
                 yield page
 
     def _print_page(self, page: Page) -> None:
-        if page.why is not None:
-            self._printer.print(TailLine(timezone.now(), None, None, "reset", why=page.why))
+        if page.gap is not None:
+            self._printer.print(TailLine(timezone.now(), None, None, "reset", why=page.gap))
         for record in page.entries:
             for line in tail_lines.of_record(record):
                 self._printer.print(line)
-        self._progress.note(page.cursor, page.facts)
+        self._progress.note(page.cursor, page.status)
 
     def _print_notification(self, notification: Notify) -> bool:
         """Print the changes of a notification; return whether it is a wake-up."""

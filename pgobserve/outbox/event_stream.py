@@ -252,14 +252,14 @@ class _Stream:
             if handled is not None:
                 await self._keep(connection, handled)
             raise
-        if page.entries or page.why or time.monotonic() - self._kept > self._idle:
+        if page.entries or page.gap or time.monotonic() - self._kept > self._idle:
             await self._keep(connection, page.cursor)
-        self._progress.note(page.cursor, page.facts)
+        self._progress.note(page.cursor, page.status)
 
     async def _events(self, page: Page) -> Sequence[tuple[Event | Reset, Cursor | None]]:
         """Return events; the last one of each transaction comes with the cursor behind it."""
-        if page.why is not None:
-            return [(Reset(None, page.why), None)]
+        if page.gap is not None:
+            return [(Reset(None, page.gap), None)]
         if not page.entries:
             return []
         labels, alias = self._options.tables, self._options.alias

@@ -87,7 +87,7 @@ SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.
 """
 
 #: The state of the outbox: where a new reader starts.
-FACTS: Final = """
+STATUS: Final = """
 SELECT pg_catalog.pg_current_snapshot()::text, s.horizon::text, l.last_value, g.last_value > 2,
        (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint,
        (pg_catalog.pg_current_wal_flush_lsn() - '0/0')::bigint
@@ -131,15 +131,15 @@ class Page:
     The result of a read.
 
     Attributes:
-        facts: The state of the outbox.
-        why: Why changes may be missing; then there are no entries. None if all are there.
+        status: The state of the outbox.
+        gap: Why changes may be missing; then there are no entries. None if all are there.
         entries: Records in commit order for each row; those of a transaction follow each other.
         before: The cursor before the page.
         more: Whether there are more records already.
     """
 
-    facts: OutboxStatus
-    why: GapReason | None
+    status: OutboxStatus
+    gap: GapReason | None
     entries: tuple[OutboxRecord, ...]
     before: Cursor
     cursor: Cursor
@@ -190,7 +190,7 @@ def parameters(
     }
 
 
-def facts(row: Sequence[Any]) -> OutboxStatus:
+def status_of(row: Sequence[Any]) -> OutboxStatus:
     """Return the state that the first columns of a row hold."""
     now, horizon = Snapshot.parse(row[0]), Snapshot.parse(row[1])
     return OutboxStatus(
@@ -208,10 +208,10 @@ def page(
         limit: As given to the query.
         whole: Whether to report missing records.
     """
-    status = facts(rows[0])
-    why = gap_reason(cursor, status) if whole else None
-    if why is not None:
-        return Page(status, why, (), cursor, Cursor(status.now), more=False)
+    status = status_of(rows[0])
+    gap = gap_reason(cursor, status) if whole else None
+    if gap is not None:
+        return Page(status, gap, (), cursor, Cursor(status.now), more=False)
     records = [row for row in rows if row[6] is not None]
     entries = tuple(
         OutboxRecord(row[6], row[7], Operation(row[8]), row[9], row[11], row[12], row[13], row[10])

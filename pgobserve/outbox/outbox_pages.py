@@ -96,7 +96,7 @@ async def pages(
         except psycopg.errors.UndefinedTable:
             # Nothing has the outbox as its transport. Any role may create the schema next.
             trusted = False
-        schedule.note(len(page.entries) if page else 0, full=page is None or page.facts.full)
+        schedule.note(len(page.entries) if page else 0, full=page is None or page.status.full)
         yield page
         if options.rotation is not None and trusted:
             await options.rotation.turn(connection)
@@ -105,11 +105,11 @@ async def pages(
 
 
 async def _present(connection: Connection, options: FollowOptions) -> Cursor:
-    query = qualified(outbox_page.FACTS, options.namespace)
+    query = qualified(outbox_page.STATUS, options.namespace)
     row = await (await execute(connection, query, within=options.timeout)).fetchone()
     assert row is not None  # noqa: S101 (sequences and the state have one row)
     await execute(connection, outbox_page.FLUSH, within=options.timeout)
-    return Cursor(outbox_page.facts(row).now)
+    return Cursor(outbox_page.status_of(row).now)
 
 
 async def _read(connection: Connection, progress: Progress, options: FollowOptions) -> Page:

@@ -202,15 +202,15 @@ class Reader:
         if self._started:
             events = await self._events(page, self._labels)
             await self._subscriptions.deliver(self._started, events)
-        self._subscriptions.progress.note(page.cursor, page.facts, page.transactions)
+        self._subscriptions.progress.note(page.cursor, page.status, page.transactions)
 
     def _publish(self, page: Page) -> None:
-        if page.why is not None:
+        if page.gap is not None:
             self.state.resets += 1
             logger.warning(
                 "Changes may be missing in the outbox of database %r (%s); everything watched is "
                 "read again.",
-                *(self._options.alias, page.why),
+                *(self._options.alias, page.gap),
                 extra=fields(alias=self._options.alias),
             )
             self._options.on_gap()
@@ -218,8 +218,8 @@ class Reader:
             self._options.on_change(change)
 
     async def _events(self, page: Page, labels: frozenset[str]) -> Sequence[Event | Reset]:
-        if page.why is not None:
-            return [Reset(None, page.why)]
+        if page.gap is not None:
+            return [Reset(None, page.gap)]
         knows, alias = self._subscriptions.progress.knows, self._options.alias
         entries = [
             entry

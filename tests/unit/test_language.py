@@ -25,7 +25,6 @@ PACKAGE = {
     "hub": 77,
     "load": 38,
     "observer": 13,
-    "outbox": 5,
     "render": 0,
     "sql": 2,
     "workers": 0,

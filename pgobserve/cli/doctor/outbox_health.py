@@ -130,7 +130,7 @@ def cursors(case: Examination) -> Finding:
     if lacking:
         return ok(f"The role {role} may not read the cursors of workers.")
     rows = case.query(qualified(_CURSORS, case.namespace))
-    facts = feed.facts(case.query(qualified(feed.FACTS, case.namespace))[0])
+    facts = feed.status_of(case.query(qualified(feed.STATUS, case.namespace))[0])
     late = case.settings.OUTBOX_RETENTION * LAGS
     lost = [
         (name, age, gap_reason(Cursor(Snapshot.parse(seen)), facts)) for name, seen, age in rows

@@ -100,9 +100,9 @@ class Reading:
 
     def __init__(self) -> None:
         self.connection = psycopg.connect(**parameters(), autocommit=True)
-        row = self.connection.execute(qualified(outbox_page.FACTS, ALONE)).fetchone()
+        row = self.connection.execute(qualified(outbox_page.STATUS, ALONE)).fetchone()
         assert row is not None
-        self.cursor = Cursor(outbox_page.facts(row).now)
+        self.cursor = Cursor(outbox_page.status_of(row).now)
 
     def read(
         self,

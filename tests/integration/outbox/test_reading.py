@@ -204,7 +204,7 @@ def test_reader_of_the_past(reading: Reading) -> None:
     execute(INSERT, 1, "one")
     page = reading.read()
 
-    assert (page.why, page.entries) == (GapReason.RETENTION, ())
+    assert (page.gap, page.entries) == (GapReason.RETENTION, ())
     execute(INSERT, 2, "two")
     assert reading.names() == [(2, None, "two")]
 
@@ -217,7 +217,7 @@ def test_retention_has_passed(session: Callable[[], Session], reading: Reading) 
     assert execute("SELECT count(*) FROM pgobserve.outbox") == [(0,)]
     reading.cursor = old
 
-    assert reading.read().why is GapReason.RETENTION
+    assert reading.read().gap is GapReason.RETENTION
 
 
 def rotate_all(reading: Reading) -> None:
@@ -228,7 +228,7 @@ def rotate_all(reading: Reading) -> None:
         assert row is not None
         steps.append(row[0])
         assert len(steps) < 50, steps
-        assert reading.read().why is None
+        assert reading.read().gap is None
 
 
 def test_open_while_rotated(session: Callable[[], Session], reading: Reading) -> None:
@@ -240,7 +240,7 @@ def test_open_while_rotated(session: Callable[[], Session], reading: Reading) ->
     one.commit()
     page = reading.read()
 
-    assert page.why is None
+    assert page.gap is None
     assert len(page.entries) == 1
 
 
@@ -249,17 +249,17 @@ def test_lost(session: Callable[[], Session], reading: Reading) -> None:
     open_meanwhile = session()
     open_meanwhile.run(INSERT, 1, "open")
     execute("SELECT setval('pgobserve.outbox_gate', 3)")
-    assert reading.read().why is None
+    assert reading.read().gap is None
     execute(INSERT, 2, "not written")
     execute("SELECT setval('pgobserve.outbox_gate', 0)")
-    assert reading.read().why is GapReason.NOT_WRITTEN
+    assert reading.read().gap is GapReason.NOT_WRITTEN
     execute(INSERT, 3, "written")
     assert reading.names() == [(3, None, "written")]
     # Only the greatest id is remembered, so an older one may have been concerned, too.
     open_meanwhile.commit()
 
-    assert reading.read().why is GapReason.NOT_WRITTEN
-    assert reading.read().why is None
+    assert reading.read().gap is GapReason.NOT_WRITTEN
+    assert reading.read().gap is None
 
 
 def test_cursor_of_another_server(reading: Reading) -> None:
@@ -267,7 +267,7 @@ def test_cursor_of_another_server(reading: Reading) -> None:
     now = reading.cursor.seen.xmax
     reading.cursor = Cursor(Snapshot(now + 1000, now + 1000, frozenset()))
 
-    assert reading.read().why is GapReason.OTHER_SERVER
+    assert reading.read().gap is GapReason.OTHER_SERVER
 
 
 def test_plan_uses_the_index(reading: Reading) -> None:

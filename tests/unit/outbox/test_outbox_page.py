@@ -167,7 +167,7 @@ def test_broken() -> None:
     """A page of a cursor that can't be gone on from has no entries, whatever there is."""
     page = outbox_page.page([row(6, horizon="8:8:")], HERE, 2)
 
-    assert (page.why, page.entries, page.more) == (GapReason.RETENTION, (), False)
+    assert (page.gap, page.entries, page.more) == (GapReason.RETENTION, (), False)
     assert page.cursor == Cursor(Snapshot(9, 9, frozenset()))
 
 
