@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
 
     from pgobserve.consumers import AsyncAPIConsumer
-    from pgobserve.event_handlers.model_events import ModelObserver
+    from pgobserve.event_handlers.event_observer import EventObserver
     from pgobserve.outbox.event import Reset
     from pgobserve.outbox.event_subscriptions import EventSubscription
     from pgobserve.runtime.feed import Feed
@@ -55,7 +55,7 @@ class Dispatcher:
     def __init__(self, feed: Feed) -> None:
         self._feed_ref = ref(feed)
         self._alias = feed.options.alias
-        self.members: dict[ModelObserver, Groups] = {}
+        self.members: dict[EventObserver, Groups] = {}
         self._subscriptions: dict[frozenset[str], EventSubscription] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +72,7 @@ class Dispatcher:
     # Members of groups
 
     async def join(
-        self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], name: Any
+        self, observer: EventObserver, consumer: AsyncAPIConsumer, groups: list[str], name: Any
     ) -> None:
         """Put a socket into groups; it receives the events of what is committed from now on."""
         await self._subscribe(observer)
@@ -93,7 +93,7 @@ class Dispatcher:
             member.start(name, point)
 
     def _members(
-        self, observer: ModelObserver, consumer: AsyncAPIConsumer, groups: Iterable[str]
+        self, observer: EventObserver, consumer: AsyncAPIConsumer, groups: Iterable[str]
     ) -> list[GroupMember]:
         if consumer.inbox.closed:
             return []
@@ -111,7 +111,7 @@ class Dispatcher:
 
     def leave(
         self,
-        observer: ModelObserver,
+        observer: EventObserver,
         consumer: AsyncAPIConsumer,
         groups: Iterable[str],
         name: Any | None,
@@ -124,13 +124,13 @@ class Dispatcher:
         self.tidy(observer, consumer, groups)
 
     def find(
-        self, observer: ModelObserver, consumer: AsyncAPIConsumer, group: str
+        self, observer: EventObserver, consumer: AsyncAPIConsumer, group: str
     ) -> GroupMember | None:
         """Return a socket's membership of a group, if there is one."""
         return self.members.get(observer, {}).get(group, {}).get(consumer)
 
     def tidy(
-        self, observer: ModelObserver, consumer: AsyncAPIConsumer, names: Iterable[str]
+        self, observer: EventObserver, consumer: AsyncAPIConsumer, names: Iterable[str]
     ) -> None:
         """Remove empty members, groups and observers, and end event subscriptions without observers."""
         groups = self.members.get(observer, {})
@@ -151,7 +151,7 @@ class Dispatcher:
 
     # From the outbox to inboxes
 
-    async def _subscribe(self, observer: ModelObserver) -> None:
+    async def _subscribe(self, observer: EventObserver) -> None:
         sources = observer.sources
         tables = [model._meta.db_table for model in sources.models]
         try:
@@ -278,7 +278,7 @@ async def _deliver_message(member: GroupMember, prepared: Prepared) -> None:
 
 
 async def _deliver_reset(
-    member: GroupMember, observer: ModelObserver, group: str, reason: str
+    member: GroupMember, observer: EventObserver, group: str, reason: str
 ) -> None:
     await member.known.wait()
     member.delivering = member.ids_for()
@@ -333,7 +333,7 @@ def dispatcher(alias: str) -> Dispatcher:
 
 
 async def join(
-    observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
+    observer: EventObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
 ) -> None:
     """
     Subscribe a socket to groups of an observer.
@@ -351,14 +351,14 @@ async def join(
 
 
 def leave(
-    observer: ModelObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
+    observer: EventObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
 ) -> None:
     """End the subscription with a request id; without one, all of the socket's."""
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     of_alias.leave(observer, consumer, groups, request_id)
 
 
-def delivered_ids(observer: ModelObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
+def delivered_ids(observer: EventObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
     """Return the request ids that receive the event being handled."""
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     member = of_alias.find(observer, consumer, group)

@@ -14,7 +14,7 @@ from pgobserve.logs import fields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pgobserve.event_handlers.model_events import ModelObserver
+    from pgobserve.event_handlers.event_observer import EventObserver
     from pgobserve.outbox.event import Event
 
 logger = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ class Prepared:
         message: The message, with its group.
     """
 
-    observer: ModelObserver
+    observer: EventObserver
     xid: int
     at: float
     message: dict[str, Any]
 
 
 def prepare(
-    events: Sequence[Event], wanted: Mapping[ModelObserver, frozenset[str]], alias: str
+    events: Sequence[Event], wanted: Mapping[EventObserver, frozenset[str]], alias: str
 ) -> list[Prepared]:
     """
     Return the messages of events, in their order.
@@ -65,7 +65,7 @@ def prepare(
     return prepared
 
 
-def _log_failure(error: Exception, observer: ModelObserver, xid: int, alias: str) -> None:
+def _log_failure(error: Exception, observer: EventObserver, xid: int, alias: str) -> None:
     name, labels = observer.func.__qualname__, ", ".join(sorted(observer.sources.labels))
     logger.error(
         "The observer %s failed on events of %s in transaction %s of database %r; its "

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.event_handlers import dispatch
+from pgobserve.event_handlers.event_observer import EventObserver
 from pgobserve.event_handlers.event_tables import EventTables, sources_of
-from pgobserve.event_handlers.observer_base import BaseObserver
 from pgobserve.install.consumer_registry import observe_events
 from pgobserve.outbox.event import EventAction
 from pgobserve.sql.keys import shown
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EventAction", "ModelObserver", "model_observer"]
 
 
-class ModelObserver(BaseObserver):
+class ModelObserver(EventObserver):
     """
     A method that is decorated with :func:`model_observer`.
 
