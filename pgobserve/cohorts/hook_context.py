@@ -1,9 +1,9 @@
 """
-The Python context in which a subscription's hooks run: the socket's, as its actions have it.
+The Python context in which a subscription's hooks run: the context of the socket's actions.
 
-A project may keep the tenant, the user or the language in context variables. ``sync_to_async`` takes
-those along into its thread, so that ``list`` and ``retrieve`` see them. The loader's threads do the
-same here, each piece of work in a copy of its own: what it activates ends with it.
+A project may keep the tenant, the user or the language in context variables. ``sync_to_async`` copies them
+into its thread, so that ``list`` and ``retrieve`` see them. The loader's threads do the same. Each hook
+call has its own copy, so that what it activates ends with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-#: Types whose values are the same if they are equal.
+#: Immutable types: equal values are interchangeable.
 _PLAIN: Final = (
     str,
     bytes,
@@ -48,7 +48,7 @@ _PLAIN: Final = (
     datetime.tzinfo,
 )
 
-#: What asgiref keeps in a context for itself.
+#: Variables that asgiref keeps in a context for itself.
 _OF_ASGIREF: Final = frozenset(
     variable
     for owner in (SyncToAsync, AsyncToSync)
@@ -56,16 +56,16 @@ _OF_ASGIREF: Final = frozenset(
     if isinstance(variable, ContextVar)
 )
 
-#: A value that says nothing about what a hook returns.
+#: The key of a value that does not affect what a hook returns.
 _NOTHING: Final = object()
 
 
 class HookContext:
     """
-    A copy of a context, for hooks that run in other threads, or later.
+    A context for hooks that run in other threads, or later.
 
     Args:
-        context: What to copy.
+        context: The context; it must not change any more.
     """
 
     __slots__ = ("_context", "_key")
@@ -76,16 +76,16 @@ class HookContext:
 
     @classmethod
     def current(cls) -> HookContext:
-        """Return that of the code that calls this."""
+        """Return a copy of the caller's context."""
         return cls(copy_context())
 
     @property
     def key(self) -> Hashable:
         """
-        What a hook may see of it: contexts with equal keys may share what was made in either.
+        Identifies what a hook may read: contexts with equal keys may share results.
 
-        The language, the time zone and the URL configuration count as they are in effect, and each
-        context variable of the project by its value.
+        It has the language, time zone and URL configuration in effect, and the values of the project's
+        context variables.
         """
         if self._key is None:
             self._key = self.here().run(_key_of_current)
@@ -93,23 +93,23 @@ class HookContext:
 
     @property
     def common(self) -> bool:
-        """Whether no context variable of the project's sets it apart."""
+        """Whether none of the project's context variables is set."""
         key: Any = self.key
         return not key[-1]
 
     def here(self) -> Context:
-        """Return a copy that is entered in the present thread."""
+        """Return a copy for the current thread."""
         context = Context()
         context.run(_enter, self._context)
         return context
 
     def left_by(self, here: Context, before: Context) -> HookContext:
         """
-        Return a context as hooks left it; this one if they activated nothing that counts.
+        Return the context as hooks left it; this one if they changed nothing that hooks read.
 
         Args:
-            here: From :meth:`here`; the hooks ran in it.
-            before: A copy of it from before.
+            here: The context from :meth:`here` in which the hooks ran.
+            before: A copy of it from before they ran.
         """
         if len(here) == len(before) and all(before.get(each) is here[each] for each in here):
             return self
@@ -117,14 +117,14 @@ class HookContext:
         return self if left.key == self.key else left
 
     def run(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Call a function within a copy, in the present thread."""
+        """Call a function in a copy, in the current thread."""
         return self.here().run(function, *args)
 
 
 def _enter(context: Context) -> None:
     thread = threading.get_ident()
     for variable, value in context.items():
-        # Newer Locals of asgiref, Django's language among them, belong to one thread.
+        # In newer versions of asgiref, a Local (Django's language, for example) belongs to one thread.
         moves = _is_local(value) and value.thread_id != thread
         variable.set(type(value)(thread, value.data) if moves else value)
 
@@ -137,10 +137,10 @@ def _key_of_current() -> Hashable:
     ignored = _OF_ASGIREF | _of_django()
     names = frozenset(conf.get().IGNORED_CONTEXT_VARIABLES)
     values = frozenset(
-        (variable, found)
+        (variable, key)
         for variable, value in copy_context().items()
         if variable not in ignored and variable.name not in names
-        if (found := _key_of(value)) is not _NOTHING
+        if (key := _key_of(value)) is not _NOTHING
     )
     zone = timezone.get_current_timezone()
     return translation.get_language(), str(zone), zone, get_urlconf(), get_script_prefix(), values
@@ -148,7 +148,7 @@ def _key_of_current() -> Hashable:
 
 @cache
 def _of_django() -> frozenset[ContextVar[Any]]:
-    """Return the variables of what is compared as it is in effect."""
+    """Return the variables of the language, time zone and URL configuration."""
 
     def activate() -> None:
         translation.activate("en")
@@ -162,13 +162,12 @@ def _of_django() -> frozenset[ContextVar[Any]]:
 
 
 def _key_of(value: Any) -> Hashable:
-    """Return what tells a value from another; of what may change, each object is another."""
-    # Not isinstance(), which would evaluate a lazy object, such as the user that Channels puts into a scope.
+    """Return the identity of a value; a mutable object equals only itself."""
+    # Not isinstance(): it would evaluate a lazy object, such as the user that Channels puts into a scope.
     kind = type(value)
     if _is_local(value):
         parts = ((name, _key_of(each)) for name, each in value.data.items())
-        told = frozenset(part for part in parts if part[1] is not _NOTHING)
-        return told or _NOTHING
+        return frozenset(part for part in parts if part[1] is not _NOTHING) or _NOTHING
     if issubclass(kind, BaseCache | BaseDatabaseWrapper) or kind.__module__.startswith("asgiref."):
         return _NOTHING
     if issubclass(kind, decimal.Context):
@@ -177,11 +176,13 @@ def _key_of(value: Any) -> Hashable:
         return kind, frozenset(_of_model(value))
     if kind in (tuple, frozenset):
         return kind, kind(_key_of(each) for each in value)
-    return (kind, value) if issubclass(kind, _PLAIN) and _says_all(value) else _SameContext(value)
+    return (
+        (kind, value) if issubclass(kind, _PLAIN) and _is_complete(value) else _SameContext(value)
+    )
 
 
-def _says_all(value: Any) -> bool:
-    """Tell whether equal values are the same: one of a subclass may have attributes."""
+def _is_complete(value: Any) -> bool:
+    """Return whether equal values are interchangeable: a subclass may have attributes."""
     return isinstance(value, enum.Enum | datetime.tzinfo) or not getattr(value, "__dict__", None)
 
 
@@ -192,9 +193,9 @@ def _of_model(instance: Model) -> Iterator[tuple[str, Hashable]]:
 
 
 def _of_arithmetic(context: decimal.Context) -> Hashable:
-    """Return what decides how numbers are rounded; whoever calculates has such a context."""
-    found = _arithmetic(context)
-    return _NOTHING if found == _arithmetic(decimal.DefaultContext) else found
+    """Return how numbers are rounded. Any code that calculates sets a context, mostly the default."""
+    arithmetic = _arithmetic(context)
+    return _NOTHING if arithmetic == _arithmetic(decimal.DefaultContext) else arithmetic
 
 
 def _arithmetic(context: decimal.Context) -> Hashable:
@@ -204,7 +205,7 @@ def _arithmetic(context: decimal.Context) -> Hashable:
 
 
 class _SameContext:
-    """Equal to itself alone, whatever the object calls equal; keeps the object."""
+    """Compares an object by identity, and keeps it alive."""
 
     __slots__ = ("_object",)
 
@@ -218,5 +219,5 @@ class _SameContext:
         return id(self._object)
 
 
-#: Of what runs for no socket in particular.
+#: The context of work that belongs to no socket.
 BLANK: Final = HookContext(Context())

@@ -1,10 +1,9 @@
 """
-Permissions, checked for every frame: for all sockets of a batch in one go.
+Checks permissions for every frame, for all subscriptions of a load together.
 
-Object permissions come first, before a row is rendered: a row that may not be seen is not there, and
-nothing of it can be noticed. Those of the action come last, where there is something to send.
-Synchronous ones run in the loader's thread that has just read the rows, asynchronous ones together in
-one visit to the event loop.
+Object permissions come first, before a row is rendered: a hidden row must not be noticeable. The action's
+permissions come last, where there is a frame to send. Synchronous permissions run in the loader thread,
+asynchronous ones together in one task of the event loop.
 """
 
 from __future__ import annotations
@@ -41,85 +40,84 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Share of ``HOOK_TIMEOUT`` that asynchronous permissions have where nobody else waits for them.
+#: Share of ``HOOK_TIMEOUT`` that asynchronous permissions may take in a lane of their own.
 LONG_SHARE: Final = 0.8
 
-#: A row that is absent because its permissions could not be checked: it is to be read again.
+#: A row that is absent because its permissions could not be checked; the loader retries it.
 UNJUDGED: Final = View(None, NOTHING)
 
 
 def hidden(
-    job: LoadRequest,
-    watch: Subscription,
+    request: LoadRequest,
+    subscription: Subscription,
     instance: Model,
     connection: BaseDatabaseWrapper,
 ) -> Outcome | None:
     """
-    Return what a subscription has in place of a row that its permissions hide; None if it is seen.
+    Return the outcome for a row that object permissions hide; None if the subscriber may see it.
 
     Args:
-        job: The row that is read.
-        watch: The subscription; :attr:`Guard.checks_objects` is true for it.
+        request: The row that is read.
+        subscription: The subscription, which has object permissions.
         instance: The row as the subscription's queryset has it.
-        connection: By which it was read, in the database session that belongs to it.
+        connection: The connection that has read it, in the subscription's database session.
     """
-    context = context_of(watch)
-    starts = watch.on_started is not None
-    action = context.action if starts else _action(job.shown(watch))
+    context = context_of(subscription)
+    starts = subscription.on_started is not None
+    action = context.action if starts else _action(request.shown(subscription))
+    kwargs = {"pk": shown(request.key)}
     owner = context.consumer_class
-    occupation().enter(owner, "check_object_permissions", (watch,))
+    occupation().enter(owner, "check_object_permissions", (subscription,))
     try:
-        seen = attempt(
-            lambda: context.guard.sees(instance, action, {"pk": shown(job.key)}), connection
-        )
+        seen = attempt(lambda: context.guard.sees(instance, action, kwargs), connection)
     except (OperationalError, InterfaceError) as error:
         if is_lost(connection):
             raise
         log_object_failed(owner, instance, error)
-        # A client that has just asked must not see the difference to a row that is not there.
+        # For a new subscriber such a row must look like a missing one.
         return UNJUDGED if starts else UNREAD
     return None if seen else ABSENT
 
 
 def is_unjudged(unseen: Mapping[Subscription, Outcome]) -> bool:
-    """Tell whether some of what :func:`hidden` returned is to be found out again."""
+    """Return whether some permissions could not be checked, so that the row must be read again."""
     return any(outcome is UNJUDGED or outcome is UNREAD for outcome in unseen.values())
 
 
 @dataclass(slots=True)
 class _RowCase:
-    """A frame that would be sent, and needs the permission of its action."""
+    """A frame to send, if the permissions of its action allow it."""
 
-    found: LoadResult
-    watch: Subscription
+    result: LoadResult
+    subscription: Subscription
     action: str
 
     @property
     def guard(self) -> Guard:
-        return context_of(self.watch).guard
+        return context_of(self.subscription).guard
 
     @property
     def owner(self) -> type:
-        return context_of(self.watch).consumer_class
+        return context_of(self.subscription).consumer_class
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        key = self.found.job.key
-        return {} if key is None else {"pk": shown(key)}  # a list's number has none
+        key = self.result.job.key
+        return {} if key is None else {"pk": shown(key)}  # the number of rows has none
 
     def settle(self, outcome: Outcome) -> None:
-        special: Any = self.found.special
-        special[self.watch] = outcome
+        special: Any = self.result.special
+        special[self.subscription] = outcome
 
 
-def check(found: Sequence[LoadResult]) -> None:
+def check(results: Sequence[LoadResult]) -> None:
     """
-    Replace what the permissions of a frame's action refuse.
+    Replace the outcomes that the permissions of a frame's action refuse.
 
     Args:
-        found: The results of a load, in which hidden rows are absent; changed in place.
+        results: The results of a load, in which hidden rows are absent; changed in place.
     """
-    cases = [case for item in found for case in _cases(item)]
+    cases = [case for result in results for case in _cases(result)]
     _check_in_loop([case for case in cases if case.guard.in_loop])
     for case in cases:
         if not case.guard.in_loop:
@@ -129,23 +127,19 @@ def check(found: Sequence[LoadResult]) -> None:
                 case.settle(refused)
 
 
-def _cases(item: LoadResult) -> Iterator[_RowCase]:
-    for watch in item.job.watches:
-        # A request was checked before its action was called.
-        if (
-            context_of(watch).guard.allows_all
-            or watch in item.moved
-            or watch.on_started is not None
-        ):
+def _cases(result: LoadResult) -> Iterator[_RowCase]:
+    for each in result.job.watches:
+        # The permissions of a request were checked before its action ran.
+        if context_of(each).guard.allows_all or each in result.moved or each.on_started is not None:
             continue
-        outcome = item.special.get(watch, item.outcome)
-        had = item.job.shown(watch)
+        outcome = result.special.get(each, result.outcome)
+        had = result.job.shown(each)
         if isinstance(outcome, View):
             if outcome.digest != had:
                 gone = outcome.body is None
-                yield _RowCase(item, watch, "delete" if gone else _action(had))
+                yield _RowCase(result, each, "delete" if gone else _action(had))
         elif outcome.named:
-            yield _RowCase(item, watch, _action(had))
+            yield _RowCase(result, each, _action(had))
 
 
 def _action(had: bytes | None) -> str:
@@ -153,8 +147,8 @@ def _action(had: bytes | None) -> str:
 
 
 def _check_here(case: _RowCase) -> Refusal | None:
-    occupation().enter(case.owner, "check_permissions", (case.watch,))
-    origin = context_of(case.watch).visibility.origin
+    occupation().enter(case.owner, "check_permissions", (case.subscription,))
+    origin = context_of(case.subscription).visibility.origin
     try:
         return origin.run(case.guard.check, case.action, case.kwargs)
     except BaseException as error:  # noqa: BLE001 (it becomes the answer)
@@ -167,28 +161,32 @@ def _check_in_loop(cases: Sequence[_RowCase]) -> None:
 
     at = occupation()
     at.leave()  # the thread only waits
-    # Others wait for this thread, unless it serves suspects.
-    patience = LONG_SHARE * conf.get().HOOK_TIMEOUT if at.alone else thread_pool.HOLD_TIMEOUT
+    # Other subscriptions wait for this thread, except in a lane.
+    timeout = LONG_SHARE * conf.get().HOOK_TIMEOUT if at.alone else thread_pool.HOLD_TIMEOUT
 
     async def check_all() -> list[Refusal | asyncio.Task[Any] | None]:
         loop = asyncio.get_running_loop()
         tasks = [
             loop.create_task(
                 case.guard.check_in_loop(case.action, case.kwargs),
-                context=context_of(case.watch).visibility.origin.here(),
+                context=context_of(case.subscription).visibility.origin.here(),
             )
             for case in cases
         ]
         try:
-            await asyncio.wait(tasks, timeout=patience)
+            await asyncio.wait(tasks, timeout=timeout)
         finally:
             for task in tasks:
                 task.cancel()
         return [task.result() if task.done() else task for task in tasks]
 
     future = asyncio.run_coroutine_threadsafe(check_all(), cases[0].guard.loop)
-    answers = future.result(patience + PERMISSION_TIMEOUT)
-    late = [case for case, answer in zip(cases, answers, strict=True) if _is_late(answer)]
+    answers = future.result(timeout + PERMISSION_TIMEOUT)
+    late = [
+        case
+        for case, answer in zip(cases, answers, strict=True)
+        if isinstance(answer, asyncio.Task)
+    ]
     if late:
         raise _held(late)
     for case, answer in zip(cases, answers, strict=True):
@@ -196,12 +194,8 @@ def _check_in_loop(cases: Sequence[_RowCase]) -> None:
             case.settle(answer)
 
 
-def _is_late(answer: object) -> bool:
-    return isinstance(answer, asyncio.Task)
-
-
 def _held(late: Sequence[_RowCase]) -> ThreadHeld:
-    """Return the error that has others go on without those whose permissions do not answer."""
+    """Return the error by which other subscriptions go on without those whose permissions are late."""
     held, owner = Held(), late[0].owner
     if occupation().alone:
         logger.error(
@@ -210,6 +204,6 @@ def _held(late: Sequence[_RowCase]) -> ThreadHeld:
             extra=fields(consumer=owner),
         )
         held.give_up()
-    held.end()  # what was asked is cancelled, and holds no thread
-    watches = tuple(case.watch for case in late if case.owner is owner)
+    held.end()  # the checks are cancelled, and hold no thread
+    watches = tuple(case.subscription for case in late if case.owner is owner)
     return ThreadHeld(owner, "check_permissions", watches, held)

@@ -1,4 +1,4 @@
-"""Whether a row is there, and in which version: all that consumers need who read it by themselves."""
+"""A cohort that reads only the versions of rows, for consumers that read and show rows themselves."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from pgobserve.dependencies.through_tables import Through
     from pgobserve.sql.keys import Model
 
+#: The rows that belong to an owner in a through table, and the transactions that wrote them.
+_THROUGH_ROWS: Final = (
+    "coalesce((SELECT string_agg(t.ctid::text || t.xmin::text, ' ' ORDER BY t.ctid)"
+    " FROM {} t WHERE t.{} = {}), '')"
+)
 
-class _Versions(Expression):
-    """The system column ``xmin`` of joined tables and of a row's rows between many and many."""
+
+class _Version(Expression):
+    """The transactions that wrote a row, its parent rows and its rows in through tables."""
 
     def __init__(self, model: Model, throughs: Sequence[Through]) -> None:
         super().__init__(output_field=TextField())
@@ -36,29 +42,21 @@ class _Versions(Expression):
             table = quote(through.model._meta.db_table)
             target: Any = self.model._meta.get_field(through.target)
             owner = f"{quote(target.model._meta.db_table)}.{quote(target.column)}"
-            named: Any = through.model._meta.get_field(through.attname)
-            parts.append(_ROWS_BETWEEN.format(table, quote(named.column), owner))
+            column: Any = through.model._meta.get_field(through.attname)
+            parts.append(_THROUGH_ROWS.format(table, quote(column.column), owner))
         return " || ' ' || ".join(parts), []
-
-
-#: Which rows of the owner there are, and which transactions wrote them.
-_ROWS_BETWEEN: Final = (
-    "coalesce((SELECT string_agg(t.ctid::text || t.xmin::text, ' ' ORDER BY t.ctid)"
-    " FROM {} t WHERE t.{} = {}), '')"
-)
 
 
 def version_cohort(cls: type, model: Model, throughs: Sequence[Through]) -> Cohort:
     """
-    Return a source of versions.
+    Return a cohort of versions.
 
     Args:
         cls: The consumer's class.
-        model: Of the rows.
-        throughs: What counts as a part of such a row: its rows in these tables.
+        model: The model of the rows.
+        throughs: The through tables whose rows count as parts of a row.
     """
-    # The transactions that wrote the row, and the parent rows of multi-table inheritance.
-    version: Any = _Versions(model, throughs)
+    version: Any = _Version(model, throughs)
     queryset: Any = model._base_manager.annotate(**{VERSION: version})
     alias = alias_of(queryset)
     statement = KeyedQuery(queryset, connections[alias])

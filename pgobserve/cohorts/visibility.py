@@ -1,6 +1,4 @@
-"""
-What one subscription may see, and for how long that is believed: stale visibility is a leak.
-"""
+"""What one subscription may see, and how long that stays valid: stale visibility is a leak."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from pgobserve.cohorts.cohort import build, source_of_class
+from pgobserve.cohorts.cohort_builder import build, cohort_of_class
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.version_query import version_cohort
 from pgobserve.database.query_recorder import QueryRecorder
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
-    """Tell whether all sockets of the consumer's class see the same rows in the same way."""
+    """Return whether all sockets of the consumer's class see the same rows in the same way."""
     return (
         not has_own(
             consumer,
@@ -48,26 +46,26 @@ def is_plain(consumer: GenericAsyncAPIConsumer) -> bool:
 
 class Visibility:
     """
-    What one subscription may see, rebuilt when it must be.
+    What one subscription may see.
 
     Args:
         consumer: The socket's consumer.
-        kwargs: What its ``get_queryset`` and other hooks are called with.
+        kwargs: The arguments of its ``get_queryset`` and other hooks.
         ttl: Seconds for which a compiled queryset is kept.
-        origin: The context of the request, in which the hooks are called.
-        clock: Monotonic seconds.
-        version_of: Only find out whether rows of this model are there: the consumer reads and
-            shows them by itself.
-        throughs: What counts as a part of such a row: its rows in these tables.
-        wanted: What is wanted of the whole queryset, if that is watched.
+        origin: The context of the request, in which the hooks run.
+        clock: Returns monotonic seconds.
+        version_of: Read only the versions of this model's rows: the consumer reads and shows them
+            itself.
+        throughs: Through tables whose rows count as parts of such a row.
+        wanted: What a list subscription receives.
 
     Attributes:
-        source: What it was at the last look.
-        on_rebuild: Called with each later build: what else was found out about the consumer may have
-            changed, too.
-        context: As the hooks left it then; serializers and object permissions are called in it.
-        volatile: It asked the database while it was built, or it compiled differently twice in a
-            row (it looks at the clock): it is built anew for every batch.
+        source: The cohort of the last build.
+        on_rebuild: Called after each later build, because the consumer's permissions may have changed,
+            too.
+        context: The context as the hooks left it; serializers and object permissions run in it.
+        volatile: Whether each batch rebuilds: the hooks ran a query, or compiled differently twice in
+            a row, for example because they read the clock.
     """
 
     __slots__ = (
@@ -136,32 +134,33 @@ class Visibility:
 
     @property
     def audience(self) -> Hashable:
-        """Return what tells who may see a row otherwise: two sockets, or messages, may differ."""
+        """The socket and its arguments: subscriptions of equal audiences see a row alike."""
         if self._audience is None:
-            said = {name: value for name, value in self.kwargs.items() if name != "request_id"}
-            self._audience = (self.consumer, repr(sorted(said.items())))
+            kwargs = {name: value for name, value in self.kwargs.items() if name != "request_id"}
+            self._audience = (self.consumer, repr(sorted(kwargs.items())))
         return self._audience
 
     def _build_first(self) -> Cohort:
         self._built = self._clock()
         if is_plain(self.consumer):
-            return source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
-        source, asked = self._build_alone()
-        again, asked_again = self._build_alone()
-        self.volatile = asked or asked_again or again is not source
-        return again
+            return cohort_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
+        first, first_queried = self._build_alone()
+        second, second_queried = self._build_alone()
+        self.volatile = first_queried or second_queried or second is not first
+        return second
 
     def _rebuild(self, settings: SessionSettings | None) -> None:
+        # Taken before the hooks run: what they read may be this old.
         built = self._clock()
         if is_plain(self.consumer):
-            source = source_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
-            asked = False
+            cohort = cohort_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
+            queried = False
         else:
-            source, asked = self._build(settings)
+            cohort, queried = self._build(settings)
         if self.on_rebuild is not None:
             self.on_rebuild()
-        self.volatile = self.volatile or asked
-        self.source, self._built = source, built
+        self.volatile = self.volatile or queried
+        self.source, self._built = cohort, built
 
     def _build_alone(self) -> tuple[Cohort, bool]:
         """Build, and restore the database session."""
@@ -172,19 +171,16 @@ class Visibility:
                 isolate_all()
 
     def _build(self, settings: SessionSettings | None) -> tuple[Cohort, bool]:
-        """Build, and tell whether a query was run meanwhile, on any alias."""
-        asked = QueryRecorder()
-        with asked.counting():
-            source, self.context = build(
-                self.consumer,
-                self.kwargs,
-                self._wanted,
-                self.origin,
+        """Build; return whether the hooks ran a query, on any alias."""
+        recorder = QueryRecorder()
+        with recorder.counting():
+            cohort, self.context = build(
+                *(self.consumer, self.kwargs, self._wanted, self.origin),
                 settings=settings,
                 owner=self,
-                asked=asked,
+                recorder=recorder,
             )
-        return source, asked.queries > 0
+        return cohort, recorder.queries > 0
 
     def _settings(self) -> SessionSettings | None:
         settings = self.origin.run(lambda: self.consumer.database_session(**self.kwargs))
@@ -192,9 +188,9 @@ class Visibility:
 
     @contextmanager
     def _in_session(self) -> Iterator[SessionSettings | None]:
-        """Have the settings of the consumer hold, on a session that is known."""
+        """Apply the consumer's settings to a session whose state is known."""
         connection = connections[self.consumer._write_alias()]
-        # Known from here on, whatever the hooks do to it.
+        # From here on, changes by hooks are tracked.
         session_of(connection)
         settings = self._settings()
         isolate_all()
@@ -206,7 +202,7 @@ class Visibility:
 
     @contextmanager
     def prepared(self) -> Iterator[Cohort]:
-        """Build anew, and leave the database session as the hooks change it until the end."""
+        """Rebuild, and keep the database session as the hooks change it until the end."""
         with self._in_session() as settings:
             try:
                 self._rebuild(settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 
@@ -39,17 +39,6 @@ if TYPE_CHECKING:
     #: The subscriptions of each row or list of a batch.
     Audiences = Sequence[Sequence[Subscription]]
 
-Result = TypeVar("Result")
-
-
-class RunInThread(Protocol):
-    """Runs a load in a thread of its lane, as :meth:`ThreadPool.run` does."""
-
-    def __call__(
-        self, function: Callable[[], Result], lane: Lane | None, wanted: Callable[[], bool]
-    ) -> Coroutine[Any, Any, Result]:
-        """Return a coroutine that must be awaited at once."""
-
 
 class Batches:
     """
@@ -58,7 +47,7 @@ class Batches:
     Args:
         hub: The hub that the batches were taken from.
         reader: Reads and renders.
-        run: Runs a load in a thread.
+        run: Runs a load in a thread of its lane, while it is wanted.
         delivery: Delivers the results.
         lanes: Read apart the subscriptions whose hooks hold threads.
         log: Counts and logs.
@@ -71,7 +60,7 @@ class Batches:
         self,
         hub: Hub,
         reader: Reader,
-        run: RunInThread,
+        run: Callable[..., Coroutine[Any, Any, Any]],
         delivery: Delivery,
         lanes: Lanes,
         log: LoadLog,
@@ -183,7 +172,7 @@ class Batches:
     ) -> Sequence[ListLoadResult | None]:
         try:
             load = partial(self._reader.load_lists, requests)
-            results = await self._run(load, lane, wanted)
+            results: Sequence[ListLoadResult | None] = await self._run(load, lane, wanted)
         except Unreachable:
             raise
         except Exception as error:

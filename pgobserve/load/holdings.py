@@ -1,8 +1,8 @@
 """
-What returning clients say that they hold of a list, as the list's state has it.
+The rows that returning clients claim to hold of a list.
 
-Nothing of it is trusted, and nothing needs to be. A row is sent unless its etag is that of what the
-client would be shown now, so that a false claim misleads only the client that makes it.
+A claim needs no trust. The server sends a row unless its etag matches the row as the client may see it now,
+so that a false claim misleads only the client that makes it.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import Shown
     from pgobserve.sql.keys import Model
 
-#: Texts whose keys are remembered for the other clients of one load.
-REMEMBERED: Final = 20_000
+#: Most texts of keys that are kept for the other clients of a load.
+MAX_KEPT_KEYS: Final = 20_000
 
 
 class Holdings:
     """
-    Reads what several clients of one list hold.
+    Reads the claims of several clients of one list.
 
-    Whether a row is on the list plays no part in it: a client must not see from the answer whether
-    a row that it claims is hidden or does not exist.
+    It does not matter whether a row is on the list: the answer must not show a client whether a row that it
+    claims is hidden or does not exist.
 
     Args:
-        model: Of the list's rows; None if their primary keys do not name them.
+        model: The model of the list's rows; None if other fields than the primary key name them.
     """
 
     def __init__(self, model: Model | None) -> None:
         self._model = model
         self._keys: dict[str, Hashable] = {}
-        # Clients that come back together mostly hold the same.
+        # Clients that return together mostly hold the same rows.
         self._last: tuple[Mapping[str, str], Shown] | None = None
 
     def of(self, have: Mapping[str, str]) -> Shown:
         """
-        Return digests by key, in the client's order; the same object for clients that hold the same.
+        Return digests by key, in the client's order; the same object for equal claims in a row.
 
         Args:
-            have: Etags by the text of keys. A text that no key has stands for itself.
+            have: Etags by the text of keys. A text that is not a key stands for itself.
         """
         if self._last is None or self._last[0] != have:
             self._last = have, self._read(have)
@@ -61,6 +61,6 @@ class Holdings:
         key = self._keys.get(text)
         if key is None:
             key = from_text(model, text)
-            if len(self._keys) < REMEMBERED:
+            if len(self._keys) < MAX_KEPT_KEYS:
                 self._keys[text] = key
         return key

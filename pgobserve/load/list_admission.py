@@ -1,4 +1,4 @@
-"""How a subscription receives a list that it waited for: whole, or as the difference to what it holds."""
+"""How a waiting subscription receives a list: whole, or as the difference to the rows that it holds."""
 
 from __future__ import annotations
 
@@ -14,83 +14,82 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.outcome import Outcome
 
-    #: A row that differs: its key, the digest of what the client holds, what is true now.
+    #: A row that differs: its key, the digest that the client holds, the current view.
     Difference = tuple[Hashable, bytes | None, View]
 
 
 def admit(
-    roster: ListState,
-    watch: ListSubscription,
-    found: Iterable[tuple[Hashable, Outcome]],
+    state: ListState,
+    subscription: ListSubscription,
+    outcomes: Iterable[tuple[Hashable, Outcome]],
     *,
     claimed: bool = False,
 ) -> list[SnapshotRow]:
     """
-    Add a subscription whose rows may look different from those of others.
+    Add a subscription whose rows may look different from those of other subscriptions.
 
     Args:
-        roster: The list.
-        watch: The subscription.
-        found: All rows, as the subscription may see them; the roster knows them already.
-        claimed: What the subscription holds is the client's own claim. A row that can't be shown
-            then counts as missing unless the client is known to be allowed to see it.
+        state: The list.
+        subscription: The subscription.
+        outcomes: All rows, as the subscriber may see them; the list's state has them already.
+        claimed: Whether the client itself claims what the subscription holds. A row that can't be shown
+            then counts as missing, unless the client is known to be allowed to see it.
 
     Returns:
         The rows in their order, for a subscription that holds nothing.
     """
-    has, watch.has = watch.has, None
+    has, subscription.has = subscription.has, None
     held = has or {}
-    listed, seen = [], set()
-    for key, found_of_it in found:
-        outcome = _answered(found_of_it) if claimed else found_of_it
+    rows, seen = [], set()
+    for key, result in outcomes:
+        outcome = _without_hint(result) if claimed else result
         had = held.get(key, NOTHING)
         now, kind = step(had, outcome)
-        if now != roster.shown.get(key, NOTHING):
-            watch.special[key] = now
+        if now != state.shown.get(key, NOTHING):
+            subscription.special[key] = now
         if isinstance(outcome, View):
             if outcome.body is None:
                 continue
             if has is None:
-                listed.append(SnapshotRow(key, outcome))
+                rows.append(SnapshotRow(key, outcome))
                 continue
         seen.add(key)
         if kind is not None or had == UNTOLD:
-            watch.put(key, had, outcome, kind)
-    # Rows that are hidden and rows that are not there, in the client's order: it can't tell them apart.
+            subscription.put(key, had, outcome, kind)
+    # Hidden and missing rows together, in the client's order: for the client they look the same.
     for key, had in held.items():
         if key not in seen:
-            watch.put(key, had, ABSENT)
-    roster.join(watch)
-    return listed
+            subscription.put(key, had, ABSENT)
+    state.join(subscription)
+    return rows
 
 
-def _answered(outcome: Outcome) -> Outcome:
-    """Return a row as a client may know of it that claims to hold it."""
+def _without_hint(outcome: Outcome) -> Outcome:
+    """Return an outcome that does not show whether a claimed row exists."""
     return ABSENT if isinstance(outcome, Refusal) and not outcome.named else outcome
 
 
 def differences(held: Shown, views: Mapping[Hashable, View]) -> list[Difference]:
     """
-    Return what leads from the rows that a client holds to those that there are.
+    Return the difference between the rows that a client holds and the current rows.
 
     Args:
-        held: Digests of what the client holds, by key.
+        held: The digests that the client holds, by key.
         views: The rows of the list.
     """
-    found: list[Difference] = [
+    changed: list[Difference] = [
         (key, held.get(key, NOTHING), view)
         for key, view in views.items()
         if held.get(key, NOTHING) != view.digest
     ]
-    found += [(key, had, ABSENT) for key, had in held.items() if key not in views]
-    return found
+    return changed + [(key, had, ABSENT) for key, had in held.items() if key not in views]
 
 
 def admit_returning(
-    roster: ListState, watch: ListSubscription, found: Iterable[Difference]
+    state: ListState, subscription: ListSubscription, news: Iterable[Difference]
 ) -> None:
-    """Add a subscription that holds some of the list, and sees what all see."""
-    watch.has = None
-    for key, had, view in found:
-        watch.put(key, had, view)
-    roster.join(watch)
+    """Add a subscription that holds some of the list, and sees the same rows as all others."""
+    subscription.has = None
+    for key, had, view in news:
+        subscription.put(key, had, view)
+    state.join(subscription)

@@ -1,8 +1,8 @@
 """
-Several lists read at once: a thousand users who come back must not cost a thousand reads.
+Loads several lists at once, so that a thousand returning users do not cost a thousand reads.
 
-Runs in a thread of the feed's loader. Lists that differ in their values only, each user's own say,
-are read by one statement; all of them in one transaction.
+Lists that differ only in their values, such as each user's own, are read by one statement. All lists are
+read in one transaction, in a loader thread.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult
     from pgobserve.hub.snapshot import Snapshot
 
-#: Lists of at most so many rows are read together, and so many lists by one query.
+#: The most rows of a list that is read together with others, and the most lists of one query.
 SMALL_LIST: Final = 100
 MAX_LISTS_PER_QUERY: Final = 200
 
 
-def load_lists(alias: str, jobs: Sequence[ListLoadRequest]) -> list[ListLoadResult | None]:
+def load_lists(alias: str, requests: Sequence[ListLoadRequest]) -> list[ListLoadResult | None]:
     """
-    Read and render lists; the feed's loader calls this in a thread.
+    Read and render lists, in a loader thread.
 
     Returns:
-        What was found of each; None for one that must be read alone: it has many rows, or nobody
-        can tell which of them it is that can't be read.
+        The result of each list. None for a list that must be read alone: it has many rows, or any of
+        the lists failed.
     """
-    loads = [ListLoad(alias, job) for job in jobs]
+    loads = [ListLoad(alias, request) for request in requests]
     if len(loads) == 1:
         return [loads[0].run_whole()]
     connection = connections[alias]
-    # In a database session of its own each is read alone.
+    # A list that needs its own database session is read alone.
     together = [load for load in loads if load.cohort.session is None]
     try:
         with one_snapshot(connection) as snapshot:
@@ -54,17 +54,17 @@ def load_lists(alias: str, jobs: Sequence[ListLoadRequest]) -> list[ListLoadResu
 
 
 def _read(loads: Sequence[ListLoad], snapshot: Snapshot, connection: Any) -> set[ListLoad]:
-    """Read and render; return those that could be."""
+    """Read and render; return the loads of small lists."""
     for load in loads:
         load.prepare()
     read: dict[ListLoad, Any] = {}
-    alike: dict[Hashable, list[ListLoad]] = defaultdict(list)
+    by_context: dict[Hashable, list[ListLoad]] = defaultdict(list)
     for load in loads:
-        alike[load.cohort.context.key].append(load)
-    for some in alike.values():
-        wholes = [load.listing.whole for load in some]
-        found = some[0].cohort.context.run(read_many, wholes, connection, SMALL_LIST)
-        read |= {load: rows for load, rows in zip(some, found, strict=True) if rows is not None}
+        by_context[load.cohort.context.key].append(load)
+    for some in by_context.values():
+        queries = [load.listing.whole for load in some]
+        answers = some[0].cohort.context.run(read_many, queries, connection, SMALL_LIST)
+        read |= {load: rows for load, rows in zip(some, answers, strict=True) if rows is not None}
     for load, rows in read.items():
         load.render(snapshot, rows)
         load.raise_if_aborted()

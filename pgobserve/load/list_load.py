@@ -253,6 +253,6 @@ def too_many(limit: int) -> Refusal:
     """Return the refusal of a list that has too many rows."""
     sentence = (
         f"The list has more than {limit} rows, which is the most that PGOBSERVE['MAX_LIST_ROWS'] "
-        'allows. Filter it by "query", or ask for "only": "count".'
+        'allows. Filter it by "query", or subscribe with "only": "count".'
     )
     return Refusal(413, (sentence,))

@@ -114,7 +114,7 @@ class LoadLog:
         )
 
     def lookup_failed(self, lookup: ReverseLookup, error: Exception) -> None:
-        """Log that the rows concerned by changes of a related table are not known."""
+        """Log that a reverse look-up failed."""
         model = title_of(lookup.subject.tables[0])
         logger.error(
             "Resolving changes of %s to rows of %s failed in database %r; all rows of it that "

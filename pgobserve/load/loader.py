@@ -243,7 +243,7 @@ class Loader:
         return True
 
     async def _keys_of(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        """Return the keys of a reverse look-up; None if they can't be told from others."""
+        """Return the keys of a reverse look-up; None if any row may be concerned."""
         try:
             return await self.call(lambda: self._reader.resolve(lookup))
         except Unreachable:

@@ -18,12 +18,12 @@ DOCUMENTATION = {"tell": 5, "who": 4, "he": 1, "ask": 5}
 #: for the modules beside the folders.
 PACKAGE = {
     ".": 0,
-    "cohorts": 19,
+    "cohorts": 0,
     "database": 0,
     "deliver": 12,
     "dependencies": 1,
     "hub": 77,
-    "load": 38,
+    "load": 15,
     "observer": 13,
     "render": 0,
     "sql": 2,

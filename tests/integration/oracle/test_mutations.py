@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.cohorts import cohort, subscription_context
+from pgobserve.cohorts import cohort_builder, subscription_context
 from pgobserve.cohorts.hook_context import BLANK, HookContext
 from pgobserve.database import session
 from pgobserve.render.rendering import Renderer
@@ -81,7 +81,7 @@ def session_left(patch: Patch) -> None:
 
 def one_session(patch: Patch) -> None:
     """Subscriptions share by their SQL, whatever their hooks have set."""
-    patch.setattr(cohort, "changed", lambda: False)
+    patch.setattr(cohort_builder, "may_have_changed", lambda: False)
 
 
 @pytest.mark.parametrize(
