@@ -25,7 +25,7 @@ from pgobserve.outbox.outbox_page import WAKE_UP
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgobserve.hub.change import Change
+    from pgobserve.wire import Change
 
 WRITERS = 8
 

@@ -10,7 +10,10 @@ import re
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Operation(StrEnum):
@@ -150,3 +153,28 @@ class Namespace:
 
 #: The namespace of a project that shares its database with no other.
 ALONE: Final = Namespace()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    What one notification reports: rows of a table changed.
+
+    It is neither secret nor authenticated. A forged one costs a read at most.
+
+    Attributes:
+        label: The model's label in lower case, ``app.model``.
+        operation: The statement's operation. A hint, since the row is read anyway.
+        xid: The writing transaction's ``xid8``.
+        keys: The rows' keys as in JSON. None stands for all observed rows of the table.
+        schema: The table's schema if it is not the usual one, else None.
+        routes: Old and new values by column, which lead from the changed rows to rows of other tables.
+            None if the trigger sends none.
+    """
+
+    label: str
+    operation: Operation
+    xid: int
+    keys: tuple[Any, ...] | None
+    schema: str | None = None
+    routes: Mapping[str, tuple[Any, ...]] | None = None

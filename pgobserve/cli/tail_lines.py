@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from pgobserve.cli.console import Console
-    from pgobserve.hub.change import Change
     from pgobserve.outbox.outbox_page import OutboxRecord
     from pgobserve.outbox.row_images import Image
+    from pgobserve.wire import Change
 
 STYLES = {"create": "SUCCESS", "update": "WARNING", "delete": "ERROR", "reset": "NOTICE"}
 

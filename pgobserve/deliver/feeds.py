@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def feed_of(alias: str) -> Feed:
-    """Return the feed of a database alias in this event loop, made from the settings."""
+    """Return the feed of a database alias in this event loop."""
     return runtime.current().feed(alias, _options)
 
 
@@ -41,21 +41,21 @@ def _options(alias: str) -> Options:
         hook_timeout=settings.HOOK_TIMEOUT,
         statement_timeout=settings.LOADER_STATEMENT_TIMEOUT,
         outbox="outbox" in transports or bool(evented_models()),
-        # Behind a proxy that pools transactions nobody can LISTEN.
+        # LISTEN does not work behind a proxy that pools transactions.
         listens="notify" in transports or settings.OUTBOX_WAKE != "poll",
         retention=settings.OUTBOX_RETENTION,
     )
 
 
-_told: set[tuple[str, str]] = set()
+_logged: set[tuple[str, str]] = set()
 
 
-def tell_not_observed(error: NotObserved, alias: str) -> NotObserved:
-    """Log a refusal once, with what only those who run the server should know."""
+def log_not_observed(error: NotObserved, alias: str) -> NotObserved:
+    """Log a refusal once, with details for operators alone; return it."""
     sentence = str(error.detail)
     schema = conf.namespace(alias).schema
-    if (sentence, schema) not in _told:
-        _told.add((sentence, schema))
+    if (sentence, schema) not in _logged:
+        _logged.add((sentence, schema))
         logger.warning(
             "A subscription to %s was refused. %s (looked for in the namespace %s, channel %s, of "
             "the database %r)",

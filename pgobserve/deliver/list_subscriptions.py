@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS, router
 
@@ -14,10 +14,11 @@ from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
 from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.observed_tables import observed_subject
 from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.errors import ConfigurationError, FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotWatchable
-from pgobserve.hub.list_subscription import ListSubscription
+from pgobserve.hub.list_subscription import ListSubscription, Subscription
 from pgobserve.hub.outcome import Refusal
 from pgobserve.logs import fields
 from pgobserve.runtime.feed import LIVE_TIMEOUT
@@ -30,10 +31,30 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Wanted
-    from pgobserve.deliver.row_subscriptions import Subscriptions
+    from pgobserve.deliver.send_queue import SendQueue
+    from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.list_subscription import ListSnapshot
 
 logger = logging.getLogger(__name__)
+
+
+class Socket(Protocol):
+    """The socket that lists are sent to, with all of its subscriptions."""
+
+    @property
+    def consumer(self) -> GenericAsyncAPIConsumer:
+        """The socket's consumer."""
+
+    @property
+    def mailbox(self) -> SendQueue:
+        """The socket's queue of frames."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket is gone."""
+
+    def check_limit(self, size: int, replaced: Subscription | None) -> None:
+        """Refuse a subscription beyond the socket's limits."""
 
 
 class ListSubscriptions:
@@ -41,11 +62,11 @@ class ListSubscriptions:
     The subscriptions of a socket to lists.
 
     Args:
-        of: All subscriptions of the socket.
+        socket: The socket.
     """
 
-    def __init__(self, of: Subscriptions) -> None:
-        self._of = of
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
         self._watches: dict[str, ListSubscription] = {}
 
     def __len__(self) -> int:
@@ -73,13 +94,13 @@ class ListSubscriptions:
         """
         size = check_arguments(kwargs)
         name = encode_name(kwargs["request_id"])
-        self._of.check_limit(size, self._watches.get(name))
+        self._socket.check_limit(size, self._watches.get(name))
         try:
-            async with self._of.consumer.attended():
+            async with self._socket.consumer.attended():
                 return await self._start(model, name, kwargs, size, wanted, have)
         except FeedUnavailable as error:
             # Where the database is, and as whom we go there, is for the log alone.
-            about = fields(consumer=type(self._of.consumer), model=model)
+            about = fields(consumer=type(self._socket.consumer), model=model)
             logger.warning(
                 "%s could not subscribe a client to its list of %s: %s",
                 *(about["consumer"], about["model"] or "rows", error),
@@ -87,7 +108,7 @@ class ListSubscriptions:
             )
             raise FeedDown from error
         except ConfigurationError as error:
-            about = fields(consumer=type(self._of.consumer), model=model)
+            about = fields(consumer=type(self._socket.consumer), model=model)
             logger.warning(
                 "The list of %s (%s) can't be watched: %s",
                 *(about["consumer"], about["model"] or "of an unknown model", error),
@@ -126,7 +147,7 @@ class ListSubscriptions:
         have: Mapping[str, str] | None,
     ) -> ListSnapshot:
         feed = feed_of(DEFAULT_DB_ALIAS if model is None else router.db_for_write(model))
-        ttl, consumer = conf.get().QUERYSET_TTL, self._of.consumer
+        ttl, consumer = conf.get().QUERYSET_TTL, self._socket.consumer
         origin = HookContext.current()
         owner = type(consumer)
 
@@ -136,7 +157,7 @@ class ListSubscriptions:
         visibility = await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
         source = visibility.source
         feed = feed_of(source.alias)
-        subject = await self._of.subject(source, feed)
+        subject = await observed_subject(consumer, source, feed)
         context = SubscriptionContext(
             visibility,
             request_id_text=name,
@@ -156,7 +177,7 @@ class ListSubscriptions:
             if not first.done():
                 first.set_result(listed)
 
-        watch = ListSubscription(self._of.mailbox, kwargs["request_id"], context, on_started)
+        watch = ListSubscription(self._socket.mailbox, kwargs["request_id"], context, on_started)
         watch.have = have
         try:
             await feed.subscribe_list(watch, subject, source, single=wanted == "count")
@@ -173,7 +194,7 @@ class ListSubscriptions:
 
     def _replace(self, name: str, watch: ListSubscription) -> None:
         """Let a new subscription take the place of one with the same request id."""
-        if self._of.closed:
+        if self._socket.closed:
             feed_of(context_of(watch).alias).unsubscribe(watch)
             return
         before = self._watches.get(name)

@@ -6,32 +6,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import connections, router
+from django.db import router
 from django.http import Http404
 
 from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
-from pgobserve.deliver.feeds import feed_of, tell_not_observed
+from pgobserve.deliver.feeds import feed_of
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.deliver.list_subscriptions import ListSubscriptions
+from pgobserve.deliver.observed_tables import observed_subject, observed_throughs
 from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
-from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.errors import FeedUnavailable
-from pgobserve.exceptions import FeedDown, NotObserved, TooManyArguments, TooManySubscriptions
+from pgobserve.exceptions import FeedDown, TooManyArguments, TooManySubscriptions
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
 from pgobserve.hub.outcome import NOTHING, UNKNOWN, UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
-from pgobserve.runtime.feed import LIVE_TIMEOUT, Feed
-from pgobserve.sql.model_tables import title_of
+from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.workers.occupation import as_hook
 
 if TYPE_CHECKING:
@@ -39,11 +37,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
-    from pgobserve.cohorts.cohort import Cohort
     from pgobserve.deliver.send_queue import SendQueue
-    from pgobserve.dependencies.through_tables import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.outcome import Outcome
 
@@ -215,7 +210,7 @@ class Subscriptions:
         visibility = await self._see(model, kwargs, custom_delivery)
         alias = visibility.source.alias
         feed = feed_of(alias)
-        subject = await self.subject(visibility.source, feed)
+        subject = await observed_subject(self._consumer, visibility.source, feed)
         context = SubscriptionContext(
             visibility,
             request_id_text=name[1],
@@ -253,44 +248,6 @@ class Subscriptions:
         self._drop(name, watch)
         raise exception_for(outcome)
 
-    def _throughs(self, model: type[Model]) -> tuple[Through, ...]:
-        """Return the tables whose rows count as a part of the model's, if the consumer wants it."""
-        wanted = getattr(self._consumer, "observer_many_to_many_relationships", False)
-        return tuple(throughs_of(model)) if wanted else ()
-
-    async def subject(self, source: Cohort, feed: Feed) -> TableDependencies:
-        """
-        Return which changes concern a source's rows; the tables have their triggers.
-
-        Raises:
-            NotObserved: One has not.
-        """
-        model, subject = source.statement.model, source.subject
-        linked = (path.table for path in subject.paths)
-        within = None
-        if source.session is not None:
-            # In a thread of the loader, whose connection it is.
-            within = lambda: source.prepared(connections[source.alias])  # noqa: E731
-        for table in dict.fromkeys((*subject.tables, *subject.full_refresh, *linked)):
-            if not await feed.triggers.pass_for((table,), within=within):
-                raise tell_not_observed(NotObserved(title_of(table)), source.alias)
-        paths = [*subject.paths]
-        for through in self._throughs(model):
-            path = through.path_from(model)
-            if path.table in {each.table for each in paths}:
-                continue
-            if await feed.triggers.pass_for((path.table,), within=within):
-                paths.append(path)
-            else:  # what is shown of it was looked at above
-                label = through.model._meta.label
-                logger.warning(
-                    "%s observes %s only in part, in database %r. %s",
-                    type(self._consumer).__qualname__,
-                    *(label, source.alias, NotObserved(label).detail),
-                    extra=fields(consumer=type(self._consumer), model=label, alias=source.alias),
-                )
-        return replace(subject, paths=tuple(paths)) if len(paths) > len(subject.paths) else subject
-
     async def _see(
         self, model: type[Model], kwargs: Mapping[str, Any], custom_delivery: bool
     ) -> Visibility:
@@ -307,7 +264,7 @@ class Subscriptions:
                 kwargs,
                 ttl,
                 version_of=version_of,
-                throughs=self._throughs(model),
+                throughs=observed_throughs(self._consumer, model),
                 origin=origin,
             )
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, ref
 
 from django.db import connections, router
 
-from pgobserve.deliver.feeds import feed_of, tell_not_observed
+from pgobserve.deliver.feeds import feed_of, log_not_observed
 from pgobserve.errors import FeedUnavailable
 from pgobserve.event_handlers.group_member import GroupMember, StartPoint
 from pgobserve.event_handlers.messages import Prepared, prepare
@@ -156,7 +156,7 @@ class Dispatcher:
         tables = [model._meta.db_table for model in sources.models]
         try:
             if not await self._feed.triggers.pass_for(tables, outbox=True):
-                raise tell_not_observed(
+                raise log_not_observed(
                     EventsNotObserved(observer.model_cls._meta.label), self._alias
                 )
             if sources.labels not in self._subscriptions:

@@ -398,8 +398,8 @@ class Hub:
     def read_again(self, item: Deliverable) -> None:
         """Have a row read for a client that has not received it yet: what it may see may differ."""
         if isinstance(item, ListItemUpdate):
-            roster = item.watch.roster
-            if roster is not None:
+            if item.watch.roster is not None:
+                roster = self._lists[item.watch][1]
                 roster.mark([roster.names.key_of(item.key)], None)
                 self._note_stale(roster)
         elif isinstance(item, RowSubscription) and item in self._watches:

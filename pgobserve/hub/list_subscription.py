@@ -1,10 +1,10 @@
-"""A subscription to a list, the rows of it that have news, and the list as it was at first."""
+"""A subscription to a list, its changed rows, and the list that its client receives first."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pgobserve.hub.identity import key_text
 from pgobserve.hub.outcome import Refusal, step, without
@@ -13,7 +13,6 @@ from pgobserve.hub.row_subscription import RowSubscription
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
-    from pgobserve.hub.list_state import ListState
     from pgobserve.hub.outcome import FrameAction, Outcome, View
     from pgobserve.hub.row_subscription import FrameQueue
 
@@ -52,11 +51,11 @@ class ListPage(NamedTuple):
 @dataclass(slots=True)
 class ListSnapshot:
     """
-    A list as one client sees it; shared with those who see the same.
+    A list as a client receives it; shared by clients that see the same.
 
     Attributes:
         rows: Its rows, in the list's order.
-        resumed: The client holds some state of it; what differs comes by frames.
+        resumed: Whether the client holds some of the list, so that frames with the difference follow.
     """
 
     rows: Sequence[SnapshotRow] = ()
@@ -65,11 +64,11 @@ class ListSnapshot:
 
     def cut(self, rows: int, length: int) -> list[ListPage]:
         """
-        Return the rows in pages; at least one.
+        Return the rows in pages, at least one.
 
         Args:
-            rows: How many a page has at most.
-            length: Characters that a page has at most; a longer row has a page of its own.
+            rows: Maximum number of rows in a page.
+            length: Maximum length of a page. A longer row has a page of its own.
         """
         if (rows, length) not in self.pages:
             self.pages[rows, length] = list(self._cut(rows, length))
@@ -94,22 +93,30 @@ def encoded(key: Hashable) -> str:
     return "null" if key is None else json.dumps(key_text(key))
 
 
+class HeldList(Protocol):
+    """The list that a subscription holds; see :class:`~pgobserve.hub.list_state.ListState`."""
+
+    def correct(self, watch: ListSubscription, key: Hashable, digest: bytes | None, /) -> None:
+        """Record what a client really holds of a row."""
+
+
 class ListSubscription:
     """
     One subscription of one socket to a list.
 
     Attributes:
-        mailbox: The socket's.
+        mailbox: The socket's queue of frames.
         request_id: The client's name for the subscription; any JSON value.
-        context: What the surface needs to decide and render; opaque here.
-        on_started: Called once with the list, or with a refusal.
-        have: Of a client that comes back: the etags that it claims to hold, by the text of the
-            keys. None for a client that receives the list with the reply.
-        has: Of a client that comes from another list, or comes back: what it holds.
-        roster: The list, once he has it.
-        special: Digests of rows that he sees otherwise than the others.
-        failing: The client was told that the list can't be read for it.
-        active: False once it has ended; nothing is delivered any more.
+        context: Opaque here, as in :class:`~pgobserve.hub.row_subscription.RowSubscription`.
+        on_started: Called once, with the list or with a refusal.
+        have: The etags that a returning client claims to hold, by the text of the keys. None for a
+            client that receives the list with the reply.
+        has: What the client holds while its subscription waits for a list: a returning client, or one
+            that moves from another list. None for a client that receives the list with the reply.
+        roster: The list, once the client holds it.
+        special: Digests of rows that look different for this client.
+        failing: Whether the client has received an error for the whole list.
+        active: False once it has ended: the client receives no more frames.
     """
 
     __slots__ = (
@@ -138,7 +145,7 @@ class ListSubscription:
         self.on_started: ListStartCallback | None = on_started
         self.have: Mapping[str, str] | None = None
         self.has: Shown | None = None
-        self.roster: ListState | None = None
+        self.roster: HeldList | None = None
         self.special: Shown = {}
         self.failing = False
         self.active = True
@@ -150,15 +157,14 @@ class ListSubscription:
         outcome: Outcome,
         kind: FrameAction | None = None,
     ) -> None:
-        """Have a row told; the kind of the frame is what leads there from what he had, if given."""
+        """Queue a row. ``kind`` is the frame that leads from ``had`` to the outcome, if known."""
         self.mailbox.put(ListItemUpdate(self, key, had), outcome, kind)
 
-    def note_refused(self, key: Hashable, shown: bytes | None) -> None:
+    def correct(self, key: Hashable, shown: bytes | None) -> None:
         """
-        Note what the client really has of a row, as he is told that it can't be shown.
+        Record what the client really holds of a row.
 
-        The roster thinks that he has what was found before, but that may have been replaced before
-        it was sent.
+        The list counts a row as held once it is queued, but a later state may replace it unsent.
         """
         if self.roster is not None:
             self.roster.correct(self, key, shown)
@@ -168,10 +174,10 @@ class ListSubscription:
 
 class ListItemUpdate:
     """
-    A row of a subscription to a list that has news.
+    A changed row of a subscription to a list.
 
-    Equal to every other of the same row and subscription: the mailbox keeps the first, and with it
-    what the client really has.
+    Equal to any other of the same row and subscription: the queue keeps the first, which records what the
+    client really holds.
     """
 
     __slots__ = ("key", "shown", "watch")
@@ -207,20 +213,20 @@ class ListItemUpdate:
         return self.watch.context
 
     def turn(self, outcome: Outcome) -> FrameAction | None:
-        """Return the frame that leads from what was shown to the outcome."""
+        """Return the frame that leads from what was shown to the outcome, and record it as shown."""
         self.shown, kind = step(self.shown, outcome)
         if isinstance(outcome, Refusal) and self.key is not None:
-            self.watch.note_refused(self.key, self.shown)
+            self.watch.correct(self.key, self.shown)
         return kind
 
     def unsent(self, kind: FrameAction) -> None:
-        """Note that no frame can hold the row: the client has an old state of it, or none."""
+        """Record that no frame can hold the row: the client has an old state of it, or none."""
         self.shown = without(kind)
-        self.watch.note_refused(self.key, self.shown)
+        self.watch.correct(self.key, self.shown)
 
     def withdrawn(self) -> None:
-        """Note that what waited is not sent: the client has what it was shown before."""
-        self.watch.note_refused(self.key, self.shown)
+        """Record that a waiting state is not sent: the client keeps what it was shown before."""
+        self.watch.correct(self.key, self.shown)
 
 
 Subscription = RowSubscription | ListSubscription

@@ -20,8 +20,8 @@ from pgobserve.wire import PAYLOAD_VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
-    from pgobserve.hub.change import Change
     from pgobserve.hub.hub import Hub
+    from pgobserve.wire import Change
 
     Keys = tuple[Any, ...] | None
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pgobserve.hub.change import Change
+    from pgobserve.wire import Change
 
 logger = logging.getLogger(__name__)
 

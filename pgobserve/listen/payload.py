@@ -1,4 +1,4 @@
-"""From the text of a notification to a :class:`~pgobserve.hub.change.Change`."""
+"""From the text of a notification to a :class:`~pgobserve.wire.Change`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from pgobserve.errors import PayloadInvalid
-from pgobserve.hub.change import Change
-from pgobserve.wire import PAYLOAD_VERSION, Operation
+from pgobserve.wire import PAYLOAD_VERSION, Change, Operation
 
 #: Columns whose values a payload may carry. A table cannot have more columns.
 MAX_ROUTES: Final = 1600

@@ -7,19 +7,22 @@ A row of a list may have thousands of readers, so others have their turn in betw
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Final, cast
 
 from pgobserve.hub.hub import RowState
-from pgobserve.hub.list_subscription import ListSnapshot, SnapshotRow
+from pgobserve.hub.list_deliveries import ListRowChange, deliveries
+from pgobserve.hub.list_subscription import ListItemUpdate, ListSnapshot, SnapshotRow
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.load.list_admission import admit, admit_returning, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.hub.hub import Hub
+    from pgobserve.hub.list_deliveries import Delivery as ListDelivery
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
@@ -52,17 +55,6 @@ class Pause:
         if self._steps >= self._breath:
             self._steps = 0
             await asyncio.sleep(0)
-
-    async def through(self, work: Iterator[None], steps: int) -> None:
-        """Do work that has breaks of its own, to its end whatever happens."""
-        try:
-            for _ in work:
-                await asyncio.sleep(0)
-        finally:
-            # Some were told and the others must be, even if this is cancelled.
-            for _ in work:
-                pass
-        await self.after(steps % self._breath)
 
 
 class Delivery:
@@ -101,33 +93,63 @@ class Delivery:
                 watch.offer(mine)
 
     async def _entries(self, found: Sequence[tuple[LoadResult, ListRow]]) -> None:
-        """Let those have rows who have them on a list; gives the event loop its turns."""
+        """Deliver rows of lists; gives the event loop its turns."""
         pause = Pause(YIELD_EVERY)
         undone = dict.fromkeys(entry for _, entry in found)
         try:
-            # Once: they may have been let in there, and have gone on, when others had their turn.
+            # Once, first: a subscription may be admitted to the other list, and move on, in a pause.
             for item, _ in found:
                 self._hub.move_all(item.moved)
             for item, entry in found:
-                told = self._note_repeats(entry, item)
-                options: Any = {"again": told, "unread": item.failed, "breath": YIELD_EVERY}
-                names = entry.roster.named(item.name)
-                watches = cast("Sequence[ListSubscription]", item.job.watches)
-                left = names.rename(entry.key, item.name)
-                if left is not None:  # for a client that is another row
-                    news = entry.roster.telling(left, ABSENT, {}, watches, breath=YIELD_EVERY)
-                    await pause.through(news, len(watches))
-                if names.holds(entry.key):
-                    what = names.of(entry.key), item.outcome, item.special, watches
-                    news = entry.roster.telling(*what, **options)
-                    await pause.through(news, len(watches))
-                if item.name is None and item.outcome is ABSENT and not item.failed:
-                    names.forget(entry.key)
+                await self._entry(item, entry, pause)
                 del undone[entry]
                 self.done(entry, failed=False)
         finally:
             for entry in undone:
                 self.done(entry, failed=True)
+
+    async def _entry(self, item: LoadResult, entry: ListRow, pause: Pause) -> None:
+        again = self._note_repeats(entry, item)
+        names = entry.roster.named(item.name)
+        watches = cast("Sequence[ListSubscription]", item.job.watches)
+        left = names.rename(entry.key, item.name)
+        if left is not None:  # clients see another row leave
+            await self._change(entry.roster, ListRowChange(left, ABSENT), watches, pause)
+        if names.holds(entry.key):
+            change = ListRowChange(
+                names.of(entry.key), item.outcome, item.special, again=again, unread=item.failed
+            )
+            await self._change(entry.roster, change, watches, pause)
+        if item.name is None and item.outcome is ABSENT and not item.failed:
+            names.forget(entry.key)
+
+    async def _change(
+        self,
+        roster: ListState,
+        change: ListRowChange,
+        watches: Sequence[ListSubscription],
+        pause: Pause,
+    ) -> None:
+        """Deliver one row of a list, in parts; to its end even if this is cancelled."""
+        key, waiting = change.key, iter(deliveries(roster, change, watches))
+        try:
+            while some := [*islice(waiting, YIELD_EVERY)]:
+                self._put(roster, key, some)
+                if len(some) == YIELD_EVERY:
+                    await asyncio.sleep(0)
+        finally:
+            # The list counts all of them as delivered.
+            self._put(roster, key, waiting)
+        await pause.after(len(watches) % YIELD_EVERY)
+
+    def _put(self, roster: ListState, key: Hashable, some: Iterable[ListDelivery]) -> None:
+        for watch, had, outcome, kind in some:
+            if watch.roster is roster:
+                watch.put(key, had, outcome, kind)
+            elif watch.active:
+                # It moved to another list in a pause, and took the row with it as delivered.
+                watch.correct(key, had)
+                self._hub.read_again(ListItemUpdate(watch, key, had))
 
     def done(self, entry: ListRow, *, failed: bool) -> None:
         """Note that a load of a list's row has ended; if it failed it is repeated."""
@@ -155,7 +177,7 @@ class Delivery:
                     self._refuse(watch, found.refusal)
             if found.refusal is None or found.rows:
                 self._hub.move_all(found.moved)
-                await self._tell_whole(found)
+                await self._deliver_whole(found)
                 await self._admit(found)
                 snapshot = found.snapshot
         finally:
@@ -164,19 +186,20 @@ class Delivery:
                 # Otherwise it is repeated, but not at once.
                 self._hub.done_list(roster)
 
-    async def _tell_whole(self, found: ListLoadResult) -> None:
+    async def _deliver_whole(self, found: ListLoadResult) -> None:
         job, roster, pause = found.job, found.job.roster, Pause(YIELD_EVERY)
         if not job.watches:
             roster.shown.clear()
         names = {item.job.key: item.name for item in found.rows if item.name is not None}
         roster.named(next(iter(names.values()), None)).replace(names)
-        options: Any = {"skipped": found.skipped, "breath": YIELD_EVERY}
         for item in found.rows:
-            what = (item.key, item.outcome, item.special, job.watches)
-            await pause.through(roster.telling(*what, again=True, **options), len(job.watches))
-        for key in roster.rest(item.key for item in found.rows):
-            news = roster.telling(key, ABSENT, {}, job.watches, **options)
-            await pause.through(news, len(job.watches))
+            change = ListRowChange(
+                item.key, item.outcome, item.special, again=True, skipped=found.skipped
+            )
+            await self._change(roster, change, job.watches, pause)
+        for key in roster.missing(item.key for item in found.rows):
+            change = ListRowChange(key, ABSENT, skipped=found.skipped)
+            await self._change(roster, change, job.watches, pause)
         for watch in job.watches:
             if watch in found.skipped:
                 roster.skip(watch, found.skipped[watch])

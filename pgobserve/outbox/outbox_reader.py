@@ -21,14 +21,13 @@ from pgobserve.database.async_connection import Connection, abort, connect, exec
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import RUN
 from pgobserve.errors import FeedUnavailable
-from pgobserve.hub.change import Change
 from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.outbox.event import Reset, events_of
 from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
 from pgobserve.outbox.polling import Rotation
-from pgobserve.wire import ALONE, MAX_KEYS
+from pgobserve.wire import ALONE, MAX_KEYS, Change
 from pgobserve.workers.backoff import Attempts
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from pgobserve.demo.postgres import Server
-    from pgobserve.hub.change import Change
+    from pgobserve.wire import Change
 
 CHANNEL = "pgobserve"
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import grimp
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pgobserve"
@@ -62,6 +67,7 @@ ELSEWHERE = {
     "outbox/row_images": "integration/outbox/test_event.py",
     "load/list_admission": "unit/hub/test_list_state.py",
     "hub/list_subscription": "unit/hub/test_list_convergence.py",
+    "hub/list_deliveries": "unit/hub/test_list_state.py",
     "hub/outcome": "unit/deliver/test_send_queue.py",
     "hub/row_subscription": "unit/deliver/test_send_queue.py",
     "hub/table_dependencies": "unit/hub/test_dependency_index.py",
@@ -131,3 +137,51 @@ def test_functions_are_not_hidden() -> None:
 
     assert "events" in functions
     assert functions & {path.parts[0].removesuffix(".py") for path in _modules()} == set()
+
+
+#: Modules that import each other, known ones.
+KNOWN_CYCLES = [
+    {f"pgobserve.event_handlers.{name}" for name in ("dispatch", "messages", "model_events")}
+]
+
+
+def test_imports_have_no_cycle() -> None:
+    """No two modules import each other, by way of others either; imports for type checking count."""
+    graph = grimp.build_graph("pgobserve", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {each: graph.find_modules_directly_imported_by(each) for each in graph.modules}
+
+    assert [each for each in _cycles(imports) if each not in KNOWN_CYCLES] == []
+
+
+def test_finds_cycles() -> None:
+    """Modules of a cycle are found together, and others are not among them."""
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a", "f"}, "f": {"e"}}
+
+    assert sorted(_cycles(imports), key=min) == [{"b", "c"}, {"e", "f"}]
+
+
+def _cycles(imports: Mapping[str, Iterable[str]]) -> list[set[str]]:
+    """Return the strongly connected components of more than one module (Tarjan's algorithm)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(module: str) -> None:
+        number[module] = lowest[module] = len(number)
+        stack.append(module)
+        for each in imports[module]:
+            if each not in number:
+                visit(each)
+            if each in stack:
+                lowest[module] = min(lowest[module], lowest[each])
+        if lowest[module] == number[module]:
+            at = stack.index(module)
+            component, stack[at:] = {*stack[at:]}, []
+            if len(component) > 1:
+                found.append(component)
+
+    for module in imports:
+        if module not in number:
+            visit(module)
+    return found

@@ -182,7 +182,7 @@ async def test_not_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A list of a table without triggers is refused with what to do; the log says it once."""
-    monkeypatch.setattr(feeds, "_told", set())
+    monkeypatch.setattr(feeds, "_logged", set())
     socket = await connect(NotObservedConsumer)
     frames = [await socket.ask("subscribe_list", request_id=1) for _ in range(2)]
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.hub.change import Change
-from pgobserve.wire import Operation
+from pgobserve.wire import Change, Operation
 from tests.integration.conftest import (
     CHANNEL,
     Ear,

@@ -201,7 +201,7 @@ async def test_wrong_namespace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process with another namespace than the triggers' refuses, and the log says which it has."""
-    monkeypatch.setattr(feeds, "_told", set())
+    monkeypatch.setattr(feeds, "_logged", set())
     socket = await connect(ItemListConsumer)
 
     assert (await socket.ask("subscribe_list", request_id=1))["response_status"] == 503

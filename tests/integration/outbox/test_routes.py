@@ -15,7 +15,7 @@ from tests.integration.conftest import Writer, parameters
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pgobserve.hub.change import Change
+    from pgobserve.wire import Change
 
 ITEM = "project.item"
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.identity import digest_from
-from pgobserve.hub.list_state import ListRow
+from pgobserve.hub.list_deliveries import ListRowChange, deliveries
+from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
     FAILED,
@@ -124,6 +125,20 @@ class Client:
         else:
             assert kind != "delete"
             mine.has[key] = outcome.body
+
+
+def deliver(
+    roster: ListState,
+    key: Any,
+    outcome: Outcome,
+    special: Any,
+    watches: Iterable[ListSubscription],
+    **options: Any,
+) -> None:
+    """Deliver what a load found of a row."""
+    change = ListRowChange(key, outcome, special, **options)
+    for watch, had, each, kind in deliveries(roster, change, watches):
+        watch.put(key, had, each, kind)
 
 
 @dataclass(eq=False)

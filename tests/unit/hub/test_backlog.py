@@ -10,7 +10,7 @@ import pytest
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
-from pgobserve.hub.list_state import MOST_DIRTY, ListRow, ListState
+from pgobserve.hub.list_state import MAX_DIRTY, ListRow, ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, NOTHING, View
@@ -219,7 +219,7 @@ def test_too_many_rows(hub: Hub) -> None:
     watch = following(hub)
     hub.publish("item", 101, [0])
     backlog = Backlog(hub, [watch])
-    hub.publish("item", 102, [*range(1, MOST_DIRTY + 1)])
+    hub.publish("item", 102, [*range(1, MAX_DIRTY + 1)])
     assert backlog.waits_for() is watch.roster
     (roster,) = hub.take_lists(500)
     assert backlog.waits_for() is roster

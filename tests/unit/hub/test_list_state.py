@@ -12,6 +12,7 @@ from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, Snap
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.list_admission import admit
+from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")
 FAILED = Refusal(500, ("It failed.",))
@@ -43,7 +44,7 @@ class Client:
 def roster() -> ListState:
     """A list of a row, as a load in which all before 10 was seen has found it."""
     roster = ListState("list")
-    roster.tell(1, A, {}, [])
+    deliver(roster, 1, A, {}, [])
     roster.done_whole(at(10))
     return roster
 
@@ -58,7 +59,7 @@ def tell(client: Client, key: Any, outcome: Outcome, **options: Any) -> None:
     """Let all who have the list have what was found of a row."""
     roster = client.roster
     special = options.pop("special", {})
-    roster.tell(key, outcome, special, roster.audience, **options)
+    deliver(roster, key, outcome, special, roster.audience, **options)
 
 
 def test_pages() -> None:
@@ -170,7 +171,7 @@ def test_failed_on_the_way_to_another_list(client: Client, roster: ListState) ->
     roster.leave(client.watch)
     assert client.frames() == [("error", 2)]
     other = ListState("other")
-    other.tell(2, B, {}, [])
+    deliver(other, 2, B, {}, [])
     admit(other, client.watch, [(2, B)])
 
     assert sorted(client.frames()) == [("create", 2), ("delete", 1)]
@@ -204,15 +205,15 @@ def test_rest(client: Client, roster: ListState) -> None:
     """Rows that are not found any more are those of everybody, exceptions included."""
     tell(client, 2, ABSENT, special={client.watch: A})
 
-    assert roster.rest([1]) == {2}
-    assert roster.rest([]) == {1, 2}
+    assert roster.missing([1]) == {2}
+    assert roster.missing([]) == {1, 2}
 
 
 def test_after_leaving(client: Client, roster: ListState) -> None:
     """Who has left is told nothing, also by a load that had begun before."""
     audience = roster.audience
     roster.leave(client.watch)
-    roster.tell(1, B, {}, audience)
+    deliver(roster, 1, B, {}, audience)
 
     assert client.frames() == []
     assert not roster.wanted
@@ -297,8 +298,7 @@ def test_unread(client: Client, roster: ListState) -> None:
     tell(client, 2, A, special={other.watch: ABSENT})
     client.frames()
     for key in (2, 3):
-        for _ in roster.telling(key, FAILED, {}, roster.audience, unread=True):
-            pass
+        deliver(roster, key, FAILED, {}, roster.audience, unread=True)
     assert (client.frames(), other.frames()) == ([("error", 2)], [])
     tell(client, 2, A)
     tell(client, 3, A)

@@ -11,6 +11,7 @@ from pgobserve.hub.outcome import ABSENT, NOTHING, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.list_admission import admit
+from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")
 SNAPSHOT = Snapshot(1, 1, frozenset())
@@ -36,8 +37,8 @@ def test_shown_of_a_list() -> None:
     admit(roster, other, [])
     job = LoadRequest(ListRow(roster, 1), roster.audience)
     assert job.shown(plain) == NOTHING
-    roster.tell(1, A, {other: B}, roster.audience)
+    deliver(roster, 1, A, {other: B}, roster.audience)
 
     assert [job.shown(watch) for watch in (plain, other, waiting)] == [A.digest, B.digest, NOTHING]
-    roster.tell(1, ABSENT, {}, roster.audience)
+    deliver(roster, 1, ABSENT, {}, roster.audience)
     assert job.shown(other) == NOTHING

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from pgobserve.deliver.send_queue import SendQueue
-from pgobserve.hub.change import Change
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen import intake as module
 from pgobserve.listen.intake import MAX_STEPS, Intake
-from pgobserve.wire import Operation
+from pgobserve.wire import Change, Operation
 from tests.project.models import Item
 from tests.project.shapes import UuidKey
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgobserve.errors import PayloadInvalid
-from pgobserve.hub.change import Change
 from pgobserve.listen.payload import parse
-from pgobserve.wire import Operation
+from pgobserve.wire import Change, Operation
 
 GOOD = {"v": 1, "t": "shop.order", "o": "U", "x": "42", "k": [1]}
 

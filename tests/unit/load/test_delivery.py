@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,9 +22,6 @@ from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load import delivery as delivery_module
 from pgobserve.load.delivery import Delivery, Pause
 from pgobserve.load.retries import Retries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ITEM = TableDependencies(("item",))
 SNAPSHOT = Snapshot(100, 100, frozenset())
@@ -116,6 +113,25 @@ async def test_all_are_told_whatever_happens(breath: None) -> None:
     assert len(world.told) == 5
 
 
+async def test_moved_amid_a_delivery(breath: None) -> None:
+    """A subscription that moves to a lane amid a delivery still gets the row that it has not received."""
+    world = World(5)
+    await world.deliver_whole(a="1")
+    task = asyncio.create_task(world.deliver_row(a="2"))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    last = world.watches[4]
+    assert (4, "update") not in world.told
+    world.hub.isolate([last], "lane")
+    await task
+    (roster,) = world.hub.take_lists(10, lane="lane")
+    job = ListLoadRequest(roster, (), (last,))
+    item = LoadResult(LoadRequest(ListRow(roster, "a"), (last,)), SNAPSHOT, View.of("2"))
+    await world.delivery.whole(ListLoadResult(job, SNAPSHOT, [item]))
+
+    assert (4, "update") in world.told
+
+
 async def test_list_is_put_together_once(breath: None) -> None:
     """Those who wait for the same list get the same one."""
     world = World(3)
@@ -165,17 +181,3 @@ async def test_pause_counts_steps() -> None:
         await pause.after(steps)
 
     assert turns == 3
-
-
-async def test_work_is_done_to_its_end() -> None:
-    """Work with breaks is gone on with after each."""
-    done = []
-
-    def work() -> Iterator[None]:
-        for number in range(3):
-            done.append(number)
-            yield
-
-    await Pause(10).through(work(), 3)
-
-    assert done == [0, 1, 2]

@@ -6,8 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from pgobserve.hub.change import Change
-from pgobserve.wire import Operation
+from pgobserve.wire import Change, Operation
 
 
 def test_is_a_value() -> None:
