@@ -1,4 +1,4 @@
-"""What kinds of rows are watched, which rows and lists of them, and what is known of each."""
+"""The tables that subscriptions depend on, and the rows and lists with the same dependencies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from pgobserve.hub.list_state import ListState
     from pgobserve.hub.row_subscription import RowSubscription
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 class TablePath(Protocol):
-    """The way from a watched table to another whose rows count as a part of it."""
+    """A path from an observed table to another one whose rows count as parts of its rows."""
 
     @property
     def table(self) -> str:
-        """The table at its end: changes there matter."""
+        """The table at its end, whose changes concern the observed rows."""
 
     @property
     def column(self) -> str | None:
-        """The column whose old and new values lead back; None: the changed row's key does."""
+        """The column whose old and new values resolve to observed rows; None for the primary key."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableDependencies:
     """
-    What kind of rows a subscription is about; for the ORM a model, and what is shown of it.
+    The tables that a subscription's rows depend on.
 
     Attributes:
-        tables: Tables in which a row of the same key concerns it; the first is its own.
-        full_refresh: Tables of which any change concerns all of its rows.
-        paths: The ways to tables of which a change concerns some of its rows.
-        lane: Where its rows are read, apart from all others; None for where most are.
+        tables: Tables whose rows concern the row with the same key; the first is the rows' own.
+        full_refresh: Tables whose changes concern all rows.
+        paths: Paths to tables whose changes concern some rows.
+        lane: The lane in which the rows are read; None for the common one.
     """
 
     tables: tuple[str, ...]
@@ -49,23 +49,23 @@ class TableDependencies:
         )
 
     def __hash__(self) -> int:
-        # Asked at each change; that of a link's fields takes its time.
+        # Needed for each change; to hash the paths again takes too long.
         return self._hash
 
 
 class RowState:
     """
-    A row that somebody watches.
+    A row with subscriptions.
 
     Attributes:
-        subject: What kind of row.
+        subject: Its dependencies.
         key: Its key.
-        watches: The subscriptions; a dictionary for its order.
-        snapshot: Of its last load.
-        loading: It is being read now, and must not be read by a second load at a time: the older
-            of two could end last.
-        touched: How often rows of other tables that belong to it have changed.
-        reads: Loads of it that have ended, those included that a later snapshot made superfluous.
+        watches: The subscriptions, in a dictionary for its order.
+        snapshot: The snapshot of its last load.
+        loading: Whether a load is under way. There is one at a time, since the older of two could end
+            last.
+        touched: Number of changes of rows of other tables that belong to it.
+        reads: Number of loads that have ended, or that a later snapshot made superfluous.
     """
 
     __slots__ = ("key", "loading", "reads", "snapshot", "subject", "touched", "watches")
@@ -86,23 +86,23 @@ class RowState:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody watches it."""
+        """Whether it has subscriptions."""
         return bool(self.watches)
 
 
 @dataclass(slots=True)
 class SubjectState:
     """
-    What is watched of one subject.
+    The rows and lists with the same dependencies.
 
     Attributes:
         rows: Single rows, by key.
-        rosters: Lists, by what tells one from another.
-        lookups: By link the values of changes that are still to be led back.
-        resolving: How many links' changes are being led back now.
-        batch: Number of the last batch of changes that was taken to be led back.
-        open: How many traces of a batch have not ended, by its number; only of such as have any.
-        setbacks: How often a trace was given back, so that it is part of a later batch.
+        rosters: Lists, by identity.
+        lookups: The values of changes that are still to be resolved, by path.
+        resolving: Number of reverse look-ups under way.
+        batch: Number of the last batch of reverse look-ups.
+        open: Number of reverse look-ups under way, by their batch.
+        setbacks: Number of failed reverse look-ups, which are part of a later batch.
     """
 
     rows: dict[Hashable, RowState] = field(default_factory=dict)
@@ -117,15 +117,15 @@ class SubjectState:
 @dataclass(slots=True)
 class ReverseLookup:
     """
-    Changes that are to be led back to the rows that they concern.
+    Changes of one table that are to be resolved to the rows that they concern.
 
     Attributes:
-        subject: What kind of rows.
-        path: The way.
-        values: Keys or values of the link's route, whichever the link takes.
-        among: The only rows that somebody watches; None if any may be.
-        kind: What was watched of them then.
-        batch: Number of the batch that it was taken with.
+        subject: The rows' dependencies.
+        path: The path to the changed table.
+        values: Keys of changed rows, or values of the path's column.
+        among: The only rows with subscriptions; None if any row may have one.
+        kind: The rows and lists at that time.
+        batch: Number of its batch.
     """
 
     subject: TableDependencies
@@ -134,3 +134,63 @@ class ReverseLookup:
     among: Sequence[Hashable] | None
     kind: SubjectState
     batch: int = 0
+
+
+class DependencyIndex:
+    """
+    Dependencies by the tables whose changes concern them.
+
+    Attributes:
+        keyed: By tables whose rows have the same keys.
+        full_refresh: By tables whose changes concern all rows.
+        linked: By tables at the end of a path.
+    """
+
+    def __init__(self) -> None:
+        # Dictionaries for their order.
+        self.keyed: dict[str, dict[TableDependencies, None]] = {}
+        self.full_refresh: dict[str, dict[TableDependencies, None]] = {}
+        self.linked: dict[str, dict[tuple[TableDependencies, TablePath], None]] = {}
+
+    def __contains__(self, table: str) -> bool:
+        """Return whether a change of a table concerns any dependencies."""
+        return table in self.keyed or table in self.full_refresh or table in self.linked
+
+    def tables(self) -> list[str]:
+        """Return the tables whose changes concern any dependencies."""
+        return list({**self.keyed, **self.full_refresh, **self.linked})
+
+    def routes(self) -> dict[str, set[str]]:
+        """Return the columns whose values resolve to rows of other tables, by table."""
+        found: dict[str, set[str]] = {}
+        for table, entries in self.linked.items():
+            if columns := {path.column for _, path in entries if path.column is not None}:
+                found[table] = columns
+        return found
+
+    def add(self, subject: TableDependencies) -> None:
+        """Add dependencies."""
+        _add(self.keyed, subject.tables, subject)
+        _add(self.full_refresh, subject.full_refresh, subject)
+        for path in subject.paths:
+            _add(self.linked, [path.table], (subject, path))
+
+    def remove(self, subject: TableDependencies) -> None:
+        """Remove dependencies."""
+        _remove(self.keyed, subject.tables, subject)
+        _remove(self.full_refresh, subject.full_refresh, subject)
+        for path in subject.paths:
+            _remove(self.linked, [path.table], (subject, path))
+
+
+def _add(index: dict[str, dict[Any, None]], tables: Iterable[str], entry: Hashable) -> None:
+    for table in tables:
+        index.setdefault(table, {})[entry] = None
+
+
+def _remove(index: dict[str, dict[Any, None]], tables: Iterable[str], entry: Hashable) -> None:
+    for table in tables:
+        entries = index.get(table, {})
+        entries.pop(entry, None)
+        if not entries:
+            index.pop(table, None)

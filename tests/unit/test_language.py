@@ -22,7 +22,7 @@ PACKAGE = {
     "database": 0,
     "deliver": 6,
     "dependencies": 1,
-    "hub": 34,
+    "hub": 24,
     "load": 12,
     "observer": 9,
     "render": 0,

@@ -70,7 +70,7 @@ ELSEWHERE = {
     "hub/list_deliveries": "unit/hub/test_list_state.py",
     "hub/outcome": "unit/deliver/test_send_queue.py",
     "hub/row_subscription": "unit/deliver/test_send_queue.py",
-    "hub/table_dependencies": "unit/hub/test_dependency_index.py",
+    "hub/subscription_table": "unit/hub/test_hub.py",
     "sql/row_instances": "integration/sql/test_keyed_query.py",
     "sql/join_sql": "integration/sql/test_reverse_lookup.py",
     "database/backend_state": "integration/database/test_session.py",

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgobserve.hub.dependency_index import DependencyIndex
-from pgobserve.hub.table_dependencies import TableDependencies
+from pgobserve.hub.table_dependencies import DependencyIndex, TableDependencies
 
 
 @dataclass(frozen=True)
