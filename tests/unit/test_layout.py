@@ -139,18 +139,12 @@ def test_functions_are_not_hidden() -> None:
     assert functions & {path.parts[0].removesuffix(".py") for path in _modules()} == set()
 
 
-#: Modules that import each other, known ones.
-KNOWN_CYCLES = [
-    {f"pgobserve.event_handlers.{name}" for name in ("dispatch", "messages", "model_events")}
-]
-
-
 def test_imports_have_no_cycle() -> None:
     """No two modules import each other, by way of others either; imports for type checking count."""
     graph = grimp.build_graph("pgobserve", exclude_type_checking_imports=False, cache_dir=None)
     imports = {each: graph.find_modules_directly_imported_by(each) for each in graph.modules}
 
-    assert [each for each in _cycles(imports) if each not in KNOWN_CYCLES] == []
+    assert _cycles(imports) == []
 
 
 def test_finds_cycles() -> None:
