@@ -1,7 +1,7 @@
 """
-From what a load found to those who watch: rows, and lists with all who subscribed to them.
+Delivers the results of loads: rows, and lists with all their subscriptions.
 
-A row of a list may have thousands of readers, so others have their turn in between.
+A row of a list may have thousands of subscriptions, so the event loop gets turns in between.
 """
 
 from __future__ import annotations
@@ -30,237 +30,237 @@ if TYPE_CHECKING:
     from pgobserve.load.list_admission import Difference
     from pgobserve.load.retries import Retries
 
-#: What a client is not told again while reading is repeated.
-_AGAIN: Final = (FAILED, UNREAD)
+#: Errors that a subscriber receives only once while the loader retries.
+_ONCE: Final = (FAILED, UNREAD)
 
-#: Frames of lists after which the event loop has its turn.
+#: Deliveries of lists after which the event loop gets a turn.
 YIELD_EVERY: Final = 100
 
 
 class Pause:
     """
-    Gives the event loop its turns.
+    Gives the event loop a turn after some steps.
 
     Args:
-        breath: After so many steps.
+        every: The number of steps.
     """
 
-    def __init__(self, breath: int) -> None:
-        self._breath = breath
+    def __init__(self, every: int) -> None:
+        self._every = every
         self._steps = 0
 
     async def after(self, steps: int) -> None:
-        """Note that some steps were taken."""
+        """Count steps."""
         self._steps += steps
-        if self._steps >= self._breath:
+        if self._steps >= self._every:
             self._steps = 0
             await asyncio.sleep(0)
 
 
 class Delivery:
     """
-    Lets those who watch have what was found.
+    Delivers results to subscriptions.
 
     Args:
-        hub: Who watches what.
-        repeats: What failed, and will be read again.
+        hub: The hub that has the subscriptions.
+        retries: Schedules the rows and lists whose query failed.
     """
 
-    def __init__(self, hub: Hub, repeats: Retries) -> None:
+    def __init__(self, hub: Hub, retries: Retries) -> None:
         self._hub = hub
-        self._repeats = repeats
+        self._retries = retries
 
-    async def rows(self, found: Sequence[LoadResult]) -> None:
-        """Let those have rows who watch them, by themselves or on lists."""
-        waiting = []
-        for item in found:
-            if isinstance(item.job.row, RowState):
-                self._row(item, item.job.row)
-            else:
-                waiting.append((item, item.job.row))
-        # Those who watch a row go first: nobody must wait for a list's many readers.
-        if waiting:
-            await self._entries(waiting)
+    async def rows(self, results: Sequence[LoadResult]) -> None:
+        """Deliver rows to their own subscriptions, then to those of lists."""
+        of_lists = []
+        for result in results:
+            row = result.job.row
+            if not isinstance(row, RowState):
+                # Last: no single row must wait for a list's many subscriptions.
+                of_lists.append((result, row))
+                continue
+            self._hub.done(row, result.snapshot)
+            again = self._note_retry(row, result)
+            special, outcome = result.special, result.outcome
+            for each in cast("Sequence[RowSubscription]", result.job.watches):
+                mine = special.get(each, outcome) if special else outcome
+                # A new subscriber receives the error even during retries: its request needs a reply.
+                if not (again and mine in _ONCE and each.on_started is None):
+                    each.offer(mine)
+        if of_lists:
+            await self._entries(of_lists)
 
-    def _row(self, item: LoadResult, row: RowState) -> None:
-        self._hub.done(row, item.snapshot)
-        told = self._note_repeats(row, item)
-        special, outcome = item.special, item.outcome
-        for watch in cast("Sequence[RowSubscription]", item.job.watches):
-            mine = special.get(watch, outcome) if special else outcome
-            # Who waits for the answer to his request gets one.
-            if not (told and mine in _AGAIN and watch.on_started is None):
-                watch.offer(mine)
-
-    async def _entries(self, found: Sequence[tuple[LoadResult, ListRow]]) -> None:
+    async def _entries(self, results: Sequence[tuple[LoadResult, ListRow]]) -> None:
         """Deliver rows of lists; gives the event loop its turns."""
         pause = Pause(YIELD_EVERY)
-        undone = dict.fromkeys(entry for _, entry in found)
+        undone = dict.fromkeys(entry for _, entry in results)
         try:
             # Once, first: a subscription may be admitted to the other list, and move on, in a pause.
-            for item, _ in found:
-                self._hub.move_all(item.moved)
-            for item, entry in found:
-                await self._entry(item, entry, pause)
+            for result, _ in results:
+                self._hub.move_all(result.moved)
+            for result, entry in results:
+                await self._entry(result, entry, pause)
                 del undone[entry]
                 self.done(entry, failed=False)
         finally:
             for entry in undone:
                 self.done(entry, failed=True)
 
-    async def _entry(self, item: LoadResult, entry: ListRow, pause: Pause) -> None:
-        again = self._note_repeats(entry, item)
-        names = entry.roster.named(item.name)
-        watches = cast("Sequence[ListSubscription]", item.job.watches)
-        left = names.rename(entry.key, item.name)
+    async def _entry(self, result: LoadResult, entry: ListRow, pause: Pause) -> None:
+        again = self._note_retry(entry, result)
+        state, outcome = entry.roster, result.outcome
+        names = state.named(result.name)
+        subscriptions = cast("Sequence[ListSubscription]", result.job.watches)
+        left = names.rename(entry.key, result.name)
         if left is not None:  # clients see another row leave
-            await self._change(entry.roster, ListRowChange(left, ABSENT), watches, pause)
+            await self._change(state, ListRowChange(left, ABSENT), subscriptions, pause)
         if names.holds(entry.key):
             change = ListRowChange(
-                names.of(entry.key), item.outcome, item.special, again=again, unread=item.failed
+                *(names.of(entry.key), outcome, result.special), again=again, unread=result.failed
             )
-            await self._change(entry.roster, change, watches, pause)
-        if item.name is None and item.outcome is ABSENT and not item.failed:
+            await self._change(state, change, subscriptions, pause)
+        if result.name is None and outcome is ABSENT and not result.failed:
             names.forget(entry.key)
 
     async def _change(
         self,
-        roster: ListState,
+        state: ListState,
         change: ListRowChange,
-        watches: Sequence[ListSubscription],
+        subscriptions: Sequence[ListSubscription],
         pause: Pause,
     ) -> None:
         """Deliver one row of a list, in parts; to its end even if this is cancelled."""
-        key, waiting = change.key, iter(deliveries(roster, change, watches))
+        key, waiting = change.key, iter(deliveries(state, change, subscriptions))
         try:
             while some := [*islice(waiting, YIELD_EVERY)]:
-                self._put(roster, key, some)
+                self._put(state, key, some)
                 if len(some) == YIELD_EVERY:
                     await asyncio.sleep(0)
         finally:
-            # The list counts all of them as delivered.
-            self._put(roster, key, waiting)
-        await pause.after(len(watches) % YIELD_EVERY)
+            # The list's state counts all of them as delivered.
+            self._put(state, key, waiting)
+        await pause.after(len(subscriptions) % YIELD_EVERY)
 
-    def _put(self, roster: ListState, key: Hashable, some: Iterable[ListDelivery]) -> None:
-        for watch, had, outcome, kind in some:
-            if watch.roster is roster:
-                watch.put(key, had, outcome, kind)
-            elif watch.active:
+    def _put(self, state: ListState, key: Hashable, some: Iterable[ListDelivery]) -> None:
+        for each, had, outcome, kind in some:
+            if each.roster is state:
+                each.put(key, had, outcome, kind)
+            elif each.active:
                 # It moved to another list in a pause, and took the row with it as delivered.
-                watch.correct(key, had)
-                self._hub.read_again(ListItemUpdate(watch, key, had))
+                each.correct(key, had)
+                self._hub.read_again(ListItemUpdate(each, key, had))
 
     def done(self, entry: ListRow, *, failed: bool) -> None:
-        """Note that a load of a list's row has ended; if it failed it is repeated."""
+        """End the load of a list's row; a failed row is dirty again."""
         entry.roster.done(entry.key, failed=failed)
         self._hub.done_list(entry.roster)
 
-    def _note_repeats(
-        self, row: RowState | ListRow | ListState, item: LoadResult | ListLoadResult
+    def _note_retry(
+        self, row: RowState | ListRow | ListState, result: LoadResult | ListLoadResult
     ) -> bool:
-        """See to a row whose query failed; return whether it had failed before."""
-        told = row in self._repeats
-        if item.failed:
-            self._repeats.failed(row)
-        elif told:
-            self._repeats.succeeded(row)
-        return told
+        """Schedule or cancel the retry of a row; return whether its last load had failed, too."""
+        again = row in self._retries
+        if result.failed:
+            self._retries.failed(row)
+        elif again:
+            self._retries.succeeded(row)
+        return again
 
-    async def whole(self, found: ListLoadResult) -> None:
-        """Let those have a list who have it already, and those who wait for it."""
-        roster, snapshot = found.job.roster, None
-        self._note_repeats(roster, found)
+    async def whole(self, result: ListLoadResult) -> None:
+        """Deliver a list to its subscriptions and to those that wait for it."""
+        state, snapshot = result.job.roster, None
+        self._note_retry(state, result)
         try:
-            if found.refusal is not None:
-                for watch in found.job.newcomers:
-                    self._refuse(watch, found.refusal)
-            if found.refusal is None or found.rows:
-                self._hub.move_all(found.moved)
-                await self._deliver_whole(found)
-                await self._admit(found)
-                snapshot = found.snapshot
+            if result.refusal is not None:
+                for each in result.job.newcomers:
+                    self._refuse(each, result.refusal)
+            if result.refusal is None or result.rows:
+                self._hub.move_all(result.moved)
+                await self._deliver_whole(result)
+                await self._admit(result)
+                snapshot = result.snapshot
         finally:
-            roster.done_whole(snapshot)
-            if not found.failed:
-                # Otherwise it is repeated, but not at once.
-                self._hub.done_list(roster)
+            state.done_whole(snapshot)
+            if not result.failed:
+                # Otherwise the retry makes it due, after a delay.
+                self._hub.done_list(state)
 
-    async def _deliver_whole(self, found: ListLoadResult) -> None:
-        job, roster, pause = found.job, found.job.roster, Pause(YIELD_EVERY)
-        if not job.watches:
-            roster.shown.clear()
-        names = {item.job.key: item.name for item in found.rows if item.name is not None}
-        roster.named(next(iter(names.values()), None)).replace(names)
-        for item in found.rows:
+    async def _deliver_whole(self, result: ListLoadResult) -> None:
+        request, state, pause = result.job, result.job.roster, Pause(YIELD_EVERY)
+        if not request.watches:
+            state.shown.clear()
+        names = {row.job.key: row.name for row in result.rows if row.name is not None}
+        state.named(next(iter(names.values()), None)).replace(names)
+        for row in result.rows:
             change = ListRowChange(
-                item.key, item.outcome, item.special, again=True, skipped=found.skipped
+                *(row.key, row.outcome, row.special), again=True, skipped=result.skipped
             )
-            await self._change(roster, change, job.watches, pause)
-        for key in roster.missing(item.key for item in found.rows):
-            change = ListRowChange(key, ABSENT, skipped=found.skipped)
-            await self._change(roster, change, job.watches, pause)
-        for watch in job.watches:
-            if watch in found.skipped:
-                roster.skip(watch, found.skipped[watch])
+            await self._change(state, change, request.watches, pause)
+        for key in state.missing(row.key for row in result.rows):
+            change = ListRowChange(key, ABSENT, skipped=result.skipped)
+            await self._change(state, change, request.watches, pause)
+        for each in request.watches:
+            if each in result.skipped:
+                state.skip(each, result.skipped[each])
             else:
-                watch.failing = False
+                each.failing = False
 
-    async def _admit(self, found: ListLoadResult) -> None:
-        """Let those have the list who wait for it."""
-        pause, shared = Pause(YIELD_EVERY), _same_for_all(found)
-        for watch in found.job.newcomers:
-            if watch.active and watch in found.job.roster.newcomers:
-                listed, steps = self._admit_one(watch, found, shared)
-                if watch.on_started is not None:
-                    on_started, watch.on_started = watch.on_started, None
-                    on_started(listed)
-                # It takes long where rows are gone through for each of them.
+    async def _admit(self, result: ListLoadResult) -> None:
+        """Deliver a list to the subscriptions that wait for it."""
+        pause, shared = Pause(YIELD_EVERY), _same_for_all(result)
+        for each in result.job.newcomers:
+            # It may have ended, or moved to another list, in a pause.
+            if each.active and each in result.job.roster.newcomers:
+                snapshot, steps = self._admit_one(each, result, shared)
+                if each.on_started is not None:
+                    on_started, each.on_started = each.on_started, None
+                    on_started(snapshot)
+                # Slow where the rows are compared for each subscription.
                 await pause.after(steps)
 
     def _admit_one(
-        self, watch: ListSubscription, found: ListLoadResult, shared: _Shared | None
+        self, subscription: ListSubscription, result: ListLoadResult, shared: _Shared | None
     ) -> tuple[ListSnapshot, int]:
-        """Return the list as a subscription receives it, and how much work that was."""
-        roster, claimed = found.job.roster, watch in found.has
+        """Return the list as a subscription receives it, and the number of steps that took."""
+        state, claimed = result.job.roster, subscription in result.has
         if claimed:
-            watch.has, watch.have = found.has[watch], None
-        resumed = watch.has is not None
+            subscription.has, subscription.have = result.has[subscription], None
+        resumed = subscription.has is not None
         if shared is None:
-            rows = [(item.key, item.special.get(watch, item.outcome)) for item in found.rows]
-            listed = ListSnapshot(admit(roster, watch, rows, claimed=claimed), resumed)
-            return listed, len(found.rows)
-        if watch.has is None:
-            roster.join(watch)
+            rows = [(row.key, row.special.get(subscription, row.outcome)) for row in result.rows]
+            admitted = admit(state, subscription, rows, claimed=claimed)
+            return ListSnapshot(admitted, resumed), len(result.rows)
+        if subscription.has is None:
+            state.join(subscription)
             return shared.listed, 1
-        news = shared.differences(watch.has)
-        admit_returning(roster, watch, news)
+        news = shared.differences(subscription.has)
+        admit_returning(state, subscription, news)
         return ListSnapshot(resumed=True), max(1, len(news))
 
-    def failed(self, watches: Iterable[RowSubscription | ListSubscription]) -> None:
-        """Let subscriptions hear that what they watch can't be shown for now."""
-        for watch in watches:
-            if isinstance(watch, RowSubscription):
-                watch.offer(FAILED)
-            elif watch.on_started is not None:
-                self._refuse(watch, FAILED)
-            elif not watch.failing:
-                watch.failing = True
-                watch.put(None, UNKNOWN, FAILED)
+    def failed(self, subscriptions: Iterable[RowSubscription | ListSubscription]) -> None:
+        """Deliver an error to subscriptions that can't be loaded for now."""
+        for each in subscriptions:
+            if isinstance(each, RowSubscription):
+                each.offer(FAILED)
+            elif each.on_started is not None:
+                self._refuse(each, FAILED)
+            elif not each.failing:
+                each.failing = True
+                each.put(None, UNKNOWN, FAILED)
 
-    def _refuse(self, watch: ListSubscription, refusal: Refusal) -> None:
-        if watch.on_started is not None and watch.active:
-            on_started, watch.on_started = watch.on_started, None
-            self._hub.discard(watch)
+    def _refuse(self, subscription: ListSubscription, refusal: Refusal) -> None:
+        if subscription.on_started is not None and subscription.active:
+            on_started, subscription.on_started = subscription.on_started, None
+            self._hub.discard(subscription)
             on_started(refusal)
 
 
 class _Shared:
     """
-    A list that all see alike.
+    A list that all subscriptions see alike.
 
     Attributes:
-        listed: As a subscription receives it that holds nothing.
+        listed: The list for a subscription that holds nothing.
     """
 
     def __init__(self, views: Mapping[Hashable, View]) -> None:
@@ -269,18 +269,18 @@ class _Shared:
         self.listed = ListSnapshot([SnapshotRow(key, view) for key, view in views.items()])
 
     def differences(self, held: Shown) -> list[Difference]:
-        """Return what leads from what a client holds to the list; the same for the same object."""
+        """Return the difference to the rows that a client holds; cached for the last object."""
         if self._last is None or self._last[0] is not held:
             self._last = held, differences(held, self._views)
         return self._last[1]
 
 
-def _same_for_all(found: ListLoadResult) -> _Shared | None:
-    """Return the list if all see the same rows, and none is refused."""
+def _same_for_all(result: ListLoadResult) -> _Shared | None:
+    """Return the list if all subscriptions see the same rows, and none is refused."""
     views: dict[Hashable, View] = {}
-    for item in found.rows:
-        if item.special or not isinstance(item.outcome, View):
+    for row in result.rows:
+        if row.special or not isinstance(row.outcome, View):
             return None
-        if item.outcome.body is not None:
-            views[item.key] = item.outcome
+        if row.outcome.body is not None:
+            views[row.key] = row.outcome
     return _Shared(views)

@@ -93,10 +93,16 @@ class Load:
                 self._read(some)
             else:
                 self._read_in_session(some)
-        results = [
-            self._result(request, groups)
-            for request, groups in zip(self._requests, self._groups, strict=True)
-        ]
+        results = []
+        for request, groups in zip(self._requests, self._groups, strict=True):
+            rendered = {
+                cohort: self._prepared.get((cohort, id(request)))
+                or self._renderer.render(
+                    *(cohort, request, self._rows.get((cohort, request.key)), subscriptions)
+                )
+                for cohort, subscriptions in groups.items()
+            }
+            results.append(self._result(request, rendered))
         if self._renderer.guarded:
             check(results)
         return results
@@ -225,22 +231,19 @@ class Load:
         )
         self._renderer.broken.add(cohort)
 
-    def _result(self, request: LoadRequest, groups: Groups) -> LoadResult:
-        """Render a row for all its subscriptions."""
+    def _result(self, request: LoadRequest, rendered: dict[Cohort, Rendered]) -> LoadResult:
+        """Combine what the cohorts of a row see."""
         outcomes: dict[Subscription, Outcome] = {}
         if self._failed:
             outcomes = {each: UNREAD for each in request.watches if each in self._failed}
         default: Outcome = ABSENT
         unjudged, name = False, None
-        for number, (cohort, audience) in enumerate(groups.items()):
-            instance = self._rows.get((cohort, request.key))
-            listing = cohort.listing
-            if listing is not None and listing.named_by is not None and instance is not None:
-                name = name_of(instance, listing.named_by)
-            prepared = self._prepared and self._prepared.get((cohort, id(request)))
-            subscriptions, unseen, shared, special = prepared or self._renderer.render(
-                cohort, request, instance, audience
-            )
+        for number, (cohort, (subscriptions, unseen, shared, special)) in enumerate(
+            rendered.items()
+        ):
+            if cohort.listing is not None and cohort.listing.named_by is not None:
+                instance = self._rows.get((cohort, request.key))
+                name = None if instance is None else name_of(instance, cohort.listing.named_by)
             if unseen:
                 unjudged = unjudged or is_unjudged(unseen)
                 outcomes.update(unseen)
@@ -253,7 +256,7 @@ class Load:
             outcomes.update(special)
         # Without any query, the errors need a snapshot as well.
         snapshot = self._snapshot or NEVER
-        failed = unjudged or not self._renderer.broken.isdisjoint(groups)
+        failed = unjudged or not self._renderer.broken.isdisjoint(rendered)
         return LoadResult(request, snapshot, default, outcomes, failed, self._moved, name)
 
 

@@ -23,7 +23,7 @@ PACKAGE = {
     "deliver": 6,
     "dependencies": 1,
     "hub": 24,
-    "load": 12,
+    "load": 0,
     "observer": 9,
     "render": 0,
     "sql": 2,
