@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import connections
 
 from pgobserve import conf
+from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.async_connection import parameters_of
 from pgobserve.install.consumer_registry import evented_models
 from pgobserve.load.row_reader import RowReader
@@ -17,6 +18,7 @@ from pgobserve.runtime.feed_options import Options
 
 if TYPE_CHECKING:
     from pgobserve.exceptions import NotObserved
+    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,11 @@ logger = logging.getLogger(__name__)
 def feed_of(alias: str) -> Feed:
     """Return the feed of a database alias in this event loop."""
     return runtime.current().feed(alias, _options)
+
+
+def unsubscribe(watch: Subscription) -> None:
+    """End a subscription. An unknown subscription is no error."""
+    feed_of(context_of(watch).alias).unsubscribe(watch)
 
 
 def _options(alias: str) -> Options:

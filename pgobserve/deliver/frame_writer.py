@@ -1,4 +1,4 @@
-"""From a socket's mailbox to its frames: at most one writer for each socket, never a queue."""
+"""From a socket's queue to its frames. Each socket has at most one writer."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a send of a consumer's own may take to end with its socket.
+#: Seconds that a consumer's own send may take to end after its socket has closed.
 SEND_TIMEOUT: Final = 5.0
 
-#: Methods by which a frame is sent; without others, encoded ones may go straight to the socket.
+#: Methods that send a frame. If a consumer overrides none, encoded frames go straight to the socket.
 _SENDING: Final = ("reply", "send_json", "send_frame", "encode_json", "send")
 
-#: Seconds after which a socket goes on with frames that wait for others to be read again.
+#: Seconds after which frames no longer wait for rows that are being read again.
 RESUME: Final = 1.0
 
 
@@ -52,7 +52,7 @@ class FrameWriter:
         consumer: Sends the frames.
 
     Attributes:
-        mailbox: What the socket still has to be told.
+        mailbox: The socket's queue.
     """
 
     __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task", "mailbox")
@@ -63,34 +63,33 @@ class FrameWriter:
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
         self._raw = not has_own(consumer, *_SENDING, ours=AsyncAPIConsumer)
-        # The server's own, without a guard around each frame: `_failed` looks at what a send raised.
+        # The server's own method, without a guard around each frame: `_failed` handles its errors.
         self._base_send = consumer.server_send or consumer.base_send
         self._limit = conf.get().MAX_FRAME_BYTES
 
     async def aclose(self) -> None:
-        """Stop writing; returns when nothing is being written any more."""
+        """Stop writing. Returns when no frame is being written."""
         self.mailbox.close()
         if self._resuming is not None:
             self._resuming.cancel()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-            # A consumer's own method may refuse to end. The socket must not wait for it.
+            # A consumer's own method may not end. The socket must not wait for it forever.
             await asyncio.wait([task], timeout=SEND_TIMEOUT)
 
     async def settle(self) -> None:
         """
-        Wait until the frame that is being sent, if one is, has been.
+        Wait for the frame that is being sent, if any.
 
-        A consumer that sends in a way of its own may take its time; a reply that ends what the frame
-        is about must not overtake it.
+        A consumer's own send may be slow. A reply that ends the subscription must not overtake it.
         """
         task = self._task
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task])
 
     def _read_again(self, item: Deliverable) -> bool:
-        """Have a row read again that waited too long; false for what is read when it is sent."""
+        """Read a row again that has waited too long; return False for custom delivery."""
         context = context_of(item)
         if context.custom_delivery:
             return False
@@ -107,13 +106,13 @@ class FrameWriter:
         self._write(self.mailbox.take())
 
     def _write(self, item: NextFrame | None) -> None:
-        """Send until there is nothing left, or until a send has to wait; most do not."""
+        """Send until the queue is empty, or until a send must wait, which is rare."""
         while item is not None:
             watch, outcome, kind = item
             bare = self._raw and not context_of(watch).custom_delivery
             try:
                 if bare:
-                    # What the consumer's own methods come down to, called five times less deep.
+                    # The effect of the consumer's methods, with five calls fewer.
                     text = _text(watch, outcome, kind)
                     if len(text) > self._limit:  # it is ASCII
                         raise FrameTooLarge  # noqa: TRY301 (a call for each frame costs more)
@@ -145,7 +144,7 @@ class FrameWriter:
         self._write(instead or self.mailbox.take())
 
     def _failed(self, error: BaseException, item: NextFrame) -> NextFrame | None:
-        """Return what is sent instead of a frame that could not be."""
+        """Return the frame that replaces one that could not be sent, if any."""
         watch, outcome, kind = item
         bare = self._raw and not context_of(watch).custom_delivery
         if is_gone(error) or (bare and self._consumer.has_departed(error)):
@@ -166,7 +165,7 @@ class FrameWriter:
             )
             watch.unsent(kind)
             return watch, TOO_LARGE, "error"
-        # A frame that can't be sent must not end the feed of this socket.
+        # One failed frame must not end the feed of this socket.
         logger.error(
             "A frame of %s with %s %s of database %r could not be sent.",
             *names,
@@ -185,11 +184,11 @@ class FrameWriter:
 
     async def send(self, text: str) -> None:
         """
-        Send a frame that is JSON already, of the consumer's own reply to a request.
+        Send a reply that is already JSON.
 
         Raises:
             ClientDisconnected: The client has left.
-            FrameTooLarge: It is longer than a frame may be.
+            FrameTooLarge: The text is longer than a frame may be.
         """
         if len(text) > self._limit:
             raise FrameTooLarge
@@ -199,7 +198,7 @@ class FrameWriter:
             await self._consumer.send_json(json.loads(text))
 
     async def _reply(self, watch: Deliverable, text: str) -> None:
-        """Send by the consumer's own ``reply``, or its own encoder, because it overrides one."""
+        """Send with the consumer's own ``reply`` or encoder."""
         frame = json.loads(text)
         frame["request_id"] = watch.request_id
         if context_of(watch).wants_etag:
@@ -213,7 +212,7 @@ class _SameText:
     """
     The head of the last frame that showed a row, up to the request id.
 
-    Frames in a row mostly show the same to different subscriptions; compared by identity.
+    Consecutive frames mostly show the same view to different subscriptions. Views are compared by identity.
     """
 
     __slots__ = ("_known", "_text")
@@ -232,10 +231,10 @@ class _SameText:
         Return the head of a frame.
 
         Args:
-            view: What it shows.
-            kind: What happened to the row.
-            etag: The frame has an etag.
-            key: Of a row of a list.
+            view: The view that it shows.
+            kind: The frame's action.
+            etag: Whether the frame has an etag.
+            key: The key of a row of a list.
         """
         known, its_kind, had_etag, its_key = self._known
         if view is not known or kind != its_kind or etag is not had_etag or key != its_key:
@@ -250,7 +249,7 @@ _same = _SameText()
 
 
 def _text(watch: Deliverable, outcome: Outcome, kind: FrameAction) -> str:
-    """Put a frame together around the body, which is encoded once for all."""
+    """Return the frame. Its body is encoded once for all subscriptions."""
     context = context_of(watch)
     if isinstance(watch, ListItemUpdate):
         head = _item_head(watch, outcome, kind)
@@ -266,7 +265,7 @@ def _text(watch: Deliverable, outcome: Outcome, kind: FrameAction) -> str:
 def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> str:
     """Return the head of a frame about a row of a list, or about the list if there is no key."""
     if isinstance(outcome, Refusal):
-        # It must be said which row, but not if the client may not know.
+        # The frame names the row unless the client may not know of it.
         key = _named(member, outcome)
         errors, more = encode(list(outcome.errors)), f',"key":{encoded(key)}'
         return _head(errors, _data_of(key, member), "update", outcome.status, more)
@@ -278,20 +277,20 @@ def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> s
 
 
 def _data_of(key: Hashable, member: ListItemUpdate) -> str:
-    """Return the data of a frame that shows no more of a row than its key."""
+    """Return the data of a frame that shows only the key of a row."""
     named_by = context_of(member).named_by
     return encode({named_by or "pk": None if key is None else shown(key)})
 
 
 def _identity(watch: Deliverable, named_by: str | None) -> str:
-    """Return the data of a frame that says that a row has gone."""
+    """Return the data of a ``delete`` frame."""
     if named_by is None:
         return encode({"pk": shown(watch.key)})
     return f"{{{encode(named_by)}:{context_of(watch).lookup}}}"
 
 
 def _named(member: ListItemUpdate, refusal: Refusal) -> Hashable:
-    """Return the key as an error shows it; without a copy of a row a client may not learn it."""
+    """Return the key in an error frame; None if the client may not know of the row."""
     lacks = member.shown == NOTHING or member.shown == UNTOLD
     return None if lacks and not refusal.named else member.key
 
@@ -304,12 +303,12 @@ def _head(errors: str, body: str | None, action: str, status: int, more: str = "
 
 
 def _is_own(error: BaseException) -> bool:
-    """Tell whether an error can only come from sending: nothing ends the process or the task."""
+    """Return whether an error comes from sending, and ends neither the process nor the task."""
     return isinstance(error, Exception | asyncio.CancelledError)
 
 
 async def _contained(work: Awaitable[None]) -> None:
-    """Await a method of the consumer's own; what it raises ends neither the task nor the process."""
+    """Await a consumer's own method, whose exceptions end neither the task nor the process."""
     try:
         await work
     except asyncio.CancelledError as error:

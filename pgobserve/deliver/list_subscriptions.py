@@ -1,4 +1,4 @@
-"""The subscriptions of one socket to lists: how they begin, are replaced, and end."""
+"""The subscriptions of one socket to lists: how they start, are replaced, and end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
-from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.feeds import feed_of, unsubscribe
 from pgobserve.deliver.observed_tables import observed_subject
 from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.errors import ConfigurationError, FeedUnavailable
@@ -81,12 +81,12 @@ class ListSubscriptions:
         have: Mapping[str, str] | None = None,
     ) -> ListSnapshot:
         """
-        Subscribe to a list; returns when it was read.
+        Subscribe to a list; returns when it has been read.
 
         Args:
-            model: The model of its rows, as far as the class says: where they will be read.
-            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
-            wanted: What is wanted of the rows.
+            model: The model that the consumer's class declares, if any.
+            kwargs: The arguments of the consumer's hooks, including ``request_id``.
+            wanted: Rows, their keys or their number.
             have: The etags that a returning client holds, by key.
 
         Raises:
@@ -99,7 +99,7 @@ class ListSubscriptions:
             async with self._socket.consumer.attended():
                 return await self._start(model, name, kwargs, size, wanted, have)
         except FeedUnavailable as error:
-            # Where the database is, and as whom we go there, is for the log alone.
+            # The database's address and role are for the log alone.
             about = fields(consumer=type(self._socket.consumer), model=model)
             logger.warning(
                 "%s could not subscribe a client to its list of %s: %s",
@@ -118,22 +118,22 @@ class ListSubscriptions:
 
     @property
     def watches(self) -> list[ListSubscription]:
-        """The subscriptions that there are."""
+        """The subscriptions."""
         return [*self._watches.values()]
 
     @property
     def size(self) -> int:
-        """Characters of all their arguments."""
+        """Length of all their arguments as JSON."""
         return sum(context_of(watch).size for watch in self._watches.values())
 
     def end(self, request_id: Any) -> None:
-        """End the subscription that a client made by a request id; none is no error."""
+        """End the subscription with a request id. None is no error."""
         name = encode_name(request_id)
         if name in self._watches:
             self._drop(name, self._watches[name])
 
     def end_all(self) -> None:
-        """End all."""
+        """End all subscriptions."""
         for name, watch in list(self._watches.items()):
             self._drop(name, watch)
 
@@ -193,16 +193,16 @@ class ListSubscriptions:
         return listed
 
     def _replace(self, name: str, watch: ListSubscription) -> None:
-        """Let a new subscription take the place of one with the same request id."""
+        """Replace the subscription with the same request id, if any."""
         if self._socket.closed:
-            feed_of(context_of(watch).alias).unsubscribe(watch)
+            unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(context_of(before).alias).unsubscribe(before)
+            unsubscribe(before)
 
     def _drop(self, name: str, watch: ListSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(context_of(watch).alias).unsubscribe(watch)
+        unsubscribe(watch)

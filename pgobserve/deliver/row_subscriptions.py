@@ -1,6 +1,4 @@
-"""
-The subscriptions of one socket: how they begin, how many there may be, how they end.
-"""
+"""The subscriptions of one socket: how they start, their limits, how they end."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
-from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.feeds import feed_of, unsubscribe
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.deliver.list_subscriptions import ListSubscriptions
 from pgobserve.deliver.observed_tables import observed_subject, observed_throughs
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A row that is there and can't be shown.
+#: A row that exists and can't be shown.
 UNSHOWN: Final = View("null", b"unshown")
 
 
@@ -73,11 +71,11 @@ class Subscriptions:
 
     @property
     def mailbox(self) -> SendQueue:
-        """What the socket still has to be told."""
+        """The socket's queue of frames."""
         return self._outlet.mailbox
 
     async def send(self, text: str) -> None:
-        """Send a frame that is JSON already."""
+        """Send a frame that is already JSON."""
         await self._outlet.send(text)
 
     @property
@@ -86,15 +84,15 @@ class Subscriptions:
         return self._closed
 
     async def settle(self) -> None:
-        """Wait for a frame that is being sent: what is sent next comes after it."""
+        """Wait for the frame that is being sent, so that the next one follows it."""
         await self._outlet.settle()
 
     def hold(self) -> None:
-        """Send nothing of the feed for now."""
+        """Send no frames of the feed until :meth:`release`."""
         self._outlet.mailbox.hold()
 
     def release(self) -> None:
-        """Send again what was held."""
+        """Undo one :meth:`hold`."""
         self._outlet.mailbox.release()
 
     async def start(
@@ -109,25 +107,22 @@ class Subscriptions:
         custom_delivery: bool = False,
     ) -> View:
         """
-        Subscribe to a row; returns when it was read.
+        Subscribe to a row; returns when it has been read.
 
         Args:
             model: The row's model.
-            key: Its key.
-            lookup: The JSON value by which the client named it.
-            kwargs: What the hooks of the consumer are called with, ``request_id`` among it.
-            etag: Of the state that a returning client holds. The row is sent next if it is
-                another one. Empty for a client that knows that the row is not there. None for a
-                client that receives the row with the reply, or not at all.
-            wants_etag: Every frame that shows the row is to have an etag.
-            custom_delivery: The consumer reads and shows the row by itself, at each change. It compares
-                the etag by itself, too.
-
-        Returns:
-            The row as it was.
+            key: The row's key.
+            lookup: The JSON value by which the client named the row.
+            kwargs: The arguments of the consumer's hooks, including ``request_id``.
+            etag: The state that a returning client holds. The row is sent next if it differs. Empty
+                for a client that knows the row to be absent. None for a client that receives the row
+                with the reply, or not at all.
+            wants_etag: Whether each frame that shows the row has an etag.
+            custom_delivery: Whether the consumer's own methods read and show the row at each change, and
+                compare its etag.
 
         Raises:
-            Http404: There is no such row, or it may not be seen.
+            Http404: The row does not exist, or the client may not see it.
             APIException: Too many subscriptions; not observed; the feed is down; refused.
         """
         size = check_arguments(kwargs)
@@ -139,7 +134,7 @@ class Subscriptions:
                     *(model, key, name, kwargs, size, wants_etag, custom_delivery)
                 )
         except FeedUnavailable as error:
-            # Where the database is, and as whom we go there, is for the log alone.
+            # The database's address and role are for the log alone.
             about = fields(consumer=type(self._consumer), model=model, key=key)
             logger.warning(
                 "%s could not subscribe a client to %s %s: %s",
@@ -173,27 +168,27 @@ class Subscriptions:
                 self._drop(name, self._watches[name])
 
     def end_request(self, request_id: Any) -> None:
-        """End all subscriptions, to whatever rows, that a client made by one request id."""
+        """End all subscriptions to rows that a client started with a request id."""
         wanted = encode_name(request_id)
         for name in [name for name in self._watches if name[1] == wanted]:
             self._drop(name, self._watches[name])
 
     @property
     def watches(self) -> list[RowSubscription]:
-        """The subscriptions to rows that there are."""
+        """The subscriptions to rows."""
         return [*self._watches.values()]
 
     @property
     def all_watches(self) -> list[RowSubscription | ListSubscription]:
-        """The subscriptions that there are, to rows and to lists."""
+        """The subscriptions to rows and to lists."""
         return [*self._watches.values(), *self.lists.watches]
 
     async def aclose(self) -> None:
-        """End all, those too that are still to begin; nothing of this socket is left."""
+        """End all subscriptions, including those that are about to start."""
         self._closed = True
         watches, self._watches = self._watches, {}
         for watch in watches.values():
-            feed_of(context_of(watch).alias).unsubscribe(watch)
+            unsubscribe(watch)
         self.lists.end_all()
         await self._outlet.aclose()
 
@@ -243,7 +238,7 @@ class Subscriptions:
         if isinstance(outcome, View):
             return watch, outcome
         if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_etag:
-            # It can't be shown, but nobody asked to see it; it may well be shown after a change.
+            # The client did not request the row itself, which may be readable after a change.
             return watch, UNSHOWN
         self._drop(name, watch)
         raise exception_for(outcome)
@@ -251,7 +246,7 @@ class Subscriptions:
     async def _see(
         self, model: type[Model], kwargs: Mapping[str, Any], custom_delivery: bool
     ) -> Visibility:
-        """Compile the queryset, in a thread of the feed that will most likely read it."""
+        """Compile the queryset in a thread of the feed that will most likely read it."""
         feed = feed_of(router.db_for_write(model))
         ttl = conf.get().QUERYSET_TTL
         version_of = model if custom_delivery else None
@@ -272,15 +267,15 @@ class Subscriptions:
 
     def check_limit(self, size: int, replaced: RowSubscription | ListSubscription | None) -> None:
         """
-        Refuse one subscription more than there may be.
+        Refuse a subscription beyond the socket's limits.
 
         Args:
-            size: Characters of its arguments.
-            replaced: The subscription whose place it takes.
+            size: Length of its arguments as JSON.
+            replaced: The subscription that it replaces.
 
         Raises:
-            TooManySubscriptions: There are as many as there may be.
-            TooManyArguments: Their arguments are as long as they may be.
+            TooManySubscriptions: The socket has the maximum number of subscriptions.
+            TooManyArguments: Their arguments together would be too long.
         """
         settings = conf.get()
         if replaced is None and len(self) >= settings.MAX_SUBSCRIPTIONS:
@@ -292,16 +287,16 @@ class Subscriptions:
             raise TooManyArguments(settings.MAX_ARGUMENT_BYTES)
 
     def _replace(self, name: tuple[str, str], watch: RowSubscription) -> None:
-        """Let a new subscription take the place of one with the same row and request id."""
+        """Replace the subscription with the same row and request id, if any."""
         if self._closed:
-            feed_of(context_of(watch).alias).unsubscribe(watch)
+            unsubscribe(watch)
             return
         before = self._watches.get(name)
         self._watches[name] = watch
         if before is not None:
-            feed_of(context_of(before).alias).unsubscribe(before)
+            unsubscribe(before)
 
     def _drop(self, name: tuple[str, str], watch: RowSubscription) -> None:
         if self._watches.get(name) is watch:
             del self._watches[name]
-        feed_of(context_of(watch).alias).unsubscribe(watch)
+        unsubscribe(watch)

@@ -1,4 +1,4 @@
-"""When everything that was committed has been sent to the subscriptions of one socket."""
+"""Waits until everything committed so far has been sent to one socket."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ async def settle(subscriptions: Subscriptions) -> None:
     """
     Return when everything that was committed before this call has been sent to a socket.
 
-    Subscriptions that begin later are not waited for. A row that can't be shown counts as sent once
-    its error frame was.
+    It does not wait for later subscriptions. A row that can't be shown counts as sent with its error frame.
 
     Raises:
         FeedUnavailable: A feed is being stopped.
@@ -41,11 +40,11 @@ async def settle(subscriptions: Subscriptions) -> None:
 
 
 async def _sent(places: Places, mailbox: SendQueue) -> bool:
-    """Wait for loads and for the frames that they make; return whether there are no more."""
+    """Wait for loads and their frames; return whether there are no more."""
     withdrawn = mailbox.withdrawn
     await together(feed.delivered(watches) for feed, watches in places.items())
     await _flushed(mailbox)
-    # A frame that waited for long was not sent: its row is being read again.
+    # A frame that waited too long was withdrawn, and its row is being read again.
     again = mailbox.withdrawn != withdrawn
     for feed, watches in places.items():
         again = await feed.retried(watches) or again
@@ -53,7 +52,7 @@ async def _sent(places: Places, mailbox: SendQueue) -> bool:
 
 
 async def _flushed(mailbox: SendQueue) -> None:
-    """Return when all that waits in a mailbox now has been sent."""
+    """Return when everything that waits in a queue now has been sent."""
     reached = asyncio.Event()
     mailbox.put_barrier(reached.set)
     await reached.wait()

@@ -1,9 +1,9 @@
 """
-What is still to be read and delivered for some subscriptions, as of one moment.
+The loads that are outstanding for some subscriptions at one moment.
 
-A client that waits for its own write must not wait for the writes of others that come later. So the
-backlog remembers how far each queue has to come, and under constant load that point is reached.
-Pure Python, no I/O: the caller waits for the progress of whatever :meth:`Backlog.waits_for` names.
+A client that waits for its own write must not wait for later writes of others. The backlog therefore
+records how far each queue must get, and that point is reached even under constant load. Pure Python, no
+I/O: the caller waits for the progress that :meth:`Backlog.waits_for` names.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class _Goal:
     """
-    How far the loads of one row, list or subject have to come.
+    How far the loads of one row, list or subject must get.
 
     Attributes:
         of: The row, list or subject.
-        number: What its counter must reach.
-        setbacks: Its setbacks so far. After another one the goal no longer covers the failed load.
+        number: The number that its counter must reach.
+        setbacks: Its setbacks so far. After another one, the goal no longer covers the failed load.
     """
 
     of: Hashable
@@ -43,11 +43,11 @@ class _Goal:
 
 class Backlog:
     """
-    The loads and reverse look-ups that some subscriptions have outstanding now.
+    The outstanding loads and reverse look-ups of some subscriptions.
 
     Args:
-        hub: Where the subscriptions are.
-        watches: The subscriptions. Those that end meanwhile are no longer waited for.
+        hub: The hub of the subscriptions.
+        watches: The subscriptions. The backlog does not wait for those that end meanwhile.
     """
 
     def __init__(self, hub: Hub, watches: Iterable[AnyWatch]) -> None:
@@ -65,17 +65,16 @@ class Backlog:
 
     def waits_for(self) -> Hashable | None:
         """
-        Return what must make progress next; None once everything was read and delivered.
+        Return the row, list or subject that must make progress next; None if there is none.
 
-        Returns:
-            Something that :meth:`~pgobserve.hub.hub.Hub.watch_progress` takes.
+        :meth:`~pgobserve.hub.hub.Hub.watch_progress` reports its progress.
         """
         for subject in [*self._lookups]:
             if self._is_open(subject):
                 return subject
             del self._lookups[subject]
         if not self._noted:
-            # Only now: reverse look-ups have marked the rows that they found.
+            # Only now, since reverse look-ups have made more reads due.
             self._note_loads()
         for watch in [*self._loads]:
             if self._is_waited_for(watch):
@@ -126,7 +125,7 @@ class Backlog:
             return False
         thing = place[1]
         if thing is not goal.of:
-            return self._note_load(watch)  # it goes on with another list, or in a lane
+            return self._note_load(watch)  # it has moved to another list or lane
         if isinstance(thing, RowState):
             idle = not (thing.loading or self._hub.is_dirty(thing))
             return not idle and thing.reads < goal.number
@@ -146,8 +145,8 @@ def untold(
     nothing, and will receive the row once it can be read.
 
     Args:
-        failing: What is to be read again because its query failed.
-        hub: Where the subscriptions are.
+        failing: The rows and lists whose query failed.
+        hub: The hub of the subscriptions.
         watches: The subscriptions.
     """
     places = [(watch, place[1]) for watch in watches if (place := hub.place(watch)) is not None]

@@ -1,8 +1,8 @@
 """
-Identity on the wire: the text that names a row, and the digest that names a state of it.
+Identity on the wire: the text that identifies a row, and the digest of a state of it.
 
-Every frame about a row of a list has the same ``key``, whatever its serializer shows. An ``etag``
-is the same in all processes, so that any of them can compare what a returning client holds.
+All frames about a row of a list have the same ``key``, whatever the serializer shows. All processes compute
+the same ``etag``, so that any of them can serve a returning client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def etag_of(body: str) -> str:
 
 
 def digest_from(etag: str) -> bytes | None:
-    """Return the digest that an etag shows; None for a text that is no etag."""
+    """Return the digest in an etag; None if the text is no etag."""
     try:
         digest = bytes.fromhex(etag)
     except ValueError:
@@ -40,10 +40,10 @@ def digest_from(etag: str) -> bytes | None:
 
 def key_text(key: Hashable) -> str:
     """
-    Return the text that identifies a row; the same for all values that are equal.
+    Return the text that identifies a row. Equal keys have the same text.
 
     Args:
-        key: As the ORM has it; a tuple for a composite key.
+        key: The key as in the ORM; a tuple for a composite key.
     """
     if isinstance(key, str):
         return key
@@ -67,10 +67,10 @@ def _decimal_text(key: Decimal) -> str:
 
 class Names:
     """
-    The names of a list's rows; empty for a list whose rows are named by their primary keys.
+    The names of a list's rows; empty for a list whose rows are identified by primary keys.
 
-    A name is a row's own value and can change: rows may even swap names. The row that received a
-    name last has it.
+    A name is a value of the row and can change; rows may even swap names. A name belongs to the row that
+    received it last.
     """
 
     __slots__ = ("_keys", "_names")
@@ -80,27 +80,27 @@ class Names:
         self._keys: dict[Hashable, Hashable] = {}
 
     def of(self, key: Hashable) -> Hashable:
-        """Return what a row is filed under: its name, or the key itself."""
+        """Return the name of a row, or its key if it has none."""
         return self._names.get(key, key)
 
     def key_of(self, name: Hashable) -> Hashable:
-        """Return the key of the row that is filed under a name."""
+        """Return the key of the row with a name."""
         return self._keys.get(name, name)
 
     def holds(self, key: Hashable) -> bool:
-        """Tell whether no other row has a row's name by now."""
+        """Return whether a row's name still belongs to it."""
         return key not in self._names or self._keys.get(self._names[key]) == key
 
     def rename(self, key: Hashable, name: str | None) -> str | None:
         """
-        Note the name of a row.
+        Record the name of a row.
 
         Args:
-            key: The row's.
-            name: None if it isn't known, or names play no role.
+            key: The row's key.
+            name: The name; None if it is not known, or rows have no names.
 
         Returns:
-            The name that it had before and no row has now.
+            The row's earlier name if it belongs to no row now.
         """
         before = self._names.get(key)
         if name is None or name == before:
@@ -114,16 +114,16 @@ class Names:
         return left
 
     def forget(self, key: Hashable) -> None:
-        """Note that a row is gone."""
+        """Remove the name of a row."""
         name = self._names.pop(key, None)
         if name is not None and self._keys.get(name) == key:
             del self._keys[name]
 
     def replace(self, names: Mapping[Hashable, str]) -> None:
-        """Note the names of all rows of the list."""
+        """Record the names of all rows of the list."""
         self._names = dict(names)
         self._keys = {name: key for key, name in names.items()}
 
 
-#: Of all lists whose rows are named by their primary keys.
+#: The names of all lists whose rows are identified by primary keys.
 NO_NAMES: Final = Names()

@@ -96,7 +96,8 @@ def _is_silent(had: bytes | None, kind: FrameAction | None, again: bool) -> bool
     """
     Return whether a client receives nothing.
 
-    After an error for the row (UNTOLD) the queue decides: the error may still wait there, out of date.
+    A client that has received an error for the row gets the new state in any case: the error may still wait
+    in the queue, out of date.
     """
     if kind is None:
         return had != UNTOLD

@@ -1,4 +1,4 @@
-"""What the loader asks of whoever reads rows, and what it is told."""
+"""Requests for loads, and their results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
     from pgobserve.hub.outcome import Outcome
 
-#: The snapshot that has seen nothing.
+#: A snapshot in which no transaction is visible.
 NEVER: Final = Snapshot(1, 1, frozenset())
 
-#: The answer when serializing failed; the log says why, the client must not know.
+#: The answer when serializing failed. The reason is for the log alone.
 FAILED: Final = Refusal(500, UNREAD.errors, named=True)
 
-#: The answer for a row that no frame can hold.
+#: The answer for a row that is longer than a frame may be.
 TOO_LARGE: Final = Refusal(
     413,
     ("The row is longer than a frame may be. It is sent when it has become shorter.",),
@@ -34,11 +34,11 @@ TOO_LARGE: Final = Refusal(
 @dataclass(slots=True)
 class LoadRequest:
     """
-    A row to read, and for whom.
+    A row to read, and its subscriptions.
 
     Attributes:
-        row: The row: watched by itself, or on a list.
-        watches: Who watched it when the job was made; who came later has a job of his own.
+        row: A row with subscriptions of its own, or a row of a list.
+        watches: The subscriptions when the load started. Later ones have a load of their own.
     """
 
     row: RowState | ListRow
@@ -50,10 +50,10 @@ class LoadRequest:
         return self.row.key
 
     def shown(self, watch: RowSubscription | ListSubscription) -> bytes | None:
-        """Return the digest of what one of them has been told last, or is about to be."""
+        """Return the digest of the state that a client holds, or that waits in its queue."""
         if isinstance(watch, RowSubscription):
             return watch.shown
-        roster: ListState = self.row.roster  # type: ignore[union-attr]  # a list's watch has an entry
+        roster: ListState = self.row.roster  # type: ignore[union-attr]  # a list's subscription has a row of the list
         if watch.roster is not roster:
             return NOTHING
         key = roster.names.of(self.key)
@@ -63,16 +63,16 @@ class LoadRequest:
 @dataclass(slots=True)
 class LoadResult:
     """
-    What a load found of one row.
+    The result of a load for one row.
 
     Attributes:
-        job: What was asked.
-        snapshot: In which it was read.
-        outcome: For everyone who is not in ``special``.
-        special: For those who see something else, or nothing.
-        failed: A query failed for somebody; the row is to be read again.
-        moved: Those who see another list by now, and which: they are told nothing of this one.
-        name: What names the row on its list in place of its primary key, if that is so.
+        job: The request.
+        snapshot: The snapshot in which the row was read.
+        outcome: The outcome for all subscriptions that are not in ``special``.
+        special: The outcomes of the others.
+        failed: Whether a query failed, so that the row is read again.
+        moved: Subscriptions that belong to another list by now, which receive nothing of this one.
+        name: The name of the row on its list in place of its primary key, if that is so.
     """
 
     job: LoadRequest
@@ -85,7 +85,7 @@ class LoadResult:
 
     @property
     def key(self) -> Hashable:
-        """What names the row on its list."""
+        """The key of the row on its list."""
         return self.job.key if self.name is None else self.name
 
 
@@ -96,8 +96,8 @@ class ListLoadRequest:
 
     Attributes:
         roster: The list.
-        watches: Who has it.
-        newcomers: Who waits for it.
+        watches: The subscriptions that hold it.
+        newcomers: The subscriptions that wait for it.
     """
 
     roster: ListState
@@ -108,18 +108,17 @@ class ListLoadRequest:
 @dataclass(slots=True)
 class ListLoadResult:
     """
-    What a load found of a list.
+    The result of a load of a list.
 
     Attributes:
-        job: What was asked.
-        snapshot: In which it was read.
-        rows: What was found of each row, in the list's order.
-        refusal: Who asked for it can't have it, for this reason. Those who have it, or something of
-            it, keep it if there are rows.
-        has: Of newcomers that come back what they say that they hold.
-        moved: Those who see another list by now, and which.
-        failed: A query failed; the list is to be read again.
-        skipped: Those of whom it could not be found out what they may see, and what they are told.
+        job: The request.
+        snapshot: The snapshot in which the list was read.
+        rows: The results for the rows, in the list's order.
+        refusal: Refuses new subscriptions. Clients that hold some of the list keep it if there are rows.
+        has: What returning clients claim to hold.
+        moved: Subscriptions that belong to another list by now.
+        failed: Whether a query failed, so that the list is read again.
+        skipped: Subscriptions for which the rows that they may see are not known, with their errors.
     """
 
     job: ListLoadRequest

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-# First the modules of these names, for whoever imports them by DCRF's paths: importing one later
-# would put it in the decorator's place.
+# The modules of these names come first. DCRF's paths name them, and a later import would put them in the
+# decorators' place.
 import pgobserve.observer.model_observer
 import pgobserve.observer.observer  # noqa: F401
 from pgobserve.event_handlers.model_events import model_observer as model_observer

@@ -29,13 +29,14 @@ else:
 
 class ObserverConsumerMixin(_Base):
     """
-    A consumer with subscriptions: what they have to tell waits while a message is answered, so
-    that a reply goes before the events that it caused, and they end with the socket.
+    A consumer with subscriptions, which end with the socket.
+
+    Frames wait while a message is handled, so that a reply precedes the frames that it caused.
 
     Attributes:
-        observe_related: What is watched besides what the serializer shows: paths to related rows
-            (``"author.publisher"``), models of which any change matters; with ``-`` before it, a
-            path that is not watched. None: nothing of what the serializer shows is.
+        observe_related: Observed relations besides those that the serializer shows: paths to related
+            rows (``"author.publisher"``), and models whose changes concern all rows. A path with ``-``
+            before it is not observed. None: no relation that the serializer shows is observed.
     """
 
     observe_related: Sequence[Any] | None = ()
@@ -50,12 +51,12 @@ class ObserverConsumerMixin(_Base):
 
     @classmethod
     def observed_models(cls) -> list[type[Model]]:
-        """Return the models whose rows clients may subscribe to, as far as can be told."""
+        """Return the models whose rows clients may subscribe to, as far as they are known."""
         return []
 
     @classmethod
     def observed_dependencies(cls) -> Dependencies:
-        """Return which other tables those rows depend on, as far as can be told."""
+        """Return the other tables that those rows depend on, as far as they are known."""
         return row_dependencies.of_consumer(cls) if cls.observed_models() else Dependencies()
 
     @property
@@ -72,11 +73,11 @@ class ObserverConsumerMixin(_Base):
             works.append(settle(self._subscribed))
         await together(works)
 
-    # Names of DCRF that others bind to
+    # Names of DCRF that other packages use
 
     @property
     def subscribed_requests(self) -> dict[str, set[Any]]:
-        """The request ids of the subscriptions to rows, by a name for each row."""
+        """The request ids of the subscriptions to rows, by a name of the row."""
         found: dict[str, set[Any]] = {}
         for watch in [] if self._subscribed is None else self._subscribed.watches:
             found.setdefault(context_of(watch).lookup, set()).add(context_of(watch).request_id_text)
@@ -85,12 +86,12 @@ class ObserverConsumerMixin(_Base):
         }
 
     def _unsubscribe(self, request_id: Any) -> None:
-        """End all subscriptions to rows that were made by a request id."""
+        """End all subscriptions to rows with a request id."""
         self.subscriptions.end_request(request_id)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Hold the feed's frames until the message at hand is answered."""
+        """Hold the feed's frames until the message has been handled."""
         subscriptions = self.subscriptions
         subscriptions.hold()
         try:

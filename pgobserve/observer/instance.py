@@ -1,4 +1,4 @@
-"""What consumers derive from to let clients subscribe to single rows; the names are DCRF's."""
+"""The mixin for subscriptions to single rows; its names are DCRF's."""
 
 from __future__ import annotations
 
@@ -47,19 +47,18 @@ _HIDING: Final = (Http404, NotFound, PermissionDenied, DjangoPermissionDenied)
 _REFUSING: Final = (*_HIDING, APIException)
 
 
-# The hooks come last, so that DCRF's mixins may follow this one, as they may there.
+# The hooks come last, so that DCRF's mixins may follow this one, as in DCRF.
 class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, SocketHooks):
     """
     Lets clients subscribe to single rows: the actions ``retrieve``, ``subscribe_instance`` and
     ``unsubscribe_instance``.
 
-    The row may be written by whatever writes to PostgreSQL. A subscriber gets ``update``, and
-    ``delete`` when the row goes or leaves what he may see, and ``create`` when it comes (back).
+    Any program may write the row in PostgreSQL. A subscriber receives ``update`` when the row changes,
+    ``delete`` when it is deleted or hidden from the subscriber, and ``create`` when it appears (again).
 
     Attributes:
-        observer_many_to_many_relationships: The rows of all of the model's many-to-many fields
-            are watched as well, whoever writes them. Those that the serializer shows are watched
-            in any case.
+        observer_many_to_many_relationships: Whether changes of all of the model's many-to-many fields
+            count as changes of the row. Those of fields that the serializer shows always do.
 
     Example:
         >>> class UserConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
@@ -71,7 +70,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     @classmethod
     def observed_models(cls) -> list[type[Model]]:
-        """Return the model of the queryset, or else of the serializer, and what belongs to it."""
+        """Return the model of the queryset, or else of the serializer, and its many-to-many models."""
         model = declared_model(cls)
         if model is None:
             return []
@@ -81,7 +80,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     @classmethod
     def observed_dependencies(cls) -> Dependencies:
-        """Return what rows depend on, the rows between many and many among it if they are wanted."""
+        """Return what rows depend on, including many-to-many tables if they are observed."""
         found, model = super().observed_dependencies(), declared_model(cls)
         if model is None or not cls.observer_many_to_many_relationships:
             return found
@@ -98,9 +97,9 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         Args:
             request_id: The client's name for the subscription; required.
             snapshot: Reply with the row and its etag, read in one snapshot with the subscription.
-            etag: Of the state that a returning client holds: the row is sent if it is another
-                one. With ``snapshot`` the row is in the reply anyway.
-            **kwargs: ``pk``, or what ``lookup_field`` says; all of it reaches ``get_queryset``.
+            etag: The state that a returning client holds. The row is sent if it differs. With
+                ``snapshot`` the reply has the row anyway.
+            **kwargs: ``pk``, or the argument that ``lookup_field`` names; all reach ``get_queryset``.
 
         Returns:
             ``(None, 201)``, or None when the reply has an etag and was sent here.
@@ -134,19 +133,19 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     @action()
     async def unsubscribe_instance(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
-        """End a subscription to a row, without ``request_id`` all of them; also when it is gone."""
+        """End a subscription to a row, or without ``request_id`` all of them; also of a deleted row."""
         name = self.lookup_url_kwarg or self.lookup_field
         self.subscriptions.end(self._normal(_required(kwargs, name)), request_id)
         await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
-    # A class that overrides how a row is read or shown is not understood. It is called for each
-    # change and socket, as DCRF does: slow, but what it checks in there is checked.
+    # A class may override how a row is read or shown. Its methods are then called for each change and
+    # socket, as in DCRF: slow, but its own checks are made.
 
     async def handle_instance_change(
         self, message: dict[str, Any], group: Any = None, action: Any = None, **kwargs: Any
     ) -> None:
-        """Take the news of a row; called for classes that override this or what it calls."""
+        """Handle a change of a row; called for classes that override this or a method that it calls."""
         await self.handle_observed_action(action=action, group=group, **message)
 
     async def handle_observed_action(self, action: str, group: Any = None, **kwargs: Any) -> None:
@@ -162,9 +161,9 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             try:
                 await self.check_permissions(action, **kwargs)
                 if action == "delete":
-                    await self._tell_gone(group, request_id, kwargs)
+                    await self._send_gone(group, request_id, kwargs)
                 else:
-                    await self._tell(group, request_id, action, kwargs)
+                    await self._send_row(group, request_id, action, kwargs)
             except Exception as error:  # noqa: BLE001 (answered and logged there)
                 await self._failed(group, error, action, request_id)
 
@@ -182,12 +181,12 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             )
 
     async def deliver(self, watch: RowSubscription, kind: str) -> None:
-        """Hand the news of one subscription to the class's own methods."""
+        """Pass a change to the class's own methods."""
         group = _Group(watch)
         await self.handle_instance_change(self._message(watch), group=group, action=kind)
 
     def _message(self, watch: RowSubscription) -> dict[str, Any]:
-        """Return what names the row of a subscription to :meth:`retrieve`."""
+        """Return the arguments that identify the row for :meth:`retrieve`."""
         if context_of(watch).named_by is None:
             return {"pk": shown(watch.key)}
         name = self.lookup_url_kwarg or self.lookup_field
@@ -197,11 +196,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         """Return the request ids of a subscription's group; DCRF's name."""
         return [group.watch.request_id] if isinstance(group, _Group) else []
 
-    async def _tell(self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]) -> None:
+    async def _send_row(
+        self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]
+    ) -> None:
         try:
             response = await self.retrieve(request_id=request_id, action=action, **kwargs)
         except _HIDING:
-            await self._tell_gone(group, request_id, kwargs)
+            await self._send_gone(group, request_id, kwargs)
             return
         context = context_of(group.watch)
         action, context.hidden = "create" if context.hidden else action, False
@@ -221,8 +222,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         frame = {"errors": [], "data": data, "action": action, "response_status": code}
         await self.send_json({**frame, "request_id": request_id, "etag": etag})
 
-    async def _tell_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
-        """Say once that the row is gone, or has left what the client may see."""
+    async def _send_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
+        """Report once that the row is deleted or hidden."""
         if not context_of(group.watch).hidden:
             context_of(group.watch).hidden = True
             await self.reply(
@@ -257,7 +258,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             return self.get_object(**kwargs)
 
     def _normal(self, lookup: Any) -> Any:
-        """Return one name for a row that can be named by ``1`` and by ``"1"``."""
+        """Return one name for a row that clients may name ``1`` or ``"1"``."""
         model = declared_model(type(self))
         if self.lookup_field != "pk" or model is None:
             return lookup
@@ -291,7 +292,7 @@ class _Group:
 
 
 def _as_missing(error: Exception) -> Exception:
-    """Return the error that answers for a row: the same for a hidden one as for one that is not there."""
+    """Return the error for a row; a hidden row has the same one as an absent row."""
     return Http404() if isinstance(error, _HIDING) else error
 
 

@@ -1,4 +1,4 @@
-"""What consumers derive from to let clients subscribe to lists."""
+"""The mixin for subscriptions to lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.cohort import Wanted
     from pgobserve.hub.list_subscription import ListSnapshot
 
-#: What a client may ask for in place of the rows.
+#: What a client may request in place of the rows.
 ONLY: Final = ("keys", "count")
 
 
@@ -27,14 +27,14 @@ class ObserverModelListMixin(ObserverConsumerMixin):
     """
     Lets clients subscribe to lists: the actions ``subscribe_list`` and ``unsubscribe_list``.
 
-    A list is what ``get_queryset`` and ``filter_queryset`` return for the client, filter backends,
-    which are fed from ``"query"``, included. A subscriber gets it as it was at one instant, and from
-    then on ``create``, ``update`` and ``delete`` as rows enter, change and leave.
+    A list is the queryset that ``get_queryset`` and ``filter_queryset`` return for the client. Filter
+    backends receive ``"query"``. A subscriber receives the list as of one snapshot. From then on it receives
+    ``create``, ``update`` and ``delete`` as rows enter, change and leave.
 
     Attributes:
-        max_rows: Rows in one frame; a list of more comes in several, all but the last of which
-            have ``"more": true``. A frame has fewer rows if they are long. A client may request
-            fewer by ``"max_rows"``.
+        max_rows: Maximum number of rows in one frame. A longer list comes in several frames, all but
+            the last of which have ``"more": true``. Long rows make a frame shorter. A client may request
+            fewer with ``"max_rows"``.
 
     Example:
         >>> class BookConsumer(ObserverModelListMixin, GenericAsyncAPIConsumer):
@@ -65,22 +65,22 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         Subscribe to a list.
 
         Args:
-            request_id: The client's name for the subscription; required. One that it has already
-                is replaced.
+            request_id: The client's name for the subscription; required. A subscription with the same
+                name is replaced.
             only: ``"keys"`` for the rows' keys alone, ``"count"`` for their number.
-            max_rows: Rows in one frame at most.
-            have: The rows that a returning client holds: an object of etags by key. The reply has
-                no rows, and what differs follows as ``create``, ``update`` and ``delete``.
-            **kwargs: Reach ``get_queryset`` and ``filter_queryset``, ``"query"`` among them.
+            max_rows: Maximum number of rows in one frame.
+            have: The rows that a returning client holds: an object of etags by key. The reply has no
+                rows, and the difference follows as ``create``, ``update`` and ``delete``.
+            **kwargs: Arguments of ``get_queryset`` and ``filter_queryset``, including ``"query"``.
         """
-        asked = self._asked(request_id, only, max_rows, have)
+        request = self._request(request_id, only, max_rows, have)
         hooks = {**kwargs, "request_id": request_id, "action": "subscribe_list"}
         listed = await self.subscriptions.lists.start(
-            declared_model(type(self)), hooks, wanted=asked.wanted, have=have
+            declared_model(type(self)), hooks, wanted=request.wanted, have=have
         )
-        await self.subscriptions.settle()  # of a list that this one replaces, say
+        await self.subscriptions.settle()  # of a list that this one replaces
         try:
-            await self._answer_list(asked, listed)
+            await self._answer_list(request, listed)
         except Exception:
             # The client receives an error, and must not have a subscription with it.
             self.subscriptions.lists.end(request_id)
@@ -88,14 +88,14 @@ class ObserverModelListMixin(ObserverConsumerMixin):
 
     @action()
     async def unsubscribe_list(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
-        """End the subscription to a list that was made by a request id."""
+        """End the subscription to a list with a request id."""
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         self.subscriptions.lists.end(request_id)
         await self.subscriptions.settle()
         return None, status.HTTP_204_NO_CONTENT
 
-    def _asked(self, request_id: Any, only: Any, max_rows: Any, have: Any) -> _ListRequest:
+    def _request(self, request_id: Any, only: Any, max_rows: Any, have: Any) -> _ListRequest:
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         if only is not None and only not in ONLY:
@@ -110,19 +110,19 @@ class ObserverModelListMixin(ObserverConsumerMixin):
             _check_have(have, wanted)
         return _ListRequest(encode_name(request_id), wanted, size)
 
-    async def _answer_list(self, asked: _ListRequest, listed: ListSnapshot) -> None:
+    async def _answer_list(self, request: _ListRequest, listed: ListSnapshot) -> None:
         """Send a list in as many frames as it takes, or an empty reply to a returning client."""
         head = (
             f'{{"errors":[],"action":"subscribe_list","response_status":{status.HTTP_201_CREATED}'
         )
-        tail = f',"request_id":{asked.request_id}'
+        tail = f',"request_id":{request.request_id}'
         if listed.resumed:
             await self.subscriptions.send(f'{head}{tail},"data":null}}')
             return
-        # Half of it: with many rows a client has the first ones earlier, and a row may be longer.
-        pages = listed.cut(asked.size, conf.get().MAX_FRAME_BYTES // 2)
+        # Half of the limit: a client then has the first rows earlier, and a single row may be longer.
+        pages = listed.cut(request.size, conf.get().MAX_FRAME_BYTES // 2)
         for number, page in enumerate(pages, start=1):
-            if asked.wanted == "count" and page.results:
+            if request.wanted == "count" and page.results:
                 body = f',"data":{page.results}'
             else:
                 body = (
@@ -136,12 +136,12 @@ class ObserverModelListMixin(ObserverConsumerMixin):
 @dataclass(frozen=True, slots=True)
 class _ListRequest:
     """
-    What a client asks for.
+    A client's request for a list.
 
     Attributes:
-        request_id: His name for the subscription, as JSON.
-        wanted: Rows, keys or their number.
-        size: Rows in one frame.
+        request_id: The client's name for the subscription, as JSON.
+        wanted: Rows, their keys or their number.
+        size: Maximum number of rows in one frame.
     """
 
     request_id: str
@@ -151,14 +151,14 @@ class _ListRequest:
 
 def _check_have(have: Any, wanted: Wanted) -> None:
     """
-    Refuse what can't be the rows that a client holds; no more of them than a list can have.
+    Refuse what can't be the rows that a client holds.
 
     Raises:
-        ValidationError: It can't.
+        ValidationError: It has the wrong form, or more rows than a list may have.
     """
     if wanted == "count":
         raise ValidationError(['"have" is of no use with "only": "count".'])
-    # Values alone: the keys of a JSON object are strings.
+    # Only values are checked: the keys of a JSON object are strings.
     if not isinstance(have, dict) or not all(isinstance(etag, str) for etag in have.values()):
         raise ValidationError(['"have" must be an object of etags by key.'])
     limit = conf.get().MAX_LIST_ROWS
