@@ -52,13 +52,13 @@ class FrameWriter:
         consumer: Sends the frames.
 
     Attributes:
-        mailbox: The socket's queue.
+        send_queue: The socket's queue.
     """
 
-    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task", "mailbox")
+    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task", "send_queue")
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        self.mailbox = SendQueue(self._wake, self._write, self._read_again)
+        self.send_queue = SendQueue(self._wake, self._write, self._read_again)
         self._resuming: asyncio.TimerHandle | None = None
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
@@ -69,7 +69,7 @@ class FrameWriter:
 
     async def aclose(self) -> None:
         """Stop writing. Returns when no frame is being written."""
-        self.mailbox.close()
+        self.send_queue.close()
         if self._resuming is not None:
             self._resuming.cancel()
         task, self._task = self._task, None
@@ -100,10 +100,10 @@ class FrameWriter:
 
     def _resume(self) -> None:
         self._resuming = None
-        self.mailbox.resume()
+        self.send_queue.resume()
 
     def _wake(self) -> None:
-        self._write(self.mailbox.take())
+        self._write(self.send_queue.take())
 
     def _write(self, item: NextFrame | None) -> None:
         """Send until the queue is empty, or until a send must wait, which is rare."""
@@ -125,13 +125,13 @@ class FrameWriter:
             except BaseException as error:
                 if bare and not _is_own(error):
                     raise
-                item = self._failed(contained(error), item) or self.mailbox.take()
+                item = self._failed(contained(error), item) or self.send_queue.take()
                 continue
             if task is not None:
                 self._task = task
                 task.add_done_callback(partial(self._go_on, item))
                 return
-            item = self.mailbox.take()
+            item = self.send_queue.take()
 
     def _go_on(self, item: NextFrame, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -141,14 +141,14 @@ class FrameWriter:
         else:
             error = task.exception()
         instead = None if error is None else self._failed(error, item)
-        self._write(instead or self.mailbox.take())
+        self._write(instead or self.send_queue.take())
 
     def _failed(self, error: BaseException, item: NextFrame) -> NextFrame | None:
         """Return the frame that replaces one that could not be sent, if any."""
         watch, outcome, kind = item
         bare = self._raw and not context_of(watch).custom_delivery
         if is_gone(error) or (bare and self._consumer.has_departed(error)):
-            self.mailbox.close()
+            self.send_queue.close()
             return None
         about = context_of(watch).about(watch.key)
         names = (about["consumer"], about["model"], about["key"], about["alias"])

@@ -46,7 +46,7 @@ class Socket(Protocol):
         """The socket's consumer."""
 
     @property
-    def mailbox(self) -> SendQueue:
+    def send_queue(self) -> SendQueue:
         """The socket's queue of frames."""
 
     @property
@@ -177,7 +177,7 @@ class ListSubscriptions:
             if not first.done():
                 first.set_result(listed)
 
-        watch = ListSubscription(self._socket.mailbox, kwargs["request_id"], context, on_started)
+        watch = ListSubscription(self._socket.send_queue, kwargs["request_id"], context, on_started)
         watch.have = have
         try:
             await feed.subscribe_list(watch, subject, source, single=wanted == "count")

@@ -70,9 +70,9 @@ class Subscriptions:
         return self._consumer
 
     @property
-    def mailbox(self) -> SendQueue:
+    def send_queue(self) -> SendQueue:
         """The socket's queue of frames."""
-        return self._outlet.mailbox
+        return self._outlet.send_queue
 
     async def send(self, text: str) -> None:
         """Send a frame that is already JSON."""
@@ -89,11 +89,11 @@ class Subscriptions:
 
     def hold(self) -> None:
         """Send no frames of the feed until :meth:`release`."""
-        self._outlet.mailbox.hold()
+        self._outlet.send_queue.hold()
 
     def release(self) -> None:
         """Undo one :meth:`hold`."""
-        self._outlet.mailbox.release()
+        self._outlet.send_queue.release()
 
     async def start(
         self,
@@ -152,7 +152,7 @@ class Subscriptions:
             if not etag:
                 watch.shown = NOTHING
             if watch.active:
-                self._outlet.mailbox.put_first(watch, view)
+                self._outlet.send_queue.put_first(watch, view)
         return view
 
     def end(self, lookup: Any, request_id: Any = None) -> None:
@@ -224,7 +224,7 @@ class Subscriptions:
                 first.set_result(outcome)
 
         watch = RowSubscription(
-            self._outlet.mailbox, key, kwargs["request_id"], context, on_started
+            self._outlet.send_queue, key, kwargs["request_id"], context, on_started
         )
         try:
             await feed.subscribe(watch, subject)

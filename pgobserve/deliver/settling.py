@@ -35,24 +35,24 @@ async def settle(subscriptions: Subscriptions) -> None:
     if not places:
         return
     await together(feed.fence.passed() for feed in places)
-    while not await _sent(places, subscriptions.mailbox):
+    while not await _sent(places, subscriptions.send_queue):
         pass
 
 
-async def _sent(places: Places, mailbox: SendQueue) -> bool:
+async def _sent(places: Places, send_queue: SendQueue) -> bool:
     """Wait for loads and their frames; return whether there are no more."""
-    withdrawn = mailbox.withdrawn
+    withdrawn = send_queue.withdrawn
     await together(feed.delivered(watches) for feed, watches in places.items())
-    await _flushed(mailbox)
+    await _flushed(send_queue)
     # A frame that waited too long was withdrawn, and its row is being read again.
-    again = mailbox.withdrawn != withdrawn
+    again = send_queue.withdrawn != withdrawn
     for feed, watches in places.items():
         again = await feed.retried(watches) or again
     return not again
 
 
-async def _flushed(mailbox: SendQueue) -> None:
+async def _flushed(send_queue: SendQueue) -> None:
     """Return when everything that waits in a queue now has been sent."""
     reached = asyncio.Event()
-    mailbox.put_barrier(reached.set)
+    send_queue.put_barrier(reached.set)
     await reached.wait()

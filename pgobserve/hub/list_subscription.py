@@ -105,7 +105,7 @@ class ListSubscription:
     One subscription of one socket to a list.
 
     Attributes:
-        mailbox: The socket's queue of frames.
+        send_queue: The socket's queue of frames.
         request_id: The client's name for the subscription; any JSON value.
         context: Opaque here, as in :class:`~pgobserve.hub.row_subscription.RowSubscription`.
         on_started: Called once, with the list or with a refusal.
@@ -125,21 +125,21 @@ class ListSubscription:
         "failing",
         "has",
         "have",
-        "mailbox",
         "on_started",
         "request_id",
         "roster",
+        "send_queue",
         "special",
     )
 
     def __init__(
         self,
-        mailbox: FrameQueue,
+        send_queue: FrameQueue,
         request_id: object,
         context: object,
         on_started: ListStartCallback,
     ) -> None:
-        self.mailbox = mailbox
+        self.send_queue = send_queue
         self.request_id = request_id
         self.context = context
         self.on_started: ListStartCallback | None = on_started
@@ -158,7 +158,7 @@ class ListSubscription:
         kind: FrameAction | None = None,
     ) -> None:
         """Queue a row. ``kind`` is the frame that leads from ``had`` to the outcome, if known."""
-        self.mailbox.put(ListItemUpdate(self, key, had), outcome, kind)
+        self.send_queue.put(ListItemUpdate(self, key, had), outcome, kind)
 
     def correct(self, key: Hashable, shown: bytes | None) -> None:
         """

@@ -65,7 +65,7 @@ class RowSubscription:
     One subscription of one socket to one row.
 
     Attributes:
-        mailbox: The socket's queue of frames.
+        send_queue: The socket's queue of frames.
         key: The row's key.
         request_id: The client's name for the subscription; any JSON value.
         context: Opaque here. :func:`~pgobserve.cohorts.subscription_context.context_of` returns it
@@ -75,17 +75,17 @@ class RowSubscription:
         on_started: Called once, with the first outcome, in place of a frame.
     """
 
-    __slots__ = ("active", "context", "key", "mailbox", "on_started", "request_id", "shown")
+    __slots__ = ("active", "context", "key", "on_started", "request_id", "send_queue", "shown")
 
     def __init__(
         self,
-        mailbox: FrameQueue,
+        send_queue: FrameQueue,
         key: Hashable,
         request_id: object,
         context: object,
         on_started: StartCallback,
     ) -> None:
-        self.mailbox = mailbox
+        self.send_queue = send_queue
         self.key = key
         self.request_id = request_id
         self.context = context
@@ -98,7 +98,7 @@ class RowSubscription:
         if not self.active:
             return
         if self.on_started is None:
-            self.mailbox.put(self, outcome)
+            self.send_queue.put(self, outcome)
             return
         on_started, self.on_started = self.on_started, None
         if isinstance(outcome, View):

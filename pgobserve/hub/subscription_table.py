@@ -112,10 +112,10 @@ class SubscriptionTable:
         if self._lanes:
             self._leave_lane(watch)
         if isinstance(watch, ListSubscription):
-            watch.mailbox.sweep()
+            watch.send_queue.sweep()
             self._leave(watch)
             return
-        watch.mailbox.forget(watch)
+        watch.send_queue.forget(watch)
         self._leave_row(watch)
 
     def _leave_row(self, watch: RowSubscription) -> RowState | None:

@@ -59,12 +59,12 @@ async def test_event_for_a_client_that_is_gone(
 
     consumer = GenericAsyncAPIConsumer()
     consumer.base_send = send
-    mailbox = FrameWriter(consumer).mailbox
+    send_queue = FrameWriter(consumer).send_queue
     for key in (1, 2):
-        watch = RowSubscription(mailbox, key, 1, _Context(), lambda *_: None)
+        watch = RowSubscription(send_queue, key, 1, _Context(), lambda *_: None)
         watch.on_started = None
         with caplog.at_level(logging.ERROR):
-            mailbox.put(watch, View.of("{}"))
+            send_queue.put(watch, View.of("{}"))
 
     assert len(sends) == 1
     assert not caplog.records
@@ -84,11 +84,11 @@ async def test_other_errors_once_the_client_has_left(
         raise RuntimeError("Unexpected ASGI message")
 
     consumer.server_send = send
-    mailbox = FrameWriter(consumer).mailbox
+    send_queue = FrameWriter(consumer).send_queue
     for key in (1, 2):
-        watch = RowSubscription(mailbox, key, 1, _Context(), lambda *_: None)
+        watch = RowSubscription(send_queue, key, 1, _Context(), lambda *_: None)
         watch.on_started = None
-        mailbox.put(watch, View.of("{}"))
+        send_queue.put(watch, View.of("{}"))
 
     assert len(sends) == (1 if gone else 2)
     assert len(caplog.records) == (0 if gone else 2)

@@ -195,7 +195,7 @@ async def test_does_not_read(connect: Any, observed: None) -> None:
         await settled()
     (feed,) = runtime.current().feeds.values()
     (watch,) = feed.hub._lists
-    assert len(watch.mailbox) <= 2
+    assert len(watch.send_queue) <= 2
     Slow.halted = False
     frames = await told(socket)
 

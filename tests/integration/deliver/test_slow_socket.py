@@ -64,9 +64,9 @@ class Gate:
         Consumer.opened, Consumer.waiting = asyncio.Event(), asyncio.Event()
 
     async def open(self, later: float) -> None:
-        """Let frames through, some seconds later as the mailbox counts."""
-        mailbox = Consumer.last.subscriptions.mailbox  # type: ignore[attr-defined]
-        mailbox._clock = lambda: time.monotonic() + later
+        """Let frames through, some seconds later as the queue counts."""
+        send_queue = Consumer.last.subscriptions.send_queue  # type: ignore[attr-defined]
+        send_queue._clock = lambda: time.monotonic() + later
         Consumer.opened.set()
 
 

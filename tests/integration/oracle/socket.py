@@ -240,7 +240,7 @@ class Socket:
         """Wait until all that the feed has for the socket is sent and read."""
         subscriptions = self.consumer.subscriptions
         await subscriptions.settle()
-        while len(subscriptions.mailbox):
+        while len(subscriptions.send_queue):
             await asyncio.sleep(0)
             await subscriptions.settle()
         while self._communicator.output_queue.qsize():  # noqa: ASYNC110

@@ -77,12 +77,12 @@ class Client:
     def __init__(self) -> None:
         self.frames: list[tuple[FrameAction, str | None]] = []
         self._news = asyncio.Event()
-        self.mailbox = SendQueue(self._read)
+        self.send_queue = SendQueue(self._read)
 
     async def begin(self, feed: Feed, key: int) -> tuple[RowSubscription, Outcome]:
         """Subscribe to a row."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        watch = RowSubscription(self.mailbox, key, 1, None, first.set_result)
+        watch = RowSubscription(self.send_queue, key, 1, None, first.set_result)
         await feed.subscribe(watch, SUBJECT)
         return watch, await asyncio.wait_for(first, 20)
 
@@ -95,7 +95,7 @@ class Client:
         assert self.frames == list(frames)
 
     def _read(self) -> None:
-        while (item := self.mailbox.take()) is not None:
+        while (item := self.send_queue.take()) is not None:
             outcome = item[1]
             assert isinstance(outcome, View)
             self.frames.append((item[2], outcome.body))

@@ -15,25 +15,25 @@ DENIED = Refusal(403, ("No.",))
 
 
 class Socket:
-    """A mailbox, and how often its writer was woken."""
+    """A queue, and how often its writer was woken."""
 
     def __init__(self) -> None:
         self.wakes = 0
-        self.mailbox = SendQueue(self._wake)
+        self.send_queue = SendQueue(self._wake)
 
     def _wake(self) -> None:
         self.wakes += 1
 
     def watch(self, shown: Outcome = ABSENT) -> RowSubscription:
         """Begin a subscription that has been answered with an outcome."""
-        watch = RowSubscription(self.mailbox, 1, 1, None, lambda outcome: None)
+        watch = RowSubscription(self.send_queue, 1, 1, None, lambda outcome: None)
         watch.offer(shown)
         return watch
 
     def frames(self) -> list[tuple[FrameAction, Any]]:
         """Take all frames."""
         taken = []
-        while (item := self.mailbox.take()) is not None:
+        while (item := self.send_queue.take()) is not None:
             _, outcome, kind = item
             taken.append((kind, outcome))
         return taken
@@ -83,8 +83,8 @@ def test_latest_wins(socket: Socket) -> None:
     watch.offer(TWO)
     watch.offer(View.of("3"))
 
-    assert len(socket.mailbox) == 1
-    assert socket.mailbox.take() == (watch, View.of("3"), "update")
+    assert len(socket.send_queue) == 1
+    assert socket.send_queue.take() == (watch, View.of("3"), "update")
 
 
 def test_deleted_and_put_back(socket: Socket) -> None:
@@ -119,7 +119,7 @@ def test_order(socket: Socket) -> None:
 def test_first_outcome_answers_the_request(socket: Socket) -> None:
     """The first outcome goes to the request, and is what the client has then."""
     told: list[Outcome] = []
-    watch = RowSubscription(socket.mailbox, 1, 1, None, told.append)
+    watch = RowSubscription(socket.send_queue, 1, 1, None, told.append)
     watch.offer(ONE)
     watch.offer(ONE)
 
@@ -130,7 +130,7 @@ def test_first_outcome_answers_the_request(socket: Socket) -> None:
 def test_refused_request(socket: Socket) -> None:
     """A refusal answers the request, too; nothing is known to be shown then."""
     told: list[Outcome] = []
-    watch = RowSubscription(socket.mailbox, 1, 1, None, lambda outcome: told.append(outcome))
+    watch = RowSubscription(socket.send_queue, 1, 1, None, lambda outcome: told.append(outcome))
     watch.offer(DENIED)
 
     assert told == [DENIED]
@@ -144,7 +144,7 @@ def test_one_writer(socket: Socket) -> None:
     other.offer(ONE)
     assert socket.wakes == 1
 
-    socket.mailbox.take()
+    socket.send_queue.take()
     one.offer(TWO)
     assert socket.wakes == 1
 
@@ -155,14 +155,14 @@ def test_one_writer(socket: Socket) -> None:
 
 def test_hold(socket: Socket) -> None:
     """While held nothing is sent and nobody woken; released, once for each hold, it goes on."""
-    socket.mailbox.hold()
-    socket.mailbox.hold()
+    socket.send_queue.hold()
+    socket.send_queue.hold()
     socket.watch().offer(ONE)
     assert socket.frames() == []
-    socket.mailbox.release()
+    socket.send_queue.release()
     assert (socket.wakes, socket.frames()) == (0, [])
 
-    socket.mailbox.release()
+    socket.send_queue.release()
 
     assert socket.wakes == 1
     assert socket.frames() == [("create", ONE)]
@@ -173,11 +173,11 @@ def test_hold_while_sending(socket: Socket) -> None:
     one, other = socket.watch(), socket.watch()
     one.offer(ONE)
     other.offer(ONE)
-    socket.mailbox.take()
-    socket.mailbox.hold()
-    assert socket.mailbox.take() is None
+    socket.send_queue.take()
+    socket.send_queue.hold()
+    assert socket.send_queue.take() is None
 
-    socket.mailbox.release()
+    socket.send_queue.release()
 
     assert socket.wakes == 2
     assert socket.frames() == [("create", ONE)]
@@ -185,8 +185,8 @@ def test_hold_while_sending(socket: Socket) -> None:
 
 def test_release_without_news(socket: Socket) -> None:
     """A release with nothing to send wakes nobody."""
-    socket.mailbox.hold()
-    socket.mailbox.release()
+    socket.send_queue.hold()
+    socket.send_queue.release()
 
     assert socket.wakes == 0
 
@@ -195,8 +195,8 @@ def test_put_first(socket: Socket) -> None:
     """What a client missed is put in unless something newer waits already."""
     watch, other = socket.watch(ONE), socket.watch(ONE)
     watch.offer(TWO)
-    socket.mailbox.put_first(watch, View.of("old"))
-    socket.mailbox.put_first(other, View.of("old"))
+    socket.send_queue.put_first(watch, View.of("old"))
+    socket.send_queue.put_first(other, View.of("old"))
 
     assert socket.frames() == [("update", TWO), ("update", View.of("old"))]
 
@@ -206,23 +206,23 @@ def test_barrier(socket: Socket) -> None:
     calls: list[int] = []
     first, second = socket.watch(ONE), socket.watch(ONE)
     first.offer(TWO)
-    socket.mailbox.put_barrier(lambda: calls.append(1))
+    socket.send_queue.put_barrier(lambda: calls.append(1))
     second.offer(TWO)
 
-    assert socket.mailbox.take() is not None
+    assert socket.send_queue.take() is not None
     assert calls == []  # it is being sent
-    assert socket.mailbox.take() is not None
+    assert socket.send_queue.take() is not None
     assert calls == [1]
     assert socket.frames() == []
 
 
 def test_barrier_without_news(socket: Socket) -> None:
-    """Where nothing waits it is reached at once; in a closed mailbox never."""
+    """Where nothing waits it is reached at once; in a closed queue never."""
     calls: list[int] = []
-    socket.mailbox.put_barrier(lambda: calls.append(1))
+    socket.send_queue.put_barrier(lambda: calls.append(1))
     assert calls == [1]
-    socket.mailbox.close()
-    socket.mailbox.put_barrier(lambda: calls.append(2))
+    socket.send_queue.close()
+    socket.send_queue.put_barrier(lambda: calls.append(2))
 
     assert calls == [1]
 
@@ -230,10 +230,10 @@ def test_barrier_without_news(socket: Socket) -> None:
 def test_barrier_while_held(socket: Socket) -> None:
     """While frames are held it is not reached, even if there are none."""
     calls: list[int] = []
-    socket.mailbox.hold()
-    socket.mailbox.put_barrier(lambda: calls.append(1))
+    socket.send_queue.hold()
+    socket.send_queue.put_barrier(lambda: calls.append(1))
     assert calls == []
-    socket.mailbox.release()
+    socket.send_queue.release()
     assert socket.frames() == []
 
     assert calls == [1]
@@ -243,28 +243,28 @@ def test_barrier_behind_what_is_sent() -> None:
     """A frame that was handed over at once is still being sent."""
     calls: list[int] = []
     sent: list[Any] = []
-    mailbox = SendQueue(lambda: None, sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    send_queue = SendQueue(lambda: None, sent.append)
+    watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
     watch.offer(ONE)
     watch.offer(TWO)
-    mailbox.put_barrier(lambda: calls.append(1))
+    send_queue.put_barrier(lambda: calls.append(1))
     assert len(sent) == 1
     assert calls == []
 
-    assert mailbox.take() is None
+    assert send_queue.take() is None
     assert calls == [1]
 
 
 def test_close(socket: Socket) -> None:
-    """A closed mailbox keeps nothing, takes nothing and wakes nobody."""
+    """A closed queue keeps nothing, takes nothing and wakes nobody."""
     watch = socket.watch()
     watch.offer(ONE)
-    socket.mailbox.hold()
-    socket.mailbox.close()
+    socket.send_queue.hold()
+    socket.send_queue.close()
     watch.offer(TWO)
-    socket.mailbox.release()
+    socket.send_queue.release()
 
-    assert len(socket.mailbox) == 0
+    assert len(socket.send_queue) == 0
     assert socket.wakes == 1
     assert socket.frames() == []
 
@@ -273,8 +273,8 @@ def test_send_at_once() -> None:
     """A frame that need not wait is handed over at once; those that come meanwhile wait."""
     sent: list[Any] = []
     wakes: list[int] = []
-    mailbox = SendQueue(lambda: wakes.append(1), sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    send_queue = SendQueue(lambda: wakes.append(1), sent.append)
+    watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
     watch.offer(ABSENT)
     watch.offer(ONE)
     assert sent == [(watch, ONE, "create")]
@@ -282,7 +282,7 @@ def test_send_at_once() -> None:
     watch.offer(TWO)
     watch.offer(ONE)
     assert len(sent) == 1
-    assert mailbox.take() is None  # it is what was shown
+    assert send_queue.take() is None  # it is what was shown
 
     watch.offer(ONE)
     assert len(sent) == 1
@@ -295,15 +295,15 @@ def test_held_is_not_sent_at_once() -> None:
     """What comes while held waits, and the release wakes the writer."""
     sent: list[Any] = []
     wakes: list[int] = []
-    mailbox = SendQueue(lambda: wakes.append(1), sent.append)
-    watch = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    send_queue = SendQueue(lambda: wakes.append(1), sent.append)
+    watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
     watch.offer(ABSENT)
-    mailbox.hold()
+    send_queue.hold()
     watch.offer(ONE)
-    mailbox.release()
+    send_queue.release()
 
     assert (sent, wakes) == ([], [1])
-    assert mailbox.take() == (watch, ONE, "create")
+    assert send_queue.take() == (watch, ONE, "create")
 
 
 def test_equal_bodies_have_equal_digests() -> None:
@@ -323,7 +323,7 @@ class Slow:
         self.frames: list[tuple[Any, FrameAction]] = []
         self.again: list[Any] = []
         self.reads = True
-        self.mailbox = SendQueue(self._wake, self._send, self._read_again, lambda: self.now)
+        self.send_queue = SendQueue(self._wake, self._send, self._read_again, lambda: self.now)
 
     def _wake(self) -> None:
         self.take()
@@ -339,14 +339,14 @@ class Slow:
 
     def take(self) -> None:
         """Be done with a frame: the next one is sent."""
-        item = self.mailbox.take()
+        item = self.send_queue.take()
         if item is not None:
             self._send(item)
 
     def watches(self, count: int) -> list[RowSubscription]:
         """Begin subscriptions to rows that are not there yet."""
         made = [
-            RowSubscription(self.mailbox, key, key, None, lambda outcome: None)
+            RowSubscription(self.send_queue, key, key, None, lambda outcome: None)
             for key in range(count)
         ]
         for watch in made:
@@ -394,10 +394,10 @@ def test_revoked_while_it_waited(slow: Slow) -> None:
     slow.now += MAX_AGE + 1
     slow.take()
     second.offer(ABSENT)
-    slow.mailbox.resume()
+    slow.send_queue.resume()
 
     assert slow.frames == [(0, "create")]
-    assert len(slow.mailbox) == 0
+    assert len(slow.send_queue) == 0
 
 
 def test_refusal_replaces_what_waits(slow: Slow) -> None:
@@ -467,7 +467,7 @@ def test_no_news_of_what_was_read_again(slow: Slow) -> None:
     assert slow.again == watches[1 : READ_AGAIN + 1]
     slow.take()
     assert len(slow.again) == READ_AGAIN
-    slow.mailbox.resume()
+    slow.send_queue.resume()
 
     assert slow.again == watches[1:]
 
@@ -482,7 +482,7 @@ def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
     last = watches[-1]
     last.offer(TWO)
     assert slow.frames == [(0, "create")]
-    slow.mailbox.resume()
+    slow.send_queue.resume()
 
     assert slow.frames == [(0, "create"), (last.key, "create")]
     assert last.shown == TWO.digest
@@ -494,10 +494,10 @@ def test_barrier_waits_for_what_is_read_again(slow: Slow) -> None:
     watches = slow.watches(3)
     for watch in watches:
         watch.offer(ONE)
-    slow.mailbox.put_barrier(lambda: calls.append("reached"))
+    slow.send_queue.put_barrier(lambda: calls.append("reached"))
     slow.now += MAX_AGE + 1
     slow.take()
-    assert slow.mailbox.withdrawn == 2
+    assert slow.send_queue.withdrawn == 2
     for watch in watches[1:]:
         assert calls == []
         watch.offer(TWO)
@@ -515,6 +515,6 @@ def test_ended_while_it_is_read_again(slow: Slow) -> None:
     slow.now += MAX_AGE + 1
     slow.take()
     second.active = False
-    slow.mailbox.forget(second)
+    slow.send_queue.forget(second)
 
-    assert len(slow.mailbox) == 0
+    assert len(slow.send_queue) == 0

@@ -82,7 +82,7 @@ class Client:
         self.awake = False
         self.held = 0
         self.waiting: set[ListSubscription] = set()
-        self.mailbox = SendQueue(self._wake, self._send if at_once else None)
+        self.send_queue = SendQueue(self._wake, self._send if at_once else None)
 
     def _wake(self) -> None:
         assert not self.awake, "a second writer"
@@ -95,7 +95,7 @@ class Client:
     def write(self, frames: int | None = None) -> None:
         """Let the writer send some frames, or all."""
         while self.awake and frames != 0:
-            item = self.mailbox.take()
+            item = self.send_queue.take()
             if item is None:
                 self.awake = False
                 return
@@ -486,7 +486,7 @@ class World:
         self, mine: Context, instead_of: ListSubscription | None = None
     ) -> ListSubscription:
         client, selection = mine.client, mine.selection
-        client.mailbox.hold()
+        client.send_queue.hold()
         client.held += 1
 
         def begun(listed: ListSnapshot | Refusal) -> None:
@@ -500,7 +500,7 @@ class World:
                 mine.has = {row.key: row.view.body for row in listed.rows}  # type: ignore[misc]
                 mine.unsure = set()
 
-        watch = ListSubscription(client.mailbox, 1, mine, begun)
+        watch = ListSubscription(client.send_queue, 1, mine, begun)
         client.waiting.add(watch)
         self.watched[watch] = mine
         self.hub.add_list(watch, selection.subject, selection, single=selection.counts)
@@ -544,24 +544,26 @@ class World:
         client = _any(self.everyone, which)
         if client.held > len(client.waiting):
             client.held -= 1
-            client.mailbox.release()
+            client.send_queue.release()
         elif which == 0:
             client.held += 1
-            client.mailbox.hold()
+            client.send_queue.hold()
 
     # What holds at any time, and in the end
 
     def no_news_waits_for_nobody(self) -> None:
-        """A mailbox with news has a writer, unless it is held."""
+        """A queue with news has a writer, unless it is held."""
         for client in self.everyone:
-            assert client.awake or client.held or not len(client.mailbox)
+            assert client.awake or client.held or not len(client.send_queue)
 
     def nothing_piles_up(self) -> None:
-        """A row waits in a mailbox only if the client has it, or is to have it."""
+        """A row waits in a queue only if the client has it, or is to have it."""
         assert len(self.hub) == len(self.watched)
         for client in self.everyone:
             if any(
-                w.roster and w.roster.loading for w in self.watched if w.mailbox is client.mailbox
+                w.roster and w.roster.loading
+                for w in self.watched
+                if w.send_queue is client.send_queue
             ):
                 continue  # some may have been told of a row and others not yet
             most = 0
@@ -570,7 +572,7 @@ class World:
                     told = watch.has or {}
                     told = told if watch.roster is None else watch.roster.holdings(watch)
                     most += len({*mine.has, *told})
-            assert len(client.mailbox) <= most
+            assert len(client.send_queue) <= most
 
     def end(self) -> None:
         """Let everything come to an end, and see that all clients have the truth."""
@@ -594,7 +596,7 @@ class World:
             self._end(watch)
         assert self.hub.empty
         assert not self.hub.busy
-        assert not any(len(client.mailbox) for client in self.everyone)
+        assert not any(len(client.send_queue) for client in self.everyone)
 
     def _rest(self) -> None:
         """Let everything come to an end."""
@@ -614,7 +616,7 @@ class World:
         for client in self.everyone:
             while client.held > len(client.waiting):
                 client.held -= 1
-                client.mailbox.release()
+                client.send_queue.release()
             client.write()
 
 

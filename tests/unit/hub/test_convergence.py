@@ -44,7 +44,7 @@ class Client:
     def __init__(self, at_once: bool) -> None:
         self.awake = False
         self.held = 0
-        self.mailbox = SendQueue(self._wake, self._send if at_once else None)
+        self.send_queue = SendQueue(self._wake, self._send if at_once else None)
         self.has: dict[RowSubscription, str | None] = {}
         self.unsure: set[RowSubscription] = set()
 
@@ -62,13 +62,13 @@ class Client:
             if not isinstance(outcome, View):
                 self.unsure.add(watch)
 
-        watch = RowSubscription(self.mailbox, key, 1, None, begun)
+        watch = RowSubscription(self.send_queue, key, 1, None, begun)
         return watch
 
     def write(self, frames: int | None = None) -> None:
         """Let the writer send some frames, or all."""
         while self.awake and frames != 0:
-            item = self.mailbox.take()
+            item = self.send_queue.take()
             if item is None:
                 self.awake = False
                 return
@@ -268,14 +268,14 @@ class World(RuleBasedStateMachine):
 
     @rule(client=clients)
     def hold(self, client: Client) -> None:
-        client.mailbox.hold()
+        client.send_queue.hold()
         client.held += 1
 
     @rule(client=clients)
     def release(self, client: Client) -> None:
         if client.held:
             client.held -= 1
-            client.mailbox.release()
+            client.send_queue.release()
 
     # What holds at any time, and in the end
 
@@ -285,15 +285,15 @@ class World(RuleBasedStateMachine):
         assert len(self.hub) == len(self.watched)
         for client in self.everyone:
             own = sum(owner is client for owner, _ in self.watched.values())
-            assert len(client.mailbox) <= own
+            assert len(client.send_queue) <= own
         rows = {(subject, watch.key) for watch, (_, subject) in self.watched.items()}
         assert self.hub.dirty <= len(rows)
 
     @invariant()
     def no_news_waits_for_nobody(self) -> None:
-        """A mailbox with news has a writer, unless it is held."""
+        """A queue with news has a writer, unless it is held."""
         for client in self.everyone:
-            assert client.awake or client.held or not len(client.mailbox)
+            assert client.awake or client.held or not len(client.send_queue)
 
     def teardown(self) -> None:
         for transaction in list(self.running.values()):

@@ -90,15 +90,15 @@ class Bench:
         self.task = asyncio.create_task(self.loader.run())
         self.frames: list[Any] = []
 
-    def _take(self, mailbox: SendQueue) -> None:
-        while (item := mailbox.take()) is not None:
+    def _take(self, send_queue: SendQueue) -> None:
+        while (item := send_queue.take()) is not None:
             self.frames.append(item)
 
     def watch(self, number: int) -> asyncio.Future[ListSnapshot]:
         """Begin a subscription; the future is its list."""
         first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        mailbox = SendQueue(lambda: self._take(mailbox))
-        watch = ListSubscription(mailbox, number, None, lambda listed: first.set_result(listed))
+        send_queue = SendQueue(lambda: self._take(send_queue))
+        watch = ListSubscription(send_queue, number, None, lambda listed: first.set_result(listed))
         self.hub.add_list(watch, SUBJECT, "list")
         return first
 

@@ -247,18 +247,18 @@ def test_discard_twice(hub: Hub) -> None:
 
 def test_discarded_watch_is_silent(hub: Hub) -> None:
     """An ended subscription gets nothing any more: not what is pending, not what is being read."""
-    mailbox = SendQueue(lambda: None)
-    one = RowSubscription(mailbox, 1, 1, None, lambda outcome: None)
+    send_queue = SendQueue(lambda: None)
+    one = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
     hub.add(one, ITEM)
     one.offer(ABSENT)
     one.offer(View.of("1"))
-    assert len(mailbox) == 1
+    assert len(send_queue) == 1
 
     hub.discard(one)
     one.offer(View.of("2"))
 
-    assert len(mailbox) == 0
-    assert mailbox.take() is None
+    assert len(send_queue) == 0
+    assert send_queue.take() is None
 
 
 def test_discard_during_load_and_again(hub: Hub) -> None:

@@ -27,15 +27,15 @@ class Client:
     """A subscription, whose frames are read when the test says so."""
 
     def __init__(self, roster: ListState, *rows: tuple[Any, Outcome]) -> None:
-        self.mailbox = SendQueue(lambda: None)
-        self.watch = ListSubscription(self.mailbox, 1, None, lambda listed: None)
+        self.send_queue = SendQueue(lambda: None)
+        self.watch = ListSubscription(self.send_queue, 1, None, lambda listed: None)
         self.roster = roster
         self.bodies = [row.view.body for row in admit(roster, self.watch, rows)]
 
     def frames(self) -> list[tuple[FrameAction, Any]]:
         """Read all frames: what happened, and to which row."""
         taken = []
-        while (item := self.mailbox.take()) is not None:
+        while (item := self.send_queue.take()) is not None:
             taken.append((item[2], item[0].key))
         return taken
 
@@ -99,7 +99,7 @@ def test_enter_change_leave(client: Client) -> None:
     """A row is created, updated, deleted; what is as it was is not told."""
     for outcome in (ABSENT, A, A, B, ABSENT, ABSENT):
         tell(client, 2, outcome)
-        client.mailbox._stir()
+        client.send_queue._stir()
         seen = client.frames()
         assert len(seen) <= 1
     tell(client, 1, B)
@@ -133,7 +133,7 @@ def test_conflated(client: Client, waiting: Outcome, now: Outcome, frames: Any) 
     tell(client, 2, waiting)
     tell(client, 2, now)
 
-    assert len(client.mailbox) == len(frames)
+    assert len(client.send_queue) == len(frames)
     assert client.frames() == frames
 
 
@@ -195,7 +195,7 @@ def test_comes_back(roster: ListState) -> None:
     bodies = admit(roster, watch, [(1, A), (2, A)])
 
     told = []
-    while (item := watch.mailbox.take()) is not None:
+    while (item := watch.send_queue.take()) is not None:
         told.append((item[2], item[0].key))
     assert bodies == []
     assert told == [("update", 2), ("delete", 3)]

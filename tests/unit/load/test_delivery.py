@@ -39,14 +39,14 @@ class World:
         (self.roster,) = self.hub.take_lists(10)
 
     def _watch(self, number: int) -> ListSubscription:
-        mailbox = SendQueue(lambda: None, lambda item: self._send(number, item))
-        watch = ListSubscription(mailbox, 1, None, lambda listed: self.begun.append(listed))
+        send_queue = SendQueue(lambda: None, lambda item: self._send(number, item))
+        watch = ListSubscription(send_queue, 1, None, lambda listed: self.begun.append(listed))
         self.hub.add_list(watch, ITEM, "list")
         return watch
 
     def _send(self, number: int, item: Any) -> None:
         self.told.append((number, item[2]))
-        assert self.watches[number].mailbox.take() is None
+        assert self.watches[number].send_queue.take() is None
 
     def find(self, **bodies: str) -> list[LoadResult]:
         """Find rows."""

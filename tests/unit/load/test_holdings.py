@@ -29,7 +29,7 @@ def frames(have: Mapping[str, str], *rows: tuple[Any, Outcome]) -> list[tuple[st
     watch.has = Holdings(Item).of(have)
     admit(ListState("list"), watch, rows, claimed=True)
     taken = []
-    while (item := watch.mailbox.take()) is not None:
+    while (item := watch.send_queue.take()) is not None:
         taken.append((item[2], item[0].key))
     return taken
 
@@ -83,7 +83,7 @@ def test_hidden_from_all_as_missing() -> None:
     held = Holdings(Item).of({"2": TWO.etag, "8": "x"})
     admit_returning(ListState("list"), watch, differences(held, {1: ONE}))
 
-    taken = [watch.mailbox.take() for _ in range(3)]
+    taken = [watch.send_queue.take() for _ in range(3)]
     assert [(item[2], item[0].key) for item in taken if item] == [
         ("create", 1),
         ("delete", 2),

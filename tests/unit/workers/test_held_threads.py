@@ -175,12 +175,12 @@ class Bench:
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def read() -> None:
-            while (item := mailbox.take()) is not None:
+            while (item := send_queue.take()) is not None:
                 self.frames.append((name, item[1]))
                 self.news.set()
 
-        mailbox = SendQueue(read)
-        self.hub.add(RowSubscription(mailbox, key, name, owner, first.set_result), ITEM)
+        send_queue = SendQueue(read)
+        self.hub.add(RowSubscription(send_queue, key, name, owner, first.set_result), ITEM)
         return first
 
     async def until(self, frame: tuple[Any, Outcome]) -> None:
