@@ -25,8 +25,8 @@ class Rows:
     def resolve(self, lookup: Any) -> Any:
         raise NotImplementedError
 
-    def owner(self, watch: Any) -> type:
-        return type(watch.context)
+    def owner(self, subscription: Any) -> type:
+        return type(subscription.context)
 
-    def label(self, watch: Any) -> str:
+    def label(self, subscription: Any) -> str:
         return "project.Item"

@@ -129,8 +129,10 @@ class Lanes:
                 lane = self._of_class[error.owner] = Lane(error.owner, shared=True)
             self._put(lane, mates)
 
-    def _put(self, lane: Lane, watches: Collection[RowSubscription | ListSubscription]) -> None:
-        self._hub.isolate(watches, lane)
+    def _put(
+        self, lane: Lane, subscriptions: Collection[RowSubscription | ListSubscription]
+    ) -> None:
+        self._hub.isolate(subscriptions, lane)
         if lane not in self._tasks and self._hub.lane(lane):
             task = asyncio.create_task(self._serve(lane), name="pgobserve-lane")
             self._tasks[lane] = task

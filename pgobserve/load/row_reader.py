@@ -44,10 +44,10 @@ class Reader(Protocol):
     def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
         """Return the keys of the rows that changes concern. None stands for too many to name."""
 
-    def owner(self, watch: Subscription) -> type:
+    def owner(self, subscription: Subscription) -> type:
         """Return the class whose hooks a subscription runs. Called in the event loop."""
 
-    def label(self, watch: Subscription) -> str:
+    def label(self, subscription: Subscription) -> str:
         """Return the label of the model that a subscription shows, for the log."""
 
 
@@ -75,11 +75,11 @@ class RowReader:
             limit=MAX_RESOLVED,
         )
 
-    def owner(self, watch: Subscription) -> type:
-        return context_of(watch).consumer_class
+    def owner(self, subscription: Subscription) -> type:
+        return context_of(subscription).consumer_class
 
-    def label(self, watch: Subscription) -> str:
-        return context_of(watch).visibility.source.statement.model._meta.label
+    def label(self, subscription: Subscription) -> str:
+        return context_of(subscription).visibility.source.statement.model._meta.label
 
 
 class CheckedReader:
@@ -118,11 +118,11 @@ class CheckedReader:
         self._compare()
         return self._reader.resolve(lookup)
 
-    def owner(self, watch: Subscription) -> type:
-        return self._reader.owner(watch)
+    def owner(self, subscription: Subscription) -> type:
+        return self._reader.owner(subscription)
 
-    def label(self, watch: Subscription) -> str:
-        return self._reader.label(watch)
+    def label(self, subscription: Subscription) -> str:
+        return self._reader.label(subscription)
 
     def _compare(self) -> None:
         """Query which server a kept connection has reached, once for each server of the listener."""

@@ -15,8 +15,8 @@ from rest_framework import serializers
 from rest_framework.filters import SearchFilter
 from rest_framework.permissions import BasePermission
 
-from pgobserve.deliver import feeds
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.load import row_reader
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 from pgobserve.runtime import runtime
 from pgobserve.sql import reverse_lookup
@@ -293,7 +293,7 @@ async def test_way_back_that_takes_too_long(
                 cursor.execute("SELECT pg_sleep(10)")
         return told(path, values, connection, **kwargs)
 
-    monkeypatch.setattr(feeds, "resolve", resolve)
+    monkeypatch.setattr(row_reader, "resolve", resolve)
     socket = await connect(WholeConsumer)
     await subscribe(socket)
     task = runtime.current().feeds["default"]._task
