@@ -27,6 +27,7 @@ from pgobserve.workers.occupation import HookFailed, contained
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Hashable
 
+    from pgobserve.cohorts.subscription_context import SubscriptionContext
     from pgobserve.deliver.send_queue import NextFrame
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.outcome import FrameAction, Outcome, View
@@ -109,19 +110,20 @@ class FrameWriter:
         """Send until the queue is empty, or until a send must wait, which is rare."""
         while item is not None:
             watch, outcome, kind = item
-            bare = self._raw and not context_of(watch).custom_delivery
+            context = context_of(watch)
+            bare = self._raw and not context.custom_delivery
             try:
                 if bare:
                     # The effect of the consumer's methods, with five calls fewer.
-                    text = _text(watch, outcome, kind)
+                    text = _text(watch, outcome, kind, context)
                     if len(text) > self._limit:  # it is ASCII
                         raise FrameTooLarge  # noqa: TRY301 (a call for each frame costs more)
                     work = self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
                     task = eager.start(work, "pgobserve-outlet")
                 else:
                     # The consumer's hooks run in the context of the subscription.
-                    context = context_of(watch).visibility.origin.here()
-                    task = eager.start(self._send(*item), "pgobserve-outlet", context)
+                    here = context.visibility.origin.here()
+                    task = eager.start(self._send(*item), "pgobserve-outlet", here)
             except BaseException as error:
                 if bare and not _is_own(error):
                     raise
@@ -177,7 +179,7 @@ class FrameWriter:
     def _send(self, watch: Deliverable, outcome: Outcome, kind: FrameAction) -> Awaitable[None]:
         if context_of(watch).custom_delivery:
             return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
-        text = _text(watch, outcome, kind)
+        text = _text(watch, outcome, kind, context_of(watch))
         if len(text) > self._limit:
             raise FrameTooLarge
         return _contained(self._reply(watch, text))
@@ -208,72 +210,46 @@ class FrameWriter:
             await self._consumer.reply(**frame)
 
 
-class _SameText:
-    """
-    The head of the last frame that showed a row, up to the request id.
-
-    Consecutive frames mostly show the same view to different subscriptions. Views are compared by identity.
-    """
-
-    __slots__ = ("_known", "_text")
-
-    def __init__(self) -> None:
-        self._known: tuple[View | None, FrameAction | None, bool, Hashable] = (
-            None,
-            None,
-            False,
-            None,
-        )
-        self._text = ""
-
-    def head(self, view: View, kind: FrameAction, *, etag: bool, key: Hashable = None) -> str:
-        """
-        Return the head of a frame.
-
-        Args:
-            view: The view that it shows.
-            kind: The frame's action.
-            etag: Whether the frame has an etag.
-            key: The key of a row of a list.
-        """
-        known, its_kind, had_etag, its_key = self._known
-        if view is not known or kind != its_kind or etag is not had_etag or key != its_key:
-            named = "" if key is None else f',"key":{encoded(key)}'
-            more = f'{named},"etag":"{view.etag}"' if etag else named
-            self._text = _head("[]", view.body, kind, 200, more)
-            self._known = (view, kind, etag, key)
-        return self._text
-
-
-_same = _SameText()
-
-
-def _text(watch: Deliverable, outcome: Outcome, kind: FrameAction) -> str:
-    """Return the frame. Its body is encoded once for all subscriptions."""
-    context = context_of(watch)
+def _text(
+    watch: Deliverable, outcome: Outcome, kind: FrameAction, context: SubscriptionContext
+) -> str:
+    """Return the frame. All but the request id is encoded once for all subscriptions."""
+    if not isinstance(outcome, Refusal) and outcome.body is not None:
+        key = watch.key if isinstance(watch, ListItemUpdate) else None
+        # The number of rows has no key, and no etag.
+        etag = key is not None if isinstance(watch, ListItemUpdate) else context.wants_etag
+        after = _after_body(outcome, kind, key, etag=etag)
+        return f'{{"errors":[],"data":{outcome.body}{after}{context.request_id_text}}}'
     if isinstance(watch, ListItemUpdate):
         head = _item_head(watch, outcome, kind)
     elif isinstance(outcome, Refusal):
         head = _head(encode(list(outcome.errors)), "null", "update", outcome.status)
-    elif outcome.body is None:
-        head = _head("[]", _identity(watch, context.named_by), kind, 204)
     else:
-        head = _same.head(outcome, kind, etag=context.wants_etag)
+        head = _head("[]", _identity(watch, context.named_by), kind, 204)
     return f"{head}{context.request_id_text}}}"
 
 
+def _after_body(view: View, kind: FrameAction, key: Hashable, *, etag: bool) -> str:
+    """Return what follows the body in a frame, up to the request id."""
+    shape, known = (kind, key, etag), view.framing
+    if known is not None and known[0] == shape:
+        return known[1]
+    named = "" if key is None else f',"key":{encoded(key)}'
+    more = f'{named},"etag":"{view.etag}"' if etag else named
+    text = _after(kind, 200, more)
+    view.frame_with(shape, text)
+    return text
+
+
 def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> str:
-    """Return the head of a frame about a row of a list, or about the list if there is no key."""
+    """Return the head of a frame that shows no row: a delete, or an error."""
     if isinstance(outcome, Refusal):
         # The frame names the row unless the client may not know of it.
         key = _named(member, outcome)
         errors, more = encode(list(outcome.errors)), f',"key":{encoded(key)}'
         return _head(errors, _data_of(key, member), "update", outcome.status, more)
-    if outcome.body is None:
-        more = f',"key":{encoded(member.key)}'
-        return _head("[]", _data_of(member.key, member), kind, 204, more)
-    # The number of rows has no key.
-    return _same.head(outcome, kind, etag=member.key is not None, key=member.key)
+    more = f',"key":{encoded(member.key)}'
+    return _head("[]", _data_of(member.key, member), kind, 204, more)
 
 
 def _data_of(key: Hashable, member: ListItemUpdate) -> str:
@@ -295,11 +271,12 @@ def _named(member: ListItemUpdate, refusal: Refusal) -> Hashable:
     return None if lacks and not refusal.named else member.key
 
 
-def _head(errors: str, body: str | None, action: str, status: int, more: str = "") -> str:
-    return (
-        f'{{"errors":{errors},"data":{body},"action":"{action}","response_status":{status}'
-        f'{more},"request_id":'
-    )
+def _head(errors: str, body: str, action: str, status: int, more: str = "") -> str:
+    return f'{{"errors":{errors},"data":{body}{_after(action, status, more)}'
+
+
+def _after(action: str, status: int, more: str) -> str:
+    return f',"action":"{action}","response_status":{status}{more},"request_id":'
 
 
 def _is_own(error: BaseException) -> bool:

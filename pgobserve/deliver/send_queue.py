@@ -118,7 +118,7 @@ class SendQueue:
                 self._pending.pop(watch, None)
             else:
                 self._pending[watch] = (first, outcome, self._clock())
-            if watch in self._rereading:
+            if self._rereading and watch in self._rereading:
                 self._rereading.discard(watch)
                 if watch in self._pending:
                     # It goes first, or it would be too old again.

@@ -188,7 +188,7 @@ class ListItemUpdate:
         self.shown = shown
 
     def __hash__(self) -> int:
-        return hash((id(self.watch), self.key))
+        return hash((self.watch, self.key))
 
     def __eq__(self, other: object) -> bool:
         return (

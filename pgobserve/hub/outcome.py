@@ -7,10 +7,13 @@ when a frame is sent, to what the client holds at that time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgobserve.hub.identity import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 FrameAction = Literal["create", "update", "delete", "error"]
 
@@ -32,10 +35,18 @@ class View:
     Attributes:
         body: Its JSON text; None if the row is absent for these subscribers.
         digest: Digest of the body; :data:`NOTHING` without one.
+        framing: What the frame writer keeps in order to encode it once for all clients.
     """
 
     body: str | None
     digest: bytes
+    framing: tuple[Hashable, str] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
+
+    def frame_with(self, shape: Hashable, text: str) -> None:
+        """Keep the text that follows the body in frames of a shape."""
+        object.__setattr__(self, "framing", (shape, text))
 
     @classmethod
     def of(cls, body: str) -> View:
