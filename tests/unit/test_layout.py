@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,3 +180,14 @@ def _cycles(imports: Mapping[str, Iterable[str]]) -> list[set[str]]:
         if module not in number:
             visit(module)
     return found
+
+
+def test_picture() -> None:
+    """The picture of the house is drawn from the contracts and imports as they are."""
+    spec = importlib.util.spec_from_file_location("house", ROOT / "docs/images/house.py")
+    assert spec is not None
+    assert spec.loader is not None
+    house = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(house)
+
+    assert house.PICTURE.read_text() == house.draw(), "run: python docs/images/house.py"
