@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import ListSubscription, Subscription
     from pgobserve.hub.outcome import FrameAction, Outcome
 
-    #: A subscription, what its client holds of the row, the outcome, and the frame that leads there.
+    #: Subscriptions, what their clients hold of the row, the outcome, and the frame that leads there.
     #: A frame of None is worked out when it is sent.
-    Delivery = tuple[ListSubscription, bytes | None, Outcome, FrameAction | None]
+    Delivery = tuple[Sequence[ListSubscription], bytes | None, Outcome, FrameAction | None]
 
 
 @dataclass(slots=True)
@@ -63,13 +63,13 @@ def deliveries(
     state.record(change.key, after)
     alike = not special and not skipped
     silent = _is_silent(before, kind, change.again)
-    due: list[Delivery] = []
+    shared: list[ListSubscription] = []
+    due: list[Delivery] = [] if silent else [(shared, before, outcome, kind)]
     for watch in watches:
         if watch.roster is not state:
             continue
         if alike and not watch.special:
-            if not silent:
-                due.append((watch, before, outcome, kind))
+            shared.append(watch)
             continue
         had = watch.special.pop(change.key, before)
         if watch in skipped:
@@ -78,7 +78,7 @@ def deliveries(
             own = special.get(watch, outcome)
             now, own_kind = _step(had, own, change.unread)
             if not _is_silent(had, own_kind, change.again):
-                due.append((watch, had, own, own_kind))
+                due.append(((watch,), had, own, own_kind))
         if now != after:
             watch.special[change.key] = now
     return due

@@ -7,7 +7,6 @@ A row of a list may have thousands of subscriptions, so the event loop gets turn
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 from pgobserve.hub.hub import RowState
@@ -19,7 +18,7 @@ from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.load.list_admission import admit, admit_returning, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_deliveries import Delivery as ListDelivery
@@ -130,19 +129,22 @@ class Delivery:
         pause: Pause,
     ) -> None:
         """Deliver one row of a list, in parts; to its end even if this is cancelled."""
-        key, waiting = change.key, iter(deliveries(state, change, subscriptions))
+        due = deliveries(state, change, subscriptions)
+        waiting = _parts(due)
         try:
-            while some := [*islice(waiting, YIELD_EVERY)]:
-                self._put(state, key, some)
-                if len(some) == YIELD_EVERY:
-                    await asyncio.sleep(0)
+            for part in waiting:
+                self._put(state, change.key, part)
+                await pause.after(len(part[0]))
         finally:
             # The list's state counts all of them as delivered.
-            self._put(state, key, waiting)
-        await pause.after(len(subscriptions) % YIELD_EVERY)
+            for part in waiting:
+                self._put(state, change.key, part)
+        if not due:
+            await pause.after(len(subscriptions))
 
-    def _put(self, state: ListState, key: Hashable, some: Iterable[ListDelivery]) -> None:
-        for each, had, outcome, kind in some:
+    def _put(self, state: ListState, key: Hashable, delivery: ListDelivery) -> None:
+        subscriptions, had, outcome, kind = delivery
+        for each in subscriptions:
             if each.roster is state:
                 each.put(key, had, outcome, kind)
             elif each.active:
@@ -253,6 +255,12 @@ class Delivery:
             on_started, subscription.on_started = subscription.on_started, None
             self._hub.discard(subscription)
             on_started(refusal)
+
+
+def _parts(due: Iterable[ListDelivery]) -> Iterator[ListDelivery]:
+    for subscriptions, had, outcome, kind in due:
+        for start in range(0, len(subscriptions), YIELD_EVERY):
+            yield subscriptions[start : start + YIELD_EVERY], had, outcome, kind
 
 
 class _Shared:

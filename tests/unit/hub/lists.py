@@ -137,8 +137,9 @@ def deliver(
 ) -> None:
     """Deliver what a load found of a row."""
     change = ListRowChange(key, outcome, special, **options)
-    for watch, had, each, kind in deliveries(roster, change, watches):
-        watch.put(key, had, each, kind)
+    for some, had, each, kind in deliveries(roster, change, watches):
+        for watch in some:
+            watch.put(key, had, each, kind)
 
 
 @dataclass(eq=False)
