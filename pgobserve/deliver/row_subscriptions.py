@@ -55,7 +55,7 @@ class Subscriptions:
     """
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        self._consumer = consumer
+        self.consumer = consumer
         self._outlet = FrameWriter(consumer)
         self._watches: dict[tuple[str, str], RowSubscription] = {}
         self._closed = False
@@ -63,11 +63,6 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._watches) + len(self.lists)
-
-    @property
-    def consumer(self) -> GenericAsyncAPIConsumer:
-        """The socket's consumer."""
-        return self._consumer
 
     @property
     def send_queue(self) -> SendQueue:
@@ -129,13 +124,13 @@ class Subscriptions:
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
         self.check_limit(size, self._watches.get(name))
         try:
-            async with self._consumer.attended():
+            async with self.consumer.attended():
                 watch, view = await self._start(
                     *(model, key, name, kwargs, size, wants_etag, custom_delivery)
                 )
         except FeedUnavailable as error:
             # The database's address and role are for the log alone.
-            about = fields(consumer=type(self._consumer), model=model, key=key)
+            about = fields(consumer=type(self.consumer), model=model, key=key)
             logger.warning(
                 "%s could not subscribe a client to %s %s: %s",
                 *(about["consumer"], about["model"], key, error),
@@ -205,7 +200,7 @@ class Subscriptions:
         visibility = await self._see(model, kwargs, custom_delivery)
         alias = visibility.source.alias
         feed = feed_of(alias)
-        subject = await observed_subject(self._consumer, visibility.source, feed)
+        subject = await observed_subject(self.consumer, visibility.source, feed)
         context = SubscriptionContext(
             visibility,
             request_id_text=name[1],
@@ -214,7 +209,7 @@ class Subscriptions:
             alias=alias,
             size=size,
             custom_delivery=custom_delivery,
-            named_by=lookup_of(self._consumer, model),
+            named_by=lookup_of(self.consumer, model),
         )
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -251,15 +246,15 @@ class Subscriptions:
         ttl = conf.get().QUERYSET_TTL
         version_of = model if custom_delivery else None
         origin = HookContext.current()
-        owner = type(self._consumer)
+        owner = type(self.consumer)
 
         def see() -> Visibility:
             return Visibility(
-                self._consumer,
+                self.consumer,
                 kwargs,
                 ttl,
                 version_of=version_of,
-                throughs=observed_throughs(self._consumer, model),
+                throughs=observed_throughs(self.consumer, model),
                 origin=origin,
             )
 

@@ -133,23 +133,20 @@ class SubscriptionTable:
     def move_all(self, places: Mapping[Subscription, tuple[TableDependencies, Hashable]]) -> None:
         """Move subscriptions that see other rows now to their lists, with what their clients hold."""
         for watch, (subject, identity) in places.items():
-            if (
-                isinstance(watch, ListSubscription)
-                and watch in self._lists
-                and watch.roster is not None
-            ):
+            if isinstance(watch, ListSubscription) and watch.roster is not None:
+                lane = self._lists[watch][0].lane
+                if lane is not None and subject.lane is None:
+                    subject = replace(subject, lane=lane)
                 self._move(watch, subject, identity)
 
     def _move(
         self, watch: ListSubscription, subject: TableDependencies, identity: Hashable
     ) -> None:
-        before, roster = self._lists[watch]
-        if before.lane is not None and subject.lane is None:
-            subject = replace(subject, lane=before.lane)
-        watch.has = roster.holdings(watch)
-        watch.special = {}
+        before = self._lists[watch][1]
+        if watch.roster is not None:
+            watch.has, watch.special = before.holdings(watch), {}
         self._leave(watch)
-        self.add_list(watch, subject, identity, single=roster.single)
+        self.add_list(watch, subject, identity, single=before.single)
 
     def _leave(self, watch: ListSubscription) -> None:
         found = self._lists.pop(watch, None)
@@ -197,11 +194,7 @@ class SubscriptionTable:
         found = self._lists.get(watch)
         if found is None:
             return False
-        subject, roster = replace(found[0], lane=lane), found[1]
-        if watch.roster is not None:
-            watch.has, watch.special = roster.holdings(watch), {}
-        self._leave(watch)
-        self.add_list(watch, subject, roster.identity, single=roster.single)
+        self._move(watch, replace(found[0], lane=lane), found[1].identity)
         return True
 
     def _leave_lane(self, watch: Subscription) -> None:
