@@ -28,6 +28,7 @@ from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode
+from pgobserve.render.row_names import lookup_of
 from pgobserve.sql.keys import key_of, shown, to_key
 
 if TYPE_CHECKING:
@@ -111,13 +112,17 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if etag is not None and not isinstance(etag, str):
             raise ValidationError(['"etag" must be a string.'])
         hooks = {**kwargs, "request_id": request_id, "action": "update"}
-        model, key, lookup = await self._locate(kwargs, request_id)
+        returning = etag is not None and snapshot is False
+        located = await self._locate(kwargs, request_id, returning=returning)
+        if located is None:
+            return await self._reply_absent(kwargs, request_id, holds_copy=bool(etag))
+        model, key, lookup = located
         view = await self.subscriptions.start(
             model,
             key,
             lookup,
             hooks,
-            etag=None if snapshot is True else etag,
+            etag=etag if returning else None,
             wants_etag=snapshot is True or etag is not None,
             custom_delivery=self._has_custom_delivery(),
         )
@@ -238,9 +243,13 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         return has_own(self, *ours, ours=ObserverModelInstanceMixin) or has_own(self, "get_object")
 
     async def _locate(
-        self, kwargs: dict[str, Any], request_id: Any
-    ) -> tuple[type[Model], Hashable, Any]:
-        """Return the model, the key and the client's name of the row that a message names."""
+        self, kwargs: dict[str, Any], request_id: Any, *, returning: bool
+    ) -> tuple[type[Model], Hashable, Any] | None:
+        """
+        Return the model, the key and the client's name of the row that a message names.
+
+        None for a returning client if no row has the name any more: the key is not known then.
+        """
         name = self.lookup_url_kwarg or self.lookup_field
         lookup = _required(kwargs, name)
         model = declared_model(type(self))
@@ -250,8 +259,28 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         try:
             instance = await database_sync_to_async(self._found)(hooks)
         except Exception as error:
-            raise _as_missing(error) from error
+            if not returning or not isinstance(error, _HIDING):
+                raise _as_missing(error) from error
+            if model is None or lookup_of(self, model) is not None:
+                return None
+            return model, _key(model, lookup), self._normal(lookup)
         return type(instance), key_of(instance), self._normal(lookup)
+
+    async def _reply_absent(
+        self, kwargs: dict[str, Any], request_id: Any, *, holds_copy: bool
+    ) -> tuple[None, int] | None:
+        """Reply to a returning client that no row has the name that it sent; nothing is left to follow."""
+        name = self.lookup_url_kwarg or self.lookup_field
+        lookup, created = kwargs[name], status.HTTP_201_CREATED
+        self.subscriptions.end(self._normal(lookup), request_id)
+        if not holds_copy:
+            return None, created
+        await self.subscriptions.settle()
+        await self.reply("subscribe_instance", status=created, request_id=request_id)
+        data = {name if self._has_custom_delivery() else self.lookup_field: lookup}
+        gone = status.HTTP_204_NO_CONTENT
+        await self.reply("delete", data=data, status=gone, request_id=request_id)
+        return None
 
     def _found(self, kwargs: dict[str, Any]) -> Any:
         with self._in_database_session(kwargs):

@@ -150,6 +150,48 @@ async def test_etag_does_not_show_what_may_not_be_seen(connect: Any, item: Item)
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("options", [{}, {"lookup_url_kwarg": "called"}])
+async def test_etag_of_a_row_named_by_a_field(
+    connect: Any, item: Item, options: dict[str, Any]
+) -> None:
+    """A row that has lost its name meanwhile is a delete, as it is for a client that stayed."""
+    named = type("Named", (ItemConsumer,), {"lookup_field": "name", **options})
+    argument = options.get("lookup_url_kwarg", "name")
+    first, second = await connect(named), await connect(named)
+
+    async def ask(socket: Any, **content: Any) -> Any:
+        return await socket.ask("subscribe_instance", **{argument: "one"}, request_id=1, **content)
+
+    etag = (await ask(first, snapshot=True))["etag"]
+    await run_sql("DELETE FROM project_item")
+    answer, gone = await ask(second, etag=etag), await second.receive()
+
+    assert (answer["response_status"], answer["data"], set(answer)) == (201, None, PLAIN)
+    assert gone == await first.receive()
+    assert (gone["action"], gone["data"]) == ("delete", {"name": "one"})
+    assert (await ask(second, etag=""))["response_status"] == 201
+    assert await second.has_nothing()
+    assert (await ask(second))["response_status"] == 404
+    assert (await ask(second, etag=etag, snapshot=True))["response_status"] == 404
+
+
+async def test_etag_of_a_hidden_row_named_by_a_field(connect: Any, item: Item) -> None:
+    """A hidden row is answered as one that is not there, whatever names it."""
+
+    class Ranked(ItemConsumer):
+        queryset = Item.objects.filter(rank=5)
+        lookup_field = "name"
+
+    socket, answers = await connect(Ranked), []
+    for name in ("one", "nobody"):
+        reply = await socket.ask("subscribe_instance", name=name, request_id=1, etag="0" * 16)
+        frame = await socket.receive()
+        assert (frame["action"], frame.pop("data")) == ("delete", {"name": name})
+        answers.append((reply, frame))
+
+    assert answers[0] == answers[1]
+
+
 class Retrieved(ItemConsumer):
     """Shows rows in a way of its own."""
 
@@ -175,6 +217,21 @@ async def test_etag_of_a_consumer_that_retrieves_by_itself(connect: Any, item: I
     assert update["etag"] == (await first.receive())["etag"]
     await first.subscribe(item.pk, 2, etag=answer["etag"])
     assert (await first.receive())["data"]["name"] == "two"
+
+
+async def test_etag_of_a_consumer_that_retrieves_by_itself_and_the_row_is_gone(
+    connect: Any, item: Item
+) -> None:
+    """A row that has gone is a delete, and a create if it comes back."""
+    first, second = await connect(Retrieved), await connect(Retrieved)
+    etag = (await first.subscribe(item.pk, snapshot=True))["etag"]
+    await run_sql("DELETE FROM project_item")
+    answer, gone = await second.subscribe(item.pk, etag=etag), await second.receive()
+    await run_sql("INSERT INTO project_item (id, name, rank) VALUES (%s, 'back', 1)", item.pk)
+
+    assert answer["response_status"] == 201
+    assert gone == await first.receive()
+    assert (await second.receive())["action"] == "create"
 
 
 async def test_transaction_open_at_the_subscription(connect: Any, item: Item) -> None:
