@@ -23,7 +23,7 @@ from benchmarks.writing.server import ROWS, Table, table
 from pgobserve.outbox.outbox_page import WAKE_UP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgobserve.wire import Change
 
@@ -81,7 +81,8 @@ async def _hear(
     where: Table, seconds: float, *, poll: bool
 ) -> tuple[dict[int, float], dict[int, float], int]:
     from pgobserve.listen.listener import Listener
-    from pgobserve.outbox.outbox_reader import Followers, Reader, ReaderOptions
+    from pgobserve.outbox.event_subscriptions import EventSubscriptions
+    from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
 
     heard: dict[int, float] = {}
 
@@ -91,16 +92,16 @@ async def _hear(
         else:
             heard.setdefault(change.xid, time.monotonic())
 
-    async def build(*_: Any) -> Any:
-        return []
+    async def call(function: Callable[[], Any]) -> Any:
+        return function()
 
     def parameters() -> Mapping[str, Any]:
         return where.server.parameters()
 
     options = ReaderOptions(
-        parameters=parameters, on_change=on_change, on_gap=lambda: None, build=build, poll=poll
+        parameters=parameters, on_change=on_change, on_gap=lambda: None, call=call, poll=poll
     )
-    reader = Reader(options, Followers())
+    reader = OutboxReader(options, EventSubscriptions())
     listener = Listener(parameters, "pgobserve", on_change, lambda gap: None)
     tasks = [asyncio.create_task(each.run()) for each in (listener, reader)]
     await asyncio.gather(listener.live.wait(), reader.live.wait())

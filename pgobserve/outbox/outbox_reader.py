@@ -77,7 +77,7 @@ class ReaderOptions:
     alias: str = "default"
 
 
-class Reader:
+class OutboxReader:
     """
     Reads the outbox, for ever.
 

@@ -15,17 +15,15 @@ from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.fence import Fence
-from pgobserve.listen.intake import FLOOD_INTERVAL, Intake, routes
+from pgobserve.listen.intake import FLOOD_INTERVAL, Intake
 from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
-from pgobserve.load.loader import Loader
-from pgobserve.load.row_reader import CheckedReader
 from pgobserve.logs import fields
 from pgobserve.outbox.cursor import Progress
 from pgobserve.outbox.event_subscriptions import EventSubscription, EventSubscriptions
 from pgobserve.outbox.outbox_page import WAKE_UP
-from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
 from pgobserve.runtime.marks import write_mark
+from pgobserve.runtime.stages import make_listener, make_loader, make_outbox_reader
 from pgobserve.runtime.trigger_checks import TriggerChecks
 from pgobserve.wire import FENCE
 from pgobserve.workers.held_threads import ThreadHeld
@@ -37,7 +35,9 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.row_subscription import Deliverable, RowSubscription
+    from pgobserve.load.loader import Loader
     from pgobserve.outbox.event_subscriptions import Callback
+    from pgobserve.outbox.outbox_reader import OutboxReader
     from pgobserve.runtime.feed_options import Options
     from pgobserve.workers.supervisor import Work
 
@@ -63,7 +63,7 @@ class Feed:
         self.options = options
         self.hub = Hub()
         self.listener: Listener | None = None
-        self.reader: Reader | None = None
+        self.reader: OutboxReader | None = None
         self.loader: Loader | None = None
         self.fence = Fence(
             self._send_mark, self._reached, listens=options.listens, alias=options.alias
@@ -269,29 +269,16 @@ class Feed:
         if self._task is not None and not self._task.done() and self.loader is not None:
             return self.loader
         options = self.options
-        sources = CheckedReader(
-            options.reader, options.alias, self._servers, self._reconnect_from_thread()
-        )
-        self.loader = loader = Loader(
-            *(options.alias, self.hub, sources, options.threads),
-            timeout=options.hook_timeout,
-            statement_timeout=options.statement_timeout,
+        self.loader = loader = make_loader(
+            *(options, self.hub, self._servers),
+            reconnect=self._reconnect_from_thread(),
             lost=self._reread,
         )
-        self.reader = self._make_reader(loader)
-        self.listener = (
-            Listener(
-                options.parameters,
-                options.channel,
-                self._intake.receive,
-                self._on_live,
-                alias=options.alias,
-                skim=self._intake.skim,
-                servers=self._servers,
-            )
-            if options.listens
-            else None
+        self.reader = make_outbox_reader(
+            *(options, self.hub, self._servers, self._intake, loader),
+            *(self._event_subscriptions, self._reread),
         )
+        self.listener = make_listener(options, self._intake, self._servers, self._on_live)
         self._task = asyncio.create_task(
             self._run(self.listener, self.reader, loader),
             name=f"pgobserve-feed-{options.alias}",
@@ -315,23 +302,7 @@ class Feed:
 
         return reconnect_soon
 
-    def _make_reader(self, loader: Loader) -> Reader:
-        options = self.options
-        wanted = ReaderOptions(
-            parameters=options.parameters,
-            on_change=self._intake.receive,
-            on_gap=self._reread,
-            call=loader.call,
-            poll=not options.listens,
-            retention=options.retention,
-            routes=lambda: routes(self.hub),
-            run=lambda: self._servers.run,
-            namespace=options.namespace,
-            alias=options.alias,
-        )
-        return Reader(wanted, self._event_subscriptions)
-
-    async def _run(self, listener: Listener | None, reader: Reader, loader: Loader) -> None:
+    async def _run(self, listener: Listener | None, reader: OutboxReader, loader: Loader) -> None:
         at_once = self.options.outbox or len(self._event_subscriptions) > 0
         works: dict[str, Work] = {
             "pgobserve-reader": lambda: reader.run(at_once=at_once),

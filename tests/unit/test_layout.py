@@ -90,6 +90,7 @@ ELSEWHERE = {
     "load/row_load": "integration/deliver/test_loading.py",
     "runtime/feed": "integration/runtime/test_runtime.py",
     "runtime/feed_options": "integration/runtime/test_runtime.py",
+    "runtime/stages": "integration/runtime/test_runtime.py",
     "runtime/marks": "integration/deliver/test_settling.py",
     "runtime/trigger_checks": "integration/runtime/test_runtime.py",
 }

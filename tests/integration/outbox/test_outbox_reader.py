@@ -222,7 +222,7 @@ async def test_read_fails(
 
     monkeypatch.setattr(outbox_page, "page", fails_once)
     monkeypatch.setattr(polling, "FALLBACK", 0.05)
-    monkeypatch.setattr(outbox_reader.Reader, "wake", lambda self: None)
+    monkeypatch.setattr(outbox_reader.OutboxReader, "wake", lambda self: None)
     writer.rows(UPDATE, "two", 1)
     await hear.until(1)
     follow.close()
@@ -328,7 +328,7 @@ async def test_looks_now_and_then(
     monkeypatch.setattr(polling, "FALLBACK", 0.05)
     hear = Hearer()
     follow = await feed().subscribe_events([ITEM], hear)
-    monkeypatch.setattr("pgobserve.outbox.outbox_reader.Reader.wake", lambda self: None)
+    monkeypatch.setattr("pgobserve.outbox.outbox_reader.OutboxReader.wake", lambda self: None)
     writer.rows(INSERT, 1, "a")
     await hear.until(1)
     follow.close()

@@ -17,7 +17,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.outbox import event_stream, outbox_trust
 from pgobserve.outbox.event_subscriptions import EventSubscriptions
 from pgobserve.outbox.outbox_pages import ReaderState
-from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
+from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
 from pgobserve.triggers.server import schema_owners
 from pgobserve.wire import ALONE
 from tests.integration.conftest import parameters
@@ -84,13 +84,13 @@ def ran() -> int:
 
 
 @contextlib.asynccontextmanager
-async def reading() -> AsyncIterator[Reader]:
+async def reading() -> AsyncIterator[OutboxReader]:
     """A reader that runs."""
 
     async def call(_: object) -> list[Event | Reset]:
         return []
 
-    reader = Reader(
+    reader = OutboxReader(
         ReaderOptions(
             parameters=parameters, on_change=lambda _: None, on_gap=lambda: None, call=call
         ),
@@ -105,7 +105,7 @@ async def reading() -> AsyncIterator[Reader]:
             await task
 
 
-async def refusal(reader: Reader) -> str:
+async def refusal(reader: OutboxReader) -> str:
     """Wait until the reader has said why it does not read."""
     async with asyncio.timeout(20):
         while reader.state.error is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.outbox.event_subscriptions import EventSubscriptions
-from pgobserve.outbox.outbox_reader import Reader, ReaderOptions
+from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
 from tests.integration.conftest import Writer, parameters
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Hearing:
         self.routes: dict[str, list[str]] = {}
         self._news = asyncio.Event()
         self.followers = EventSubscriptions()
-        self.reader = Reader(
+        self.reader = OutboxReader(
             ReaderOptions(
                 parameters=parameters,
                 on_change=self._on_change,

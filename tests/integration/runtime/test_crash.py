@@ -56,7 +56,8 @@ def test_killed_backend() -> None:
             assert time.monotonic() < deadline, "the run is still the same"
             connection = _reconnected(server.parameters())
 
-    assert after.xmax < before.xmax
+    # Equal if the server wrote a record of running transactions, as it does every 15 s, before it was killed.
+    assert after.xmax <= before.xmax
 
 
 def _try_snapshot(connection: psycopg.Connection[Any]) -> Snapshot | None:
