@@ -170,7 +170,7 @@ def test_renamed_table_gets_new_functions(
 
 
 @pytest.fixture
-def stranger(run: Callable[..., Any]) -> Iterator[None]:
+def stranger(clean: None, run: Callable[..., Any]) -> Iterator[None]:
     """Work as a role that may write the table and no more."""
     run("CREATE ROLE stranger")
     run("GRANT ALL ON project_item TO stranger")
