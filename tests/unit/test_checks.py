@@ -14,7 +14,8 @@ from pgobserve.observer.generics import ObserverModelInstanceMixin
 
 
 def _messages() -> list[checks.CheckMessage]:
-    found = checks.run_checks()
+    # Of no app: Django checks the models of apps, and may connect for that.
+    found = checks.run_checks(app_configs=[])
     return [each for each in found if (each.id or "").startswith("pgobserve")]
 
 
