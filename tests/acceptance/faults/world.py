@@ -84,7 +84,17 @@ class World:
         subprocess.run(command, cwd=processes.ROOT, env=environ, check=True, capture_output=True)
 
     async def execute(self, text: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Run SQL on a connection of its own, and commit."""
+        """
+        Run SQL on a connection of its own, and commit.
+
+        A statement that PostgreSQL ends in a deadlock with a writer is repeated: the writers go
+        from key to key, a statement on the whole table goes through its pages.
+        """
+        while True:
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                return await self._execute(text, parameters)
+
+    async def _execute(self, text: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         async with await psycopg.AsyncConnection.connect(
             **self.parameters, autocommit=True
         ) as connection:
