@@ -1,1 +1,1 @@
-"""The subscriptions of a socket, and the frames that it receives."""
+"""From the results of loads to the frames of sockets."""

@@ -5,32 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
+from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve import conf
 from pgobserve._consumer.send_errors import is_being_cancelled, is_gone, is_too_large
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.consumers import AsyncAPIConsumer
-from pgobserve.deliver.feeds import feed_of
+from pgobserve.deliver.frames import frame_text
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.exceptions import FrameTooLarge
-from pgobserve.hub.list_subscription import ListItemUpdate, encoded
 from pgobserve.hub.load_requests import TOO_LARGE
-from pgobserve.hub.outcome import NOTHING, UNTOLD, Refusal
 from pgobserve.render.own_hooks import has_own
-from pgobserve.render.rendering import encode
-from pgobserve.sql.keys import shown
-from pgobserve.workers import eager
 from pgobserve.workers.occupation import HookFailed, contained
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Hashable
+    from collections.abc import Awaitable, Callable, Generator
 
-    from pgobserve.cohorts.subscription_context import SubscriptionContext
     from pgobserve.deliver.send_queue import NextFrame
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.hub.outcome import FrameAction, Outcome, View
+    from pgobserve.hub.outcome import FrameAction, Outcome
     from pgobserve.hub.row_subscription import Deliverable
 
 logger = logging.getLogger(__name__)
@@ -40,6 +38,9 @@ SEND_TIMEOUT: Final = 5.0
 
 #: Methods that send a frame. If a consumer overrides none, encoded frames go straight to the socket.
 _SENDING: Final = ("reply", "send_json", "send_frame", "encode_json", "send")
+
+#: Python's own eager tasks, where they exist; chosen once, because `start` runs for each frame.
+_EAGERLY: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 #: Seconds after which frames no longer wait for rows that are being read again.
 RESUME: Final = 1.0
@@ -51,15 +52,22 @@ class FrameWriter:
 
     Args:
         consumer: Sends the frames.
+        read_again: Called for a row that has waited too long. Makes its feed read it again.
 
     Attributes:
         send_queue: The socket's queue.
     """
 
-    __slots__ = ("_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task", "send_queue")
+    __slots__ = (
+        *("_again", "_base_send", "_consumer", "_limit", "_raw", "_resuming", "_task"),
+        "send_queue",
+    )
 
-    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+    def __init__(
+        self, consumer: GenericAsyncAPIConsumer, read_again: Callable[[Deliverable], object]
+    ) -> None:
         self.send_queue = SendQueue(self._wake, self._write, self._read_again)
+        self._again = read_again
         self._resuming: asyncio.TimerHandle | None = None
         self._consumer = consumer
         self._task: asyncio.Task[None] | None = None
@@ -91,10 +99,9 @@ class FrameWriter:
 
     def _read_again(self, item: Deliverable) -> bool:
         """Read a row again that has waited too long; return False for custom delivery."""
-        context = context_of(item)
-        if context.custom_delivery:
+        if context_of(item).custom_delivery:
             return False
-        feed_of(context.alias).read_again(item)
+        self._again(item)
         if self._resuming is None:
             self._resuming = asyncio.get_running_loop().call_later(RESUME, self._resume)
         return True
@@ -115,15 +122,15 @@ class FrameWriter:
             try:
                 if bare:
                     # The effect of the consumer's methods, with five calls fewer.
-                    text = _text(watch, outcome, kind, context)
+                    text = frame_text(watch, outcome, kind, context)
                     if len(text) > self._limit:  # it is ASCII
                         raise FrameTooLarge  # noqa: TRY301 (a call for each frame costs more)
                     work = self._base_send({"type": "websocket.send", "text": text})  # type: ignore[arg-type]
-                    task = eager.start(work, "pgobserve-outlet")
+                    task = start(work, "pgobserve-outlet")
                 else:
                     # The consumer's hooks run in the context of the subscription.
                     here = context.visibility.origin.here()
-                    task = eager.start(self._send(*item), "pgobserve-outlet", here)
+                    task = start(self._send(*item), "pgobserve-outlet", here)
             except BaseException as error:
                 if bare and not _is_own(error):
                     raise
@@ -179,7 +186,7 @@ class FrameWriter:
     def _send(self, watch: Deliverable, outcome: Outcome, kind: FrameAction) -> Awaitable[None]:
         if context_of(watch).custom_delivery:
             return _contained(self._consumer.deliver(watch, kind))  # type: ignore[attr-defined]
-        text = _text(watch, outcome, kind, context_of(watch))
+        text = frame_text(watch, outcome, kind, context_of(watch))
         if len(text) > self._limit:
             raise FrameTooLarge
         return _contained(self._reply(watch, text))
@@ -210,75 +217,6 @@ class FrameWriter:
             await self._consumer.reply(**frame)
 
 
-def _text(
-    watch: Deliverable, outcome: Outcome, kind: FrameAction, context: SubscriptionContext
-) -> str:
-    """Return the frame. All but the request id is encoded once for all subscriptions."""
-    if not isinstance(outcome, Refusal) and outcome.body is not None:
-        key = watch.key if isinstance(watch, ListItemUpdate) else None
-        # The number of rows has no key, and no etag.
-        etag = key is not None if isinstance(watch, ListItemUpdate) else context.wants_etag
-        after = _after_body(outcome, kind, key, etag=etag)
-        return f'{{"errors":[],"data":{outcome.body}{after}{context.request_id_text}}}'
-    if isinstance(watch, ListItemUpdate):
-        head = _item_head(watch, outcome, kind)
-    elif isinstance(outcome, Refusal):
-        head = _head(encode(list(outcome.errors)), "null", "update", outcome.status)
-    else:
-        head = _head("[]", _identity(watch, context.named_by), kind, 204)
-    return f"{head}{context.request_id_text}}}"
-
-
-def _after_body(view: View, kind: FrameAction, key: Hashable, *, etag: bool) -> str:
-    """Return what follows the body in a frame, up to the request id."""
-    shape, known = (kind, key, etag), view.framing
-    if known is not None and known[0] == shape:
-        return known[1]
-    named = "" if key is None else f',"key":{encoded(key)}'
-    more = f'{named},"etag":"{view.etag}"' if etag else named
-    text = _after(kind, 200, more)
-    view.frame_with(shape, text)
-    return text
-
-
-def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> str:
-    """Return the head of a frame that shows no row: a delete, or an error."""
-    if isinstance(outcome, Refusal):
-        # The frame names the row unless the client may not know of it.
-        key = _named(member, outcome)
-        errors, more = encode(list(outcome.errors)), f',"key":{encoded(key)}'
-        return _head(errors, _data_of(key, member), "update", outcome.status, more)
-    more = f',"key":{encoded(member.key)}'
-    return _head("[]", _data_of(member.key, member), kind, 204, more)
-
-
-def _data_of(key: Hashable, member: ListItemUpdate) -> str:
-    """Return the data of a frame that shows only the key of a row."""
-    named_by = context_of(member).named_by
-    return encode({named_by or "pk": None if key is None else shown(key)})
-
-
-def _identity(watch: Deliverable, named_by: str | None) -> str:
-    """Return the data of a ``delete`` frame."""
-    if named_by is None:
-        return encode({"pk": shown(watch.key)})
-    return f"{{{encode(named_by)}:{context_of(watch).lookup}}}"
-
-
-def _named(member: ListItemUpdate, refusal: Refusal) -> Hashable:
-    """Return the key in an error frame; None if the client may not know of the row."""
-    lacks = member.shown == NOTHING or member.shown == UNTOLD
-    return None if lacks and not refusal.named else member.key
-
-
-def _head(errors: str, body: str, action: str, status: int, more: str = "") -> str:
-    return f'{{"errors":{errors},"data":{body}{_after(action, status, more)}'
-
-
-def _after(action: str, status: int, more: str) -> str:
-    return f',"action":"{action}","response_status":{status}{more},"request_id":'
-
-
 def _is_own(error: BaseException) -> bool:
     """Return whether an error comes from sending, and ends neither the process nor the task."""
     return isinstance(error, Exception | asyncio.CancelledError)
@@ -294,3 +232,66 @@ async def _contained(work: Awaitable[None]) -> None:
         raise contained(error) from error
     except (SystemExit, KeyboardInterrupt) as error:
         raise contained(error) from error
+
+
+def start(
+    work: Awaitable[None], name: str, context: Context | None = None
+) -> asyncio.Task[None] | None:
+    """
+    Run a coroutine until it waits.
+
+    Args:
+        work: The coroutine, or another awaitable.
+        name: The task's name, if a task is created.
+        context: The coroutine's own context; by default a copy of the current context.
+
+    Returns:
+        The task that runs the rest; None if the coroutine has ended.
+
+    Raises:
+        Exception: The coroutine's error, if it raised before it waited.
+    """
+    if not isinstance(work, CoroutineType):
+        work = _awaited(work)
+    if _EAGERLY:
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(work, loop=loop, name=name, context=context, **_EAGERLY)
+        if not task.done():
+            return task
+        task.result()
+        return None
+    # One context for both parts: the rest must find, and may reset, what the first part has set.
+    context = copy_context() if context is None else context
+    try:
+        waits_for = context.run(work.send, None)
+    except StopIteration:
+        return None
+    loop = asyncio.get_running_loop()
+    return loop.create_task(_Rest(work, waits_for), name=name, context=context)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+class _Rest(Coroutine[Any, Any, None]):
+    """The rest of a started coroutine; first it yields what the coroutine waits for already."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for: list[Any] = [waits_for]
+
+    def send(self, value: Any) -> Any:
+        return self._waits_for.pop() if self._waits_for else self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        # Cancelled before its first step, the task does not know the awaited future yet.
+        if self._waits_for and (future := self._waits_for.pop()) is not None:
+            future.cancel()
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._work.__await__()

@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary, ref
 
 from django.db import connections, router
 
-from pgobserve.deliver.feeds import feed_of, log_not_observed
 from pgobserve.errors import FeedUnavailable
 from pgobserve.event_handlers.group_member import GroupMember, StartPoint
 from pgobserve.event_handlers.messages import Prepared, prepare
@@ -27,6 +26,7 @@ from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.logs import fields
 from pgobserve.outbox.event import Event
+from pgobserve.subscribe.feeds import feed_of, log_not_observed
 from pgobserve.workers.backoff import backoff
 
 if TYPE_CHECKING:

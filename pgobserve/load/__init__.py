@@ -1,1 +1,1 @@
-"""The loader: takes what changed from the hub, reads and renders it in threads, and delivers it."""
+"""The loader: takes what changed from the hub, has threads read it, and has it delivered."""

@@ -28,13 +28,13 @@ from pgobserve.workers.held_threads import ThreadHeld
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from pgobserve.deliver.delivery import Delivery
     from pgobserve.hub.hub import Hub, RowState
     from pgobserve.hub.list_state import ListState
     from pgobserve.hub.list_subscription import Subscription
-    from pgobserve.load.delivery import Delivery
     from pgobserve.load.lanes import Lane, Lanes
     from pgobserve.load.load_log import LoadLog
-    from pgobserve.load.row_reader import Reader
+    from pgobserve.read.row_reader import Reader
 
     #: The subscriptions of each row or list of a batch.
     Audiences = Sequence[Sequence[Subscription]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import Hub, ReverseLookup
     from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import ListLoadRequest, LoadRequest
-    from pgobserve.load.row_reader import Reader
+    from pgobserve.read.row_reader import Reader
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 Loads what has changed, batch by batch, and delivers the results.
 
 While a loader thread reads a batch, the next one gathers in the hub, so that batches grow with the load.
-A :class:`~pgobserve.load.row_reader.Reader` reads and renders.
+A :class:`~pgobserve.read.row_reader.Reader` reads and renders.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from django.db import connections
 
 from pgobserve.database.connection_watchdog import ConnectionWatchdog, Unreachable
+from pgobserve.deliver.delivery import Delivery
 from pgobserve.load.batches import Batches
-from pgobserve.load.delivery import Delivery
 from pgobserve.load.lanes import Lane, Lanes
-from pgobserve.load.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
 from pgobserve.load.load_log import LoadLog
-from pgobserve.load.retries import Retries
+from pgobserve.read.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
 from pgobserve.workers.backoff import backoff
+from pgobserve.workers.retries import Retries
 from pgobserve.workers.supervisor import Supervisor
 from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, ThreadPool
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.load.row_reader import Reader
+    from pgobserve.read.row_reader import Reader
 
 Result = TypeVar("Result")
 

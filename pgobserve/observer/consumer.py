@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgobserve._consumer.inbox import together
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.deliver.row_subscriptions import Subscriptions
-from pgobserve.deliver.settling import settle
-from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.install.consumer_registry import observe
+from pgobserve.subscribe.row_subscriptions import Subscriptions
+from pgobserve.subscribe.settling import settle
+from pgobserve.subscribe.subscribe_arguments import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -21,7 +21,6 @@ from rest_framework.exceptions import (
 from pgobserve._consumer.json_socket import SocketHooks
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.decorators import action
-from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
@@ -30,6 +29,7 @@ from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode
 from pgobserve.render.row_names import lookup_of
 from pgobserve.sql.keys import key_of, shown, to_key
+from pgobserve.subscribe.subscribe_arguments import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -10,8 +10,8 @@ from rest_framework.exceptions import ValidationError
 
 from pgobserve import conf
 from pgobserve.decorators import action
-from pgobserve.deliver.subscribe_arguments import encode_name
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
+from pgobserve.subscribe.subscribe_arguments import encode_name
 
 if TYPE_CHECKING:
     from django.db.models import Model

@@ -10,7 +10,7 @@ from pgobserve.wire import ALONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pgobserve.load.row_reader import Reader
+    from pgobserve.read.row_reader import Reader
     from pgobserve.wire import Namespace
 
 #: Seconds for which a feed keeps running without subscriptions, so that a reloaded page finds it.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pgobserve.listen.intake import Intake, routes
 from pgobserve.listen.listener import Listener
 from pgobserve.load.loader import Loader
-from pgobserve.load.row_reader import CheckedReader
 from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
+from pgobserve.read.row_reader import CheckedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -59,7 +59,7 @@ async def test_event_for_a_client_that_is_gone(
 
     consumer = GenericAsyncAPIConsumer()
     consumer.base_send = send
-    send_queue = FrameWriter(consumer).send_queue
+    send_queue = FrameWriter(consumer, print).send_queue
     for key in (1, 2):
         watch = RowSubscription(send_queue, key, 1, _Context(), lambda *_: None)
         watch.on_started = None
@@ -84,7 +84,7 @@ async def test_other_errors_once_the_client_has_left(
         raise RuntimeError("Unexpected ASGI message")
 
     consumer.server_send = send
-    send_queue = FrameWriter(consumer).send_queue
+    send_queue = FrameWriter(consumer, print).send_queue
     for key in (1, 2):
         watch = RowSubscription(send_queue, key, 1, _Context(), lambda *_: None)
         watch.on_started = None

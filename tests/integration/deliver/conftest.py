@@ -90,7 +90,7 @@ def _notify(name: str) -> None:
 def only_own_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let model observers of other test modules, which stay alive, ask for no outbox here."""
     if not {"evented", "notified"} & {*request.fixturenames}:
-        monkeypatch.setattr("pgobserve.deliver.feeds.evented_models", list)
+        monkeypatch.setattr("pgobserve.subscribe.feeds.evented_models", list)
         monkeypatch.setattr("pgobserve.install.targets.evented_models", list)
 
 

@@ -8,9 +8,9 @@ import pytest
 from django.contrib.auth.models import Group
 from rest_framework.filters import SearchFilter
 
-from pgobserve.deliver import feeds
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelListMixin
+from pgobserve.subscribe import feeds
 from tests.bookshelf.serializers import shows
 from tests.integration.deliver.conftest import run_sql
 from tests.integration.deliver.test_list import (

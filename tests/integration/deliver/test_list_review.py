@@ -16,8 +16,8 @@ from rest_framework.filters import SearchFilter
 from rest_framework.permissions import BasePermission
 
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.load import row_reader
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
+from pgobserve.read import row_reader
 from pgobserve.runtime import runtime
 from pgobserve.sql import reverse_lookup
 from tests.bookshelf.models import Author, Book, Label, Publisher, Tag

@@ -12,9 +12,9 @@ from django.db import connections
 from rest_framework import serializers
 
 from pgobserve.decorators import action
-from pgobserve.load import retries
 from pgobserve.load.loader import MAX_KEYS_PER_QUERY
 from pgobserve.runtime import runtime
+from pgobserve.workers import retries
 from tests.integration.deliver.conftest import run_sql, settled
 from tests.integration.deliver.test_audiences import consumer_of
 from tests.integration.deliver.test_instance import UPDATE, ItemConsumer, ItemSerializer

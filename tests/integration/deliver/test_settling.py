@@ -12,12 +12,12 @@ from rest_framework.exceptions import PermissionDenied
 from pgobserve._consumer import settled_requests
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
-from pgobserve.deliver.feeds import feed_of
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.load.row_reader import RowReader
 from pgobserve.observer import model_observer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
+from pgobserve.read.row_reader import RowReader
 from pgobserve.runtime import runtime
+from pgobserve.subscribe.feeds import feed_of
 from pgobserve.wire import FENCE
 from tests.bookshelf.models import Book, Comment
 from tests.integration.deliver.conftest import run_sql

@@ -11,8 +11,8 @@ from django.db import connection
 from rest_framework import serializers
 
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.load.list_load import ListLoad
 from pgobserve.observer.generics import ObserverModelListMixin
+from pgobserve.read.list_load import ListLoad
 from pgobserve.runtime import runtime
 from tests.integration.deliver.conftest import run_sql, settled
 from tests.project.models import Item
@@ -130,7 +130,7 @@ async def test_long_list_among_short_ones(
     connect: Any, items: list[Item], reads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that has grown long meanwhile is read alone, the others together."""
-    monkeypatch.setattr("pgobserve.load.list_batch.SMALL_LIST", 3)
+    monkeypatch.setattr("pgobserve.read.list_batch.SMALL_LIST", 3)
     sockets = await users(connect, 3)
     await settled()
     reads.clear()

@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connection
 
-from pgobserve.deliver import feeds
+from pgobserve.subscribe import feeds
 from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
 from tests.integration.deliver.conftest import connect  # noqa: F401 (a fixture)

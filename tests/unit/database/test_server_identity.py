@@ -12,8 +12,8 @@ from pgobserve.database.server_identity import REMEMBERED, Identity, Servers
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.load_requests import NEVER
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load import row_reader
-from pgobserve.load.row_reader import CheckedReader
+from pgobserve.read import row_reader
+from pgobserve.read.row_reader import CheckedReader
 
 OLD, NEW = Identity(run=10, timeline=1, cluster=5), Identity(run=20, timeline=2, cluster=5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pgobserve.deliver import frame_writer
+from pgobserve.deliver import frames
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.hub.list_subscription import ListSubscription
@@ -25,7 +25,7 @@ class Client:
         consumer.base_send = self._receive
         context = _Context()
         context.request_id_text = request_id
-        self.writer = FrameWriter(consumer)
+        self.writer = FrameWriter(consumer, print)
         self.list = ListSubscription(self.writer.send_queue, 1, context, lambda _: None)
 
     async def _receive(self, message: Any) -> None:
@@ -35,8 +35,8 @@ class Client:
 async def test_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that receive the same rows one after the other share all but the request id."""
     keys: list[Any] = []
-    encoded = frame_writer.encoded
-    monkeypatch.setattr(frame_writer, "encoded", lambda key: keys.append(key) or encoded(key))
+    encoded = frames.encoded
+    monkeypatch.setattr(frames, "encoded", lambda key: keys.append(key) or encoded(key))
     views = {key: View.of(f'{{"id":{key}}}') for key in (1, 2)}
     clients = [Client("1"), Client('"b"')]
     for client in clients:

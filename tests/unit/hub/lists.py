@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.deliver.delivery import Delivery
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.identity import digest_from
@@ -31,7 +32,6 @@ from pgobserve.hub.load_requests import (
 from pgobserve.hub.outcome import ABSENT, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load.batches import Batches
-from pgobserve.load.delivery import Delivery
 from pgobserve.load.loader import Loader
 
 if TYPE_CHECKING:

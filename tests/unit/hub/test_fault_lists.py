@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import OperationalError
 
+from pgobserve.deliver.delivery import YIELD_EVERY, Delivery
+from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.list_state import ListRow
@@ -22,10 +24,8 @@ from pgobserve.hub.outcome import View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load import loader as loader_module
-from pgobserve.load.delivery import YIELD_EVERY, Delivery
-from pgobserve.load.list_admission import admit
 from pgobserve.load.loader import Loader
-from pgobserve.load.retries import Retries
+from pgobserve.workers.retries import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgobserve.load import delivery
+from pgobserve.deliver import delivery
 from tests.unit.hub.lists import (
     LINKED,
     PLAIN,

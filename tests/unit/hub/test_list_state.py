@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, SnapshotRow
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load.list_admission import admit
 from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")

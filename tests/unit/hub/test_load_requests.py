@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import RowState, TableDependencies
 from pgobserve.hub.list_state import ListRow, ListState
@@ -10,7 +11,6 @@ from pgobserve.hub.load_requests import LoadRequest
 from pgobserve.hub.outcome import ABSENT, NOTHING, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load.list_admission import admit
 from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")

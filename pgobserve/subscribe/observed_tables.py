@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from django.db import connections
 
-from pgobserve.deliver.feeds import log_not_observed
 from pgobserve.dependencies.through_tables import throughs_of
 from pgobserve.exceptions import NotObserved
 from pgobserve.logs import fields
 from pgobserve.sql.model_tables import title_of
+from pgobserve.subscribe.feeds import log_not_observed
 
 if TYPE_CHECKING:
     from django.db.models import Model

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import DatabaseError, InterfaceError, connections
 
 from pgobserve.database.connection_watchdog import is_lost, reconnect
-from pgobserve.load.list_load import Aborted, ListLoad
+from pgobserve.read.list_load import Aborted, ListLoad
 from pgobserve.sql.full_query import one_snapshot, read_many
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ from pgobserve import conf
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.async_connection import parameters_of
 from pgobserve.install.consumer_registry import evented_models
-from pgobserve.load.row_reader import RowReader
 from pgobserve.logs import fields
+from pgobserve.read.row_reader import RowReader
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed_options import Options
 
 if TYPE_CHECKING:
     from pgobserve.exceptions import NotObserved
     from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.row_subscription import Deliverable
     from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ def feed_of(alias: str) -> Feed:
 def unsubscribe(watch: Subscription) -> None:
     """End a subscription. An unknown subscription is no error."""
     feed_of(context_of(watch).alias).unsubscribe(watch)
+
+
+def read_again(item: Deliverable) -> None:
+    """Read a row again for a client that has not received it yet."""
+    feed_of(context_of(item).alias).read_again(item)
 
 
 def _options(alias: str) -> Options:

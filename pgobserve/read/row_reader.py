@@ -16,8 +16,8 @@ from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import SELECT_RUN, Servers
 from pgobserve.database.session import discard, session_of
-from pgobserve.load.list_batch import load_lists
-from pgobserve.load.row_load import Load
+from pgobserve.read.list_batch import load_lists
+from pgobserve.read.row_load import Load
 from pgobserve.sql.reverse_lookup import resolve
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from pgobserve.database.connection_watchdog import is_lost, reconnect
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
 from pgobserve.hub.outcome import ABSENT, Refusal, View
-from pgobserve.load.holdings import Holdings
-from pgobserve.load.row_load import Load
 from pgobserve.logs import fields
+from pgobserve.read.holdings import Holdings
+from pgobserve.read.row_load import Load
 from pgobserve.render.rendering import encode
 from pgobserve.render.row_names import name_of
 from pgobserve.sql.full_query import one_snapshot

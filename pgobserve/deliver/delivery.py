@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
+from pgobserve.deliver.list_admission import admit, admit_returning, differences
 from pgobserve.hub.hub import RowState
 from pgobserve.hub.list_deliveries import ListRowChange, deliveries
 from pgobserve.hub.list_subscription import ListItemUpdate, ListSnapshot, SnapshotRow
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
-from pgobserve.load.list_admission import admit, admit_returning, differences
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
+    from pgobserve.deliver.list_admission import Difference
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_deliveries import Delivery as ListDelivery
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
     from pgobserve.hub.outcome import Refusal
-    from pgobserve.load.list_admission import Difference
-    from pgobserve.load.retries import Retries
+    from pgobserve.workers.retries import Retries
 
 #: Errors that a subscriber receives only once while the loader retries.
 _ONCE: Final = (FAILED, UNREAD)

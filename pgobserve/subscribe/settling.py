@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from pgobserve._consumer.inbox import together
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.deliver.feeds import feed_of
+from pgobserve.subscribe.feeds import feed_of
 
 if TYPE_CHECKING:
-    from pgobserve.deliver.row_subscriptions import Subscriptions
     from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.runtime.feed import Feed
+    from pgobserve.subscribe.row_subscriptions import Subscriptions
 
     Places = dict[Feed, list[RowSubscription | ListSubscription]]
 

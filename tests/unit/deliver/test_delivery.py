@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pgobserve.deliver import delivery as delivery_module
+from pgobserve.deliver.delivery import Delivery, Pause
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_state import ListRow
@@ -19,9 +21,7 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import UNKNOWN, View
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load import delivery as delivery_module
-from pgobserve.load.delivery import Delivery, Pause
-from pgobserve.load.retries import Retries
+from pgobserve.workers.retries import Retries
 
 ITEM = TableDependencies(("item",))
 SNAPSHOT = Snapshot(100, 100, frozenset())

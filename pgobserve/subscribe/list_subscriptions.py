@@ -13,9 +13,6 @@ from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
-from pgobserve.deliver.feeds import feed_of, unsubscribe
-from pgobserve.deliver.observed_tables import observed_subject
-from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.errors import ConfigurationError, FeedUnavailable
 from pgobserve.exceptions import FeedDown, NotWatchable
 from pgobserve.hub.list_subscription import ListSubscription, Subscription
@@ -23,6 +20,9 @@ from pgobserve.hub.outcome import Refusal
 from pgobserve.logs import fields
 from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.sql.relation_path import paths_of
+from pgobserve.subscribe.feeds import feed_of, unsubscribe
+from pgobserve.subscribe.observed_tables import observed_subject
+from pgobserve.subscribe.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.workers.occupation import as_hook
 
 if TYPE_CHECKING:

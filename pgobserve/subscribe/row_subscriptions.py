@@ -14,11 +14,7 @@ from pgobserve import conf
 from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
 from pgobserve.cohorts.visibility import Visibility
-from pgobserve.deliver.feeds import feed_of, unsubscribe
 from pgobserve.deliver.frame_writer import FrameWriter
-from pgobserve.deliver.list_subscriptions import ListSubscriptions
-from pgobserve.deliver.observed_tables import observed_subject, observed_throughs
-from pgobserve.deliver.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.errors import FeedUnavailable
 from pgobserve.exceptions import FeedDown, TooManyArguments, TooManySubscriptions
 from pgobserve.hub.identity import digest_from
@@ -28,6 +24,10 @@ from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
 from pgobserve.runtime.feed import LIVE_TIMEOUT
+from pgobserve.subscribe.feeds import feed_of, read_again, unsubscribe
+from pgobserve.subscribe.list_subscriptions import ListSubscriptions
+from pgobserve.subscribe.observed_tables import observed_subject, observed_throughs
+from pgobserve.subscribe.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.workers.occupation import as_hook
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Subscriptions:
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
         self.consumer = consumer
-        self._outlet = FrameWriter(consumer)
+        self._outlet = FrameWriter(consumer, read_again)
         self._watches: dict[tuple[str, str], RowSubscription] = {}
         self._closed = False
         self.lists = ListSubscriptions(self)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pgobserve.workers import eager
+from pgobserve.deliver.frame_writer import start
 
 
 async def test_no_task_without_waiting() -> None:
@@ -17,7 +17,7 @@ async def test_no_task_without_waiting() -> None:
         done.append(1)
 
     before = asyncio.all_tasks()
-    assert eager.start(work(), "work") is None
+    assert start(work(), "work") is None
     assert done == [1]
     assert asyncio.all_tasks() == before
 
@@ -25,12 +25,12 @@ async def test_no_task_without_waiting() -> None:
 async def test_awaitable() -> None:
     """What is no coroutine but can be awaited, as some servers' send, is awaited too."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = eager.start(future, "work")
+    task = start(future, "work")
     assert task is not None
     future.set_result(None)
     await task
 
-    assert eager.start(future, "work") is None
+    assert start(future, "work") is None
 
 
 async def test_error_before_waiting() -> None:
@@ -40,7 +40,7 @@ async def test_error_before_waiting() -> None:
         raise ValueError("at once")
 
     with pytest.raises(ValueError, match="at once"):
-        eager.start(work(), "work")
+        start(work(), "work")
 
 
 async def test_waiting_goes_on_in_a_task() -> None:
@@ -54,7 +54,7 @@ async def test_waiting_goes_on_in_a_task() -> None:
         await asyncio.sleep(0)
         steps.append("yielded")
 
-    task = eager.start(work(), "the name")
+    task = start(work(), "the name")
     assert steps == ["began"]
     assert task is not None
     assert task.get_name() == "the name"
@@ -71,7 +71,7 @@ async def test_bare_yield_first() -> None:
         await asyncio.sleep(0)
         done.append(1)
 
-    task = eager.start(work(), "work")
+    task = start(work(), "work")
     assert task is not None
     await task
     assert done == [1]
@@ -85,7 +85,7 @@ async def test_error_after_waiting() -> None:
         await event.wait()
         raise ValueError("later")
 
-    task = eager.start(work(), "work")
+    task = start(work(), "work")
     assert task is not None
     event.set()
     with pytest.raises(ValueError, match="later"):
@@ -104,7 +104,7 @@ async def test_error_that_is_waited_for() -> None:
             caught.append(str(error))
             await asyncio.sleep(0)
 
-    task = eager.start(work(), "work")
+    task = start(work(), "work")
     assert task is not None
     future.set_exception(ValueError("of the future"))
     await task
@@ -126,7 +126,7 @@ async def test_cancel(turns: int) -> None:
             steps.append("cleaned up")
             raise
 
-    task = eager.start(work(), "work")
+    task = start(work(), "work")
     assert task is not None
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -145,7 +145,7 @@ async def test_cancel_reaches_what_is_waited_for() -> None:
     async def work() -> None:
         await inner
 
-    task = eager.start(work(), "work")
+    task = start(work(), "work")
     assert task is not None
     task.cancel()
     await asyncio.gather(task, inner, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Reads rows and lists, and renders them, in the loader's threads."""

@@ -1,0 +1,1 @@
+"""How the subscriptions of a socket start and end."""
