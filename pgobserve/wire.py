@@ -37,10 +37,6 @@ MAX_PAYLOAD_BYTES: Final = 7999
 #: Keys of one statement that payloads name. Above it, a mark of the whole table is cheaper.
 MAX_KEYS: Final = 10_000
 
-#: With this value of the mute setting, a statement that changes no row makes a trigger mark its
-#: whole table as changed in the outbox.
-MUTE_MARK: Final = "mark"
-
 #: Triggers stop notifying at this share of the server's notification queue. At 1, the commit of a
 #: transaction that has notified fails.
 QUEUE_FULL: Final = 0.9
@@ -110,6 +106,16 @@ class Namespace:
     def mute_setting(self) -> str:
         """The setting that mutes a transaction's triggers: ``SET LOCAL pgobserve.mute = 'on'``."""
         return f"{self.schema}.mute"
+
+    @property
+    def marks_setting(self) -> str:
+        """
+        The setting that names the muted tables of which the outbox gets a mark.
+
+        It holds labels between spaces. The first muted statement on such a table writes the mark, and
+        takes the label out.
+        """
+        return f"{self.schema}.marks"
 
     def trigger(self, operation: Operation) -> str:
         """Return the name of an operation's trigger, the same on every table."""

@@ -31,7 +31,7 @@ BEGIN
       PERFORM {schema}.outbox_lose();
       RETURN NULL;
     ELSIF images OPERATOR(pg_catalog.=) '!' THEN
-      PERFORM {schema}.outbox_mark({label}, {operation});
+      PERFORM {schema}.outbox_mark({label}, 'U');
     ELSIF gate OPERATOR(pg_catalog.>) 2 THEN
       PERFORM {schema}.outbox_lose();  -- full
     ELSIF images OPERATOR(pg_catalog.<>) '*' THEN

@@ -1,5 +1,5 @@
 DECLARE
-  mute pg_catalog.text := pg_catalog.current_setting({mute}, true);
+  marks pg_catalog.text;
   rows pg_catalog.int8;
   bytes pg_catalog.int8;
   images pg_catalog.text;
@@ -7,8 +7,15 @@ BEGIN
   -- This runs with the writer's rights. Casts, output functions and operators of the columns' types
   -- run here, and their owners must not gain the rights of the role that may write to the outbox.
   -- The next trigger has that right. It takes over the text alone.
-  IF mute OPERATOR(pg_catalog.=) 'on' OR mute OPERATOR(pg_catalog.=) 'mark' THEN
-    images := pg_catalog.set_config({setting}, CASE WHEN mute OPERATOR(pg_catalog.=) 'mark' THEN '!' ELSE '' END, true);
+  IF pg_catalog.current_setting({mute}, true) OPERATOR(pg_catalog.=) 'on' THEN
+    -- The setting names the tables of which this transaction writes one mark.
+    marks := pg_catalog.current_setting({marks}, true);
+    IF pg_catalog.strpos(marks, {entry}) OPERATOR(pg_catalog.>) 0 THEN
+      marks := pg_catalog.set_config({marks}, pg_catalog.replace(marks, {entry}, ' '), true);
+      images := pg_catalog.set_config({setting}, '!', true);
+    ELSE
+      images := pg_catalog.set_config({setting}, '', true);
+    END IF;
     RETURN NULL;
   END IF;
   BEGIN

@@ -1,9 +1,15 @@
+DECLARE
+  marks pg_catalog.text;
 BEGIN
   IF pg_catalog.current_setting({mute}, true) OPERATOR(pg_catalog.=) 'on' THEN
-    RETURN NULL;
+    marks := pg_catalog.current_setting({marks}, true);
+    IF marks IS NULL OR pg_catalog.strpos(marks, {entry}) OPERATOR(pg_catalog.=) 0 THEN
+      RETURN NULL;
+    END IF;
+    marks := pg_catalog.set_config({marks}, pg_catalog.replace(marks, {entry}, ' '), true);
   END IF;
   BEGIN
-    PERFORM {schema}.outbox_mark({label}, {operation});
+    PERFORM {schema}.outbox_mark({label}, CASE WHEN marks IS NULL THEN {operation} ELSE 'U' END);
   EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pgobserve: trigger % can''t write what changed in %.% to the outbox (%); readers start again',
       TG_NAME, TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM

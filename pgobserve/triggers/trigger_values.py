@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 from psycopg import sql
+
+#: The label and the channel in the body of a trigger function.
+_LABEL: Final = re.compile(r'\{"v":\d+,"t":("(?:[^"\\]|\\.)+")')
+_CHANNEL: Final = re.compile(r"pg_notify\(\s*'([^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,19 @@ class CatalogEntry:
     trigger: Trigger
     table: TableInfo
     comment: Comment | None
+
+    @property
+    def target(self) -> tuple[str, str] | None:
+        """
+        Label and channel of the payloads, as the function's body has them; None if it has none.
+
+        Dumps can be restored without comments, by ``pg_restore --no-comments``.
+        """
+        label, channel = (each.search(self.trigger.source) for each in (_LABEL, _CHANNEL))
+        if label is None or channel is None:
+            return None
+        # A literal with backslashes has them doubled.
+        return json.loads(label[1].replace(2 * "\\", "\\")), channel[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,8 @@ def _shared(
         "mute": common["mute"],
         "schema": names.schema(registration.namespace),
         "setting": registration.namespace.images_setting,
+        "marks": registration.namespace.marks_setting,
+        "entry": f" {registration.label} ",
         "hint": f"Run manage.py pgobserve install {registration.title}",
         "label": registration.label,
         "operation": str(operation),
