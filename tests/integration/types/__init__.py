@@ -1,0 +1,1 @@
+"""Types of columns: what is identified, followed and told of each."""
