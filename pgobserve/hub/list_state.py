@@ -57,6 +57,7 @@ class ListState:
     Attributes:
         watches: The subscriptions, in a dictionary for its order.
         newcomers: Subscriptions that wait for the list.
+        gathering: Whether newcomers alone make no load due for now: more of them are on their way.
         names: What identifies its rows in place of their primary keys, if that is so. Everything but
             ``dirty`` is filed under names.
         shown: Digests of the rows, for all subscriptions without an exception.
@@ -77,6 +78,7 @@ class ListState:
         "_tuple",
         "alone",
         "dirty",
+        "gathering",
         "identity",
         "lane",
         "loading",
@@ -98,6 +100,7 @@ class ListState:
         self.single = single
         self.watches: dict[ListSubscription, None] = {}
         self.newcomers: dict[ListSubscription, None] = {}
+        self.gathering = False
         self.names = NO_NAMES
         self.shown: Shown = {}
         self.snapshot: Snapshot | None = None
@@ -144,7 +147,11 @@ class ListState:
     @property
     def needs_reading(self) -> bool:
         """Whether a load is due."""
-        return bool(self.newcomers or self.dirty or self.whole is None or self.whole)
+        return bool(self._newcomers_due or self.dirty or self.whole is None or self.whole)
+
+    @property
+    def _newcomers_due(self) -> bool:
+        return bool(self.newcomers) and not self.gathering
 
     @property
     def goal(self) -> int:
@@ -164,7 +171,7 @@ class ListState:
             if not self.loading:
                 self.read = self.taken
         many = len(self.dirty) > batch and len(self.dirty) >= len(self.shown)
-        return bool(self.newcomers or self.whole is None or self.whole or many)
+        return bool(self._newcomers_due or self.whole is None or self.whole or many)
 
     def take(self, limit: int) -> list[ListRow]:
         """Return up to ``limit`` rows to read now, and record that their load has started."""

@@ -6,9 +6,10 @@ A batch that fails is split until the row or list is found that fails.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError
 
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     #: The subscriptions of each row or list of a batch.
     Audiences = Sequence[Sequence[Subscription]]
 
+#: Subscriptions to one list that arrive together, such as those of clients that all reconnect.
+CROWD: Final = 8
+
+#: Seconds in which a crowd gathers before the list is read for it again.
+GATHER_TIME: Final = 0.2
+
 
 class Batches:
     """
@@ -51,6 +58,7 @@ class Batches:
         delivery: Delivers the results.
         lanes: Read apart the subscriptions whose hooks hold threads.
         log: Counts and logs.
+        wake: Called when newcomers have gathered.
 
     Attributes:
         reading_lists: How many threads read lists, outside of lanes.
@@ -64,6 +72,7 @@ class Batches:
         delivery: Delivery,
         lanes: Lanes,
         log: LoadLog,
+        wake: Callable[[], object],
     ) -> None:
         self.reading_lists = 0
         self._hub = hub
@@ -72,6 +81,7 @@ class Batches:
         self._delivery = delivery
         self._lanes = lanes
         self._log = log
+        self._wake = wake
 
     async def load_rows(self, rows: Sequence[RowState | ListRow], lane: Lane | None = None) -> bool:
         """Read rows and deliver them; return False if the database could not be reached."""
@@ -155,6 +165,8 @@ class Batches:
                     continue
                 del waiting[state]
                 await self._delivery.whole(result)
+                if len(result.job.newcomers) >= CROWD:
+                    self._gather(state)
         except Unreachable as error:
             return self._missed(error, wanted)
         except ThreadHeld as error:
@@ -166,6 +178,16 @@ class Batches:
                 state.done_whole(None)
                 self._hub.done_list(state)
         return True
+
+    def _gather(self, state: ListState) -> None:
+        """Delay the next read for newcomers: a read for each of a thousand would delay all of them."""
+        state.gathering = True
+        asyncio.get_running_loop().call_later(GATHER_TIME, self._gathered, state)
+
+    def _gathered(self, state: ListState) -> None:
+        state.gathering = False
+        self._hub.done_list(state)
+        self._wake()
 
     async def _read_lists(
         self, requests: Sequence[ListLoadRequest], lane: Lane | None, wanted: Callable[[], bool]

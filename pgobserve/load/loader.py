@@ -86,7 +86,8 @@ class Loader:
             alias=alias,
         )
         self._batches = Batches(
-            *(hub, reader, self._in_thread, self._delivery, self._lanes, self._log)
+            *(hub, reader, self._in_thread, self._delivery, self._lanes, self._log),
+            wake=self.kick,
         )
         hub.clear_lanes()  # those of a loader before this one
 

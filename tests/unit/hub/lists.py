@@ -180,7 +180,7 @@ def without_threads(hub: Hub) -> Any:
     loader._retries = Repeats()
     loader._delivery = Delivery(hub, loader._retries)
     none: Any = None
-    loader._batches = Batches(hub, none, none, loader._delivery, none, none)
+    loader._batches = Batches(hub, none, none, loader._delivery, none, none, none)
     loader.kick = lambda: None
     return loader
 

@@ -305,3 +305,19 @@ def test_unread(client: Client, roster: ListState) -> None:
 
     assert client.frames() == [("update", 2), ("create", 3)]
     assert other.frames() == [("create", 2), ("create", 3)]
+
+
+def test_gathering(roster: ListState) -> None:
+    """Newcomers that gather make no read due; rows that change meanwhile are read."""
+    roster.gathering = True
+    roster.newcomers[ListSubscription(SendQueue(lambda: None), 1, None, lambda listed: None)] = None
+    assert not roster.needs_reading
+
+    roster.mark([1], 20)
+    assert roster.needs_reading
+    assert not roster.needs_whole(10)
+    assert roster.take(10) == [ListRow(roster, 1)]
+    roster.done(1, failed=False)
+    roster.gathering = False
+
+    assert roster.needs_whole(10)

@@ -19,6 +19,7 @@ from pgobserve.hub.load_requests import NEVER, ListLoadResult, LoadResult
 from pgobserve.hub.outcome import UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.load import batches
 from pgobserve.load import loader as loader_module
 from pgobserve.load.loader import Loader
 from tests.rows import Rows
@@ -394,6 +395,37 @@ async def test_lists_that_can_not_be_read_together() -> None:
     await begin_lists(lists, 3)
 
     assert sorted(lists.read, key=len) == [{0}, {1}, {2}, {0, 1, 2}]
+
+
+@pytest.mark.parametrize("gather_time", [0, 3600])
+async def test_newcomers_gather(monkeypatch: pytest.MonkeyPatch, gather_time: float) -> None:
+    """After a read for a crowd, the next newcomers wait for a while, or for a read that is due anyway."""
+    monkeypatch.setattr(batches, "GATHER_TIME", gather_time)
+    hub, lists = Hub(), Lists(lambda jobs: [nothing(job) for job in jobs])
+    loader = Loader("default", hub, lists, 1)
+    task = asyncio.create_task(loader.run())
+
+    def add() -> asyncio.Future[Any]:
+        first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        watch = ListSubscription(SendQueue(lambda: None), 1, None, first.set_result)
+        hub.add_list(watch, ITEM, "list")
+        loader.kick()
+        return first
+
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(add() for _ in range(batches.CROWD)))
+            newcomer = add()
+            if gather_time:
+                await loader.call(lambda: None)
+                assert not newcomer.done()
+                hub.publish_gap()
+                loader.kick()
+            await newcomer
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert len(lists.read) == 2
 
 
 async def test_rows_do_not_wait_for_lists() -> None:
