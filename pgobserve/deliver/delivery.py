@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
-    from pgobserve.hub.outcome import Refusal
+    from pgobserve.hub.outcome import Outcome, Refusal
     from pgobserve.workers.retries import Retries
 
 #: Errors that a subscriber receives only once while the loader retries.
@@ -85,7 +85,7 @@ class Delivery:
                 mine = special.get(each, outcome) if special else outcome
                 # A new subscriber receives the error even during retries: its request needs a reply.
                 if not (again and mine in _ONCE and each.on_started is None):
-                    each.offer(mine)
+                    offer(each, mine)
         if of_lists:
             await self._entries(of_lists)
 
@@ -243,7 +243,7 @@ class Delivery:
         """Deliver an error to subscriptions that can't be loaded for now."""
         for each in subscriptions:
             if isinstance(each, RowSubscription):
-                each.offer(FAILED)
+                offer(each, FAILED)
             elif each.on_started is not None:
                 self._refuse(each, FAILED)
             elif not each.failing:
@@ -255,6 +255,19 @@ class Delivery:
             on_started, subscription.on_started = subscription.on_started, None
             self._hub.discard(subscription)
             on_started(refusal)
+
+
+def offer(subscription: RowSubscription, outcome: Outcome) -> None:
+    """Deliver the outcome of a load to a subscription. The first one answers the request to subscribe."""
+    if not subscription.active:
+        return
+    if subscription.on_started is None:
+        subscription.send_queue.put(subscription, outcome)
+        return
+    on_started, subscription.on_started = subscription.on_started, None
+    if isinstance(outcome, View):
+        subscription.shown = outcome.digest
+    on_started(outcome)
 
 
 def _parts(due: Iterable[ListDelivery]) -> Iterator[ListDelivery]:

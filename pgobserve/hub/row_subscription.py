@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pgobserve.hub.outcome import UNKNOWN, View, step, without
+from pgobserve.hub.outcome import UNKNOWN, step, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -92,18 +92,6 @@ class RowSubscription:
         self.shown: bytes | None = UNKNOWN
         self.active = True
         self.on_started: StartCallback | None = on_started
-
-    def offer(self, outcome: Outcome) -> None:
-        """Receive the outcome of a load. The first one answers the request to subscribe."""
-        if not self.active:
-            return
-        if self.on_started is None:
-            self.send_queue.put(self, outcome)
-            return
-        on_started, self.on_started = self.on_started, None
-        if isinstance(outcome, View):
-            self.shown = outcome.digest
-        on_started(outcome)
 
     def turn(self, outcome: Outcome) -> FrameAction | None:
         """Return the frame that leads from what was shown to the outcome, and record it as shown."""

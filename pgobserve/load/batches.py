@@ -1,7 +1,8 @@
 """
-A batch of rows or lists: read in a loader thread, then delivered.
+Takes due reads from the hub batch by batch, reads each in a loader thread, and delivers the results.
 
-A batch that fails is split until the row or list is found that fails.
+While a thread reads a batch, the next one gathers in the hub, so that batches grow with the load. A batch
+that fails is split until the row or list is found that fails.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from pgobserve.hub.load_requests import (
     LoadResult,
 )
 from pgobserve.hub.outcome import UNREAD
+from pgobserve.read.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
+from pgobserve.workers.backoff import backoff
 from pgobserve.workers.held_threads import ThreadHeld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Sequence
 
     from pgobserve.deliver.delivery import Delivery
-    from pgobserve.hub.hub import Hub, RowState
+    from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListState
     from pgobserve.hub.list_subscription import Subscription
     from pgobserve.load.lanes import Lane, Lanes
@@ -45,23 +48,22 @@ CROWD: Final = 8
 
 #: Seconds in which a crowd gathers before the list is read for it again.
 GATHER_TIME: Final = 0.2
+#: Keys read by one query at most.
+MAX_KEYS_PER_QUERY: Final = 500
 
 
 class Batches:
     """
-    Reads batches and delivers them.
+    Reads what is due in a hub, and delivers it.
 
     Args:
-        hub: The hub that the batches were taken from.
+        hub: The hub.
         reader: Reads and renders.
         run: Runs a load in a thread of its lane, while it is wanted.
         delivery: Delivers the results.
         lanes: Read apart the subscriptions whose hooks hold threads.
         log: Counts and logs.
-        wake: Called when newcomers have gathered.
-
-    Attributes:
-        reading_lists: How many threads read lists, outside of lanes.
+        list_threads: How many threads may read lists at a time, outside of lanes.
     """
 
     def __init__(
@@ -72,16 +74,77 @@ class Batches:
         delivery: Delivery,
         lanes: Lanes,
         log: LoadLog,
-        wake: Callable[[], object],
+        list_threads: int = 1,
     ) -> None:
-        self.reading_lists = 0
+        self._work = asyncio.Event()
+        self._reading_lists = 0
+        self._list_threads = list_threads
         self._hub = hub
         self._reader = reader
         self._run = run
         self._delivery = delivery
         self._lanes = lanes
         self._log = log
-        self._wake = wake
+
+    def kick(self) -> None:
+        """Wake the threads and lanes if the hub has work for them."""
+        if self._hub.dirty:
+            self._work.set()
+            self._lanes.kick()
+
+    async def serve(self) -> None:
+        """Take work from the hub and do it, until cancelled."""
+        delays, lists_first = backoff(), False
+        while True:
+            await self._work.wait()
+            work = self._take(lists_first)
+            lists_first = not lists_first
+            if work is None:
+                self._work.clear()
+                continue
+            if await work:
+                delays = backoff()
+            else:
+                # The database is away. Nothing is lost, for the rows are dirty again.
+                await asyncio.sleep(next(delays))
+            self.kick()
+
+    def _take(self, lists_first: bool) -> Coroutine[Any, Any, bool] | None:
+        """
+        Take work from the hub.
+
+        Returns:
+            The work, which must be awaited at once; it returns False if the database could not be
+            reached. None if there is no work.
+        """
+        if lookups := self._hub.take_lookups():
+            return self._resolve(lookups)
+        if lists_first and (states := self._take_lists()):
+            return self.load_lists(states)
+        if rows := self._hub.take(MAX_KEYS_PER_QUERY):
+            return self.load_rows(rows)
+        if states := self._take_lists():
+            return self.load_lists(states)
+        return None
+
+    def _take_lists(self, lane: Hashable = None) -> list[ListState]:
+        if lane is None and self._reading_lists >= self._list_threads:
+            return []
+        return self._hub.take_lists(
+            MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY, lane=lane
+        )
+
+    async def load_lane(self, lane: Lane) -> bool:
+        """Load from a lane; return whether there was work."""
+        if rows := self._hub.take(MAX_KEYS_PER_QUERY, lane):
+            work = self.load_rows(rows, lane)
+        elif states := self._take_lists(lane):
+            work = self.load_lists(states, lane)
+        else:
+            return False
+        if not await work:
+            await asyncio.sleep(next(backoff(1.0)))
+        return True
 
     async def load_rows(self, rows: Sequence[RowState | ListRow], lane: Lane | None = None) -> bool:
         """Read rows and deliver them; return False if the database could not be reached."""
@@ -150,7 +213,7 @@ class Batches:
 
     async def load_lists(self, states: Sequence[ListState], lane: Lane | None = None) -> bool:
         """Read lists and deliver them; return False if the database could not be reached."""
-        self.reading_lists += lane is None
+        self._reading_lists += lane is None
         waiting = {
             state: ListLoadRequest(state, state.audience, tuple(state.newcomers))
             for state in states
@@ -173,7 +236,7 @@ class Batches:
             audiences = [(*each.watches, *each.newcomers) for each in waiting.values()]
             self._isolate(error, audiences, lane)
         finally:
-            self.reading_lists -= lane is None
+            self._reading_lists -= lane is None
             for state in waiting:
                 state.done_whole(None)
                 self._hub.done_list(state)
@@ -187,7 +250,7 @@ class Batches:
     def _gathered(self, state: ListState) -> None:
         state.gathering = False
         self._hub.done_list(state)
-        self._wake()
+        self.kick()
 
     async def _read_lists(
         self, requests: Sequence[ListLoadRequest], lane: Lane | None, wanted: Callable[[], bool]
@@ -207,6 +270,33 @@ class Batches:
             return [ListLoadResult(requests[0], NEVER, (), refusal=FAILED, failed=True)]
         self._log.loaded(sum(len(each.rows) for each in results if each is not None))
         return results
+
+    async def _resolve(self, lookups: list[ReverseLookup]) -> bool:
+        """Resolve changes of related tables to the rows that they concern."""
+        waiting = list(lookups)
+        try:
+            while waiting:
+                keys = await self._keys_of(waiting[0])
+                self._hub.resolved(waiting.pop(0), keys)
+        except Unreachable as error:
+            self._log.unreachable(error)
+            return False
+        finally:
+            for lookup in waiting:
+                self._hub.give_back(lookup)
+        return True
+
+    async def _keys_of(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
+        """Return the keys of a reverse look-up; None if any row may be concerned."""
+        try:
+            resolve = partial(self._reader.resolve, lookup)
+            keys: Sequence[Hashable] | None = await self._run(resolve, None, lambda: True)
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001 (it is logged)
+            self._log.lookup_failed(lookup, error)
+            return None
+        return keys
 
     def give_back(self, requests: Sequence[LoadRequest]) -> None:
         """Mark the rows of requests dirty again, unless their load has ended."""

@@ -1,13 +1,7 @@
-"""
-Loads what has changed, batch by batch, and delivers the results.
-
-While a loader thread reads a batch, the next one gathers in the hub, so that batches grow with the load.
-A :class:`~pgobserve.read.row_reader.Reader` reads and renders.
-"""
+"""The loader of a database: the threads that read, and their connections."""
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,25 +12,20 @@ from pgobserve.deliver.delivery import Delivery
 from pgobserve.load.batches import Batches
 from pgobserve.load.lanes import Lane, Lanes
 from pgobserve.load.load_log import LoadLog
-from pgobserve.read.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
-from pgobserve.workers.backoff import backoff
 from pgobserve.workers.retries import Retries
 from pgobserve.workers.supervisor import Supervisor
 from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+    from collections.abc import Callable, Collection, Coroutine
 
-    from pgobserve.hub.hub import Hub, ReverseLookup, RowState
+    from pgobserve.hub.hub import Hub, RowState
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.read.row_reader import Reader
 
 Result = TypeVar("Result")
 
-#: Keys read by one query at most.
-MAX_KEYS_PER_QUERY: Final = 500
-
-#: ThreadPool of lanes: for subscriptions whose hooks have held a thread.
+#: Threads of lanes: for subscriptions whose hooks have held a thread.
 LANES: Final = 2
 
 
@@ -70,7 +59,6 @@ class Loader:
         self._reader = reader
         self._log = LoadLog(alias, hub, reader)
         self.state = self._log.state
-        self._work = asyncio.Event()
         self._count = threads
         self._retries = Retries(self._retry)
         self._delivery = Delivery(hub, self._retries)
@@ -87,7 +75,8 @@ class Loader:
         )
         self._batches = Batches(
             *(hub, reader, self._in_thread, self._delivery, self._lanes, self._log),
-            wake=self.kick,
+            # One thread is left for rows: a list takes as long as its clients' searches do.
+            list_threads=max(1, threads - 1),
         )
         hub.clear_lanes()  # those of a loader before this one
 
@@ -109,9 +98,7 @@ class Loader:
 
     def kick(self) -> None:
         """Wake the loader if the hub has work for it."""
-        if self._hub.dirty:
-            self._work.set()
-            self._lanes.kick()
+        self._batches.kick()
 
     async def call(self, function: Callable[[], Result], *, owner: type | None = None) -> Result:
         """
@@ -143,7 +130,7 @@ class Loader:
 
     async def run(self) -> None:
         """Serve the hub until cancelled; then end the threads and their connections."""
-        works = {f"pgobserve-loader-{number}": self._serve for number in range(self._count)}
+        works = {f"pgobserve-loader-{number}": self._batches.serve for number in range(self._count)}
         try:
             supervisor = Supervisor(
                 f"the loader of database {self._alias!r}", self._lost, alias=self._alias
@@ -158,59 +145,8 @@ class Loader:
                 if pool is not None:
                     await pool.close()
 
-    async def _serve(self) -> None:
-        delays, lists_first = backoff(), False
-        while True:
-            await self._work.wait()
-            work = self._take(lists_first)
-            lists_first = not lists_first
-            if work is None:
-                self._work.clear()
-                continue
-            if await work:
-                delays = backoff()
-            else:
-                # The database is away. Nothing is lost, for the rows are dirty again.
-                await asyncio.sleep(next(delays))
-            self.kick()
-
-    def _take(self, lists_first: bool) -> Coroutine[Any, Any, bool] | None:
-        """
-        Take work from the hub.
-
-        Returns:
-            The work, which must be awaited at once; it returns False if the database could not be
-            reached. None if there is no work.
-        """
-        if lookups := self._hub.take_lookups():
-            return self._resolve(lookups)
-        if lists_first and (states := self._take_lists()):
-            return self._batches.load_lists(states)
-        if rows := self._hub.take(MAX_KEYS_PER_QUERY):
-            return self._batches.load_rows(rows)
-        if states := self._take_lists():
-            return self._batches.load_lists(states)
-        return None
-
-    def _take_lists(self) -> list[ListState]:
-        # One thread is left for rows: a list takes as long as its clients' searches do.
-        if self._batches.reading_lists >= max(1, self._count - 1):
-            return []
-        return self._hub.take_lists(MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY)
-
-    async def _load_lane(self, lane: Lane) -> bool:
-        """Load from a lane; return whether there was work."""
-        if rows := self._hub.take(MAX_KEYS_PER_QUERY, lane):
-            work = self._batches.load_rows(rows, lane)
-        elif states := self._hub.take_lists(
-            MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY, lane=lane
-        ):
-            work = self._batches.load_lists(states, lane)
-        else:
-            return False
-        if not await work:
-            await asyncio.sleep(next(backoff(1.0)))
-        return True
+    def _load_lane(self, lane: Lane) -> Coroutine[Any, Any, bool]:
+        return self._batches.load_lane(lane)
 
     def _lane_failed(self, lane: Lane) -> None:
         self._delivery.failed(self._hub.lane(lane))
@@ -227,31 +163,6 @@ class Loader:
         alone = lane is not None and not lane.shared
         work = partial(self._watchdog.run, function, wanted)
         return pool.run(work, alone=alone, wanted=wanted)
-
-    async def _resolve(self, lookups: list[ReverseLookup]) -> bool:
-        """Resolve changes of related tables to the rows that they concern."""
-        waiting = list(lookups)
-        try:
-            while waiting:
-                keys = await self._keys_of(waiting[0])
-                self._hub.resolved(waiting.pop(0), keys)
-        except Unreachable as error:
-            self._log.unreachable(error)
-            return False
-        finally:
-            for lookup in waiting:
-                self._hub.give_back(lookup)
-        return True
-
-    async def _keys_of(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        """Return the keys of a reverse look-up; None if any row may be concerned."""
-        try:
-            return await self.call(lambda: self._reader.resolve(lookup))
-        except Unreachable:
-            raise
-        except Exception as error:  # noqa: BLE001 (it is logged)
-            self._log.lookup_failed(lookup, error)
-            return None
 
     def _retry(self, row: RowState | ListRow | ListState) -> None:
         self._hub.mark(row)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import MAX_AGE, READ_AGAIN, SendQueue
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, FrameAction, Outcome, Refusal, View
 from pgobserve.hub.row_subscription import RowSubscription
@@ -27,7 +28,7 @@ class Socket:
     def watch(self, shown: Outcome = ABSENT) -> RowSubscription:
         """Begin a subscription that has been answered with an outcome."""
         watch = RowSubscription(self.send_queue, 1, 1, None, lambda outcome: None)
-        watch.offer(shown)
+        offer(watch, shown)
         return watch
 
     def frames(self) -> list[tuple[FrameAction, Any]]:
@@ -59,7 +60,7 @@ def socket() -> Socket:
 )
 def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: FrameAction | None) -> None:
     """The frame leads from what was shown to what is true."""
-    socket.watch(shown).offer(now)
+    offer(socket.watch(shown), now)
 
     assert socket.frames() == ([(kind, now)] if kind else [])
 
@@ -68,11 +69,11 @@ def test_frame(socket: Socket, shown: Outcome, now: Outcome, kind: FrameAction |
 def test_unknown_is_told_whatever_it_is(socket: Socket, now: Outcome, kind: FrameAction) -> None:
     """After a refusal, or for a client of whom nothing is known, the truth is sent in any case."""
     refused, resumed = socket.watch(ONE), socket.watch(ONE)
-    refused.offer(DENIED)
+    offer(refused, DENIED)
     socket.frames()
     resumed.shown = UNKNOWN
-    refused.offer(now)
-    resumed.offer(now)
+    offer(refused, now)
+    offer(resumed, now)
 
     assert socket.frames() == [(kind, now), (kind, now)]
 
@@ -80,8 +81,8 @@ def test_unknown_is_told_whatever_it_is(socket: Socket, now: Outcome, kind: Fram
 def test_latest_wins(socket: Socket) -> None:
     """States that were not sent in time are conflated to the last."""
     watch = socket.watch(ONE)
-    watch.offer(TWO)
-    watch.offer(View.of("3"))
+    offer(watch, TWO)
+    offer(watch, View.of("3"))
 
     assert len(socket.send_queue) == 1
     assert socket.send_queue.take() == (watch, View.of("3"), "update")
@@ -91,8 +92,8 @@ def test_deleted_and_put_back(socket: Socket) -> None:
     """A row deleted and put back before anything was sent is one update, or none if the same."""
     changed, same = socket.watch(ONE), socket.watch(ONE)
     for watch, last in ((changed, TWO), (same, ONE)):
-        watch.offer(ABSENT)
-        watch.offer(last)
+        offer(watch, ABSENT)
+        offer(watch, last)
 
     assert socket.frames() == [("update", TWO)]
 
@@ -100,8 +101,8 @@ def test_deleted_and_put_back(socket: Socket) -> None:
 def test_created_and_deleted(socket: Socket) -> None:
     """A row that came and went meanwhile is not told at all."""
     watch = socket.watch(ABSENT)
-    watch.offer(ONE)
-    watch.offer(ABSENT)
+    offer(watch, ONE)
+    offer(watch, ABSENT)
 
     assert socket.frames() == []
 
@@ -109,9 +110,9 @@ def test_created_and_deleted(socket: Socket) -> None:
 def test_order(socket: Socket) -> None:
     """Rows are told in the order in which they first had news."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE)
-    other.offer(TWO)
-    one.offer(View.of("3"))
+    offer(one, ONE)
+    offer(other, TWO)
+    offer(one, View.of("3"))
 
     assert socket.frames() == [("create", View.of("3")), ("create", TWO)]
 
@@ -120,8 +121,8 @@ def test_first_outcome_answers_the_request(socket: Socket) -> None:
     """The first outcome goes to the request, and is what the client has then."""
     told: list[Outcome] = []
     watch = RowSubscription(socket.send_queue, 1, 1, None, told.append)
-    watch.offer(ONE)
-    watch.offer(ONE)
+    offer(watch, ONE)
+    offer(watch, ONE)
 
     assert told == [ONE]
     assert socket.frames() == []
@@ -131,7 +132,7 @@ def test_refused_request(socket: Socket) -> None:
     """A refusal answers the request, too; nothing is known to be shown then."""
     told: list[Outcome] = []
     watch = RowSubscription(socket.send_queue, 1, 1, None, lambda outcome: told.append(outcome))
-    watch.offer(DENIED)
+    offer(watch, DENIED)
 
     assert told == [DENIED]
     assert watch.shown is UNKNOWN
@@ -140,16 +141,16 @@ def test_refused_request(socket: Socket) -> None:
 def test_one_writer(socket: Socket) -> None:
     """The writer is woken once, and again only after it was told that there is nothing more."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE)
-    other.offer(ONE)
+    offer(one, ONE)
+    offer(other, ONE)
     assert socket.wakes == 1
 
     socket.send_queue.take()
-    one.offer(TWO)
+    offer(one, TWO)
     assert socket.wakes == 1
 
     socket.frames()
-    one.offer(ONE)
+    offer(one, ONE)
     assert socket.wakes == 2
 
 
@@ -157,7 +158,7 @@ def test_hold(socket: Socket) -> None:
     """While held nothing is sent and nobody woken; released, once for each hold, it goes on."""
     socket.send_queue.hold()
     socket.send_queue.hold()
-    socket.watch().offer(ONE)
+    offer(socket.watch(), ONE)
     assert socket.frames() == []
     socket.send_queue.release()
     assert (socket.wakes, socket.frames()) == (0, [])
@@ -171,8 +172,8 @@ def test_hold(socket: Socket) -> None:
 def test_hold_while_sending(socket: Socket) -> None:
     """A writer that meets a hold stops; the release wakes it again."""
     one, other = socket.watch(), socket.watch()
-    one.offer(ONE)
-    other.offer(ONE)
+    offer(one, ONE)
+    offer(other, ONE)
     socket.send_queue.take()
     socket.send_queue.hold()
     assert socket.send_queue.take() is None
@@ -194,7 +195,7 @@ def test_release_without_news(socket: Socket) -> None:
 def test_put_first(socket: Socket) -> None:
     """What a client missed is put in unless something newer waits already."""
     watch, other = socket.watch(ONE), socket.watch(ONE)
-    watch.offer(TWO)
+    offer(watch, TWO)
     socket.send_queue.put_first(watch, View.of("old"))
     socket.send_queue.put_first(other, View.of("old"))
 
@@ -205,9 +206,9 @@ def test_barrier(socket: Socket) -> None:
     """A barrier is reached when all that waited before it was sent, and nothing that came later."""
     calls: list[int] = []
     first, second = socket.watch(ONE), socket.watch(ONE)
-    first.offer(TWO)
+    offer(first, TWO)
     socket.send_queue.put_barrier(lambda: calls.append(1))
-    second.offer(TWO)
+    offer(second, TWO)
 
     assert socket.send_queue.take() is not None
     assert calls == []  # it is being sent
@@ -245,8 +246,8 @@ def test_barrier_behind_what_is_sent() -> None:
     sent: list[Any] = []
     send_queue = SendQueue(lambda: None, sent.append)
     watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
-    watch.offer(ONE)
-    watch.offer(TWO)
+    offer(watch, ONE)
+    offer(watch, TWO)
     send_queue.put_barrier(lambda: calls.append(1))
     assert len(sent) == 1
     assert calls == []
@@ -258,10 +259,10 @@ def test_barrier_behind_what_is_sent() -> None:
 def test_close(socket: Socket) -> None:
     """A closed queue keeps nothing, takes nothing and wakes nobody."""
     watch = socket.watch()
-    watch.offer(ONE)
+    offer(watch, ONE)
     socket.send_queue.hold()
     socket.send_queue.close()
-    watch.offer(TWO)
+    offer(watch, TWO)
     socket.send_queue.release()
 
     assert len(socket.send_queue) == 0
@@ -275,18 +276,18 @@ def test_send_at_once() -> None:
     wakes: list[int] = []
     send_queue = SendQueue(lambda: wakes.append(1), sent.append)
     watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
-    watch.offer(ABSENT)
-    watch.offer(ONE)
+    offer(watch, ABSENT)
+    offer(watch, ONE)
     assert sent == [(watch, ONE, "create")]
 
-    watch.offer(TWO)
-    watch.offer(ONE)
+    offer(watch, TWO)
+    offer(watch, ONE)
     assert len(sent) == 1
     assert send_queue.take() is None  # it is what was shown
 
-    watch.offer(ONE)
+    offer(watch, ONE)
     assert len(sent) == 1
-    watch.offer(TWO)
+    offer(watch, TWO)
     assert sent[1:] == [(watch, TWO, "update")]
     assert wakes == []
 
@@ -297,9 +298,9 @@ def test_held_is_not_sent_at_once() -> None:
     wakes: list[int] = []
     send_queue = SendQueue(lambda: wakes.append(1), sent.append)
     watch = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
-    watch.offer(ABSENT)
+    offer(watch, ABSENT)
     send_queue.hold()
-    watch.offer(ONE)
+    offer(watch, ONE)
     send_queue.release()
 
     assert (sent, wakes) == ([], [1])
@@ -350,7 +351,7 @@ class Slow:
             for key in range(count)
         ]
         for watch in made:
-            watch.offer(ABSENT)
+            offer(watch, ABSENT)
         return made
 
 
@@ -362,7 +363,7 @@ def slow() -> Slow:
 def test_waits_for_a_moment(slow: Slow) -> None:
     """What waits no longer than permissions hold is sent as it is."""
     for watch in slow.watches(2):
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE
     slow.take()
 
@@ -374,14 +375,14 @@ def test_waits_too_long(slow: Slow) -> None:
     """What has waited longer is read again, and what is found then is sent at once."""
     first, second, third = slow.watches(3)
     for watch in (first, second, third):
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.frames == [(0, "create")]
     assert slow.again == [second, third]
 
-    second.offer(DENIED)
-    third.offer(TWO)
+    offer(second, DENIED)
+    offer(third, TWO)
     slow.take()
     assert slow.frames == [(0, "create"), (1, "error"), (2, "create")]
 
@@ -390,10 +391,10 @@ def test_revoked_while_it_waited(slow: Slow) -> None:
     """A row that may not be seen any more makes no frame, and none that waited is left."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE + 1
     slow.take()
-    second.offer(ABSENT)
+    offer(second, ABSENT)
     slow.send_queue.resume()
 
     assert slow.frames == [(0, "create")]
@@ -404,8 +405,8 @@ def test_refusal_replaces_what_waits(slow: Slow) -> None:
     """A refusal that is found while data wait is sent instead of them."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE)
-    second.offer(DENIED)
+        offer(watch, ONE)
+    offer(second, DENIED)
     slow.take()
     slow.take()
 
@@ -416,9 +417,9 @@ def test_end_and_refusal_are_not_read_again(slow: Slow) -> None:
     """What shows nothing is sent however long it waited."""
     first, second, third = slow.watches(3)
     second.shown = third.shown = UNKNOWN
-    first.offer(ONE)
-    second.offer(ABSENT)
-    third.offer(DENIED)
+    offer(first, ONE)
+    offer(second, ABSENT)
+    offer(third, DENIED)
     slow.now += 100
     slow.take()
     slow.take()
@@ -431,7 +432,7 @@ def test_what_is_read_when_it_is_sent(slow: Slow) -> None:
     """What is not read again, because sending it reads, is sent."""
     slow.reads = False
     for watch in slow.watches(2):
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += 100
     slow.take()
 
@@ -442,7 +443,7 @@ def test_slow_client_gets_all(slow: Slow) -> None:
     """A client that takes longer for a frame than permissions hold still has each row in the end."""
     watches = slow.watches(3 * READ_AGAIN)
     for watch in watches:
-        watch.offer(ONE)
+        offer(watch, ONE)
     reads = 0
     while len(slow.frames) < len(watches):
         slow.now += MAX_AGE + 1
@@ -451,7 +452,7 @@ def test_slow_client_gets_all(slow: Slow) -> None:
         waiting, slow.again = slow.again, []
         reads += len(waiting)
         for watch in waiting:
-            watch.offer(ONE)
+            offer(watch, ONE)
 
     assert sorted(slow.frames) == [(watch.key, "create") for watch in watches]
     assert reads <= READ_AGAIN * len(watches)
@@ -461,7 +462,7 @@ def test_no_news_of_what_was_read_again(slow: Slow) -> None:
     """Rows behind those that are read again without news go on when they may."""
     watches = slow.watches(READ_AGAIN + 3)
     for watch in watches:
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.again == watches[1 : READ_AGAIN + 1]
@@ -476,11 +477,11 @@ def test_news_of_a_row_that_waits_for_others(slow: Slow) -> None:
     """A row whose turn has not come is not overtaken by its own news."""
     watches = slow.watches(READ_AGAIN + 3)
     for watch in watches:
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     last = watches[-1]
-    last.offer(TWO)
+    offer(last, TWO)
     assert slow.frames == [(0, "create")]
     slow.send_queue.resume()
 
@@ -493,14 +494,14 @@ def test_barrier_waits_for_what_is_read_again(slow: Slow) -> None:
     calls: list[str] = []
     watches = slow.watches(3)
     for watch in watches:
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.send_queue.put_barrier(lambda: calls.append("reached"))
     slow.now += MAX_AGE + 1
     slow.take()
     assert slow.send_queue.withdrawn == 2
     for watch in watches[1:]:
         assert calls == []
-        watch.offer(TWO)
+        offer(watch, TWO)
         slow.take()
 
     assert [key for key, _ in slow.frames] == [watch.key for watch in watches]
@@ -511,7 +512,7 @@ def test_ended_while_it_is_read_again(slow: Slow) -> None:
     """An ended subscription leaves nothing behind."""
     first, second = slow.watches(2)
     for watch in (first, second):
-        watch.offer(ONE)
+        offer(watch, ONE)
     slow.now += MAX_AGE + 1
     slow.take()
     second.active = False

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
@@ -233,7 +234,7 @@ class World(RuleBasedStateMachine):
         for (row, watches), outcome in zip(reading.rows, reading.found, strict=True):
             self.hub.done(row, reading.snapshot)
             for watch in watches:
-                watch.offer(outcome)
+                offer(watch, outcome)
 
     # The clients
 

@@ -23,7 +23,7 @@ from pgobserve.hub.load_requests import (
 from pgobserve.hub.outcome import View
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.trigger_monitor import TriggerMonitor
-from pgobserve.load import loader as loader_module
+from pgobserve.load import batches as batches_module
 from pgobserve.load.loader import Loader
 from pgobserve.workers.retries import Retries
 
@@ -124,7 +124,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    monkeypatch.setattr(loader_module, "backoff", lambda: iter(lambda: 0.0, None))
+    monkeypatch.setattr(batches_module, "backoff", lambda: iter(lambda: 0.0, None))
 
 
 async def test_vigil_whose_query_fails() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_subscription import ListSubscription
@@ -250,12 +251,12 @@ def test_discarded_watch_is_silent(hub: Hub) -> None:
     send_queue = SendQueue(lambda: None)
     one = RowSubscription(send_queue, 1, 1, None, lambda outcome: None)
     hub.add(one, ITEM)
-    one.offer(ABSENT)
-    one.offer(View.of("1"))
+    offer(one, ABSENT)
+    offer(one, View.of("1"))
     assert len(send_queue) == 1
 
     hub.discard(one)
-    one.offer(View.of("2"))
+    offer(one, View.of("2"))
 
     assert len(send_queue) == 0
     assert send_queue.take() is None

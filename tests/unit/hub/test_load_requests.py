@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import RowState, TableDependencies
@@ -20,7 +21,7 @@ SNAPSHOT = Snapshot(1, 1, frozenset())
 def test_shown_of_a_row() -> None:
     """Who watches a row has what he was sent."""
     watch = RowSubscription(SendQueue(lambda: None), 1, 1, None, lambda outcome: None)
-    watch.offer(A)
+    offer(watch, A)
     job = LoadRequest(RowState(TableDependencies(("a",)), 1), (watch,))
 
     assert job.key == 1

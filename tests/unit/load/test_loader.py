@@ -19,8 +19,7 @@ from pgobserve.hub.load_requests import NEVER, ListLoadResult, LoadResult
 from pgobserve.hub.outcome import UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.load import batches
-from pgobserve.load import loader as loader_module
+from pgobserve.load import batches as batches_module
 from pgobserve.load.loader import Loader
 from tests.rows import Rows
 
@@ -86,7 +85,7 @@ async def bench() -> AsyncIterator[Callable[..., Bench]]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    monkeypatch.setattr(loader_module, "backoff", lambda: iter(lambda: 0.0, None))
+    monkeypatch.setattr(batches_module, "backoff", lambda: iter(lambda: 0.0, None))
 
 
 async def test_one_batch(bench: Any) -> None:
@@ -150,7 +149,7 @@ async def test_changed_during_its_load(bench: Any) -> None:
 
 async def test_batch_limit(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch has a limit; what is beyond it comes next."""
-    monkeypatch.setattr(loader_module, "MAX_KEYS_PER_QUERY", 3)
+    monkeypatch.setattr(batches_module, "MAX_KEYS_PER_QUERY", 3)
     batches = []
     each = bench(lambda jobs: [batches.append(len(jobs)), found(jobs)][1])
 
@@ -400,7 +399,7 @@ async def test_lists_that_can_not_be_read_together() -> None:
 @pytest.mark.parametrize("gather_time", [0, 3600])
 async def test_newcomers_gather(monkeypatch: pytest.MonkeyPatch, gather_time: float) -> None:
     """After a read for a crowd, the next newcomers wait for a while, or for a read that is due anyway."""
-    monkeypatch.setattr(batches, "GATHER_TIME", gather_time)
+    monkeypatch.setattr(batches_module, "GATHER_TIME", gather_time)
     hub, lists = Hub(), Lists(lambda jobs: [nothing(job) for job in jobs])
     loader = Loader("default", hub, lists, 1)
     task = asyncio.create_task(loader.run())
@@ -414,7 +413,7 @@ async def test_newcomers_gather(monkeypatch: pytest.MonkeyPatch, gather_time: fl
 
     try:
         async with asyncio.timeout(20):
-            await asyncio.gather(*(add() for _ in range(batches.CROWD)))
+            await asyncio.gather(*(add() for _ in range(batches_module.CROWD)))
             newcomer = add()
             if gather_time:
                 await loader.call(lambda: None)
