@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pgobserve.runtime.runtime import runtimes
 
 if TYPE_CHECKING:
-    from pgobserve.listen.listener import ListenerState
+    from pgobserve.listen.intake import ListenerState
     from pgobserve.load.load_log import LoaderState
     from pgobserve.outbox.outbox_pages import ReaderState
 

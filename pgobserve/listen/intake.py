@@ -1,5 +1,5 @@
 """
-Routes received changes to the hub: labels become tables, JSON becomes keys.
+From the LISTEN connection's socket to the hub: payloads become changes, labels tables, and JSON keys.
 
 Any role can send a flood of notifications, and a large import is a flood, too. Marking single rows is
 therefore bounded for each table. Beyond the bound the intake marks the whole table, twice a second.
@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from pgobserve.errors import PayloadInvalid
+from pgobserve.listen.payload import parse
 from pgobserve.sql.keys import ALIKE, collide, to_key
 from pgobserve.sql.model_tables import labels_of, model_of
 from pgobserve.wire import PAYLOAD_VERSION
@@ -20,10 +24,16 @@ from pgobserve.wire import PAYLOAD_VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
+    import psycopg
+
+    from pgobserve.database.async_connection import Connection
     from pgobserve.hub.hub import Hub
     from pgobserve.wire import Change
 
     Keys = tuple[Any, ...] | None
+
+#: Seconds of handling notifications before the event loop runs other tasks.
+SLICE: Final = 0.005
 
 #: Steps that the changes of one table may take in a window: about a tenth of the window's time.
 #: Decoding a key takes ten steps, marking it for a list takes one.
@@ -36,6 +46,98 @@ START: Final = f'{{"v":{PAYLOAD_VERSION},"t":"'
 #: Seconds of a window, and between two marks of a table in a flood.
 WINDOW: Final = 1.0
 FLOOD_INTERVAL: Final = 0.5
+
+
+@dataclass(slots=True)
+class ListenerState:
+    """
+    The state of a listener, for monitoring.
+
+    Attributes:
+        live: Whether notifications arrive now.
+        since: When ``live`` last changed, in seconds since the epoch.
+        gaps: Interruptions after which everything watched was read again.
+        notifications: Notifications received so far.
+        ignored: Notifications that no trigger of this project wrote.
+        queue_usage: Used share of the server's notification queue, at the last heartbeat.
+        error: Why the listener is not live.
+    """
+
+    live: bool = False
+    since: float = field(default_factory=time.time)
+    gaps: int = 0
+    notifications: int = 0
+    ignored: int = 0
+    queue_usage: float = 0.0
+    error: str | None = None
+
+
+class NotificationReader:
+    """
+    Takes the notifications of one LISTEN connection from its socket.
+
+    ``connection.notifies()`` would prepare its next wait between two changes, while the thread that
+    reads the first one waits for the interpreter. Notifications that it has taken from libpq are lost
+    when its loop is left.
+
+    Args:
+        connection: The connection.
+        channel: The NOTIFY channel.
+        state: Counts the notifications.
+        on_payload: Called with each payload on the channel.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        channel: str,
+        state: ListenerState,
+        on_payload: Callable[[str], object],
+    ) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._state = state
+        self._on_payload = on_payload
+        self._more = False
+        # Those that arrived with the answer to a statement; there may be many at once.
+        self._waiting: deque[str] = deque()
+        connection.add_notify_handler(self._keep)
+
+    def read(self, lost: asyncio.Future[None], resumed: bool = False) -> None:
+        """Handle pending notifications for one slice. The rest waits for another turn."""
+        if lost.done() or (self._more and not resumed):
+            return
+        self._more = False
+        until = monotonic() + SLICE
+        try:
+            while (payload := self._next()) is not None:
+                self._state.notifications += 1
+                self._on_payload(payload)
+                # A flood would block the event loop, and with it every socket of the process.
+                if monotonic() > until:
+                    self._more = True
+                    asyncio.get_running_loop().call_soon(self.read, lost, True)
+                    return
+        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            lost.set_exception(error)
+
+    def _next(self) -> str | None:
+        """Return the next payload on the channel, or None."""
+        if self._waiting:
+            return self._waiting.popleft()
+        pgconn, encoding = self._connection.pgconn, self._connection.info.encoding
+        # Consume input only after everything read is handled: the rest waits in the server.
+        for reads in (False, True):
+            if reads:
+                pgconn.consume_input()
+            while (note := pgconn.notifies()) is not None:
+                if note.relname.decode(encoding) == self._channel:
+                    return note.extra.decode(encoding)
+        return None
+
+    def _keep(self, notification: psycopg.Notify) -> None:
+        if notification.channel == self._channel:
+            self._waiting.append(notification.payload)
 
 
 class _Window:
@@ -58,7 +160,6 @@ class Intake:
         ignore: Called with the reason for a change, or a key in it, that the intake cannot use.
         kick: Called when the hub has rows to read.
         signals: Handlers for labels that are not a model's. They receive the keys.
-        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -67,16 +168,25 @@ class Intake:
         ignore: Callable[[str], object],
         kick: Callable[[], object],
         signals: Mapping[str, Callable[[Keys], object]] = MappingProxyType({}),
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._ignore = ignore
         self._kick = kick
         self._signals = signals
-        self._clock = clock
         self._windows: dict[str, _Window] = {}
         # Tables in a flood, and whether changes of them are still unmarked.
         self._flooded: dict[str, bool] = {}
+
+    def take(self, payload: str) -> None:
+        """Take a payload from the listener; one that no trigger wrote is ignored."""
+        if self._flooded and self._skim(payload):
+            return
+        try:
+            change = parse(payload)
+        except PayloadInvalid as error:
+            self._ignore(str(error))
+        else:
+            self.receive(change)
 
     def receive(self, change: Change) -> None:
         """Take a change from the listener, or from the outbox, and start the loads that it needs."""
@@ -106,7 +216,7 @@ class Intake:
             return False
         if not self._hub.watches_table(table):
             return False
-        now, window = self._clock(), self._windows.get(table)
+        now, window = monotonic(), self._windows.get(table)
         if window is None or now - window.began >= WINDOW:
             window = self._windows[table] = _Window(now)
         window.steps += self._cost(table, change)
@@ -121,17 +231,9 @@ class Intake:
         self._hub.publish(table, change.xid, keys, change.routes)
         return True
 
-    def skim(self, text: str) -> bool:
-        """
-        Take a payload without decoding it, if its table is in a flood.
-
-        Args:
-            text: The payload.
-
-        Returns:
-            Whether it was taken.
-        """
-        if not self._flooded or not text.startswith(START):
+    def _skim(self, text: str) -> bool:
+        """Take a payload without decoding it, if its table is in a flood; return whether it was."""
+        if not text.startswith(START):
             return False
         model = model_of(text[len(START) : text.find('"', len(START))])
         if model is None or model._meta.db_table not in self._flooded:
@@ -148,13 +250,6 @@ class Intake:
         defeat the bound.
         """
         return any(self._flooded.values())
-
-    def flush(self) -> None:
-        """Mark every change received so far."""
-        for table, waiting in self._flooded.items():
-            if waiting:
-                self._flooded[table] = False
-                self._mark_all(table)
 
     def _cost(self, table: str, change: Change) -> int:
         rows, lists = self._hub.spread(table)

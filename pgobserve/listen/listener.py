@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -25,8 +23,8 @@ from pgobserve.database.async_connection import (
     open_connection,
 )
 from pgobserve.database.server_identity import Servers, identify
-from pgobserve.errors import FeedUnavailable, PayloadInvalid
-from pgobserve.listen.payload import parse
+from pgobserve.errors import FeedUnavailable
+from pgobserve.listen.intake import ListenerState, NotificationReader
 from pgobserve.logs import fields
 from pgobserve.wire import QUEUE_FULL
 from pgobserve.workers.backoff import backoff
@@ -35,12 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pgobserve.wire import Change
-
 logger = logging.getLogger(__name__)
-
-#: Seconds of handling notifications before the event loop runs other tasks.
-SLICE: Final = 0.005
 
 #: Consecutive heartbeats that arriving notifications can replace.
 MAX_SKIPPED: Final = 3
@@ -55,30 +48,6 @@ QUEUE_WARNING = 0.01
 QUEUE_NEARLY_FULL = 0.5
 
 
-@dataclass(slots=True)
-class ListenerState:
-    """
-    The state of a listener, for monitoring.
-
-    Attributes:
-        live: Whether notifications arrive now.
-        since: When ``live`` last changed, in seconds since the epoch.
-        gaps: Interruptions after which everything watched was read again.
-        notifications: Notifications received so far.
-        ignored: Notifications that no trigger of this project wrote.
-        queue_usage: Used share of the server's notification queue, at the last heartbeat.
-        error: Why the listener is not live.
-    """
-
-    live: bool = False
-    since: float = field(default_factory=time.time)
-    gaps: int = 0
-    notifications: int = 0
-    ignored: int = 0
-    queue_usage: float = 0.0
-    error: str | None = None
-
-
 class Listener:
     """
     Keeps a connection LISTENing until cancelled.
@@ -86,11 +55,10 @@ class Listener:
     Args:
         parameters: Returns psycopg keywords. Called for each attempt: names and passwords may change.
         channel: The NOTIFY channel.
-        on_change: Called with each change, in commit order. Must not block.
+        on_payload: Called with each notification's payload, in commit order. Must not block.
         on_live: Called each time LISTEN is committed, with True if changes may have been missed.
         heartbeat: Seconds of silence after which the listener sends a heartbeat query, and seconds
             that the server has to answer it.
-        skim: Called with each payload first. If it returns True, the payload is not decoded.
         servers: Records which server the listener has reached.
         alias: The database alias, for the log.
     """
@@ -99,12 +67,11 @@ class Listener:
         self,
         parameters: Callable[[], Mapping[str, Any]],
         channel: str,
-        on_change: Callable[[Change], None],
+        on_payload: Callable[[str], object],
         on_live: Callable[[bool], object],
         heartbeat: float = 5.0,
         *,
         alias: str = "default",
-        skim: Callable[[str], bool] = lambda _: False,
         servers: Servers | None = None,
     ) -> None:
         self.state = ListenerState()
@@ -112,15 +79,12 @@ class Listener:
         self._parameters = parameters
         self._channel = channel
         self._alias = alias
-        self._on_change = on_change
+        self._on_payload = on_payload
         self._on_live = on_live
         self._heartbeat = heartbeat
-        self._skim = skim
         self._servers = servers or Servers()
         self._lost_here: asyncio.Future[None] | None = None
         self._probed = 0.0
-        self._more = False
-        self._waiting: deque[str] = deque()
         self._connection: Connection | None = None
 
     async def run(self) -> None:
@@ -170,22 +134,15 @@ class Listener:
         return began
 
     async def _drain(self, connection: Connection) -> None:
-        """
-        Receive notifications until the connection is lost.
-
-        ``connection.notifies()`` would prepare its next wait between two changes, while the thread that
-        reads the first one waits for the interpreter. Notifications that it has taken from libpq are
-        lost when its loop is left.
-        """
-        self._waiting.clear()
-        connection.add_notify_handler(self._keep)  # for those that arrive with an answer
+        """Receive notifications until the connection is lost."""
+        reader = NotificationReader(connection, self._channel, self.state, self._on_payload)
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
         received, skipped = self.state.notifications, 0
         while True:
             self._lost_here = lost = loop.create_future()
-            loop.add_reader(descriptor, self._read, connection, lost)
+            loop.add_reader(descriptor, reader.read, lost)
             # A notification right behind an answer is in libpq already: the socket stays silent.
-            self._read(connection, lost)
+            reader.read(lost)
             try:
                 await asyncio.wait({lost}, timeout=self._heartbeat)
             finally:
@@ -200,44 +157,6 @@ class Listener:
             if not alive:
                 await self._beat(connection)
             await self._probe()
-
-    def _read(
-        self, connection: Connection, lost: asyncio.Future[None], resumed: bool = False
-    ) -> None:
-        """Receive pending notifications for one slice. The rest waits for another turn."""
-        if lost.done() or (self._more and not resumed):
-            return
-        self._more = False
-        loop, until = asyncio.get_running_loop(), time.monotonic() + SLICE
-        try:
-            while (payload := self._next(connection)) is not None:
-                self._receive(payload)
-                # A flood would block the event loop, and with it every socket of the process.
-                if time.monotonic() > until:
-                    self._more = True
-                    loop.call_soon(self._read, connection, lost, True)
-                    return
-        except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
-            lost.set_exception(error)
-
-    def _next(self, connection: Connection) -> str | None:
-        """Return the next payload on the channel, or None."""
-        if self._waiting:
-            return self._waiting.popleft()
-        pgconn, encoding = connection.pgconn, connection.info.encoding
-        # Consume input only after everything read is handled: the rest waits in the server.
-        for reads in (False, True):
-            if reads:
-                pgconn.consume_input()
-            while (note := pgconn.notifies()) is not None:
-                if note.relname.decode(encoding) == self._channel:
-                    return note.extra.decode(encoding)
-        return None
-
-    def _keep(self, notification: psycopg.Notify) -> None:
-        """Keep a notification that arrived with the answer to a statement: there may be many at once."""
-        if notification.channel == self._channel:
-            self._waiting.append(notification.payload)
 
     def reconnect(self) -> None:
         """Drop the connection: new connections reach another server."""
@@ -295,17 +214,6 @@ class Listener:
             # While the queue was full, triggers did not notify, so that writers could commit.
             self.state.gaps += 1
             self._on_live(True)
-
-    def _receive(self, payload: str) -> None:
-        self.state.notifications += 1
-        if self._skim(payload):
-            return
-        try:
-            change = parse(payload)
-        except PayloadInvalid as error:
-            self.ignore(str(error))
-            return
-        self._on_change(change)
 
     def ignore(self, why: str) -> None:
         """Count a notification that the feed cannot use, and log the first one."""

@@ -26,9 +26,8 @@ def make_listener(
     if not options.listens:
         return None
     return Listener(
-        *(options.parameters, options.channel, intake.receive, on_live),
+        *(options.parameters, options.channel, intake.take, on_live),
         alias=options.alias,
-        skim=intake.skim,
         servers=servers,
     )
 

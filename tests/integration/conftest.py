@@ -19,7 +19,9 @@ import pytest
 from django.db import connection
 
 from pgobserve.demo import postgres
+from pgobserve.errors import PayloadInvalid
 from pgobserve.listen.listener import Listener
+from pgobserve.listen.payload import parse
 from tests.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class Ear(logging.Handler):
         self.logs: list[str] = []
         self.on_live: Callable[[], object] = lambda: None
         self._news = asyncio.Event()
-        self.listener = Listener(given, CHANNEL, self._change, self._live, heartbeat)
+        self.listener = Listener(given, CHANNEL, self._take, self._live, heartbeat)
         logging.getLogger("pgobserve.listen.listener").addHandler(self)
         self.task = asyncio.create_task(self.listener.run())
 
@@ -137,8 +139,11 @@ class Ear(logging.Handler):
         self.logs.append(record.getMessage())
         self._news.set()
 
-    def _change(self, change: Change) -> None:
-        self.changes.append(change)
+    def _take(self, payload: str) -> None:
+        try:
+            self.changes.append(parse(payload))
+        except PayloadInvalid as error:
+            self.listener.ignore(str(error))
         self._news.set()
 
     def _live(self, gap: bool) -> None:

@@ -22,16 +22,15 @@ SNAPSHOT = Snapshot(100, 100, frozenset())
 
 
 class Scene:
-    """An intake, whose clock is set by hand, and what reached the hub."""
+    """An intake, and what reached the hub."""
 
     def __init__(self, model: Any, *keys: Any) -> None:
         self.model, self.table = model, model._meta.db_table
         self.hub = Hub()
-        self.now = 0.0
         self.kicks = 0
         self.ignored: list[str] = []
         self.published: list[Any] = []
-        self.intake = Intake(self.hub, self.ignored.append, self._kick, lambda: self.now)
+        self.intake = Intake(self.hub, self.ignored.append, self._kick)
         for key in keys:
             watch = RowSubscription(SendQueue(lambda: None), key, 1, None, lambda outcome: None)
             self.hub.add(watch, TableDependencies((self.table,)))
@@ -98,7 +97,8 @@ async def test_flood_ends(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None
     """After a while without changes rows are marked one by one again."""
     monkeypatch.setattr(module, "FLOOD_INTERVAL", 0.0)
     await flooded(scene)
-    scene.now += module.WINDOW
+    ends = module.monotonic() + module.WINDOW
+    monkeypatch.setattr(module, "monotonic", lambda: ends)
     while scene.intake._flooded:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
@@ -106,17 +106,6 @@ async def test_flood_ends(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None
 
     assert scene.published[-1] == [2]
     assert scene.kicks == 0
-
-
-async def test_flush(scene: Scene) -> None:
-    """What waits in a flood can be marked at once, before it counts as heard."""
-    await flooded(scene)
-    scene.hear(1)
-    assert scene.read() == []
-
-    scene.intake.flush()
-
-    assert scene.read() == [1, 2]
 
 
 async def test_flood_of_one_table_alone(scene: Scene) -> None:
@@ -167,16 +156,25 @@ async def test_unknown_model(scene: Scene) -> None:
     assert len(scene.ignored) == 1
 
 
-async def test_not_decoded(scene: Scene) -> None:
+async def test_not_decoded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload of a table in a flood is not even decoded; of others each is."""
+    monkeypatch.setattr(module, "FLOOD_INTERVAL", 0.0)
+    decoded: list[str] = []
+    parse = module.parse
+    monkeypatch.setattr(module, "parse", lambda text: [decoded.append(text), parse(text)][1])
     text = '{"v":1,"t":"project.item","o":"U","x":"1","k":[1]}'
-    assert not scene.intake.skim(text)
+    scene.intake.take(text)
+    assert decoded == [text]
     await flooded(scene)
 
-    assert scene.intake.skim(text)
-    assert not scene.intake.skim(text.replace("project.item", "auth.user"))
-    assert not scene.intake.skim(text.replace("project.item", "no.model"))
-    assert not scene.intake.skim("x")
-    scene.intake.flush()
+    scene.intake.take(text)
+    assert decoded == [text]
+    others = [text.replace("project.item", "auth.user"), text.replace("project.item", "no.model")]
+    for other in [*others, "x"]:
+        scene.intake.take(other)
+    assert decoded == [text, *others, "x"]
+    before = scene.kicks
+    while scene.kicks == before:  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
     assert scene.read() == [1, 2]

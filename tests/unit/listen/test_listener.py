@@ -8,21 +8,24 @@ from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.hub.hub import Hub
+from pgobserve.listen.intake import Intake, ListenerState, NotificationReader
 from pgobserve.listen.listener import QUEUE_WARNING, Listener
+from pgobserve.listen.payload import parse
 from pgobserve.wire import QUEUE_FULL
 
 if TYPE_CHECKING:
     import pytest
 
 
-def listener(changes: list[Any]) -> Listener:
+def listener() -> Listener:
     """Return a listener that does not run."""
-    return Listener(dict, "pgobserve", changes.append, lambda gap: None)
+    return Listener(dict, "pgobserve", print, lambda gap: None)
 
 
 async def test_queue_filling_up(caplog: pytest.LogCaptureFixture) -> None:
     """That the notification queue fills is logged each time it begins, and so is its end."""
-    each = listener([])
+    each = listener()
     for usage in (0.0, QUEUE_WARNING, 0.5, 0.02, 0.0, 0.3):
         each._note_usage(usage)
 
@@ -49,13 +52,12 @@ async def test_full_queue_is_a_gap() -> None:
 
 async def test_ignored_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The first notification that can't be used is logged, all are counted."""
-    changes: list[Any] = []
-    each = listener(changes)
-    for payload in ("x", "y", '{"v":1,"t":"a.b","o":"I","x":"1","k":[1]}'):
-        each._receive(payload)
+    each = listener()
+    intake = Intake(Hub(), each.ignore, lambda: None)
+    for payload in ("x", "y"):
+        intake.take(payload)
 
-    assert len(changes) == 1
-    assert (each.state.notifications, each.state.ignored) == (3, 2)
+    assert each.state.ignored == 2
     (record,) = caplog.records
     assert "ignored a notification on channel pgobserve: not JSON: 'x'" in record.getMessage()
 
@@ -97,21 +99,26 @@ class Notes:
     def consume_input(self) -> None:
         """Nothing more comes."""
 
+    def add_notify_handler(self, handler: Any) -> None:
+        """No notification arrives with an answer."""
+
     def notifies(self) -> Any:
         return self._notes.popleft() if self._notes else None
 
 
 async def test_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many notifications some are heard in each turn of the event loop, all in order."""
-    monkeypatch.setattr("pgobserve.listen.listener.SLICE", 0.0)
-    changes: list[Any] = []
-    each, connection = listener(changes), Notes(20)
+    monkeypatch.setattr("pgobserve.listen.intake.SLICE", 0.0)
+    payloads: list[str] = []
+    state, connection = ListenerState(), Notes(20)
+    reader = NotificationReader(connection, "pgobserve", state, payloads.append)  # type: ignore[arg-type]
     lost = asyncio.get_running_loop().create_future()
     turns = 0
-    while len(changes) < 20:
-        each._read(connection, lost)  # type: ignore[arg-type]  # as the event loop calls it
+    while len(payloads) < 20:
+        reader.read(lost)  # as the event loop calls it
         turns += 1
         await asyncio.sleep(0)
 
-    assert [change.keys for change in changes] == [(n,) for n in range(20)]
+    assert [parse(payload).keys for payload in payloads] == [(n,) for n in range(20)]
+    assert state.notifications == 20
     assert turns >= 10
