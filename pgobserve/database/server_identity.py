@@ -7,17 +7,21 @@ rows and miss new rows. So a feed compares the runs of its connections' servers,
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from django.db import connections
 
 from pgobserve.database.async_connection import execute
+from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.database.session import discard, session_of
 from pgobserve.errors import FeedUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pgobserve.database.async_connection import Connection
 
@@ -108,3 +112,55 @@ class Servers:
             )
         self._newest[identity.cluster] = (identity.timeline, now)
         self.run = identity.run
+
+
+class ServerCheck:
+    """
+    Checks in the loader's threads that loads come from the server that LISTEN has reached.
+
+    Args:
+        alias: The database alias.
+        servers: Knows which server the listener has reached.
+        doubt: Called in a loader thread if even a new connection reaches another server.
+    """
+
+    def __init__(self, alias: str, servers: Servers, doubt: Callable[[], object]) -> None:
+        self._alias = alias
+        self._servers = servers
+        self._doubt = doubt
+        self._here = threading.local()
+
+    def compare(self) -> None:
+        """Query which server a kept connection has reached, once for each server of the listener."""
+        connection, run = connections[self._alias], self._servers.run
+        raw: Any = connection.connection
+        known = getattr(self._here, "compared", None)
+        if run is None or raw is None or (known and known[0] is raw and known[1] == run):
+            return
+        with session_of(connection), connection.cursor() as cursor:
+            cursor.execute(SELECT_RUN)
+            ((reached,),) = cursor.fetchall()
+        self.check([reached])
+        self._here.compared = raw, run
+
+    def check(self, runs: Sequence[int]) -> None:
+        """
+        Compare the servers of a load with the listener's.
+
+        Through a pool of transactions a connection may reach another server at any time.
+
+        Raises:
+            Unreachable: It is another server. The connection is closed.
+        """
+        expected = self._servers.run
+        # A load that read nothing has no run.
+        if expected is None or all(run in (expected, 0) for run in runs):
+            self._here.differs = False
+            return
+        self._here.compared = None
+        discard(connections[self._alias])
+        if getattr(self._here, "differs", False):
+            # The connection before was new, too: not only old connections differ.
+            self._doubt()
+        self._here.differs = True
+        raise Unreachable("it is another server than the one listened to: was there a failover?")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import Subscription
     from pgobserve.load.lanes import Lane, Lanes
     from pgobserve.load.load_log import LoadLog
-    from pgobserve.read.row_reader import Reader
+    from pgobserve.read.row_reader import RowReader
 
     #: The subscriptions of each row or list of a batch.
     Audiences = Sequence[Sequence[Subscription]]
@@ -69,7 +69,7 @@ class Batches:
     def __init__(
         self,
         hub: Hub,
-        reader: Reader,
+        reader: RowReader,
         run: Callable[..., Coroutine[Any, Any, Any]],
         delivery: Delivery,
         lanes: Lanes,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import Hub, ReverseLookup
     from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import ListLoadRequest, LoadRequest
-    from pgobserve.read.row_reader import Reader
+    from pgobserve.read.row_reader import RowReader
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class LoadLog:
         reader: Names the consumers and models of subscriptions.
     """
 
-    def __init__(self, alias: str, hub: Hub, reader: Reader) -> None:
+    def __init__(self, alias: str, hub: Hub, reader: RowReader) -> None:
         self.state = LoaderState()
         self._alias = alias
         self._hub = hub

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pgobserve.hub.hub import Hub, RowState
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.read.row_reader import Reader
+    from pgobserve.read.row_reader import RowReader
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ class Loader:
         self,
         alias: str,
         hub: Hub,
-        reader: Reader,
+        reader: RowReader,
         threads: int,
         *,
         timeout: float = ABANDON_TIMEOUT,

@@ -20,8 +20,8 @@ from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
 from pgobserve.hub.outcome import ABSENT, Refusal, View
 from pgobserve.logs import fields
+from pgobserve.read.base_load import Load
 from pgobserve.read.holdings import Holdings
-from pgobserve.read.row_load import Load
 from pgobserve.render.rendering import encode
 from pgobserve.render.row_names import name_of
 from pgobserve.sql.full_query import one_snapshot
@@ -62,7 +62,7 @@ class ListLoad(Load):
     """
 
     def __init__(self, alias: str, request: ListLoadRequest) -> None:
-        super().__init__(alias, ())
+        super().__init__(alias)
         self._request = request
         cohort: Cohort = request.roster.identity  # type: ignore[assignment]
         assert cohort.listing is not None  # noqa: S101 (a list's cohort has one)

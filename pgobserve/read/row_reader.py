@@ -1,74 +1,91 @@
 """
-What the loader reads with: rows, lists and reverse look-ups of one database alias.
+Reads for a loader: rows, lists and reverse look-ups of one database alias.
 
-After a failover the old primary can live on, with its connections. :class:`CheckedReader` therefore
-refuses rows from another server than the one that LISTEN has reached.
+A load of rows queries each cohort once, renders, and checks permissions. Where a queryset, serializer or
+permission raises for a subscription, its subscriber receives an error; the others are served.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
+from pgobserve.cohorts.row_permissions import check, is_unjudged
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.database.server_identity import SELECT_RUN, Servers
-from pgobserve.database.session import discard, session_of
+from pgobserve.database.connection_watchdog import is_lost
+from pgobserve.database.session import isolate
+from pgobserve.hub.hub import RowState
+from pgobserve.hub.load_requests import NEVER, LoadResult
+from pgobserve.hub.outcome import ABSENT, UNREAD, View
+from pgobserve.logs import fields
+from pgobserve.read.base_load import Load
 from pgobserve.read.list_batch import load_lists
-from pgobserve.read.row_load import Load
+from pgobserve.render.rendering import VersionRenderer
+from pgobserve.render.row_names import name_of
+from pgobserve.sql.keyed_query import fetch_many
 from pgobserve.sql.reverse_lookup import resolve
+from pgobserve.workers.occupation import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
+    from django.db.models import Model
+
+    from pgobserve.cohorts.cohort import Cohort
+    from pgobserve.cohorts.cohort_renderer import Rendered
+    from pgobserve.database.server_identity import ServerCheck
     from pgobserve.hub.hub import ReverseLookup
     from pgobserve.hub.list_subscription import Subscription
-    from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult, LoadRequest, LoadResult
+    from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult, LoadRequest
+    from pgobserve.hub.outcome import Outcome
+    from pgobserve.read.base_load import Groups
     from pgobserve.sql.relation_path import RelationPath
+
+    #: Keys to read for each cohort.
+    Wanted = dict[Cohort, list[Hashable]]
+
+logger = logging.getLogger(__name__)
+
+#: Cohorts that one statement reads for at most; the server plans a branch for each.
+MAX_COHORTS_PER_QUERY: Final = 200
 
 #: Keys that a reverse look-up names at most. Beyond it, the loader reads all watched rows.
 MAX_RESOLVED: Final = 10_000
 
 
-class Reader(Protocol):
-    """Reads and renders for a loader, in the loader's threads."""
-
-    def load(self, requests: Sequence[LoadRequest]) -> Sequence[LoadResult]:
-        """Read and render a batch of rows."""
-
-    def load_lists(self, requests: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
-        """Read and render lists in one snapshot. None stands for a list that must be read alone."""
-
-    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        """Return the keys of the rows that changes concern. None stands for too many to name."""
-
-    def owner(self, subscription: Subscription) -> type:
-        """Return the class whose hooks a subscription runs. Called in the event loop."""
-
-    def label(self, subscription: Subscription) -> str:
-        """Return the label of the model that a subscription shows, for the log."""
-
-
 class RowReader:
     """
-    Reads through the ORM and renders with the consumers' serializers.
+    Reads through the ORM and renders with the consumers' serializers, in the loader's threads.
 
     Args:
         alias: The database alias.
+        server: Refuses what comes from another server than the one that LISTEN has reached.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, server: ServerCheck) -> None:
         self._alias = alias
+        self._server = server
 
     def load(self, requests: Sequence[LoadRequest]) -> Sequence[LoadResult]:
-        return Load(self._alias, requests).run()
+        """Read and render a batch of rows."""
+        self._server.compare()
+        results = RowLoad(self._alias, requests).run()
+        self._server.check([result.snapshot.run for result in results[:1]])
+        return results
 
     def load_lists(self, requests: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
-        return load_lists(self._alias, requests)
+        """Read and render lists in one snapshot. None stands for a list that must be read alone."""
+        self._server.compare()
+        results = load_lists(self._alias, requests)
+        self._server.check([whole.snapshot.run for whole in results if whole is not None])
+        return results
 
     def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
+        """Return the keys of the rows that changes concern. None stands for too many to name."""
+        self._server.compare()
         return resolve(
             *(cast("RelationPath", lookup.path), lookup.values, connections[self._alias]),
             among=lookup.among,
@@ -76,85 +93,192 @@ class RowReader:
         )
 
     def owner(self, subscription: Subscription) -> type:
+        """Return the class whose hooks a subscription runs. Called in the event loop."""
         return context_of(subscription).consumer_class
 
     def label(self, subscription: Subscription) -> str:
+        """Return the label of the model that a subscription shows, for the log."""
         return context_of(subscription).visibility.source.statement.model._meta.label
 
 
-class CheckedReader:
+class RowLoad(Load):
     """
-    A row reader that checks the server of each load.
+    The state of one load of rows.
 
     Args:
-        reader: The reader that reads and renders.
         alias: The database alias.
-        servers: Knows which server the listener has reached.
-        doubt: Called in a loader thread if even a new connection reaches another server.
+        requests: The rows to read, and their subscriptions.
     """
 
-    def __init__(
-        self, reader: Reader, alias: str, servers: Servers, doubt: Callable[[], object]
-    ) -> None:
-        self._reader = reader
-        self._alias = alias
-        self._servers = servers
-        self._doubt = doubt
-        self._here = threading.local()
+    def __init__(self, alias: str, requests: Sequence[LoadRequest]) -> None:
+        super().__init__(alias)
+        self._requests = requests
+        # For each request, its subscriptions by cohort; without those whose cohort is not known.
+        self._groups: list[Groups] = []
+        self._rows: dict[tuple[Cohort, Hashable], Model] = {}
+        # Cohorts that hooks chose when they ran again in their database session.
+        self._instead: dict[Cohort, Cohort] = {}
+        # Rendered in the database session in which it was read.
+        self._prepared: dict[tuple[Cohort, int], Rendered] = {}
 
-    def load(self, requests: Sequence[LoadRequest]) -> Sequence[LoadResult]:
-        self._compare()
-        results = self._reader.load(requests)
-        self._check([result.snapshot.run for result in results[:1]])
+    def run(self) -> list[LoadResult]:
+        """Read, render and check; return one result for each request."""
+        wanted = self._plan()
+        by_session: dict[Hashable, Wanted] = {None: {}}
+        for cohort, keys in wanted.items():
+            by_session.setdefault(cohort.session, {})[cohort] = list(keys)
+        self._renderer.shares = len(wanted) > 1 or any(
+            len(keys) < len(self._requests) for keys in wanted.values()
+        )
+        for session, some in by_session.items():
+            if session is None:
+                self._read(some)
+            else:
+                self._read_in_session(some)
+        results = []
+        for request, groups in zip(self._requests, self._groups, strict=True):
+            rendered = {
+                cohort: self._prepared.get((cohort, id(request)))
+                or self._renderer.render(
+                    *(cohort, request, self._rows.get((cohort, request.key)), subscriptions)
+                )
+                for cohort, subscriptions in groups.items()
+            }
+            results.append(self._result(request, rendered))
+        if self._renderer.guarded:
+            check(results)
         return results
 
-    def load_lists(self, requests: Sequence[ListLoadRequest]) -> Sequence[ListLoadResult | None]:
-        self._compare()
-        results = self._reader.load_lists(requests)
-        self._check([whole.snapshot.run for whole in results if whole is not None])
-        return results
+    def _plan(self) -> dict[Cohort, dict[Hashable, None]]:
+        """Group the subscriptions by what they may see now; return the keys of each cohort."""
+        wanted: dict[Cohort, dict[Hashable, None]] = defaultdict(dict)
+        by_audience: dict[int, Groups] = {}
+        for request in self._requests:
+            # Many rows of a list are read for the same audience.
+            groups = by_audience.get(id(request.watches))
+            if groups is None:
+                groups = by_audience[id(request.watches)] = self._group(request)
+            for cohort in groups:
+                wanted[cohort][request.key] = None
+            self._groups.append(groups)
+        return wanted
 
-    def resolve(self, lookup: ReverseLookup) -> Sequence[Hashable] | None:
-        self._compare()
-        return self._reader.resolve(lookup)
+    def _read_in_session(self, wanted: Wanted) -> None:
+        """Query cohorts that share a database session, and render their rows in it."""
+        first = next(iter(wanted))
+        try:
+            with first.prepared(self._connection) as current:
+                if current is not first:
+                    self._instead[first] = current
+                self._read(wanted)
+                for request, groups in zip(self._requests, self._groups, strict=True):
+                    for cohort, subscriptions in groups.items():
+                        if cohort in wanted:
+                            self._prepared[cohort, id(request)] = self._renderer.render(
+                                *(cohort, request, self._rows.get((cohort, request.key))),
+                                subscriptions,
+                            )
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            model, alias = first.statement.model, self._connection.alias
+            logger.exception(
+                "Preparing the session of database %r for rows of %s failed; their subscribers receive "
+                "an error.",
+                *(alias, model._meta.label),
+                extra=fields(model=model, alias=alias),
+            )
+            self._renderer.broken.update(wanted)
 
-    def owner(self, subscription: Subscription) -> type:
-        return self._reader.owner(subscription)
+    def _read(self, wanted: Wanted) -> None:
+        """Query the rows of cohorts."""
+        self._occupation.leave()
+        parts = _parts(wanted)
+        while parts:
+            part = parts.pop()
+            # Prefetches call managers, and some values depend on the active time zone.
+            context = self._instead.get(part[0], part[0]).context
+            queries = [(self._instead.get(each, each).statement, wanted[each]) for each in part]
+            try:
+                snapshot, answers = self._renderer.here(context).run(
+                    fetch_many, queries, self._connection
+                )
+            except BaseException as error:
+                failed = contained(error)
+                lost = isinstance(failed, OperationalError | InterfaceError)
+                if lost and is_lost(self._connection):
+                    raise
+                if len(part) > 1:
+                    # One of them fails, or they can't share a statement.
+                    parts += [[each] for each in part]
+                else:
+                    self._query_failed(part[0], failed)
+            else:
+                # The first snapshot is the oldest: what is visible in it is visible in each.
+                self._snapshot = self._snapshot or snapshot
+                for cohort, rows in zip(part, answers, strict=True):
+                    self._rows.update({(cohort, key): row for key, row in rows.items()})
+            # The statement may have changed the session, which the next one must not notice.
+            isolate(self._connection)
 
-    def label(self, subscription: Subscription) -> str:
-        return self._reader.label(subscription)
+    def _query_failed(self, cohort: Cohort, error: Exception) -> None:
+        model, alias = cohort.statement.model, self._connection.alias
+        logger.error(
+            "The query for rows of %s failed in database %r; their subscribers receive an error.",
+            *(model._meta.label, alias),
+            exc_info=error,
+            extra=fields(model=model, alias=alias),
+        )
+        self._renderer.broken.add(cohort)
 
-    def _compare(self) -> None:
-        """Query which server a kept connection has reached, once for each server of the listener."""
-        connection, run = connections[self._alias], self._servers.run
-        raw: Any = connection.connection
-        known = getattr(self._here, "compared", None)
-        if run is None or raw is None or (known and known[0] is raw and known[1] == run):
-            return
-        with session_of(connection), connection.cursor() as cursor:
-            cursor.execute(SELECT_RUN)
-            ((reached,),) = cursor.fetchall()
-        self._check([reached])
-        self._here.compared = raw, run
+    def _result(self, request: LoadRequest, rendered: dict[Cohort, Rendered]) -> LoadResult:
+        """Combine what the cohorts of a row see."""
+        outcomes: dict[Subscription, Outcome] = {}
+        if self._failed:
+            outcomes = {each: UNREAD for each in request.watches if each in self._failed}
+        default: Outcome = ABSENT
+        unjudged, name = False, None
+        for number, (cohort, (subscriptions, unseen, shared, special)) in enumerate(
+            rendered.items()
+        ):
+            if cohort.listing is not None and cohort.listing.named_by is not None:
+                instance = self._rows.get((cohort, request.key))
+                name = None if instance is None else name_of(instance, cohort.listing.named_by)
+            if unseen:
+                unjudged = unjudged or is_unjudged(unseen)
+                outcomes.update(unseen)
+            if isinstance(cohort.renderer, VersionRenderer) and isinstance(shared, View):
+                shared = _in_version(shared, request)
+            if number == 0:
+                default = shared
+            elif shared is not default:
+                outcomes.update(dict.fromkeys(subscriptions, shared))
+            outcomes.update(special)
+        # Without any query, the errors need a snapshot as well.
+        snapshot = self._snapshot or NEVER
+        failed = unjudged or not self._renderer.broken.isdisjoint(rendered)
+        return LoadResult(request, snapshot, default, outcomes, failed, self._moved, name)
 
-    def _check(self, runs: Sequence[int]) -> None:
-        """
-        Compare the servers of a load with the listener's.
 
-        Through a pool of transactions a connection may reach another server at any time.
+def _parts(wanted: Wanted) -> list[list[Cohort]]:
+    """Return the cohorts that one statement each can read."""
+    by_shape: dict[Any, list[Cohort]] = defaultdict(list)
+    for cohort in wanted:
+        by_shape[cohort.statement.shape, cohort.context.key].append(cohort)
+    return [
+        cohorts[start : start + MAX_COHORTS_PER_QUERY]
+        for cohorts in by_shape.values()
+        for start in range(0, len(cohorts), MAX_COHORTS_PER_QUERY)
+    ]
 
-        Raises:
-            Unreachable: It is another server. The connection is closed.
-        """
-        expected = self._servers.run
-        # A load that read nothing has no run.
-        if expected is None or all(run in (expected, 0) for run in runs):
-            self._here.differs = False
-            return
-        self._here.compared = None
-        discard(connections[self._alias])
-        if getattr(self._here, "differs", False):
-            # The connection before was new, too: not only old connections differ.
-            self._doubt()
-        self._here.differs = True
-        raise Unreachable("it is another server than the one listened to: was there a failover?")
+
+def _in_version(view: View, request: LoadRequest) -> View:
+    """Return a view that differs after each change of other tables that concern the row."""
+    row = request.row
+    if (
+        view.body is None
+        or not isinstance(row, RowState)
+        or not (row.touched and row.subject.paths)
+    ):
+        return view
+    return View(view.body, view.digest + b" %d" % row.touched)

@@ -10,7 +10,8 @@ from pgobserve.wire import ALONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pgobserve.read.row_reader import Reader
+    from pgobserve.database.server_identity import ServerCheck
+    from pgobserve.read.row_reader import RowReader
     from pgobserve.wire import Namespace
 
 #: Seconds for which a feed keeps running without subscriptions, so that a reloaded page finds it.
@@ -26,7 +27,7 @@ class Options:
         alias: The database alias.
         channel: The NOTIFY channel.
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
-        reader: Reads and renders rows and lists, in threads.
+        reader: Returns what reads and renders rows and lists, in threads.
         threads: How many loads run at a time.
         hook_timeout: Seconds that a hook may hold a thread.
         statement_timeout: Seconds for one statement of a load; 0 for no limit.
@@ -41,7 +42,7 @@ class Options:
     alias: str
     channel: str
     parameters: Callable[[], Mapping[str, Any]]
-    reader: Reader
+    reader: Callable[[ServerCheck], RowReader]
     threads: int
     hook_timeout: float = 30.0
     statement_timeout: float = 0

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgobserve.database.server_identity import ServerCheck, Servers
 from pgobserve.listen.intake import Intake, routes
 from pgobserve.listen.listener import Listener
 from pgobserve.load.loader import Loader
 from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
-from pgobserve.read.row_reader import CheckedReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgobserve.database.server_identity import Servers
     from pgobserve.hub.hub import Hub
     from pgobserve.outbox.event_subscriptions import EventSubscriptions
     from pgobserve.runtime.feed_options import Options
@@ -47,7 +46,7 @@ def make_loader(
         reconnect: Called in a loader thread when new connections reach another server.
         lost: Called when one of the loader's tasks has ended.
     """
-    reader = CheckedReader(options.reader, options.alias, servers, reconnect)
+    reader = options.reader(ServerCheck(options.alias, servers, reconnect))
     return Loader(
         *(options.alias, hub, reader, options.threads),
         timeout=options.hook_timeout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import connections
@@ -49,7 +50,7 @@ def _options(alias: str) -> Options:
         namespace=conf.namespace(alias),
         channel=conf.channel(alias),
         parameters=lambda: parameters_of(connections[alias], overrides),
-        reader=RowReader(alias),
+        reader=partial(RowReader, alias),
         threads=settings.LOADER_THREADS,
         hook_timeout=settings.HOOK_TIMEOUT,
         statement_timeout=settings.LOADER_STATEMENT_TIMEOUT,

@@ -87,7 +87,7 @@ ELSEWHERE = {
     "load/lanes": "unit/workers/test_held_threads.py",
     "read/list_batch": "integration/deliver/test_several.py",
     "read/list_load": "integration/deliver/test_list.py",
-    "read/row_load": "integration/deliver/test_loading.py",
+    "read/base_load": "integration/deliver/test_loading.py",
     "deliver/frames": "unit/deliver/test_frame_writer.py",
     "runtime/feed": "integration/runtime/test_runtime.py",
     "runtime/feed_options": "integration/runtime/test_runtime.py",

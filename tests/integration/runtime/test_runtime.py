@@ -64,7 +64,7 @@ def options(alias: str = "default", **other: Any) -> Options:
         alias=alias,
         channel=CHANNEL,
         parameters=parameters,
-        reader=Rows(partial(load, alias)),
+        reader=lambda check: Rows(partial(load, alias)),
         threads=2,
         linger=0.0,
     )
@@ -472,7 +472,7 @@ async def test_row_that_nobody_watches(
             while writer.rows(active, slow) != [(count,)]:  # noqa: ASYNC110 (nothing tells)
                 await asyncio.sleep(0.01)
 
-    async with feed(reader=Rows(read)) as each:
+    async with feed(reader=lambda check: Rows(read)) as each:
         client, leaving = Client(), Client()
         await client.begin(each, 1)
         begins = asyncio.create_task(leaving.begin(each, 2))
@@ -516,7 +516,7 @@ async def test_two_aliases(second: str, leftovers: Leftovers, writer: Writer) ->
 
     def made(alias: str) -> Options:
         # Read as the first: a test may not connect to an alias that it was not declared with.
-        return options(alias, reader=Rows(partial(load, "default")))
+        return options(alias, reader=lambda check: Rows(partial(load, "default")))
 
     both = Runtime()
     clients = [Client(), Client()]

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pgobserve.database import server_identity
 from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.database.server_identity import REMEMBERED, Identity, Servers
+from pgobserve.database.server_identity import REMEMBERED, Identity, ServerCheck, Servers
 from pgobserve.errors import FeedUnavailable
+from pgobserve.hub.hub import ReverseLookup, TableDependencies
 from pgobserve.hub.load_requests import NEVER
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.read import row_reader
-from pgobserve.read.row_reader import CheckedReader
+from pgobserve.read.row_reader import RowReader
 
 OLD, NEW = Identity(run=10, timeline=1, cluster=5), Identity(run=20, timeline=2, cluster=5)
+
+
+LOOKUP = ReverseLookup(TableDependencies(("item",)), None, (), None, None)  # type: ignore[arg-type]
 
 
 class Clock:
@@ -84,37 +90,29 @@ class Connection:
             del self.runs[0]
 
 
-class Rows:
-    """Sources whose rows are all of one snapshot."""
-
-    def __init__(self, connection: Connection, snapshot: Snapshot | None = None) -> None:
-        self._connection = connection
-        self._snapshot = snapshot
-
-    def load(self, jobs: Any) -> Any:
-        snapshot = self._snapshot or Snapshot(1, 1, frozenset(), self._connection.runs[0])
-        return [type("Found", (), {"snapshot": snapshot})]
-
-    load_lists = load
-
-    def resolve(self, lookup: Any) -> Any:
-        return [1]
-
-
-Made = tuple[CheckedReader, list[str]]
+Made = tuple[RowReader, list[str]]
 
 
 def believed(
     monkeypatch: pytest.MonkeyPatch, connection: Connection, snapshot: Snapshot | None = None
 ) -> Made:
-    """Return sources that are compared with a server of run 20, and what was doubted."""
+    """Return a reader that is compared with a server of run 20, and what was doubted."""
+
+    def load(*_: Any) -> Any:
+        found = snapshot or Snapshot(1, 1, frozenset(), connection.runs[0])
+        return [SimpleNamespace(snapshot=found)]
+
     servers, doubts = Servers(), list[str]()
     servers.reached(NEW)
-    monkeypatch.setattr(row_reader, "connections", {"default": connection})
-    monkeypatch.setattr(row_reader, "session_of", nullcontext)
-    monkeypatch.setattr(row_reader, "discard", Connection.close)
-    sources: Any = Rows(connection, snapshot)
-    return CheckedReader(sources, "default", servers, lambda: doubts.append("!")), doubts
+    for module in (server_identity, row_reader):
+        monkeypatch.setattr(module, "connections", {"default": connection})
+    monkeypatch.setattr(server_identity, "session_of", nullcontext)
+    monkeypatch.setattr(server_identity, "discard", Connection.close)
+    monkeypatch.setattr(row_reader, "RowLoad", lambda *_: SimpleNamespace(run=load))
+    monkeypatch.setattr(row_reader, "load_lists", load)
+    monkeypatch.setattr(row_reader, "resolve", lambda *_, **__: [1])
+    check = ServerCheck("default", servers, lambda: doubts.append("!"))
+    return RowReader("default", check), doubts
 
 
 def test_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +122,7 @@ def test_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         assert sources.load([])
         assert sources.load_lists([])
-        assert sources.resolve(None)  # type: ignore[arg-type]
+        assert sources.resolve(LOOKUP)
 
     assert (connection.asked, connection.closed, doubts) == (1, 0, [])
 
@@ -135,9 +133,9 @@ def test_old_connection(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     connection = Connection(10, 20)
     sources, doubts = believed(monkeypatch, connection)
     with pytest.raises(Unreachable):
-        getattr(sources, method)([])
+        getattr(sources, method)(LOOKUP)
 
-    assert getattr(sources, method)([])
+    assert getattr(sources, method)(LOOKUP)
     assert (connection.closed, doubts) == (1, [])
 
 

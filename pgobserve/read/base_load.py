@@ -1,0 +1,93 @@
+"""What all loads have in common: which cohort each subscription of a row belongs to now."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from pgobserve.cohorts.cohort_renderer import CohortRenderer
+from pgobserve.cohorts.subscription_context import context_of
+from pgobserve.database.connection_watchdog import Unreachable, attempt
+from pgobserve.hub.list_state import ListRow
+from pgobserve.hub.outcome import UNREAD
+from pgobserve.logs import fields
+from pgobserve.workers.occupation import contained, occupation
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from pgobserve.cohorts.cohort import Cohort
+    from pgobserve.hub.hub import TableDependencies
+    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.load_requests import LoadRequest
+    from pgobserve.hub.outcome import Refusal
+    from pgobserve.hub.snapshot import Snapshot
+
+    #: Subscriptions of a row by cohort.
+    Groups = dict[Cohort, list[Subscription]]
+
+logger = logging.getLogger(__name__)
+
+
+class Load:
+    """
+    The state of one load, in a loader thread.
+
+    Where a queryset raises for a subscription, its subscriber receives an error; the others are served.
+
+    Args:
+        alias: The database alias.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._connection = connections[alias]
+        self._occupation = occupation()
+        self._renderer = CohortRenderer(self._connection)
+        self._failed: dict[Subscription, Refusal] = {}
+        # Subscriptions that belong to another list by now, and its tables and identity.
+        self._moved: dict[Subscription, tuple[TableDependencies, Hashable]] = {}
+        self._snapshot: Snapshot | None = None
+
+    def _group(self, request: LoadRequest) -> Groups:
+        """Return the subscriptions of a row by cohort."""
+        groups: Groups = {}
+        of_list = request.row.roster.identity if isinstance(request.row, ListRow) else None
+        for each in request.watches:
+            context = context_of(each)
+            cohort = context.visibility.kept() or self._rebuilt(each)
+            if cohort is None:
+                continue
+            if of_list is not None and cohort is not of_list:
+                self._moved[each] = (context.subject(cohort), cohort)
+                continue
+            if not context.guard.allows_all:
+                self._renderer.guarded = True
+            if cohort in groups:
+                groups[cohort].append(each)
+            else:
+                groups[cohort] = [each]
+        return groups
+
+    def _rebuilt(self, subscription: Subscription) -> Cohort | None:
+        """Run a subscription's hooks and return its cohort; None if they fail."""
+        context = context_of(subscription)
+        owner = context.consumer_class
+        self._occupation.enter(owner, "get_queryset", (subscription,))
+        try:
+            cohort = attempt(context.visibility.now, self._connection)
+        except Unreachable:
+            raise
+        except BaseException as error:
+            logger.exception(
+                "The queryset of %s failed in database %r; its subscriber receives an error.",
+                *(owner.__qualname__, self._connection.alias),
+                exc_info=contained(error),
+                extra=fields(consumer=owner, alias=self._connection.alias),
+            )
+            self._failed[subscription] = UNREAD
+            return None
+        finally:
+            self._occupation.leave()
+        return cohort
