@@ -12,7 +12,7 @@ from django.db import connections
 from rest_framework import serializers
 
 from pgobserve.decorators import action
-from pgobserve.load.loader import MAX_KEYS_PER_QUERY
+from pgobserve.load.batches import MAX_KEYS_PER_QUERY
 from pgobserve.runtime import runtime
 from pgobserve.workers import retries
 from tests.integration.deliver.conftest import run_sql, settled
