@@ -222,7 +222,7 @@ async def test_mark_is_lost(connect: Any, item: Item, monkeypatch: pytest.Monkey
     feed = feed_of("default")
     lost: list[Any] = []
     with monkeypatch.context() as patched:
-        patched.setattr(feed.listener, "_on_change", lost.append)
+        patched.setattr(feed._intake, "receive", lost.append)
         await run_sql(UPDATE, "x", item.pk)
         await socket.send(action="settled", request_id=1)
         await _until(lambda: any(change.label == FENCE for change in lost))
