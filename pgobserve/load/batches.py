@@ -48,6 +48,7 @@ CROWD: Final = 8
 
 #: Seconds in which a crowd gathers before the list is read for it again.
 GATHER_TIME: Final = 0.2
+
 #: Keys read by one query at most.
 MAX_KEYS_PER_QUERY: Final = 500
 
