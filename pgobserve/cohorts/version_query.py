@@ -17,7 +17,7 @@ from pgobserve.sql.model_tables import tables_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgobserve.dependencies.through_tables import Through
+    from pgobserve.dependencies.relations import Through
     from pgobserve.sql.keys import Model
 
 #: The rows that belong to an owner in a through table, and the transactions that wrote them.

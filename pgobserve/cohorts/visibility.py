@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.cohorts.cohort import Cohort, Wanted
-    from pgobserve.dependencies.through_tables import Through
+    from pgobserve.dependencies.relations import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.sql.keys import Model
 

@@ -24,10 +24,9 @@ from rest_framework.serializers import (
     SerializerMethodField,
 )
 
-from pgobserve.dependencies.attributes import AttributeKind, kind_of, mentioned
+from pgobserve.dependencies.attributes import AttributeKind, kind_of, mentioned, ordered
 from pgobserve.dependencies.dry_run import brief
 from pgobserve.dependencies.gathering import Gathering
-from pgobserve.dependencies.lookups import ordered
 from pgobserve.dependencies.prefetched import Prefetched, of_manager
 from pgobserve.dependencies.relations import PathNode, relations_of
 

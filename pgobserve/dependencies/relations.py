@@ -15,6 +15,7 @@ from django.db.models import ForeignObjectRel
 
 from pgobserve.sql.keys import key_fields
 from pgobserve.sql.relation_path import Join, RelationPath
+from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -198,3 +199,36 @@ def _relation(model: Model, name: str, field: Any) -> ModelRelation:
 def query_names(model: Model) -> Mapping[str, ModelRelation]:
     """Return the relations of a model by their names in filters."""
     return {each.query_name: each for each in relations_of(model).values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """
+    A many-to-many field's through table, seen from the field's model.
+
+    Attributes:
+        name: The field's name.
+        model: The through model.
+        attname: The through model's attribute that refers to the owner.
+        target: The owner's attribute that it refers to.
+    """
+
+    name: str
+    model: Model
+    attname: str
+    target: str
+
+    def path_from(self, root: Model) -> RelationPath:
+        """Return the path from the owner to the through table."""
+        target: Any = root._meta.get_field(self.target)
+        source: Any = self.model._meta.get_field(self.attname)
+        return RelationPath(root, (Join(self.model, ((target, source),)),), source)
+
+
+def throughs_of(model: Model) -> Iterable[Through]:
+    """Yield the through tables of a model's many-to-many fields."""
+    for field in model._meta.many_to_many:
+        through: Any = field.remote_field.through
+        to_owner = through._meta.get_field(field.m2m_field_name())
+        owner = to_owner.target_field.attname
+        yield Through(field.name, canonical(through), to_owner.attname, owner)

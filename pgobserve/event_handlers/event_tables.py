@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pgobserve.dependencies.through_tables import Through, throughs_of
+from pgobserve.dependencies.relations import Through, throughs_of
 from pgobserve.sql.keys import key_of
 from pgobserve.triggers.registry import canonical
 

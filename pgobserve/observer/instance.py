@@ -21,7 +21,7 @@ from rest_framework.exceptions import (
 from pgobserve._consumer.json_socket import SocketHooks
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.decorators import action
-from pgobserve.dependencies.through_tables import throughs_of
+from pgobserve.dependencies.relations import throughs_of
 from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model

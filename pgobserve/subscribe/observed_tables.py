@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connections
 
-from pgobserve.dependencies.through_tables import throughs_of
+from pgobserve.dependencies.relations import throughs_of
 from pgobserve.exceptions import NotObserved
 from pgobserve.logs import fields
 from pgobserve.sql.model_tables import title_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort
-    from pgobserve.dependencies.through_tables import Through
+    from pgobserve.dependencies.relations import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.hub import TableDependencies
     from pgobserve.runtime.feed import Feed
