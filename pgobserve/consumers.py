@@ -24,12 +24,12 @@ from rest_framework.exceptions import (
 )
 
 from pgobserve import _json
-from pgobserve._consumer import view_call
-from pgobserve._consumer.arguments import RESERVED, fit, refuse_reserved
+from pgobserve._consumer import calls
+from pgobserve._consumer.calls import RESERVED, fit, refuse_reserved
+from pgobserve._consumer.inbox import ACTION, MARKER, SettledRequests
 from pgobserve._consumer.json_socket import JsonSocket
 from pgobserve._consumer.permission_call import PermissionCase, check_async
 from pgobserve._consumer.replies import Replies
-from pgobserve._consumer.settled_requests import ACTION, MARKER, SettledRequests
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.permissions import PermissionClass, instances
 from pgobserve.scope_utils import drf_request
@@ -275,7 +275,7 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
             raise MethodNotAllowed(method=action)
         args, view_kwargs = self.get_view_args(action=action, **kwargs)
         method = self.actions[action].upper()
-        return await view_call.call(type(self).view, self.scope, method, kwargs, args, view_kwargs)
+        return await calls.call(type(self).view, self.scope, method, kwargs, args, view_kwargs)
 
     def get_view_args(self, action: str, **kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return the arguments that a URL would contain for the view."""

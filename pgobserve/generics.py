@@ -21,7 +21,7 @@ from django.db import (
 from django.http import Http404
 from rest_framework.exceptions import APIException, ValidationError
 
-from pgobserve._consumer.arguments import refuse_reserved
+from pgobserve._consumer.calls import refuse_reserved
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.database.session_settings import SessionSettings, locally
 from pgobserve.logs import fields

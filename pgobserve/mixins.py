@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework import status
 
-from pgobserve._consumer.arguments import refuse_reserved
+from pgobserve._consumer.calls import refuse_reserved
 from pgobserve.decorators import action
 from pgobserve.settings import from_setting
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Expression, QuerySet, TextField
 
-from pgobserve._consumer.arguments import refuse_reserved
+from pgobserve._consumer.calls import refuse_reserved
 from pgobserve.cohorts.cohort import Cohort, ListDefinition, alias_of, subject_of
 from pgobserve.database.query_recorder import QueryRecorder
 from pgobserve.database.session_scopes import may_have_changed
@@ -19,26 +20,35 @@ from pgobserve.dependencies.prefetched import knows_related, prefetch_identity, 
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.hub import TableDependencies
 from pgobserve.render.list_serializers import ListedRenderer, may_leave_out
-from pgobserve.render.own_hooks import SameHooks, has_own, meta_of, serializer_hooks
-from pgobserve.render.python_state import python_state, stands_for
+from pgobserve.render.own_hooks import (
+    SameHooks,
+    has_own,
+    meta_of,
+    python_state,
+    serializer_hooks,
+    stands_for,
+)
 from pgobserve.render.renderer_choice import made_by, renderer_of
-from pgobserve.render.rendering import KeyRenderer
+from pgobserve.render.rendering import VERSION, KeyRenderer, VersionRenderer
 from pgobserve.render.row_names import lookup_of
 from pgobserve.sql.full_query import FullQuery
 from pgobserve.sql.keyed_query import KeyedQuery
+from pgobserve.sql.model_tables import tables_of
 from pgobserve.sql.own_rows import overrides, own_rows
 from pgobserve.sql.relation_path import paths_of
 from pgobserve.sql.reverse_lookup import is_direct
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from pgobserve.cohorts.cohort import Owner, Wanted
     from pgobserve.cohorts.hook_context import HookContext
     from pgobserve.database.session_settings import SessionSettings
+    from pgobserve.dependencies.relations import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.render.renderer_choice import MadeBy
     from pgobserve.render.rendering import Renderer
+    from pgobserve.sql.keys import Model
 
 _cohorts: WeakValueDictionary[Hashable, Cohort] = WeakValueDictionary()
 _of_class: WeakKeyDictionary[type, dict[Hashable, tuple[Any, Cohort]]] = WeakKeyDictionary()
@@ -244,3 +254,47 @@ def _without_reverse_lookups(subject: TableDependencies) -> TableDependencies:
     return TableDependencies(
         subject.tables, tuple(dict.fromkeys((*subject.full_refresh, *full_refresh))), kept
     )
+
+
+#: The rows that belong to an owner in a through table, and the transactions that wrote them.
+_THROUGH_ROWS: Final = (
+    "coalesce((SELECT string_agg(t.ctid::text || t.xmin::text, ' ' ORDER BY t.ctid)"
+    " FROM {} t WHERE t.{} = {}), '')"
+)
+
+
+class _Version(Expression):
+    """The transactions that wrote a row, its parent rows and its rows in through tables."""
+
+    def __init__(self, model: Model, throughs: Sequence[Through]) -> None:
+        super().__init__(output_field=TextField())
+        self.model = model
+        self.throughs = throughs
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        quote = connection.ops.quote_name
+        parts = [f"{quote(name)}.xmin::text" for name in chain(*tables_of(self.model))]
+        for through in self.throughs:
+            table = quote(through.model._meta.db_table)
+            target: Any = self.model._meta.get_field(through.target)
+            owner = f"{quote(target.model._meta.db_table)}.{quote(target.column)}"
+            column: Any = through.model._meta.get_field(through.attname)
+            parts.append(_THROUGH_ROWS.format(table, quote(column.column), owner))
+        return " || ' ' || ".join(parts), []
+
+
+def version_cohort(cls: type, model: Model, throughs: Sequence[Through]) -> Cohort:
+    """
+    Return a cohort of versions.
+
+    Args:
+        cls: The consumer's class.
+        model: The model of the rows.
+        throughs: The through tables whose rows count as parts of a row.
+    """
+    version: Any = _Version(model, throughs)
+    queryset: Any = model._base_manager.annotate(**{VERSION: version})
+    alias = alias_of(queryset)
+    statement = KeyedQuery(queryset, connections[alias])
+    subject = subject_of(model, row_dependencies.of_consumer(cls))
+    return Cohort(alias, statement, VersionRenderer(), subject)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from pgobserve.cohorts.cohort_builder import build, cohort_of_class
+from pgobserve.cohorts.cohort_builder import build, cohort_of_class, version_cohort
 from pgobserve.cohorts.hook_context import HookContext
-from pgobserve.cohorts.version_query import version_cohort
 from pgobserve.database.query_recorder import QueryRecorder
 from pgobserve.database.session import isolate_all, session_of
 from pgobserve.database.session_scopes import applied, held

@@ -22,7 +22,6 @@ from pgobserve.logs import fields
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-
 logger = logging.getLogger(__name__)
 
 #: DISCARD ALL without DEALLOCATE, because psycopg tracks prepared statements. As cheap as SELECT 1.

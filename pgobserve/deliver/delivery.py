@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from pgobserve.deliver.list_admission import admit, admit_returning, differences
 from pgobserve.hub.hub import RowState
-from pgobserve.hub.list_deliveries import ListRowChange, deliveries
+from pgobserve.hub.list_deliveries import (
+    ListRowChange,
+    admit,
+    admit_returning,
+    deliveries,
+    differences,
+)
 from pgobserve.hub.list_subscription import ListItemUpdate, ListSnapshot, SnapshotRow
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
@@ -20,9 +25,9 @@ from pgobserve.hub.row_subscription import RowSubscription
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from pgobserve.deliver.list_admission import Difference
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_deliveries import Delivery as ListDelivery
+    from pgobserve.hub.list_deliveries import Difference
     from pgobserve.hub.list_state import ListRow, ListState
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult

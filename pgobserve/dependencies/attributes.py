@@ -1,4 +1,4 @@
-"""What an attribute of a model is, and which relations code mentions."""
+"""Attributes of models: what they are, which relations code mentions, and names in filters and orders."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def filtered(
     """
     model = concrete(queryset.model)
     node = PathNode(model, model)
-    for name in _names(cls, queryset, add_unresolved):
+    for name in _filter_names(cls, queryset, add_unresolved):
         end, dependencies = _looked_up(node, name)
         yield from dependencies if end is None else end.key
 
 
-def _names(cls: Any, queryset: Any, add_unresolved: Callable[[str], None]) -> Iterator[str]:
+def _filter_names(cls: Any, queryset: Any, add_unresolved: Callable[[str], None]) -> Iterator[str]:
     for backend in getattr(cls, "filter_backends", ()):
         if hasattr(backend, "get_filterset_class"):
             filters = getattr(backend().get_filterset_class(cls, queryset), "base_filters", {})

@@ -13,7 +13,7 @@ from django.db.models import Manager, Prefetch
 from pgobserve.dependencies.dry_run import brief, no_queries
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.dependencies.of_queryset import of_queryset
-from pgobserve.render.python_state import python_state
+from pgobserve.render.own_hooks import python_state
 from pgobserve.sql.literals import inline
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class ModelObserver(EventObserver):
         many_to_many: Whether changes of many-to-many fields are updates, too.
     """
 
-    #: See :data:`pgobserve._consumer.settled_requests.MARKER`.
+    #: See :data:`pgobserve._consumer.inbox.MARKER`.
     _answers_settled = True
 
     def __init__(

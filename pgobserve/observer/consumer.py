@@ -41,7 +41,7 @@ class ObserverConsumerMixin(_Base):
 
     observe_related: Sequence[Any] | None = ()
 
-    _answers_settled: ClassVar[bool] = True  # see `pgobserve._consumer.settled_requests.MARKER`
+    _answers_settled: ClassVar[bool] = True  # see `pgobserve._consumer.inbox.MARKER`
 
     _subscribed: Subscriptions | None = None
 

@@ -14,7 +14,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.listen.fence import Fence
+from pgobserve.listen.fence import Fence, write_mark
 from pgobserve.listen.intake import FLOOD_INTERVAL, Intake
 from pgobserve.listen.listener import QUEUE_NEARLY_FULL, Listener
 from pgobserve.listen.trigger_monitor import TriggerMonitor
@@ -22,7 +22,6 @@ from pgobserve.logs import fields
 from pgobserve.outbox.cursor import Progress
 from pgobserve.outbox.event_subscriptions import EventSubscription, EventSubscriptions
 from pgobserve.outbox.outbox_page import WAKE_UP
-from pgobserve.runtime.marks import write_mark
 from pgobserve.runtime.stages import make_listener, make_loader, make_outbox_reader
 from pgobserve.runtime.trigger_checks import TriggerChecks
 from pgobserve.wire import FENCE
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from pgobserve.load.loader import Loader
     from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.outbox.outbox_reader import OutboxReader
-    from pgobserve.runtime.feed_options import Options
+    from pgobserve.runtime.stages import Options
     from pgobserve.workers.supervisor import Work
 
 logger = logging.getLogger(__name__)

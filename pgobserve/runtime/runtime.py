@@ -13,7 +13,7 @@ from pgobserve.workers.loop_tripwire import at_close
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgobserve.runtime.feed_options import Options
+    from pgobserve.runtime.stages import Options
 
 
 class Runtime:

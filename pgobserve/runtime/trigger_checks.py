@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from pgobserve.runtime.feed_options import Options
+    from pgobserve.runtime.stages import Options
 
 Result = TypeVar("Result")
 

@@ -20,8 +20,7 @@ from pgobserve.hub.outcome import Refusal
 from pgobserve.logs import fields
 from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.sql.relation_path import paths_of
-from pgobserve.subscribe.feeds import feed_of, unsubscribe
-from pgobserve.subscribe.observed_tables import observed_subject
+from pgobserve.subscribe.feeds import feed_of, observed_subject, unsubscribe
 from pgobserve.subscribe.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.workers.occupation import as_hook
 

@@ -24,9 +24,14 @@ from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
 from pgobserve.runtime.feed import LIVE_TIMEOUT
-from pgobserve.subscribe.feeds import feed_of, read_again, unsubscribe
+from pgobserve.subscribe.feeds import (
+    feed_of,
+    observed_subject,
+    observed_throughs,
+    read_again,
+    unsubscribe,
+)
 from pgobserve.subscribe.list_subscriptions import ListSubscriptions
-from pgobserve.subscribe.observed_tables import observed_subject, observed_throughs
 from pgobserve.subscribe.subscribe_arguments import check_arguments, encode_name, exception_for
 from pgobserve.workers.occupation import as_hook
 

@@ -66,7 +66,6 @@ ELSEWHERE = {
     "outbox/outbox_pages": "integration/outbox/test_outbox_reader.py",
     "outbox/polling": "integration/outbox/test_outbox_reader.py",
     "outbox/row_images": "integration/outbox/test_event.py",
-    "deliver/list_admission": "unit/hub/test_list_state.py",
     "hub/list_subscription": "unit/hub/test_list_convergence.py",
     "hub/list_deliveries": "unit/hub/test_list_state.py",
     "hub/outcome": "unit/deliver/test_send_queue.py",
@@ -90,9 +89,7 @@ ELSEWHERE = {
     "read/base_load": "integration/deliver/test_loading.py",
     "deliver/frames": "unit/deliver/test_frame_writer.py",
     "runtime/feed": "integration/runtime/test_runtime.py",
-    "runtime/feed_options": "integration/runtime/test_runtime.py",
     "runtime/stages": "integration/runtime/test_runtime.py",
-    "runtime/marks": "integration/deliver/test_settling.py",
     "runtime/trigger_checks": "integration/runtime/test_runtime.py",
 }
 

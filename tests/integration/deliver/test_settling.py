@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError
 from rest_framework.exceptions import PermissionDenied
 
-from pgobserve._consumer import settled_requests
+from pgobserve._consumer import inbox
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -268,7 +268,7 @@ async def test_left_group(connect: Any, evented: None) -> None:  # noqa: F811
 
 async def test_database_away(connect: Any, item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that can't be answered in time has the status 503; a later one is answered."""
-    monkeypatch.setattr(settled_requests.SettledRequests.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(inbox.SettledRequests.__init__, "__defaults__", (0.2,))
     socket = await connect(ItemConsumer)
     await socket.subscribe(item.pk)
     feed = feed_of("default")
@@ -293,9 +293,9 @@ async def test_many_requests(connect: Any, item: Item, monkeypatch: pytest.Monke
     await _until(lambda: feed_of("default").fence.rounds == 1)
     for number in range(1, 3000):
         await socket.send(action="settled", request_id=number)
-    refused = [await socket.receive() for _ in range(3000 - settled_requests.MOST_WAITING - 1)]
+    refused = [await socket.receive() for _ in range(3000 - inbox.MOST_WAITING - 1)]
     go_on.set()
-    answers = [await socket.receive() for _ in range(settled_requests.MOST_WAITING + 1)]
+    answers = [await socket.receive() for _ in range(inbox.MOST_WAITING + 1)]
 
     assert {each["response_status"] for each in refused} == {429}
     assert {each["response_status"] for each in answers} == {200}

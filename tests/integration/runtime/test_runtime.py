@@ -27,8 +27,8 @@ from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed import Feed
-from pgobserve.runtime.feed_options import Options
 from pgobserve.runtime.runtime import Runtime
+from pgobserve.runtime.stages import Options
 from pgobserve.sql.keyed_query import KeyedQuery
 from tests.integration.conftest import CHANNEL, parameters
 from tests.project.models import Item

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rest_framework.exceptions import ValidationError
 
-from pgobserve._consumer.arguments import fit, refuse_reserved
+from pgobserve._consumer.calls import fit, refuse_reserved
 from pgobserve.decorators import action
 
 GIVEN = {"action": "a", "request_id": 1}

@@ -9,9 +9,9 @@ import pytest
 from django.db import OperationalError
 
 from pgobserve.deliver.delivery import YIELD_EVERY, Delivery
-from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
+from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
+from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, SnapshotRow
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pgobserve.deliver.delivery import offer
-from pgobserve.deliver.list_admission import admit
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import RowState, TableDependencies
+from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import LoadRequest

@@ -11,7 +11,7 @@ from django.db.models.functions import Upper
 from django.db.models.query import ModelIterable
 
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.render.python_state import python_state, stands_for
+from pgobserve.render.own_hooks import python_state, stands_for
 
 
 class Extended(QuerySet[Group]):
