@@ -12,7 +12,7 @@ from django.db import connections
 from pgobserve import conf
 from pgobserve.dependencies import row_dependencies
 from pgobserve.errors import ConfigurationError, PgObserveError
-from pgobserve.install import consumer_registry, outbox_report, survey, targets
+from pgobserve.install import consumer_registry, orm_caches, outbox_report, survey, targets
 from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ BAD_SETTINGS = "pgobserve.E001"
 NOT_CHECKED = "pgobserve.W002"
 BAD_RELATED = "pgobserve.E003"
 OUTBOX = "pgobserve.W018"
+ORM_CACHE = "pgobserve.W040"
 STATES = {
     State.MISSING: "pgobserve.W011",
     State.OUTDATED: "pgobserve.W012",
@@ -64,6 +65,22 @@ def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
             name = f"{consumer_class.__module__}.{consumer_class.__qualname__}"
             hint = "Correct observe_related."
             messages.append(Error(str(error), hint=hint, obj=name, id=BAD_RELATED))
+    return messages
+
+
+@register()
+def check_caches(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the ORM reads observed tables from the database."""
+    messages: list[CheckMessage] = []
+    with suppress(ConfigurationError):
+        for registration in targets.registrations():
+            if found := orm_caches.cache_of(registration.model):
+                package, remedy = found
+                text = (
+                    f"{package} caches rows of {registration.title}. After changes that it does not "
+                    "notice, such as those by SQL, subscribers receive nested rows from its cache."
+                )
+                messages.append(Warning(text, hint=remedy, obj=registration.title, id=ORM_CACHE))
     return messages
 
 

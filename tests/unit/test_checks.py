@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core import checks
+from django.db.models import QuerySet
 
 from pgobserve.generics import GenericAsyncAPIConsumer
+from pgobserve.install import orm_caches
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 
 
@@ -68,3 +72,58 @@ def test_related() -> None:
         "It has: groups, user_permissions."
     )
     assert _messages() == []
+
+
+def _cachalot(cached: bool) -> dict[str, Any]:
+    return {
+        "cachalot.settings": SimpleNamespace(cachalot_settings=SimpleNamespace(CACHALOT_ENABLED=1)),
+        "cachalot.utils": SimpleNamespace(
+            is_cachable=lambda table: cached and table == "auth_user"
+        ),
+    }
+
+
+def _cacheops(*, enabled: bool, ops: set[str]) -> dict[str, Any]:
+    settings = SimpleNamespace(CACHEOPS_ENABLED=enabled)
+    return {
+        "cacheops.conf": SimpleNamespace(settings=settings, model_profile=lambda _: {"ops": ops})
+    }
+
+
+@pytest.mark.parametrize(
+    ("app", "modules", "package"),
+    [
+        ("cachalot", _cachalot(True), "django-cachalot"),
+        ("cachalot", _cachalot(False), None),
+        ("cacheops", _cacheops(enabled=True, ops={"get"}), "django-cacheops"),
+        ("cacheops", _cacheops(enabled=True, ops=set()), None),
+        ("cacheops", _cacheops(enabled=False, ops={"get"}), None),
+    ],
+)
+def test_orm_caches(
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    app: str,
+    modules: dict[str, Any],
+    package: str | None,
+) -> None:
+    """A cache in front of an observed table is named, with what leaves the table out of it."""
+    settings.PGOBSERVE = {"MODELS": ["auth.User"]}
+    monkeypatch.setattr(orm_caches.apps, "is_installed", lambda name: name == app)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name.partition(".")[0], ModuleType(name))
+        monkeypatch.setitem(sys.modules, name, module)
+
+    found = [each for each in _messages() if each.id == "pgobserve.W040"]
+    assert [each.msg.partition(" ")[0] for each in found] == [package] * (package is not None)
+    assert all("auth" in str(each.hint) for each in found)
+
+
+def test_querysets_that_cache(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manager whose querysets cache is named too."""
+    cached = type("CachingQuerySet", (QuerySet,), {"__module__": "caching.base"})
+    settings.PGOBSERVE = {"MODELS": ["auth.User"]}
+    monkeypatch.setattr(User._default_manager, "_queryset_class", cached)
+
+    (found,) = [each for each in _messages() if each.id == "pgobserve.W040"]
+    assert found.msg.startswith("django-cache-machine caches rows of auth.User.")
