@@ -45,7 +45,7 @@ def run(
             console.write("")
             continue
         else:
-            statements = plan.statements
+            statements = (*plan.statements, *trigger_statements.announcements(registration))
         for statement in ("BEGIN", f"SET LOCAL lock_timeout = '{timeout}'", *statements):
             console.write(f"{statement};")
         console.write("COMMIT;")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from django.db import Error
 
 from pgobserve.database.connection_watchdog import Unreachable
+from pgobserve.errors import FeedUnavailable
 from pgobserve.logs import fields
 from pgobserve.sql.model_tables import title_of
 
@@ -67,7 +68,7 @@ class TriggerMonitor:
             await asyncio.sleep(self._period)
             try:
                 await self.check()
-            except (Unreachable, Error) as error:
+            except (FeedUnavailable, Unreachable, Error) as error:
                 logger.debug(
                     "Whether tables of database %r have their triggers can't be determined now: %s",
                     *(self._alias, error),

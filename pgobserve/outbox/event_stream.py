@@ -36,7 +36,7 @@ from pgobserve.outbox.event import Event, Reset, events_of
 from pgobserve.outbox.outbox_page import qualified
 from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
 from pgobserve.outbox.polling import Rotation
-from pgobserve.sql.installed import is_observed
+from pgobserve.sql.installed import triggers_of
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
 from pgobserve.workers.backoff import Attempts
 from pgobserve.workers.thread_pool import ThreadPool
@@ -163,7 +163,7 @@ async def _check(options: StreamOptions, thread: _Thread) -> None:
     for label, table in options.tables.items():
         try:
             observed = await thread.call(
-                lambda table=table: is_observed(  # type: ignore[misc]
+                lambda table=table: triggers_of(  # type: ignore[misc]
                     table, connections[alias], namespace=namespace, outbox=True
                 )
             )

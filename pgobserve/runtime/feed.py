@@ -67,7 +67,7 @@ class Feed:
         self.fence = Fence(
             self._send_mark, self._reached, listens=options.listens, alias=options.alias
         )
-        self.triggers = TriggerChecks(options, self.call)
+        self.triggers = TriggerChecks(options, self.call, self._reread)
         self.trigger_monitor = TriggerMonitor(
             *(self.hub.tables, self._has_triggers, self._reread), alias=options.alias
         )
@@ -421,8 +421,7 @@ class Feed:
     async def _has_triggers(self, table: str) -> bool:
         if self.loader is None:
             raise Unreachable("the feed is being stopped")
-        observed = await self.loader.call(lambda: self.triggers.check(table))
-        return observed or self.triggers.is_elsewhere(table)
+        return await self.triggers.check(table) or self.triggers.is_elsewhere(table)
 
     def _reread(self) -> str:
         """Read everything watched again; return how much that is, for the log."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from django.db import connections
 
-from pgobserve.sql.installed import is_observed
+from pgobserve.logs import fields
+from pgobserve.sql.installed import triggers_of
+from pgobserve.sql.model_tables import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from pgobserve.runtime.stages import Options
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 #: Seconds for which a feed trusts that a table has its triggers.
@@ -35,11 +39,15 @@ class TriggerChecks:
     Args:
         options: The feed's options.
         call: Runs a function in a thread of the feed.
+        on_replaced: Called if a table's triggers are others than at the last check. Returns a text for
+            the log.
     """
 
-    def __init__(self, options: Options, call: Call) -> None:
+    def __init__(self, options: Options, call: Call, on_replaced: Callable[[], str]) -> None:
         self._options = options
         self._call = call
+        self._on_replaced = on_replaced
+        self._triggers: dict[str, frozenset[str]] = {}
         self._checked: dict[tuple[str, bool], float] = {}
         # Tables found in a database session of their own. The loader's session may not see them.
         self._elsewhere: set[str] = set()
@@ -73,15 +81,34 @@ class TriggerChecks:
         for table in tables:
             if now - self._checked.get((table, outbox), -INSTALLED_TTL) < INSTALLED_TTL:
                 continue
-            if not await self._call(lambda table=table: self.check(table, outbox)):  # type: ignore[misc]
+            if not await self.check(table, outbox):
                 return False
             self._checked[table, outbox] = now
         return True
 
-    def check(self, table: str, outbox: bool = False) -> bool:
-        """Query the catalog for the triggers of one table, in a thread."""
+    async def check(self, table: str, outbox: bool = False) -> bool:
+        """
+        Query the catalog for the triggers of one table.
+
+        Other triggers than before mean that the table had none for a while: it was replaced by another
+        table, or its triggers were disabled. What changed meanwhile was not published.
+        """
+        found = await self._call(lambda: self._read(table, outbox))
+        before = self._triggers.get(table, found)
+        if found:
+            self._triggers[table] = found
+        if found and found != before:
+            model = title_of(table)
+            logger.warning(
+                "Table %s (%s) in database %r was replaced, or lacked its triggers for a while; %s.",
+                *(table, model, self._options.alias, self._on_replaced()),
+                extra=fields(model=model, alias=self._options.alias),
+            )
+        return bool(found)
+
+    def _read(self, table: str, outbox: bool) -> frozenset[str]:
         options = self._options
-        return is_observed(
+        return triggers_of(
             table,
             connections[options.alias],
             namespace=options.namespace,
@@ -100,4 +127,4 @@ class TriggerChecks:
         within: Callable[[], AbstractContextManager[Any]],
     ) -> bool:
         with within():
-            return all(self.check(table, outbox) for table in tables)
+            return all(self._read(table, outbox) for table in tables)

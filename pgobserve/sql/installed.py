@@ -16,23 +16,27 @@ if TYPE_CHECKING:
 #: Operands have equal types, as in all queries of feeds: another role's operator in ``public`` might fit
 #: mixed types better than PostgreSQL's own.
 _QUERY = """
-SELECT t.tgname, p.prosecdef, pg_catalog.obj_description(t.oid, 'pg_trigger')
+SELECT t.tgname, p.prosecdef, pg_catalog.obj_description(t.oid, 'pg_trigger'),
+       pg_catalog.concat_ws(' ', t.tgrelid, t.oid, t.xmin)
   FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE t.tgrelid = pg_catalog.to_regclass(%s)::pg_catalog.oid
    AND t.tgname = ANY(%s) AND t.tgenabled IN ('O', 'A')
 """
 
 
-def is_observed(
+def triggers_of(
     table: str,
     connection: BaseDatabaseWrapper,
     *,
     namespace: Namespace,
     outbox: bool = False,
     channel: str | None = None,
-) -> bool:
+) -> frozenset[str]:
     """
-    Return whether a table has all triggers, enabled and on the channel that this process hears.
+    Return a table's triggers, if it has all, enabled and on the channel that this process hears.
+
+    They are named by the object ids of table and trigger, and the transaction that made or changed the
+    trigger. So other values mean that there was a time without triggers.
 
     Args:
         table: A model's ``db_table``; quoted as Django quotes names.
@@ -44,17 +48,19 @@ def is_observed(
     names = list(namespace.all_triggers)
     with connection.cursor() as cursor:
         cursor.execute(_QUERY, [connection.ops.quote_name(table), names])
-        triggers = {name: (definer, comment) for name, definer, comment in cursor.fetchall()}
+        rows = cursor.fetchall()
+    triggers = {name: (definer, comment) for name, definer, comment, _ in rows}
     # SECURITY DEFINER marks an outbox trigger: only those need rights that the writer lacks.
     definer, _ = triggers.get(namespace.trigger(Operation.TRUNCATE), (False, None))
     wanted = {namespace.trigger(operation) for operation in Operation}
     if definer:
         wanted.update(namespace.writers)
-    return (
+    complete = (
         wanted <= triggers.keys()
         and (definer or not outbox)
         and all(_is_ours(comment, table, channel) for _, comment in triggers.values())
     )
+    return frozenset(version for *_, version in rows if complete)
 
 
 def _is_ours(comment: str | None, table: str, channel: str | None) -> bool:

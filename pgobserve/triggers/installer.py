@@ -53,7 +53,7 @@ def install(
     registration: Registration, *, using: str, lock_timeout: float = LOCK_TIMEOUT
 ) -> InstallOutcome:
     """
-    Install the triggers of one table, or bring them up to date.
+    Install the triggers of one table, or bring them up to date, and announce that to readers.
 
     Takes SHARE ROW EXCLUSIVE on the table, or no lock if its triggers are as wanted.
 
@@ -71,7 +71,7 @@ def install(
         if was is State.OK:
             action = InstallAction.UNCHANGED
         else:
-            _run(connection, plan.statements)
+            _run(connection, (*plan.statements, *trigger_statements.announcements(registration)))
         return InstallOutcome(
             title=registration.title,
             table=str(plan.table),

@@ -43,7 +43,10 @@ def _operation(registration: Registration, table: TableInfo, always: bool) -> st
         title=registration.title,
         table=str(table),
         statements=_literals(
-            trigger_statements.install_statements(registration, table, always=always)
+            [
+                *trigger_statements.install_statements(registration, table, always=always),
+                *trigger_statements.announcements(registration),
+            ]
         ),
         reverse=_literals(
             trigger_statements.uninstall_statements([table], functions, registration.namespace)

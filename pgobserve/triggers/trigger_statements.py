@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from pgobserve.triggers import compiler, names, outbox_statements
+from pgobserve.triggers.bodies.trigger_body import payload_parts
 from pgobserve.triggers.templates import render
 from pgobserve.triggers.trigger_values import Comment
+from pgobserve.wire import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,6 +58,21 @@ def install_statements(
             yield from _on_partitions(table, trigger, comment)
     for name in unused:
         yield _drop_function(name, namespace)
+
+
+def announcements(registration: Registration) -> Iterator[str]:
+    """
+    Yield the statements that make readers read the table again.
+
+    The table may be new, or may have been without triggers for a while.
+    """
+    if registration.transport == "outbox":
+        yield render(
+            "announce_outbox.v1",
+            schema=names.schema(registration.namespace),
+            label=registration.label,
+        )
+    yield render("announce.v1", **payload_parts(registration, Operation.UPDATE))
 
 
 def uninstall_statements(

@@ -22,6 +22,7 @@ from pgobserve.demo import postgres
 from pgobserve.errors import PayloadInvalid
 from pgobserve.listen.listener import Listener
 from pgobserve.listen.payload import parse
+from pgobserve.triggers import trigger_statements
 from tests.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from pgobserve.wire import Change
 
 CHANNEL = "pgobserve"
+
+#: What an installation announces.
+ANNOUNCEMENTS = trigger_statements.announcements
+
+
+@pytest.fixture(autouse=True)
+def unannounced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let installations announce nothing, so that a test hears its own changes alone."""
+    monkeypatch.setattr(trigger_statements, "announcements", lambda _: ())
 
 
 def parameters() -> dict[str, Any]:

@@ -92,13 +92,20 @@ def _common(
     registration: Registration, operation: Operation, *, names_schema: bool
 ) -> dict[str, Any]:
     """Return the parameters that all templates of bodies have."""
+    parts = payload_parts(registration, operation, names_schema=names_schema)
+    return {"mute": registration.namespace.mute_setting, **parts}
+
+
+def payload_parts(
+    registration: Registration, operation: Operation, *, names_schema: bool = False
+) -> dict[str, Any]:
+    """Return the parameters of a template that notifies of a whole table."""
     start, end = _head(registration, operation)
     head: sql.Composable = sql.Literal(start + end)
     if names_schema:
         # The trigger reads the name at run time, because a schema may be renamed.
         head = sql.SQL(", ").join([sql.Literal(f'{start},"s":'), _SCHEMA, sql.Literal(end)])
     return {
-        "mute": registration.namespace.mute_setting,
         "channel": registration.channel,
         "head": head,
         "keys_follow": KEYS_FOLLOW,

@@ -30,6 +30,8 @@ from pgobserve.runtime.feed import Feed
 from pgobserve.runtime.runtime import Runtime
 from pgobserve.runtime.stages import Options
 from pgobserve.sql.keyed_query import KeyedQuery
+from pgobserve.triggers import registry, trigger_statements
+from pgobserve.triggers.trigger_values import TableInfo
 from tests.integration.conftest import CHANNEL, parameters
 from tests.project.models import Item
 from tests.rows import Rows
@@ -376,6 +378,50 @@ async def test_is_observed(feed: Any, writer: Writer) -> None:
         writer.rows(UPDATE, "after", 1)
         await client.until(("update", "after"))
         assert not await each.triggers.pass_for(["project_item"])
+
+
+DISABLED = """
+    ALTER TABLE project_item DISABLE TRIGGER ALL;
+    UPDATE project_item SET name = 'missed' WHERE id = 1;
+    ALTER TABLE project_item ENABLE TRIGGER ALL
+"""
+SWAPPED = """
+    CREATE TABLE swap (LIKE project_item INCLUDING ALL);
+    INSERT INTO swap SELECT id, 'missed', rank FROM project_item;
+    ALTER TABLE project_item RENAME TO old;
+    ALTER TABLE swap RENAME TO project_item;
+"""
+
+
+@pytest.mark.parametrize("unseen", [DISABLED, SWAPPED], ids=["disabled", "swapped"])
+async def test_triggers_away_between_two_checks(
+    feed: Any, writer: Writer, unseen: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The monitor notices triggers that were away and came back before it looked."""
+    async with feed() as each:
+        client = Client()
+        await client.begin(each, 1)
+        assert await each.triggers.pass_for(["project_item"])
+        await each.trigger_monitor.check()
+        assert "was replaced" not in caplog.text
+        with contextlib.ExitStack() as stack:
+            if unseen is SWAPPED:
+                stack.callback(writer.rows, "ALTER TABLE old RENAME TO project_item")
+                stack.callback(writer.rows, "DROP TABLE project_item")
+            with writer.connection.transaction():
+                for statement in (unseen, *(_installation() if unseen is SWAPPED else ())):
+                    writer.rows(statement)
+            await each.trigger_monitor.check()
+            await client.until(("update", "missed"))
+        assert caplog.text.count("Table project_item (project.Item) in database 'default' was") == 1
+
+
+def _installation() -> Iterator[str]:
+    """Yield the statements that install the triggers of a table, without their announcement."""
+    (registration,) = registry.build([Item])
+    return trigger_statements.install_statements(
+        registration, TableInfo("public", "project_item"), always=False
+    )
 
 
 def test_loops_one_after_another(leftovers: Leftovers, writer: Writer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, models
 
-from pgobserve.sql.installed import is_observed
+from pgobserve.sql.installed import triggers_of
 from pgobserve.triggers import installer, registry
 from pgobserve.wire import ALONE
 from tests.project import shapes
@@ -41,8 +41,8 @@ def install(*made: type[models.Model]) -> None:
 @pytest.mark.usefixtures("clean")
 def test_absent() -> None:
     """A table without triggers is not observed; nor is one that is not there."""
-    assert not is_observed(TABLE, connection, namespace=ALONE)
-    assert not is_observed("no_such_table", connection, namespace=ALONE)
+    assert not triggers_of(TABLE, connection, namespace=ALONE)
+    assert not triggers_of("no_such_table", connection, namespace=ALONE)
 
 
 @pytest.mark.usefixtures("clean")
@@ -50,8 +50,8 @@ def test_installed() -> None:
     """An installed table is observed, and its neighbour is not."""
     install(Item)
 
-    assert is_observed(TABLE, connection, namespace=ALONE)
-    assert not is_observed("auth_user", connection, namespace=ALONE)
+    assert triggers_of(TABLE, connection, namespace=ALONE)
+    assert not triggers_of("auth_user", connection, namespace=ALONE)
 
 
 @pytest.mark.parametrize("name", ALONE.triggers)
@@ -60,7 +60,7 @@ def test_one_missing(clean: Callable[[str], Any], name: str) -> None:
     install(Item)
     clean(f"DROP TRIGGER {name} ON {TABLE}")
 
-    assert not is_observed(TABLE, connection, namespace=ALONE)
+    assert not triggers_of(TABLE, connection, namespace=ALONE)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_disabled(clean: Callable[[str], Any], name: str, state: str, observed: 
     clean(f"ALTER TABLE {TABLE} DISABLE TRIGGER {name}")
     clean(f"ALTER TABLE {TABLE} {state} TRIGGER {name}")
 
-    assert is_observed(TABLE, connection, namespace=ALONE) is observed
+    assert bool(triggers_of(TABLE, connection, namespace=ALONE)) is observed
 
 
 def test_uninstalled(clean: Callable[[str], Any]) -> None:
@@ -82,7 +82,7 @@ def test_uninstalled(clean: Callable[[str], Any]) -> None:
     install(Item)
     call_command("pgobserve", "uninstall", "project.Item", verbosity=0)
 
-    assert not is_observed(TABLE, connection, namespace=ALONE)
+    assert not triggers_of(TABLE, connection, namespace=ALONE)
 
 
 @pytest.mark.parametrize("model", [shapes.MixedCase, shapes.Quoted, shapes.LongName])
@@ -92,9 +92,9 @@ def test_names(model: type[models.Model]) -> None:
     with connection.schema_editor() as editor:
         editor.create_model(model)
     try:
-        assert not is_observed(model._meta.db_table, connection, namespace=ALONE)
+        assert not triggers_of(model._meta.db_table, connection, namespace=ALONE)
         install(model)
-        assert is_observed(model._meta.db_table, connection, namespace=ALONE)
+        assert triggers_of(model._meta.db_table, connection, namespace=ALONE)
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(model)
@@ -108,9 +108,9 @@ def test_other_schema(clean: Callable[[str], Any]) -> None:
         clean("CREATE TABLE elsewhere.project_item (id bigint PRIMARY KEY)")
         install(shapes.Elsewhere, Item)
 
-        assert is_observed(shapes.Elsewhere._meta.db_table, connection, namespace=ALONE)
-        assert not is_observed('"elsewhere"."project_item"', connection, namespace=ALONE)
-        assert not is_observed("thing", connection, namespace=ALONE)
+        assert triggers_of(shapes.Elsewhere._meta.db_table, connection, namespace=ALONE)
+        assert not triggers_of('"elsewhere"."project_item"', connection, namespace=ALONE)
+        assert not triggers_of("thing", connection, namespace=ALONE)
     finally:
         clean("DROP SCHEMA elsewhere CASCADE")
 
@@ -119,5 +119,5 @@ def test_other_schema(clean: Callable[[str], Any]) -> None:
 @pytest.mark.usefixtures("clean")
 def test_odd_names(name: str) -> None:
     """A name that no table has is not observed, and never run."""
-    assert not is_observed(name, connection, namespace=ALONE)
+    assert not triggers_of(name, connection, namespace=ALONE)
     assert not Item.objects.exists()

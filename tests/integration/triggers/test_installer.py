@@ -13,7 +13,8 @@ from pgobserve.triggers import installer, registry, trigger_statements
 from pgobserve.triggers.installer import InstallAction
 from pgobserve.triggers.server import catalog
 from pgobserve.wire import ALONE
-from tests.integration.triggers.conftest import parameters
+from tests.integration.conftest import ANNOUNCEMENTS
+from tests.integration.triggers.conftest import by_each_transport, parameters
 from tests.project.models import Item
 from tests.project.shapes import Raw, View
 
@@ -63,6 +64,24 @@ def test_install_is_idempotent(install: Callable[..., Any]) -> None:
     assert (first.action, second.action) == (InstallAction.INSTALLED, InstallAction.UNCHANGED)
     assert locks <= {"AccessShareLock"}
     assert catalog.triggers(connection, ALONE) == before
+
+
+@by_each_transport
+def test_install_is_announced(
+    ear: Ear,
+    install: Callable[..., Any],
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Readers read a table again whose triggers are new or repaired, and no other."""
+    monkeypatch.setattr(trigger_statements, "announcements", ANNOUNCEMENTS)
+    install(Item)
+    assert ear.changes() == [("project.item", "U", None)]
+    install(Item)
+    assert ear.changes() == []
+    run("ALTER TABLE project_item DISABLE TRIGGER pgobserve_u")
+    install(Item)
+    assert ear.changes() == [("project.item", "U", None)]
 
 
 @pytest.mark.parametrize("always", [None, True])

@@ -15,6 +15,8 @@ from pgobserve.triggers import templates
 #: A released template never changes: users' migrations hold what it made, and ``status`` compares
 #: with it. To change one, add the next version beside it, and its hash here.
 RELEASED = {
+    "sql/announce.v1.sql": "1aad17eb0d665ed7d63cb5b33e3c85f40fbf6c57cbeab18d93ab8c003a00ca24",
+    "sql/announce_outbox.v1.sql": "431b3c8dcd1fa8ccae6163dba595233838cc7cd3e3a07288d68ba4d7d8b3bb31",
     "sql/comment.v1.sql": "35a0846ae937531fe31c4d49fdc929aebb2f7e4452499d7433b9a17f6a67ed87",
     "sql/drop_function.v1.sql": "c0b0d256f9d2b75e15afebe52a225285e7fd9c507bf3ba14bdf5dbf2aa6377c8",
     "sql/drop_schema.v1.sql": "b68ff8dd4dcb51b2f3c1943e8a8b11c207ad1fde90f26d4aa470e21d2b397f32",

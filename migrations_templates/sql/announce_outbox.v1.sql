@@ -1,0 +1,1 @@
+SELECT {schema}.outbox_mark({label}, 'U')
