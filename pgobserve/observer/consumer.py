@@ -13,7 +13,7 @@ from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.install.consumer_registry import observe
 from pgobserve.subscribe.row_subscriptions import Subscriptions
 from pgobserve.subscribe.settling import settle
-from pgobserve.subscribe.subscribe_arguments import encode_name
+from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -79,7 +79,7 @@ class ObserverConsumerMixin(_Base):
     def subscribed_requests(self) -> dict[str, set[Any]]:
         """The request ids of the subscriptions to rows, by a name of the row."""
         found: dict[str, set[Any]] = {}
-        for watch in [] if self._subscribed is None else self._subscribed.watches:
+        for watch in [] if self._subscribed is None else self._subscribed.rows.all:
             found.setdefault(context_of(watch).lookup, set()).add(context_of(watch).request_id_text)
         return {
             name: {_hashable(json.loads(text)) for text in texts} for name, texts in found.items()
@@ -87,18 +87,18 @@ class ObserverConsumerMixin(_Base):
 
     def _unsubscribe(self, request_id: Any) -> None:
         """End all subscriptions to rows with a request id."""
-        self.subscriptions.end_request(request_id)
+        self.subscriptions.rows.end_request(request_id)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Hold the feed's frames until the message has been handled."""
-        subscriptions = self.subscriptions
-        subscriptions.hold()
+        send_queue = self.subscriptions.send_queue
+        send_queue.hold()
         try:
             async with super().serving():
                 yield
         finally:
-            subscriptions.release()
+            send_queue.release()
 
     async def closed(self) -> None:
         """End all subscriptions."""

@@ -29,7 +29,7 @@ from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode
 from pgobserve.render.row_names import lookup_of
 from pgobserve.sql.keys import key_of, shown, to_key
-from pgobserve.subscribe.subscribe_arguments import encode_name
+from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -117,7 +117,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if located is None:
             return await self._reply_absent(kwargs, request_id, holds_copy=bool(etag))
         model, key, lookup = located
-        view = await self.subscriptions.start(
+        view = await self.subscriptions.rows.start(
             model,
             key,
             lookup,
@@ -132,7 +132,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
                 return None
         except Exception as error:
             # The client receives an error, and must not have a subscription with it.
-            self.subscriptions.end(lookup, request_id)
+            self.subscriptions.rows.end(lookup, request_id)
             raise _as_missing(error) from error
         return None, status.HTTP_201_CREATED
 
@@ -140,8 +140,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
     async def unsubscribe_instance(self, request_id: Any = None, **kwargs: Any) -> tuple[None, int]:
         """End a subscription to a row, or without ``request_id`` all of them; also of a deleted row."""
         name = self.lookup_url_kwarg or self.lookup_field
-        self.subscriptions.end(self._normal(_required(kwargs, name)), request_id)
-        await self.subscriptions.settle()
+        self.subscriptions.rows.end(self._normal(_required(kwargs, name)), request_id)
+        await self.subscriptions.writer.settle()
         return None, status.HTTP_204_NO_CONTENT
 
     # A class may override how a row is read or shown. Its methods are then called for each change and
@@ -272,10 +272,10 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         """Reply to a returning client that no row has the name that it sent; nothing is left to follow."""
         name = self.lookup_url_kwarg or self.lookup_field
         lookup, created = kwargs[name], status.HTTP_201_CREATED
-        self.subscriptions.end(self._normal(lookup), request_id)
+        self.subscriptions.rows.end(self._normal(lookup), request_id)
         if not holds_copy:
             return None, created
-        await self.subscriptions.settle()
+        await self.subscriptions.writer.settle()
         await self.reply("subscribe_instance", status=created, request_id=request_id)
         data = {name if self._has_custom_delivery() else self.lookup_field: lookup}
         gone = status.HTTP_204_NO_CONTENT

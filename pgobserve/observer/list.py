@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from pgobserve import conf
 from pgobserve.decorators import action
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
-from pgobserve.subscribe.subscribe_arguments import encode_name
+from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -78,7 +78,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         listed = await self.subscriptions.lists.start(
             declared_model(type(self)), hooks, wanted=request.wanted, have=have
         )
-        await self.subscriptions.settle()  # of a list that this one replaces
+        await self.subscriptions.writer.settle()  # of a list that this one replaces
         try:
             await self._answer_list(request, listed)
         except Exception:
@@ -92,7 +92,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         if request_id is None:
             raise ValidationError(['"request_id" is required.'])
         self.subscriptions.lists.end(request_id)
-        await self.subscriptions.settle()
+        await self.subscriptions.writer.settle()
         return None, status.HTTP_204_NO_CONTENT
 
     def _request(self, request_id: Any, only: Any, max_rows: Any, have: Any) -> _ListRequest:
@@ -117,7 +117,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
         )
         tail = f',"request_id":{request.request_id}'
         if listed.resumed:
-            await self.subscriptions.send(f'{head}{tail},"data":null}}')
+            await self.subscriptions.writer.send(f'{head}{tail},"data":null}}')
             return
         # Half of the limit: a client then has the first rows earlier, and a single row may be longer.
         pages = listed.cut(request.size, conf.get().MAX_FRAME_BYTES // 2)
@@ -130,7 +130,7 @@ class ObserverModelListMixin(ObserverConsumerMixin):
                     f'"keys":[{page.keys}],"etags":[{page.etags}]'
                 )
             more = ',"more":true' if number < len(pages) else ""
-            await self.subscriptions.send(f"{head}{tail}{body}{more}}}")
+            await self.subscriptions.writer.send(f"{head}{tail}{body}{more}}}")
 
 
 @dataclass(frozen=True, slots=True)

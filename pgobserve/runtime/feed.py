@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.database.server_identity import Servers
 from pgobserve.errors import FeedUnavailable
-from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.fence import Fence, write_mark
@@ -29,11 +29,10 @@ from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
-    from pgobserve.hub.hub import TableDependencies
-    from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.row_subscription import Deliverable, RowSubscription
+    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.row_subscription import Deliverable
     from pgobserve.load.loader import Loader
     from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.outbox.outbox_reader import OutboxReader
@@ -102,16 +101,17 @@ class Feed:
             except ThreadHeld as error:
                 raise FeedUnavailable(str(error)) from error
 
-    async def subscribe(self, watch: RowSubscription, subject: TableDependencies) -> None:
+    @contextlib.asynccontextmanager
+    async def subscribing(self) -> AsyncIterator[Hub]:
         """
-        Start a subscription to a row, which the loader reads next.
+        Yield the hub, for a block that adds subscriptions. The loader reads them next.
 
         Raises:
             FeedUnavailable: The LISTEN connection did not become live in time.
         """
         with self._in_use():
             await self._wait_until_live()
-            self.hub.add(watch, subject)
+            yield self.hub
             self._start().kick()  # the loader may have been replaced meanwhile
 
     async def subscribe_events(
@@ -158,67 +158,10 @@ class Feed:
         self._event_subscriptions.discard(subscription)
         self._stop_if_unused()
 
-    async def subscribe_list(
-        self,
-        watch: ListSubscription,
-        subject: TableDependencies,
-        identity: Hashable,
-        *,
-        single: bool = False,
-    ) -> None:
-        """
-        Start a subscription to a list, which the loader reads next.
-
-        Args:
-            watch: The subscription.
-            subject: The tables that its rows depend on.
-            identity: Distinguishes the list from others with the same dependencies.
-            single: Whether the list can only be read as a whole.
-
-        Raises:
-            FeedUnavailable: The LISTEN connection did not become live in time.
-        """
-        with self._in_use():
-            await self._wait_until_live()
-            self.hub.add_list(watch, subject, identity, single=single)
-            self._start().kick()
-
-    def unsubscribe(self, watch: RowSubscription | ListSubscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription. An unknown subscription is no error."""
-        self.hub.discard(watch)
+        self.hub.discard(subscription)
         self._stop_if_unused()
-
-    async def delivered(self, watches: Collection[RowSubscription | ListSubscription]) -> None:
-        """
-        Return when the loads outstanding now for some subscriptions have been delivered.
-
-        Delivered rows are in the subscriptions' send queues. Failed loads are retried, and waited for.
-        """
-        backlog = Backlog(self.hub, watches)
-        while (thing := backlog.waits_for()) is not None:
-            await self._progress_of(thing)
-
-    async def retried(self, watches: Collection[RowSubscription | ListSubscription]) -> bool:
-        """
-        Wait for the retry of a load that failed without any frame for one of the subscriptions.
-
-        Returns:
-            Whether there was one. Its result may still have to be delivered.
-        """
-        failing = [] if self.loader is None else self.loader.failing
-        waiting = untold(failing, self.hub, watches) if failing else ()
-        if waiting:
-            await self._progress_of(waiting[0])
-        return bool(waiting)
-
-    async def _progress_of(self, thing: Hashable) -> None:
-        progress = asyncio.Event()
-        callback = progress.set
-        self.hub.watch_progress(thing, callback)
-        try:
-            await progress.wait()
-        finally:
-            self.hub.forget_progress(thing, callback)
 
     def read_again(self, item: Deliverable) -> None:
         """Read a row again for a client that has not received it yet."""
@@ -270,7 +213,7 @@ class Feed:
         options = self.options
         self.loader = loader = make_loader(
             *(options, self.hub, self._servers),
-            reconnect=self._reconnect_from_thread(),
+            reconnect=partial(self._reconnect_soon, asyncio.get_running_loop()),
             lost=self._reread,
         )
         self.reader = make_outbox_reader(
@@ -287,19 +230,14 @@ class Feed:
         self._task.add_done_callback(lambda task: self._ended(task, loader))
         return loader
 
-    def _reconnect_from_thread(self) -> Callable[[], object]:
-        """Return what a loader thread calls when new connections reach another server."""
-        loop = asyncio.get_running_loop()
+    def _reconnect_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect the listener anew, because new connections of a loader thread reach another server."""
+        with contextlib.suppress(RuntimeError):  # the loop may be closed
+            loop.call_soon_threadsafe(self._reconnect)
 
-        def reconnect() -> None:
-            if self.listener is not None:
-                self.listener.reconnect()
-
-        def reconnect_soon() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop may be closed
-                loop.call_soon_threadsafe(reconnect)
-
-        return reconnect_soon
+    def _reconnect(self) -> None:
+        if self.listener is not None:
+            self.listener.reconnect()
 
     async def _run(self, listener: Listener | None, reader: OutboxReader, loader: Loader) -> None:
         at_once = self.options.outbox or len(self._event_subscriptions) > 0
@@ -331,22 +269,16 @@ class Feed:
     def _restart(self) -> None:
         self._restart_timer = None
         if self._wanted and not self.running:
-            logger.critical(
-                "The task of the feed of database %r was ended by other code.",
-                self.options.alias,
-                extra=fields(alias=self.options.alias),
-            )
             self._start()
-            again = self._reread()
             logger.critical(
-                "The feed of database %r was started again; %s.",
-                *(self.options.alias, again),
+                "The task of the feed of database %r was ended by other code. The feed was started again; %s.",
+                *(self.options.alias, self._reread()),
                 extra=fields(alias=self.options.alias),
             )
 
     @property
     def _wanted(self) -> bool:
-        return len(self.hub) > 0 or len(self._event_subscriptions) > 0
+        return bool(len(self.hub) or len(self._event_subscriptions))
 
     def _end_task(self) -> None:
         task, self._task = self._task, None

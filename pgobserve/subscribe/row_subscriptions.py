@@ -1,42 +1,32 @@
-"""The subscriptions of one socket: how they start, their limits, how they end."""
+"""The subscriptions of one socket to rows, and all of its subscriptions."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import router
 from django.http import Http404
 
-from pgobserve import conf
-from pgobserve.cohorts.hook_context import HookContext
 from pgobserve.cohorts.subscription_context import SubscriptionContext, context_of
-from pgobserve.cohorts.visibility import Visibility
 from pgobserve.deliver.frame_writer import FrameWriter
-from pgobserve.errors import FeedUnavailable
-from pgobserve.exceptions import FeedDown, TooManyArguments, TooManySubscriptions
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
 from pgobserve.hub.outcome import NOTHING, UNKNOWN, UNREAD, View
 from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
-from pgobserve.runtime.feed import LIVE_TIMEOUT
-from pgobserve.subscribe.feeds import (
-    feed_of,
-    observed_subject,
-    observed_throughs,
-    read_again,
-    unsubscribe,
-)
+from pgobserve.subscribe.feeds import feed_of, observed_subject, observed_throughs, read_again
 from pgobserve.subscribe.list_subscriptions import ListSubscriptions
-from pgobserve.subscribe.subscribe_arguments import check_arguments, encode_name, exception_for
-from pgobserve.workers.occupation import as_hook
+from pgobserve.subscribe.subscription_set import (
+    Socket,
+    SubscriptionSet,
+    check_arguments,
+    encode_name,
+    exception_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from django.db.models import Model
 
@@ -45,55 +35,12 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.outcome import Outcome
 
-logger = logging.getLogger(__name__)
-
 #: A row that exists and can't be shown.
 UNSHOWN: Final = View("null", b"unshown")
 
 
-class Subscriptions:
-    """
-    The subscriptions of one socket.
-
-    Args:
-        consumer: The socket's consumer.
-    """
-
-    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
-        self.consumer = consumer
-        self._outlet = FrameWriter(consumer, read_again)
-        self._watches: dict[tuple[str, str], RowSubscription] = {}
-        self._closed = False
-        self.lists = ListSubscriptions(self)
-
-    def __len__(self) -> int:
-        return len(self._watches) + len(self.lists)
-
-    @property
-    def send_queue(self) -> SendQueue:
-        """The socket's queue of frames."""
-        return self._outlet.send_queue
-
-    async def send(self, text: str) -> None:
-        """Send a frame that is already JSON."""
-        await self._outlet.send(text)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the socket is gone."""
-        return self._closed
-
-    async def settle(self) -> None:
-        """Wait for the frame that is being sent, so that the next one follows it."""
-        await self._outlet.settle()
-
-    def hold(self) -> None:
-        """Send no frames of the feed until :meth:`release`."""
-        self._outlet.send_queue.hold()
-
-    def release(self) -> None:
-        """Undo one :meth:`hold`."""
-        self._outlet.send_queue.release()
+class RowSubscriptions(SubscriptionSet[RowSubscription]):
+    """The subscriptions of a socket to rows, by the client's name of the row and request id."""
 
     async def start(
         self,
@@ -127,70 +74,39 @@ class Subscriptions:
         """
         size = check_arguments(kwargs)
         name = (encode_name(lookup), encode_name(kwargs["request_id"]))
-        self.check_limit(size, self._watches.get(name))
-        try:
-            async with self.consumer.attended():
-                watch, view = await self._start(
-                    *(model, key, name, kwargs, size, wants_etag, custom_delivery)
-                )
-        except FeedUnavailable as error:
-            # The database's address and role are for the log alone.
-            about = fields(consumer=type(self.consumer), model=model, key=key)
-            logger.warning(
-                "%s could not subscribe a client to %s %s: %s",
-                *(about["consumer"], about["model"], key, error),
-                extra=about,
+        self._socket.check_limit(size, self._named.get(name))
+        about = fields(consumer=type(self._socket.consumer), model=model, key=key)
+        async with self._starting(f"{about['model']} {key}", about):
+            subscription, view = await self._start(
+                *(model, key, name, kwargs, size, wants_etag, custom_delivery)
             )
-            raise FeedDown from error
         if etag is None and view.body is None:
-            self._drop(name, watch)
+            self._drop(name, subscription)
             raise Http404
         there = view.body is not None
         if etag is not None and (view.etag != etag or (custom_delivery and there)):
-            context_of(watch).held = etag
-            watch.shown = UNKNOWN if custom_delivery else digest_from(etag)
+            context_of(subscription).held = etag
+            subscription.shown = UNKNOWN if custom_delivery else digest_from(etag)
             if not etag:
-                watch.shown = NOTHING
-            if watch.active:
-                self._outlet.send_queue.put_first(watch, view)
+                subscription.shown = NOTHING
+            if subscription.active:
+                self._socket.send_queue.put_first(subscription, view)
         return view
 
     def end(self, lookup: Any, request_id: Any = None) -> None:
         """End one subscription to a row, or without a request id all of them."""
         wanted = encode_name(lookup)
-        names = (
-            [(wanted, encode_name(request_id))]
-            if request_id is not None
-            else [name for name in self._watches if name[0] == wanted]
-        )
-        for name in names:
-            if name in self._watches:
-                self._drop(name, self._watches[name])
+        request = None if request_id is None else encode_name(request_id)
+        self._end(lambda name: name[0] == wanted and request in (None, name[1]))
 
     def end_request(self, request_id: Any) -> None:
         """End all subscriptions to rows that a client started with a request id."""
         wanted = encode_name(request_id)
-        for name in [name for name in self._watches if name[1] == wanted]:
-            self._drop(name, self._watches[name])
+        self._end(lambda name: name[1] == wanted)
 
-    @property
-    def watches(self) -> list[RowSubscription]:
-        """The subscriptions to rows."""
-        return [*self._watches.values()]
-
-    @property
-    def all_watches(self) -> list[RowSubscription | ListSubscription]:
-        """The subscriptions to rows and to lists."""
-        return [*self._watches.values(), *self.lists.watches]
-
-    async def aclose(self) -> None:
-        """End all subscriptions, including those that are about to start."""
-        self._closed = True
-        watches, self._watches = self._watches, {}
-        for watch in watches.values():
-            unsubscribe(watch)
-        self.lists.end_all()
-        await self._outlet.aclose()
+    def _end(self, ends: Callable[[Any], bool]) -> None:
+        for name in [name for name in self._named if ends(name)]:
+            self._drop(name, self._named[name])
 
     async def _start(
         self,
@@ -202,10 +118,15 @@ class Subscriptions:
         wants_etag: bool,
         custom_delivery: bool,
     ) -> tuple[RowSubscription, View]:
-        visibility = await self._see(model, kwargs, custom_delivery)
+        consumer = self._socket.consumer
+        visibility = await self._see(
+            *(model, kwargs),
+            version_of=model if custom_delivery else None,
+            throughs=observed_throughs(consumer, model),
+        )
         alias = visibility.source.alias
         feed = feed_of(alias)
-        subject = await observed_subject(self.consumer, visibility.source, feed)
+        subject = await observed_subject(consumer, visibility.source, feed)
         context = SubscriptionContext(
             visibility,
             request_id_text=name[1],
@@ -214,89 +135,60 @@ class Subscriptions:
             alias=alias,
             size=size,
             custom_delivery=custom_delivery,
-            named_by=lookup_of(self.consumer, model),
+            named_by=lookup_of(consumer, model),
         )
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def on_started(outcome: Outcome) -> None:
-            self._replace(name, watch)
+            self._replace(name, subscription)
             if not first.done():
                 first.set_result(outcome)
 
-        watch = RowSubscription(
-            self._outlet.send_queue, key, kwargs["request_id"], context, on_started
+        subscription = RowSubscription(
+            self._socket.send_queue, key, kwargs["request_id"], context, on_started
         )
-        try:
-            await feed.subscribe(watch, subject)
-            outcome = await asyncio.wait_for(first, LIVE_TIMEOUT)
-        except TimeoutError as error:
-            self._drop(name, watch)
-            raise FeedUnavailable("The row could not be read in time; try again.") from error
-        except BaseException:
-            self._drop(name, watch)
-            raise
+        outcome = await self._first(
+            *(name, subscription, feed, lambda hub: hub.add(subscription, subject), first)
+        )
         if isinstance(outcome, View):
-            return watch, outcome
+            return subscription, outcome
         if outcome in (FAILED, UNREAD, TOO_LARGE) and not wants_etag:
             # The client did not request the row itself, which may be readable after a change.
-            return watch, UNSHOWN
-        self._drop(name, watch)
+            return subscription, UNSHOWN
+        self._drop(name, subscription)
         raise exception_for(outcome)
 
-    async def _see(
-        self, model: type[Model], kwargs: Mapping[str, Any], custom_delivery: bool
-    ) -> Visibility:
-        """Compile the queryset in a thread of the feed that will most likely read it."""
-        feed = feed_of(router.db_for_write(model))
-        ttl = conf.get().QUERYSET_TTL
-        version_of = model if custom_delivery else None
-        origin = HookContext.current()
-        owner = type(self.consumer)
 
-        def see() -> Visibility:
-            return Visibility(
-                self.consumer,
-                kwargs,
-                ttl,
-                version_of=version_of,
-                throughs=observed_throughs(self.consumer, model),
-                origin=origin,
-            )
+class Subscriptions:
+    """
+    The subscriptions of one socket, and what sends their frames.
 
-        return await feed.call(partial(as_hook, owner, "get_queryset", see), owner=owner)
+    Args:
+        consumer: The socket's consumer.
+    """
 
-    def check_limit(self, size: int, replaced: RowSubscription | ListSubscription | None) -> None:
-        """
-        Refuse a subscription beyond the socket's limits.
+    def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
+        self.writer = FrameWriter(consumer, read_again)
+        self._socket = Socket(consumer, self.writer.send_queue)
+        self.rows = RowSubscriptions(self._socket)
+        self.lists = ListSubscriptions(self._socket)
 
-        Args:
-            size: Length of its arguments as JSON.
-            replaced: The subscription that it replaces.
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.lists)
 
-        Raises:
-            TooManySubscriptions: The socket has the maximum number of subscriptions.
-            TooManyArguments: Their arguments together would be too long.
-        """
-        settings = conf.get()
-        if replaced is None and len(self) >= settings.MAX_SUBSCRIPTIONS:
-            raise TooManySubscriptions(settings.MAX_SUBSCRIPTIONS)
-        kept = sum(context_of(watch).size for watch in self._watches.values()) + self.lists.size
-        if replaced is not None:
-            kept -= context_of(replaced).size
-        if kept + size > settings.MAX_ARGUMENT_BYTES:
-            raise TooManyArguments(settings.MAX_ARGUMENT_BYTES)
+    @property
+    def send_queue(self) -> SendQueue:
+        """The socket's queue of frames."""
+        return self.writer.send_queue
 
-    def _replace(self, name: tuple[str, str], watch: RowSubscription) -> None:
-        """Replace the subscription with the same row and request id, if any."""
-        if self._closed:
-            unsubscribe(watch)
-            return
-        before = self._watches.get(name)
-        self._watches[name] = watch
-        if before is not None:
-            unsubscribe(before)
+    @property
+    def all(self) -> list[RowSubscription | ListSubscription]:
+        """The subscriptions to rows and to lists."""
+        return [*self.rows.all, *self.lists.all]
 
-    def _drop(self, name: tuple[str, str], watch: RowSubscription) -> None:
-        if self._watches.get(name) is watch:
-            del self._watches[name]
-        unsubscribe(watch)
+    async def aclose(self) -> None:
+        """End all subscriptions, including those that are about to start."""
+        self._socket.closed = True
+        self.rows.end_all()
+        self.lists.end_all()
+        await self.writer.aclose()

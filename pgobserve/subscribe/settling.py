@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 from pgobserve._consumer.inbox import together
 from pgobserve.cohorts.subscription_context import context_of
+from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.subscribe.feeds import feed_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable
+
     from pgobserve.deliver.send_queue import SendQueue
-    from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.row_subscription import RowSubscription
+    from pgobserve.hub.hub import Hub
+    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.runtime.feed import Feed
     from pgobserve.subscribe.row_subscriptions import Subscriptions
 
-    Places = dict[Feed, list[RowSubscription | ListSubscription]]
+    Places = dict[Feed, list[Subscription]]
 
 
 async def settle(subscriptions: Subscriptions) -> None:
@@ -30,8 +33,8 @@ async def settle(subscriptions: Subscriptions) -> None:
         FeedUnavailable: A feed is being stopped.
     """
     places: Places = defaultdict(list)
-    for watch in subscriptions.all_watches:
-        places[feed_of(context_of(watch).alias)].append(watch)
+    for each in subscriptions.all:
+        places[feed_of(context_of(each).alias)].append(each)
     if not places:
         return
     await together(feed.fence.passed() for feed in places)
@@ -42,12 +45,12 @@ async def settle(subscriptions: Subscriptions) -> None:
 async def _sent(places: Places, send_queue: SendQueue) -> bool:
     """Wait for loads and their frames; return whether there are no more."""
     withdrawn = send_queue.withdrawn
-    await together(feed.delivered(watches) for feed, watches in places.items())
+    await together(_delivered(feed.hub, subscribed) for feed, subscribed in places.items())
     await _flushed(send_queue)
     # A frame that waited too long was withdrawn, and its row is being read again.
     again = send_queue.withdrawn != withdrawn
-    for feed, watches in places.items():
-        again = await feed.retried(watches) or again
+    for feed, subscribed in places.items():
+        again = await _retried(feed, subscribed) or again
     return not again
 
 
@@ -56,3 +59,33 @@ async def _flushed(send_queue: SendQueue) -> None:
     reached = asyncio.Event()
     send_queue.put_barrier(reached.set)
     await reached.wait()
+
+
+async def _delivered(hub: Hub, subscribed: Collection[Subscription]) -> None:
+    """
+    Return when the loads outstanding now for some subscriptions have been delivered.
+
+    Delivered rows are in the subscriptions' send queues. Failed loads are retried, and waited for.
+    """
+    backlog = Backlog(hub, subscribed)
+    while (thing := backlog.waits_for()) is not None:
+        await _progress_of(thing, hub)
+
+
+async def _retried(feed: Feed, subscribed: Collection[Subscription]) -> bool:
+    """Wait for the retry of a load that failed without any frame; return whether there was one."""
+    failing = [] if feed.loader is None else feed.loader.failing
+    waiting = untold(failing, feed.hub, subscribed) if failing else ()
+    if waiting:
+        await _progress_of(waiting[0], feed.hub)
+    return bool(waiting)
+
+
+async def _progress_of(thing: Hashable, hub: Hub) -> None:
+    progress = asyncio.Event()
+    callback = progress.set
+    hub.watch_progress(thing, callback)
+    try:
+        await progress.wait()
+    finally:
+        hub.forget_progress(thing, callback)

@@ -49,7 +49,7 @@ async def worker(file: IO[bytes]) -> None:
 
 async def follower(file: IO[bytes]) -> None:
     """Follow events for ever."""
-    from pgobserve.subscribe.row_subscriptions import feed_of
+    from pgobserve.subscribe.feeds import feed_of
 
     def hear(events: Sequence[Any]) -> None:
         for event in events:

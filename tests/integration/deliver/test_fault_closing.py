@@ -32,8 +32,8 @@ async def test_subscription_that_begins_after_the_close(connect: Any, item: Item
     subscriptions = opened.pop()
     kwargs = {"request_id": 1, "action": "update"}
     with pytest.raises(ClientDisconnected):
-        await subscriptions.start(Item, item.pk, item.pk, kwargs)
+        await subscriptions.rows.start(Item, item.pk, item.pk, kwargs)
     # As if it had started before.
-    await subscriptions._start(Item, item.pk, ("1", "1"), kwargs, 0, False, False)
+    await subscriptions.rows._start(Item, item.pk, ("1", "1"), kwargs, 0, False, False)
 
     assert len(runtime.current().feeds["default"].hub) == 1

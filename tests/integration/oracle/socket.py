@@ -239,10 +239,10 @@ class Socket:
     async def rest(self) -> None:
         """Wait until all that the feed has for the socket is sent and read."""
         subscriptions = self.consumer.subscriptions
-        await subscriptions.settle()
+        await subscriptions.writer.settle()
         while len(subscriptions.send_queue):
             await asyncio.sleep(0)
-            await subscriptions.settle()
+            await subscriptions.writer.settle()
         while self._communicator.output_queue.qsize():  # noqa: ASYNC110
             await asyncio.sleep(0)
 

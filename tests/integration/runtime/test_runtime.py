@@ -85,7 +85,8 @@ class Client:
         """Subscribe to a row."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         watch = RowSubscription(self.send_queue, key, 1, None, first.set_result)
-        await feed.subscribe(watch, SUBJECT)
+        async with feed.subscribing() as hub:
+            hub.add(watch, SUBJECT)
         return watch, await asyncio.wait_for(first, 20)
 
     async def until(self, *frames: tuple[FrameAction, str | None]) -> None:
