@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Wanted = Literal["rows", "keys", "count"] | None
 
 
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Cohort:
     """
     A compiled queryset and a renderer, shared by all subscriptions that would compile the same.
@@ -51,37 +52,14 @@ class Cohort:
             do not. Such a cohort has one subscription.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "alias",
-        "context",
-        "listing",
-        "owner",
-        "renderer",
-        "settings",
-        "statement",
-        "subject",
-    )
-
-    def __init__(
-        self,
-        alias: str,
-        statement: KeyedQuery,
-        renderer: Renderer | VersionRenderer | KeyRenderer,
-        subject: TableDependencies,
-        listing: ListDefinition | None = None,
-        context: HookContext = BLANK,
-        settings: SessionSettings | None = None,
-        owner: Owner | None = None,
-    ) -> None:
-        self.alias = alias
-        self.statement = statement
-        self.renderer = renderer
-        self.subject = subject
-        self.listing = listing
-        self.context = context
-        self.settings = settings
-        self.owner = owner
+    alias: str
+    statement: KeyedQuery
+    renderer: Renderer | VersionRenderer | KeyRenderer
+    subject: TableDependencies
+    listing: ListDefinition | None = None
+    context: HookContext = BLANK
+    settings: SessionSettings | None = None
+    owner: Owner | None = None
 
     @property
     def session(self) -> Hashable:

@@ -8,7 +8,7 @@ slow client costs the others nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -46,15 +46,14 @@ class ListRow:
         return self.roster.wanted
 
 
+@dataclass(slots=True, eq=False)
 class ListState:
     """
     A list with subscriptions.
 
-    Args:
+    Attributes:
         identity: Distinguishes it from other lists with the same dependencies; opaque here.
         single: Whether it can only be read as a whole, such as a number of rows.
-
-    Attributes:
         watches: The subscriptions, in a dictionary for its order.
         newcomers: Subscriptions that wait for the list.
         gathering: Whether newcomers alone make no load due for now: more of them are on their way.
@@ -73,43 +72,27 @@ class ListState:
         setbacks: Number of failed loads that put a mark at the end of the queue again.
     """
 
-    __slots__ = (
-        "_reading",
-        "_tuple",
-        "alone",
-        "dirty",
-        "gathering",
-        "identity",
-        "lane",
-        "loading",
-        "names",
-        "newcomers",
-        "read",
-        "setbacks",
-        "shown",
-        "single",
-        "snapshot",
-        "taken",
-        "watches",
-        "whole",
-    )
+    identity: Hashable
+    single: bool = False
+    lane: Hashable = None
+    watches: dict[ListSubscription, None] = field(default_factory=dict)
+    newcomers: dict[ListSubscription, None] = field(default_factory=dict)
+    gathering: bool = False
+    names: Names = NO_NAMES
+    shown: Shown = field(default_factory=dict)
+    snapshot: Snapshot | None = None
+    loading: int = 0
+    dirty: dict[Hashable, Stale] = field(default_factory=dict)
+    whole: Stale = FRESH
+    alone: bool = False
+    taken: int = 0
+    read: int = 0
+    setbacks: int = 0
+    _reading: int = 0
+    _tuple: tuple[ListSubscription, ...] | None = None
 
-    def __init__(self, identity: Hashable, *, single: bool = False, lane: Hashable = None) -> None:
-        self.identity = identity
-        self.lane = lane
-        self.single = single
-        self.watches: dict[ListSubscription, None] = {}
-        self.newcomers: dict[ListSubscription, None] = {}
-        self.gathering = False
-        self.names = NO_NAMES
-        self.shown: Shown = {}
-        self.snapshot: Snapshot | None = None
-        self.loading = 0
-        self.dirty: dict[Hashable, Stale] = {}
-        self.whole: Stale = FRESH
-        self.alone = single
-        self.taken = self.read = self.setbacks = self._reading = 0
-        self._tuple: tuple[ListSubscription, ...] | None = None
+    def __post_init__(self) -> None:
+        self.alone = self.single
 
     def __len__(self) -> int:
         """Return the number of subscriptions, waiting ones included."""

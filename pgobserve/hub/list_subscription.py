@@ -100,6 +100,7 @@ class HeldList(Protocol):
         """Record what a client really holds of a row."""
 
 
+@dataclass(slots=True, eq=False)
 class ListSubscription:
     """
     One subscription of one socket to a list.
@@ -119,36 +120,16 @@ class ListSubscription:
         active: False once it has ended: the client receives no more frames.
     """
 
-    __slots__ = (
-        "active",
-        "context",
-        "failing",
-        "has",
-        "have",
-        "on_started",
-        "request_id",
-        "roster",
-        "send_queue",
-        "special",
-    )
-
-    def __init__(
-        self,
-        send_queue: FrameQueue,
-        request_id: object,
-        context: object,
-        on_started: ListStartCallback,
-    ) -> None:
-        self.send_queue = send_queue
-        self.request_id = request_id
-        self.context = context
-        self.on_started: ListStartCallback | None = on_started
-        self.have: Mapping[str, str] | None = None
-        self.has: Shown | None = None
-        self.roster: HeldList | None = None
-        self.special: Shown = {}
-        self.failing = False
-        self.active = True
+    send_queue: FrameQueue
+    request_id: object
+    context: object
+    on_started: ListStartCallback | None
+    have: Mapping[str, str] | None = None
+    has: Shown | None = None
+    roster: HeldList | None = None
+    special: Shown = field(default_factory=dict)
+    failing: bool = False
+    active: bool = True
 
     def put(
         self,

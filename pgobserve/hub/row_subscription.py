@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pgobserve.hub.outcome import UNKNOWN, step, without
@@ -60,6 +61,7 @@ class FrameQueue(Protocol):
         """Drop what waits for any ended subscription."""
 
 
+@dataclass(slots=True, eq=False)
 class RowSubscription:
     """
     One subscription of one socket to one row.
@@ -75,23 +77,13 @@ class RowSubscription:
         on_started: Called once, with the first outcome, in place of a frame.
     """
 
-    __slots__ = ("active", "context", "key", "on_started", "request_id", "send_queue", "shown")
-
-    def __init__(
-        self,
-        send_queue: FrameQueue,
-        key: Hashable,
-        request_id: object,
-        context: object,
-        on_started: StartCallback,
-    ) -> None:
-        self.send_queue = send_queue
-        self.key = key
-        self.request_id = request_id
-        self.context = context
-        self.shown: bytes | None = UNKNOWN
-        self.active = True
-        self.on_started: StartCallback | None = on_started
+    send_queue: FrameQueue
+    key: Hashable
+    request_id: object
+    context: object
+    on_started: StartCallback | None
+    shown: bytes | None = UNKNOWN
+    active: bool = True
 
     def turn(self, outcome: Outcome) -> FrameAction | None:
         """Return the frame that leads from what was shown to the outcome, and record it as shown."""

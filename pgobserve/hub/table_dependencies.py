@@ -53,6 +53,7 @@ class TableDependencies:
         return self._hash
 
 
+@dataclass(slots=True, eq=False)
 class RowState:
     """
     A row with subscriptions.
@@ -68,16 +69,13 @@ class RowState:
         reads: Number of loads that have ended, or that a later snapshot made superfluous.
     """
 
-    __slots__ = ("key", "loading", "reads", "snapshot", "subject", "touched", "watches")
-
-    def __init__(self, subject: TableDependencies, key: Hashable) -> None:
-        self.subject = subject
-        self.key = key
-        self.watches: dict[RowSubscription, None] = {}
-        self.snapshot: Snapshot | None = None
-        self.loading = False
-        self.touched = 0
-        self.reads = 0
+    subject: TableDependencies
+    key: Hashable
+    watches: dict[RowSubscription, None] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
+    loading: bool = False
+    touched: int = 0
+    reads: int = 0
 
     @property
     def audience(self) -> tuple[RowSubscription, ...]:
