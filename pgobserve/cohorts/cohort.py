@@ -41,8 +41,6 @@ class Cohort:
     A compiled queryset and a renderer, shared by all subscriptions that would compile the same.
 
     Attributes:
-        alias: The database alias.
-        statement: The compiled queryset.
         renderer: The renderer of its serializer class.
         subject: Which changes concern its rows.
         listing: How the whole list is read; None for a cohort of rows.
@@ -72,9 +70,6 @@ class Cohort:
         """
         Set up the database session in which the rows are read, and restore it at the end.
 
-        Args:
-            connection: The connection of its alias.
-
         Yields:
             The cohort to read, because hooks that run again may choose another one.
         """
@@ -101,7 +96,6 @@ class ListDefinition:
     How a whole list is read.
 
     Attributes:
-        whole: The compiled queryset.
         only: ``"keys"`` or ``"count"`` if the subscribers receive nothing else.
         named_by: The field that names its rows to clients; None for the primary key.
     """

@@ -89,7 +89,6 @@ class _Choice(NamedTuple):
     What a consumer's hooks chose.
 
     Attributes:
-        queryset: The queryset.
         serializer_class: The serializer class; None if no row is serialized.
         shows: Identifies what the serializer shows.
     """
@@ -113,11 +112,8 @@ def build(
     Run a consumer's hooks, and return the cohort that they choose.
 
     Args:
-        consumer: The socket's consumer.
-        kwargs: The arguments of its hooks.
         wanted: What a list subscription receives.
         context: The context in which the hooks run.
-        settings: The settings of the database session in which they run.
         owner: Runs them again before each read, if they change the database session.
         recorder: Counts the queries that the hooks run.
 
@@ -288,8 +284,6 @@ def version_cohort(cls: type, model: Model, throughs: Sequence[Through]) -> Coho
     Return a cohort of versions.
 
     Args:
-        cls: The consumer's class.
-        model: The model of the rows.
         throughs: The through tables whose rows count as parts of a row.
     """
     version: Any = _Version(model, throughs)

@@ -52,9 +52,6 @@ class CohortRenderer:
     """
     Renders the rows of one load.
 
-    Args:
-        connection: The connection by which the rows are read.
-
     Attributes:
         guarded: Some subscription of the load has permissions to check.
         shares: Several cohorts may hold the same instance.

@@ -51,7 +51,6 @@ class Guard:
     Made in the socket's event loop. Permission objects may keep state, so each decision has new ones.
 
     Args:
-        consumer: The socket's consumer.
         custom_delivery: Whether the consumer checks when it delivers, so that there is nothing to check
             here.
 

@@ -59,7 +59,6 @@ def hidden(
     Args:
         request: The row that is read.
         subscription: The subscription, which has object permissions.
-        instance: The row as the subscription's queryset has it.
         connection: The connection that has read it, in the subscription's database session.
     """
     context = context_of(subscription)

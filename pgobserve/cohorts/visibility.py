@@ -48,11 +48,9 @@ class Visibility:
     What one subscription may see.
 
     Args:
-        consumer: The socket's consumer.
         kwargs: The arguments of its ``get_queryset`` and other hooks.
         ttl: Seconds for which a compiled queryset is kept.
         origin: The context of the request, in which the hooks run.
-        clock: Returns monotonic seconds.
         version_of: Read only the versions of this model's rows: the consumer reads and shows them
             itself.
         throughs: Through tables whose rows count as parts of such a row.

@@ -42,12 +42,7 @@ YIELD_EVERY: Final = 100
 
 
 class Pause:
-    """
-    Gives the event loop a turn after some steps.
-
-    Args:
-        every: The number of steps.
-    """
+    """Gives the event loop a turn after some steps."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -62,13 +57,7 @@ class Pause:
 
 
 class Delivery:
-    """
-    Delivers results to subscriptions.
-
-    Args:
-        hub: The hub that has the subscriptions.
-        retries: Schedules the rows and lists whose query failed.
-    """
+    """Delivers results to subscriptions."""
 
     def __init__(self, hub: Hub, retries: Retries) -> None:
         self._hub = hub

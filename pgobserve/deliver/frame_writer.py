@@ -51,11 +51,7 @@ class FrameWriter:
     The writing end of one socket.
 
     Args:
-        consumer: Sends the frames.
         read_again: Called for a row that has waited too long. Makes its feed read it again.
-
-    Attributes:
-        send_queue: The socket's queue.
     """
 
     __slots__ = (

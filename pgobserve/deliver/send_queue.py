@@ -29,12 +29,7 @@ READ_AGAIN: Final = 64
 
 
 class Barrier:
-    """
-    A mark in the send queue; it is reached when everything in front of it has been sent.
-
-    Args:
-        callback: Called when the mark is reached.
-    """
+    """A mark in the send queue; it is reached when everything in front of it has been sent."""
 
     __slots__ = ("callback",)
 
@@ -55,7 +50,6 @@ class SendQueue:
         again: Called for a row that has waited longer than :data:`MAX_AGE`, since permissions may
             have been revoked. Returns whether the row is read again. If so, a changed row is put here
             again, and :meth:`resume` must be called after a while.
-        clock: Returns monotonic seconds.
 
     Attributes:
         withdrawn: Number of rows withdrawn unsent in order to be read again.
@@ -105,7 +99,6 @@ class SendQueue:
 
         Args:
             watch: The subscription, or the row of its list.
-            outcome: The current state.
             kind: The frame that leads there, if known and nothing waits. The item's ``turn`` is not
                 called then.
         """

@@ -43,9 +43,7 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
 
 @contextmanager
 def no_queries() -> Iterator[None]:
-    """
-    Make every query of this thread raise :class:`QueriedError`.
-    """
+    """Make every query of this thread raise :class:`QueriedError`."""
     # Not an execute_wrapper, which Django calls only after it has connected.
     names = ("connect", "cursor", "chunked_cursor")
     kept = [

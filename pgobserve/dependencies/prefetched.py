@@ -151,7 +151,6 @@ def without_known(queryset: Any, paths: Iterable[RelationPath]) -> Any:
     rows show it, ``select_related`` reads it with them.
 
     Args:
-        queryset: The queryset.
         paths: The paths that are shown.
     """
     fields, queryset = list(queryset._known_related_objects), _forgetting(queryset)

@@ -207,7 +207,6 @@ class Through:
     A many-to-many field's through table, seen from the field's model.
 
     Attributes:
-        name: The field's name.
         model: The through model.
         attname: The through model's attribute that refers to the owner.
         target: The owner's attribute that it refers to.

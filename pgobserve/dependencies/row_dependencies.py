@@ -51,7 +51,6 @@ def of(
 
     Args:
         consumer_class: Its ``observe_related`` adds and removes dependencies.
-        queryset: The queryset that is read.
         serializer: An instance, or a class; None if the rows are not shown.
 
     Raises:

@@ -46,7 +46,6 @@ class Backlog:
     The outstanding loads and reverse look-ups of some subscriptions.
 
     Args:
-        hub: The hub of the subscriptions.
         watches: The subscriptions. The backlog does not wait for those that end meanwhile.
     """
 
@@ -146,8 +145,6 @@ def untold(
 
     Args:
         failing: The rows and lists whose query failed.
-        hub: The hub of the subscriptions.
-        watches: The subscriptions.
     """
     places = [(watch, place[1]) for watch in watches if (place := hub.place(watch)) is not None]
     found: dict[RowState | ListState, None] = {}

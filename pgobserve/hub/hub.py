@@ -49,7 +49,6 @@ class Hub(SubscriptionTable):
         A change that is visible in the snapshot of a row's last load is ignored.
 
         Args:
-            table: The table's name.
             xid: The writing transaction. None for several, which no snapshot covers.
             keys: The rows' keys; None for all rows of the table.
             routes: Values by column, which resolve to rows of other tables.
@@ -101,8 +100,6 @@ class Hub(SubscriptionTable):
         Args:
             batch: Number of changed rows above which a read of the whole list may be less work.
             few: Maximum number of rows in a list that is read together with others.
-            limit: Maximum number of lists.
-            lane: The lane.
         """
         taken: list[ListState] = []
         for roster in self._stale:

@@ -96,7 +96,6 @@ class Names:
         Record the name of a row.
 
         Args:
-            key: The row's key.
             name: The name; None if it is not known, or rows have no names.
 
         Returns:

@@ -29,7 +29,6 @@ class ListRowChange:
     What a load found of a row of a list.
 
     Attributes:
-        key: The row's key on the list.
         outcome: The outcome for all subscriptions that are not in ``special``.
         special: The outcomes of the others.
         again: Whether the row is read again without a change. A client that has already received an
@@ -57,8 +56,6 @@ def deliveries(
     the list by then, the caller gives it back what its client really holds.
 
     Args:
-        state: The list.
-        change: What a load found.
         watches: The subscriptions when the load started. Those that have left the list are ignored.
     """
     outcome, special, skipped = change.outcome, change.special, change.skipped
@@ -119,8 +116,6 @@ def admit(
     Add a subscription whose rows may look different from those of other subscriptions.
 
     Args:
-        state: The list.
-        subscription: The subscription.
         outcomes: All rows, as the subscriber may see them; the list's state has them already.
         claimed: Whether the client itself claims what the subscription holds. A row that can't be shown
             then counts as missing, unless the client is known to be allowed to see it.
@@ -165,7 +160,6 @@ def differences(held: Shown, views: Mapping[Hashable, View]) -> list[Difference]
 
     Args:
         held: The digests that the client holds, by key.
-        views: The rows of the list.
     """
     changed: list[Difference] = [
         (key, held.get(key, NOTHING), view)

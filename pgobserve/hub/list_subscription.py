@@ -38,8 +38,6 @@ class ListPage(NamedTuple):
     Some rows of a list, each part as a JSON array without brackets.
 
     Attributes:
-        results: The rows.
-        keys: The text of their keys.
         etags: The digests of what is shown.
     """
 
@@ -54,7 +52,6 @@ class ListSnapshot:
     A list as a client receives it; shared by clients that see the same.
 
     Attributes:
-        rows: Its rows, in the list's order.
         resumed: Whether the client holds some of the list, so that frames with the difference follow.
     """
 
@@ -106,7 +103,6 @@ class ListSubscription:
     One subscription of one socket to a list.
 
     Attributes:
-        send_queue: The socket's queue of frames.
         request_id: The client's name for the subscription; any JSON value.
         context: Opaque here, as in :class:`~pgobserve.hub.row_subscription.RowSubscription`.
         on_started: Called once, with the list or with a refusal.

@@ -66,8 +66,6 @@ class LoadResult:
     The result of a load for one row.
 
     Attributes:
-        job: The request.
-        snapshot: The snapshot in which the row was read.
         outcome: The outcome for all subscriptions that are not in ``special``.
         special: The outcomes of the others.
         failed: Whether a query failed, so that the row is read again.
@@ -95,7 +93,6 @@ class ListLoadRequest:
     A list to read.
 
     Attributes:
-        roster: The list.
         watches: The subscriptions that hold it.
         newcomers: The subscriptions that wait for it.
     """
@@ -111,8 +108,6 @@ class ListLoadResult:
     The result of a load of a list.
 
     Attributes:
-        job: The request.
-        snapshot: The snapshot in which the list was read.
         rows: The results for the rows, in the list's order.
         refusal: Refuses new subscriptions. Clients that hold some of the list keep it if there are rows.
         has: What returning clients claim to hold.

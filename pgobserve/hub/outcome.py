@@ -95,7 +95,6 @@ def step(shown: bytes | None, outcome: Outcome) -> tuple[bytes | None, FrameActi
 
     Args:
         shown: Digest of what the client holds; :data:`NOTHING`, :data:`UNTOLD` or :data:`UNKNOWN`.
-        outcome: The current state.
 
     Returns:
         What the client holds afterwards, and the frame. None stands for no frame.

@@ -67,8 +67,6 @@ class RowSubscription:
     One subscription of one socket to one row.
 
     Attributes:
-        send_queue: The socket's queue of frames.
-        key: The row's key.
         request_id: The client's name for the subscription; any JSON value.
         context: Opaque here. :func:`~pgobserve.cohorts.subscription_context.context_of` returns it
             typed.

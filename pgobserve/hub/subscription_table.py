@@ -93,7 +93,6 @@ class SubscriptionTable:
         Start a subscription to a list, whose read is due; or move a subscription to it.
 
         Args:
-            watch: The subscription.
             subject: The tables that the list's rows depend on.
             identity: Distinguishes the list from others with the same dependencies.
             single: See :class:`ListState`.

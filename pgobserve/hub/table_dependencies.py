@@ -59,10 +59,7 @@ class RowState:
     A row with subscriptions.
 
     Attributes:
-        subject: Its dependencies.
-        key: Its key.
         watches: The subscriptions, in a dictionary for its order.
-        snapshot: The snapshot of its last load.
         loading: Whether a load is under way. There is one at a time, since the older of two could end
             last.
         touched: Number of changes of rows of other tables that belong to it.
@@ -119,7 +116,6 @@ class ReverseLookup:
 
     Attributes:
         subject: The rows' dependencies.
-        path: The path to the changed table.
         values: Keys of changed rows, or values of the path's column.
         among: The only rows with subscriptions; None if any row may have one.
         kind: The rows and lists at that time.

@@ -46,7 +46,6 @@ class Fence:
         reached: Returns when the outbox reader, if there is one, has read everything visible in a
             snapshot.
         listens: Whether marks come back.
-        alias: The database alias, for the log.
         timeout: Seconds after which another mark is sent.
 
     Attributes:
@@ -179,7 +178,6 @@ def write_mark(alias: str, channel: str | None, name: str) -> tuple[str, float]:
     NOTIFY a mark, in a thread.
 
     Args:
-        alias: The database alias.
         channel: The channel. None where no connection LISTENs: then nothing is sent.
         name: The mark's name, which a listener receives as its key.
 

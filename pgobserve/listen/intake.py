@@ -81,8 +81,6 @@ class NotificationReader:
     when its loop is left.
 
     Args:
-        connection: The connection.
-        channel: The NOTIFY channel.
         state: Counts the notifications.
         on_payload: Called with each payload on the channel.
     """
@@ -199,9 +197,6 @@ class Intake:
     def route(self, change: Change) -> bool:
         """
         Mark the rows that a change concerns.
-
-        Args:
-            change: A received change. Any role may have sent it.
 
         Returns:
             Whether the hub may have rows to read now.

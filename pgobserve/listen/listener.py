@@ -54,13 +54,11 @@ class Listener:
 
     Args:
         parameters: Returns psycopg keywords. Called for each attempt: names and passwords may change.
-        channel: The NOTIFY channel.
         on_payload: Called with each notification's payload, in commit order. Must not block.
         on_live: Called each time LISTEN is committed, with True if changes may have been missed.
         heartbeat: Seconds of silence after which the listener sends a heartbeat query, and seconds
             that the server has to answer it.
         servers: Records which server the listener has reached.
-        alias: The database alias, for the log.
     """
 
     def __init__(

@@ -37,8 +37,6 @@ class TriggerMonitor:
         tables: Returns the watched tables.
         is_observed: Returns whether a table has its triggers.
         on_return: Called when a table has its triggers again. Returns a text for the log.
-        period: Seconds between two checks.
-        alias: The database alias, for the log.
     """
 
     def __init__(

@@ -58,12 +58,7 @@ class Batches:
     Reads what is due in a hub, and delivers it.
 
     Args:
-        hub: The hub.
-        reader: Reads and renders.
         run: Runs a load in a thread of its lane, while it is wanted.
-        delivery: Delivers the results.
-        lanes: Read apart the subscriptions whose hooks hold threads.
-        log: Counts and logs.
         list_threads: How many threads may read lists at a time, outside of lanes.
     """
 

@@ -72,13 +72,11 @@ class Lanes:
     The lanes of one loader.
 
     Args:
-        hub: The hub that has the subscriptions.
         turn: Loads from a lane, and returns whether there was work. Raises
             :class:`~pgobserve.workers.held_threads.ThreadHeld` if a hook is abandoned.
         failed: Called with a lane whose subscribers must receive an error.
         returned: Called when subscriptions have left a lane.
         held_by: Returns how many threads the hooks of a class hold.
-        alias: The database alias, for the log.
     """
 
     def __init__(
@@ -112,7 +110,6 @@ class Lanes:
         Move subscriptions to lanes.
 
         Args:
-            error: Names the subscriptions that hold a thread.
             mates: Other subscriptions of the class from the same load.
         """
         assert error.owner is not None  # noqa: S101 (else there are no subscriptions)

@@ -43,8 +43,6 @@ class LoadLog:
     Logs and counts the loads of one database.
 
     Args:
-        alias: The database alias.
-        hub: The hub that has the subscriptions.
         reader: Names the consumers and models of subscriptions.
     """
 

@@ -34,9 +34,6 @@ class Loader:
     Takes dirty rows from the hub, loads them in threads and delivers the results.
 
     Args:
-        alias: The database alias.
-        hub: The hub in which the rows gather.
-        reader: Reads and renders, in the loader's threads.
         threads: How many threads read, each a batch at a time.
         timeout: Seconds that a hook may hold a thread.
         lost: Called when a task of the loader has ended: its batch may be lost.
@@ -105,7 +102,6 @@ class Loader:
         Run a function that needs the database in one of the loader's threads.
 
         Args:
-            function: The function.
             owner: The class whose hooks it runs, if it runs any.
 
         Raises:

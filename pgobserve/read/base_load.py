@@ -36,9 +36,6 @@ class Load:
     The state of one load, in a loader thread.
 
     Where a queryset raises for a subscription, its subscriber receives an error; the others are served.
-
-    Args:
-        alias: The database alias.
     """
 
     def __init__(self, alias: str) -> None:

@@ -54,12 +54,7 @@ class ListLoad(Load):
     """
     The state of one load of a list.
 
-    Args:
-        alias: The database alias.
-        request: The list, and its subscriptions.
-
     Attributes:
-        cohort: The cohort of the list.
         listing: How its rows are read.
     """
 

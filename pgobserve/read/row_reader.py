@@ -61,7 +61,6 @@ class RowReader:
     Reads through the ORM and renders with the consumers' serializers, in the loader's threads.
 
     Args:
-        alias: The database alias.
         server: Refuses what comes from another server than the one that LISTEN has reached.
     """
 
@@ -102,13 +101,7 @@ class RowReader:
 
 
 class RowLoad(Load):
-    """
-    The state of one load of rows.
-
-    Args:
-        alias: The database alias.
-        requests: The rows to read, and their subscriptions.
-    """
+    """The state of one load of rows."""
 
     def __init__(self, alias: str, requests: Sequence[LoadRequest]) -> None:
         super().__init__(alias)

@@ -41,7 +41,6 @@ class ListedRenderer(Renderer):
     Each rendering makes a new serializer, because a list serializer may keep what it has read.
 
     Args:
-        serializer_class: The serializer's class.
         queryset: The list's queryset.
         shows: Renders a row that is on the list; by default the serializer.
         **options: As for :class:`Renderer`.

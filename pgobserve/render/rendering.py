@@ -46,7 +46,6 @@ class Renderer:
     Renders with one serializer class.
 
     Args:
-        serializer_class: The class.
         bespoke: The consumer's own method makes each serializer.
         keys: Keys of the context; None if the consumer overrides ``get_serializer_context``.
         turns: Only one thread at a time may make and use a serializer.
@@ -81,8 +80,6 @@ class Renderer:
         Render a row for one subscriber.
 
         Args:
-            instance: The row.
-            consumer: The socket's consumer.
             kwargs: The arguments of the subscribing message.
 
         Returns:

@@ -52,9 +52,6 @@ class Feed:
 
     It starts with its first subscription, and ends :attr:`Options.linger` seconds after its last. It
     needs no lifespan event, which not every server sends, and no channel layer.
-
-    Args:
-        options: What it connects to and reads with.
     """
 
     def __init__(self, options: Options) -> None:
@@ -86,7 +83,6 @@ class Feed:
         Run a function that needs the database in a thread of the feed.
 
         Args:
-            function: The function.
             owner: The class whose hooks it runs, if it runs any.
 
         Raises:

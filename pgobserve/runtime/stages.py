@@ -94,8 +94,6 @@ class Options:
     The options of one feed.
 
     Attributes:
-        alias: The database alias.
-        channel: The NOTIFY channel.
         parameters: Returns the LISTEN connection's parameters, as psycopg keywords.
         reader: Returns what reads and renders rows and lists, in threads.
         threads: How many loads run at a time.

@@ -37,7 +37,6 @@ class TriggerChecks:
     Checks tables in the catalog, and remembers for a while which of them have triggers.
 
     Args:
-        options: The feed's options.
         call: Runs a function in a thread of the feed.
         on_replaced: Called if a table's triggers are others than at the last check. Returns a text for
             the log.
@@ -67,7 +66,6 @@ class TriggerChecks:
         Return whether all tables have their triggers.
 
         Args:
-            tables: Names of the tables.
             outbox: Whether the triggers must also write to the outbox.
             within: Surrounds the check, with a ``search_path`` of its own.
 

@@ -57,8 +57,6 @@ class RowSubscriptions(SubscriptionSet[RowSubscription]):
         Subscribe to a row; returns when it has been read.
 
         Args:
-            model: The row's model.
-            key: The row's key.
             lookup: The JSON value by which the client named the row.
             kwargs: The arguments of the consumer's hooks, including ``request_id``.
             etag: The state that a returning client holds. The row is sent next if it differs. Empty
@@ -160,12 +158,7 @@ class RowSubscriptions(SubscriptionSet[RowSubscription]):
 
 
 class Subscriptions:
-    """
-    The subscriptions of one socket, and what sends their frames.
-
-    Args:
-        consumer: The socket's consumer.
-    """
+    """The subscriptions of one socket, and what sends their frames."""
 
     def __init__(self, consumer: GenericAsyncAPIConsumer) -> None:
         self.writer = FrameWriter(consumer, read_again)
