@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 export PYTHONDEVMODE ?= 1
+# Its checks of memory are for authors of extension modules, and cost a tenth of all.
+export PYTHONMALLOC ?= pymalloc
 # Each worker has a PostgreSQL of its own. With `auto` a few tests have none: see tests/plugin.py.
 WORKERS ?= auto
 

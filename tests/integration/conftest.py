@@ -252,7 +252,7 @@ def process(command: list[str], ready: Callable[[], object], cwd: Path) -> Itera
             yield
         finally:
             running.terminate()
-            running.wait(20)
+            running.wait(60)
 
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

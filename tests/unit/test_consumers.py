@@ -334,7 +334,7 @@ async def test_stop_consumer_still_stops() -> None:
     client = Client(Stopping.as_asgi())
     await client.connect()
     await client.send(action="stop")
-    await client.communicator.wait(timeout=20)
+    await client.communicator.wait(timeout=60)
 
 
 async def test_overridden_action_name() -> None:

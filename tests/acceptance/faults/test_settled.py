@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from tests.acceptance.faults.test_outbox import Boxed
     from tests.acceptance.faults.world import Server, World
 
-WRITES = 1000
+#: How often is written, and once in how many writes the listeners are ended: ten times each. A thousand
+#: cost forty seconds of a core.
+by_writes = pytest.mark.parametrize(
+    ("writes", "ends"), [(200, 20), pytest.param(1000, 100, marks=pytest.mark.slow)]
+)
 
 #: Rows that the writers of the load leave alone.
 OWN = range(ROWS + 1, ROWS + 11)
@@ -128,13 +132,14 @@ async def write_and_settle(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
-async def test_under_load(world: World, kind: str, tmp_path: Path) -> None:
-    """A thousand writes, while others write and the listener is ended now and then."""
+@by_writes
+async def test_under_load(world: World, kind: str, writes: int, ends: int, tmp_path: Path) -> None:
+    """Hundreds of writes, while others write and the listener is ended now and then."""
     await prepare(world)
     with serving(kind, world.environ(), tmp_path) as server:
         async with reading(server) as readers:
             with writing(world.parameters) as writers:
-                early = await write_and_settle(world, readers, WRITES, ends=100)
+                early = await write_and_settle(world, readers, writes, ends=ends)
 
     assert early == []
     assert all(writer.written for writer in writers)
@@ -156,13 +161,14 @@ async def test_two_processes(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_outbox(box: Boxed, tmp_path: Path) -> None:  # noqa: F811
+@by_writes
+async def test_outbox(box: Boxed, writes: int, ends: int, tmp_path: Path) -> None:  # noqa: F811
     """The same where changes travel through the outbox."""
     await prepare(box)
     with serving("uvicorn", box.environ(), tmp_path) as server:
         async with reading(server) as readers:
             with writing(box.parameters):
-                early = await write_and_settle(box, readers, WRITES, ends=100)
+                early = await write_and_settle(box, readers, writes, ends=ends)
 
     assert early == []
 

@@ -157,7 +157,7 @@ async def come_and_go(each: Replica, pairs: int, numbers: random.Random) -> None
         for key in numbers.sample(range(1, ROWS + 1), 10):
             answers.append(each.request("subscribe_instance", key, pk=key))
             answers.append(each.request("unsubscribe_instance", key, pk=key))
-        for answer in await asyncio.wait_for(asyncio.gather(*answers), 30):
+        for answer in await asyncio.wait_for(asyncio.gather(*answers), 60):
             assert answer["response_status"] in {201, 204, 404}, answer
 
 

@@ -52,7 +52,7 @@ async def test_listen(writer: Writer, opened: Any) -> None:
     await listen(connection, "pgobserve", parameters())
     writer.notify("hello")
 
-    heard = [n.payload async for n in connection.notifies(timeout=20, stop_after=1)]
+    heard = [n.payload async for n in connection.notifies(timeout=60, stop_after=1)]
     cursor = await connection.execute("SELECT pg_listening_channels()")
     assert heard == ["hello"]
     assert await cursor.fetchall() == [("pgobserve",)]
@@ -79,7 +79,7 @@ async def test_longest_channel(writer: Writer, opened: Any) -> None:
     await listen(connection, "c" * 63, parameters())
     writer.notify("hello", channel="c" * 63)
 
-    assert [n.payload async for n in connection.notifies(timeout=20, stop_after=1)] == ["hello"]
+    assert [n.payload async for n in connection.notifies(timeout=60, stop_after=1)] == ["hello"]
 
 
 async def test_probe_leaves_no_connection(writer: Writer, opened: Any) -> None:
@@ -176,5 +176,5 @@ async def test_session_pool(
     await listen(connection, "pgobserve", through)
     writer.notify("hello")
 
-    assert [n.payload async for n in connection.notifies(timeout=20, stop_after=1)] == ["hello"]
+    assert [n.payload async for n in connection.notifies(timeout=60, stop_after=1)] == ["hello"]
     await connection.close()

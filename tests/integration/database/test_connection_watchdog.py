@@ -56,7 +56,7 @@ class Threaded:
             finally:
                 connections.close_all()
 
-        return (await asyncio.wait_for(asyncio.to_thread(work), 30))[0]
+        return (await asyncio.wait_for(asyncio.to_thread(work), 60))[0]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_silence_is_cut(
     each = threaded(0.2)
     proxied.freeze_at(b"pg_sleep")
     asked = asyncio.create_task(each.run())
-    await asyncio.wait_for(proxied.frozen.wait(), 20)
+    await asyncio.wait_for(proxied.frozen.wait(), 60)
     proxied.frozen.clear()  # new connections are served, the silent one is not
 
     with contextlib.suppress(Unreachable):  # the first attempt: no connection was kept
@@ -91,7 +91,7 @@ async def test_silence_is_cut(
 async def test_slow_answer_comes_in_the_end(proxied: Proxy, threaded: Any) -> None:
     """What takes longer than the patience by nature is not cut for ever."""
     each = threaded(0.1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(Unreachable):
                 assert await each.run(0.5) == "answer"
@@ -106,9 +106,9 @@ async def test_end_of_a_loader_that_waits(proxied: Proxy) -> None:
     thread = next(t for t in threading.enumerate() if t.name.startswith("pgobserve-loader"))
     proxied.freeze_at(b"pg_sleep")
     call = asyncio.create_task(loader.call(ask))
-    await asyncio.wait_for(proxied.frozen.wait(), 20)
+    await asyncio.wait_for(proxied.frozen.wait(), 60)
 
     running.cancel()
     await asyncio.gather(running, call, return_exceptions=True)
-    await asyncio.to_thread(thread.join, 20)
+    await asyncio.to_thread(thread.join, 60)
     assert not thread.is_alive()

@@ -17,6 +17,7 @@ from pgobserve.runtime import runtime
 from pgobserve.wire import PAYLOAD_VERSION, TRANSPORTS
 from tests.installing import install
 from tests.project.models import Item
+from tests.sockets import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,14 +31,14 @@ class Socket:
         self.communicator.scope.update(scope)
 
     async def open(self) -> None:
-        connected, _ = await self.communicator.connect()
+        connected, _ = await self.communicator.connect(timeout=TIMEOUT)
         assert connected
 
     async def send(self, /, **content: Any) -> None:
         await self.communicator.send_json_to(content)
 
     async def receive(self) -> Any:
-        return await self.communicator.receive_json_from(timeout=60)
+        return await self.communicator.receive_json_from(timeout=TIMEOUT)
 
     async def ask(self, action: str, /, **content: Any) -> Any:
         await self.send(action=action, **content)
@@ -52,7 +53,7 @@ class Socket:
         return await self.communicator.receive_nothing(timeout=0.05)
 
     async def close(self) -> None:
-        await self.communicator.disconnect()
+        await self.communicator.disconnect(timeout=TIMEOUT)
 
 
 async def settled() -> None:
@@ -67,7 +68,7 @@ async def settled() -> None:
             name: lambda _, received=received: received.set(),
         }
         await asyncio.to_thread(_notify, name)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(TIMEOUT):
             await received.wait()
             if feed.reader is not None and feed._event_subscriptions.cursor is not None:
                 # One read may have begun before this was called.
@@ -103,9 +104,15 @@ def transport(request: pytest.FixtureRequest, settings: Any) -> str:
 
 
 @pytest.fixture
-def observed(transactional_db: None, transport: str) -> Iterator[None]:
+def labels() -> tuple[str, ...]:
+    """The models that `observed` installs triggers for."""
+    return "project.Item", "auth.User"
+
+
+@pytest.fixture
+def observed(transactional_db: None, transport: str, labels: tuple[str, ...]) -> Iterator[None]:
     """Triggers on the tables that the tests watch."""
-    install("project.Item", "auth.User")
+    install(*labels)
     yield
     if transport == "outbox":
         execute("DROP SCHEMA pgobserve CASCADE")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from tests.bookshelf.models import Author, Book, Comment, Ebook
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import ALL, library
+from tests.installing import install
 from tests.integration.deliver.conftest import execute, run_sql
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def shelf(transactional_db: None, transport: str) -> Iterator[None]:
     """Two books, the first an ebook, in tables with triggers."""
     with library():
         labels = [model._meta.label for model in ALL]
-        call_command("pgobserve", "install", *labels, verbosity=0)
+        install(*labels)
         authors = [Author.objects.create(name=name) for name in "ab"]
         Ebook.objects.create(id=1, title="a", author=authors[0]).comments.create(text="first")
         Book.objects.create(id=2, title="b", author=authors[1]).comments.create(text="second")

@@ -76,7 +76,7 @@ class Live:
         """Send a request, and return the answer."""
         answer = self._answers[action, request_id] = asyncio.get_running_loop().create_future()
         await self._socket.send(action=action, request_id=request_id, **content)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             done, _ = await asyncio.wait([answer, self._task], return_when="FIRST_COMPLETED")
         if self._task in done:
             self._task.result()

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Prefetch
 from rest_framework.serializers import CharField, IntegerField, ListField
@@ -29,6 +28,7 @@ from tests.bookshelf.models import (
 )
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import ALL, library
+from tests.installing import install
 from tests.integration.deliver.conftest import execute
 from tests.integration.deliver.replica import Replica
 
@@ -94,7 +94,7 @@ def shelf(transactional_db: None, transport: str) -> Iterator[list[Book]]:
     with library():
         labels = [model._meta.label for model in ALL]
         labels += ["library.Book_tags", "library.Book_related"]
-        call_command("pgobserve", "install", *labels, verbosity=0)
+        install(*labels)
         house = Publisher.objects.create(name="house", slug="h")
         authors = [Author.objects.create(name=name, publisher=house) for name in "AB"]
         books = [Book.objects.create(title=t, author=authors[t > "a"]) for t in "abc"]

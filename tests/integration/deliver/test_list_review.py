@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.contenttypes.prefetch import GenericPrefetch
-from django.core.management import call_command
 from django.db import transaction
 from django.db.models import Prefetch
 from rest_framework import serializers
@@ -23,6 +22,7 @@ from pgobserve.sql import reverse_lookup
 from tests.bookshelf.models import Author, Book, Label, Publisher, Tag
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import ALL, library
+from tests.installing import install
 from tests.integration.deliver.conftest import run_sql
 from tests.integration.deliver.test_list import (
     UPDATE,
@@ -41,9 +41,14 @@ pytestmark = pytest.mark.parametrize("transport", ["notify"], indirect=True)
 
 
 @pytest.fixture
+def labels() -> tuple[str, ...]:
+    """The memberships' table is observed, too."""
+    return "project.Item", "auth.User", "project.Membership"
+
+
+@pytest.fixture
 def items(observed: None) -> list[Item]:
-    """Three rows, with their memberships' table observed, too."""
-    call_command("pgobserve", "install", "project.Membership", verbosity=0)
+    """Three rows."""
     return [Item.objects.create(id=n, name=name, rank=n) for n, name in enumerate("abc", 1)]
 
 
@@ -52,7 +57,7 @@ def shelf(transactional_db: None, transport: str) -> Iterator[list[Book]]:
     """Two books of two authors of one house."""
     with library():
         labels = [model._meta.label for model in ALL]
-        call_command("pgobserve", "install", *labels, "library.Book_tags", verbosity=0)
+        install(*labels, "library.Book_tags")
         house = Publisher.objects.create(name="house", slug="h")
         yield [
             Book.objects.create(

@@ -37,14 +37,14 @@ class Gate:
             def to_representation(self, instance: Item) -> Any:
                 if instance.name == gate.name:
                     gate.entered.set()
-                    assert gate.opened.wait(20)
+                    assert gate.opened.wait(60)
                 return super().to_representation(instance)
 
         return Gated
 
     async def wait(self) -> None:
         """Return when the serializer has stopped."""
-        assert await asyncio.to_thread(self.entered.wait, 20)
+        assert await asyncio.to_thread(self.entered.wait, 60)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_slow_view_does_not_hold_the_feed(connect: Any, item: Item, gate: 
         @action()
         def block(self, **kwargs: Any) -> tuple[Any, int]:
             gate.entered.set()
-            assert gate.opened.wait(20)
+            assert gate.opened.wait(60)
             return None, 200
 
     blocked, watching = await connect(Blocking), await connect(ItemConsumer)

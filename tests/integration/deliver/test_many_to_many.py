@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.management import call_command
 from django.db import connection
 from rest_framework import serializers
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
+from tests.installing import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Retrieving(Users):
 @pytest.fixture
 def through(transactional_db: None) -> User:
     """A user, and triggers on the tables of users and of their groups, not of their permissions."""
-    call_command("pgobserve", "install", "auth.User", "auth.User_groups", verbosity=0)
+    install("auth.User", "auth.User_groups")
     return User.objects.create(username="ann")
 
 

@@ -8,7 +8,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_init, post_save
 from rest_framework import serializers
@@ -18,6 +17,7 @@ from pgobserve.decorators import action
 from pgobserve.event_handlers import dispatch
 from pgobserve.install import targets
 from pgobserve.observer import model_observer
+from tests import installing
 from tests.integration.deliver.conftest import run_sql
 from tests.project.models import Note, Photo, Topic
 
@@ -33,8 +33,7 @@ class NoteSerializer(serializers.ModelSerializer[Note]):
 
 def install() -> None:
     """Install the triggers of notes, photos, and what notes are about."""
-    labels = [model._meta.label for model in (Photo, Note.topics.through)]
-    call_command("pgobserve", "install", *labels, verbosity=0)
+    installing.install(*(model._meta.label for model in (Photo, Note.topics.through)))
 
 
 @pytest.fixture
@@ -180,7 +179,7 @@ async def test_reply_goes_before_its_events(connect: Callable[..., Any], evented
         @action()
         async def write(self, **kwargs: Any) -> tuple[Any, int]:
             await run_sql("INSERT INTO project_note (id, name, rank) VALUES (1, 'a', 0)")
-            await asyncio.wait_for(seen.wait(), 10)
+            await asyncio.wait_for(seen.wait(), 60)
             return None, 200
 
     seen = asyncio.Event()

@@ -16,6 +16,7 @@ from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverMode
 from tests.bookshelf.models import Author, Book, Comment, Contribution, Publisher, Tag
 from tests.bookshelf.serializers import shows
 from tests.bookshelf.tables import ALL, library
+from tests.installing import install
 from tests.integration.deliver.conftest import execute
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def shelf(transactional_db: None, transport: str) -> Iterator[list[Book]]:
             for field in model._meta.local_many_to_many
             if field.remote_field.through._meta.auto_created
         ]
-        call_command("pgobserve", "install", *labels, *throughs, verbosity=0)
+        install(*labels, *throughs)
         publisher = Publisher.objects.create(name="house", slug="h")
         yield [
             Book.objects.create(

@@ -36,7 +36,7 @@ def deaf(writer: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
         each.execute("LISTEN flood")
         pid = each.info.backend_pid
         writer.execute(FLOOD)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not writer.execute(STUCK, [pid]).fetchall():
             assert time.monotonic() < deadline, "its socket takes everything"
         yield each
@@ -112,7 +112,7 @@ def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyP
         busy.pgconn.send_query(b"SELECT pg_sleep(600)")
         busy.pgconn.flush()
         active = "SELECT state FROM pg_stat_activity WHERE pid = %s"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while young.execute(active, [busy.info.backend_pid]).fetchone() != ("active",):
             assert time.monotonic() < deadline, "it does not begin"
             young.rollback()

@@ -432,7 +432,7 @@ def _heard(ear: psycopg.Connection[Any]) -> list[dict[str, Any]]:
     ear.execute("SELECT pg_notify('pgobserve', 'end')")
     heard: list[str] = []
     while "end" not in heard:
-        heard += [each.payload for each in ear.notifies(timeout=20, stop_after=1)]
+        heard += [each.payload for each in ear.notifies(timeout=60, stop_after=1)]
     return [json.loads(each) for each in heard[:-1]]
 
 

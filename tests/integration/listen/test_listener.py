@@ -172,7 +172,7 @@ async def test_silent_at_the_start(ear: Start, writer: Writer, proxy: Proxy, at:
     """A connection that goes silent while it is prepared is given up as well."""
     proxy.freeze_at(at)
     each = ear(host="127.0.0.1", port=proxy.port, heartbeat=0.5, connect_timeout=2)
-    await asyncio.wait_for(proxy.frozen.wait(), 30)
+    await asyncio.wait_for(proxy.frozen.wait(), 60)
     await each.until(lambda: any("has no LISTEN connection" in text for text in each.logs))
     assert each.lives == []
     proxy.thaw()
@@ -190,7 +190,7 @@ async def test_silence_is_not_an_error(ear: Start, writer: Writer) -> None:
     pid = writer.listener()
     seen = asyncio.Event()
     each.listener._note_usage = lambda usage: seen.set()  # type: ignore[method-assign]
-    await asyncio.wait_for(seen.wait(), 30)
+    await asyncio.wait_for(seen.wait(), 60)
 
     assert writer.listeners() == [pid]
     assert each.lives == [False]
@@ -280,22 +280,22 @@ async def _when_silent(each: Ear, proxy: Proxy) -> None:
 async def _when_asking(each: Ear, proxy: Proxy) -> None:
     await each.until_live()
     proxy.freeze_at(b"queue_usage")
-    await asyncio.wait_for(proxy.frozen.wait(), 30)
+    await asyncio.wait_for(proxy.frozen.wait(), 60)
 
 
 async def _when_preparing(each: Ear, proxy: Proxy) -> None:
     proxy.freeze_at(b"LISTEN")
-    await asyncio.wait_for(proxy.frozen.wait(), 30)
+    await asyncio.wait_for(proxy.frozen.wait(), 60)
 
 
 async def _when_probing(each: Ear, proxy: Proxy) -> None:
     proxy.freeze_at(b"pg_notify")
-    await asyncio.wait_for(proxy.frozen.wait(), 30)
+    await asyncio.wait_for(proxy.frozen.wait(), 60)
 
 
 async def _when_connecting(each: Ear, proxy: Proxy) -> None:
     proxy.freeze_at(b"application_name")
-    await asyncio.wait_for(proxy.frozen.wait(), 30)
+    await asyncio.wait_for(proxy.frozen.wait(), 60)
 
 
 async def _when_waiting_to_try_again(each: Ear, proxy: Proxy) -> None:

@@ -30,7 +30,7 @@ async def loader(writer: Writer) -> AsyncIterator[Loader]:
     each.stop()
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("pgobserve-loader"):
-            await asyncio.to_thread(thread.join, 20)
+            await asyncio.to_thread(thread.join, 60)
             assert not thread.is_alive()
 
 
@@ -48,7 +48,7 @@ def backend() -> int:
 
 def until_gone(writer: Writer, pid: int) -> None:
     """Wait until a backend has ended."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while writer.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid):
         assert time.monotonic() < deadline, "the connection is still there"
         time.sleep(0.01)

@@ -166,7 +166,7 @@ async def test_cursors(both: None, settings: Any) -> None:
     ours = pgobserve.events("project.Item", cursor="receipts")
     use(settings, OTHER)
     theirs = pgobserve.events("project.Item", cursor="receipts")
-    async with aclosing(ours), aclosing(theirs), asyncio.timeout(30):
+    async with aclosing(ours), aclosing(theirs), asyncio.timeout(60):
         first = [asyncio.ensure_future(anext(each)) for each in (ours, theirs)]
         async with await psycopg.AsyncConnection.connect(**parameters(), autocommit=True) as writer:
             for each in BOTH:

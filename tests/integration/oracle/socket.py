@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHANGES = ("create", "update", "delete")
 
 #: A test that waits this long has failed.
-TIMEOUT = 20
+TIMEOUT = 60
 
 
 class Differs(AssertionError):

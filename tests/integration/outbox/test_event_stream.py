@@ -44,7 +44,7 @@ async def make_place(name: str) -> None:
     """Let a worker begin, and end at once."""
     async with aclosing(pgobserve.events("project.Item", cursor=name)) as events:
         first = asyncio.ensure_future(anext(events))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await exists(name):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         first.cancel()
@@ -74,7 +74,7 @@ async def take(count: int, name: str | None = "worker", *, leave: bool = False) 
         leave: Leave the loop at the last one, so that it does not count as handled.
     """
     found: list[Any] = []
-    async with asyncio.timeout(30), aclosing(pgobserve.events("project.Item", cursor=name)) as all_:
+    async with asyncio.timeout(60), aclosing(pgobserve.events("project.Item", cursor=name)) as all_:
         async for event in all_:
             found.append(what(event))
             if leave and len(found) == count:
@@ -117,7 +117,7 @@ async def test_is_killed(place: None, writer: Writer, caplog: pytest.LogCaptureF
     writer.rows(INSERT, 2, "b")
     found = []
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         aclosing(pgobserve.events("project.Item", cursor="worker")) as events,
     ):
         async for event in events:
@@ -148,7 +148,7 @@ async def test_one_works(place: None, writer: Writer) -> None:
     assert what(await third) == "b"
     await first.aclose()
 
-    assert what(await asyncio.wait_for(waits, 20)) == "b"
+    assert what(await asyncio.wait_for(waits, 60)) == "b"
     await second.aclose()
 
 
@@ -187,7 +187,7 @@ async def test_without_a_name(writer: Writer) -> None:
     writer.rows(INSERT, 1, "before")
     async with aclosing(pgobserve.events("project.Item")) as events:
         waits = asyncio.ensure_future(anext(events))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             number = 1
             while not waits.done():
                 number += 1
@@ -262,7 +262,7 @@ async def test_wakes_up(place: None, writer: Writer, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(polling, "SETTLE", 600.0)
     monkeypatch.setattr(polling, "FALLBACK", 600.0)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         aclosing(pgobserve.events("project.Item", cursor="worker")) as all_,
     ):
         for number in range(3):

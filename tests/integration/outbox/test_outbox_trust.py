@@ -107,7 +107,7 @@ async def reading() -> AsyncIterator[OutboxReader]:
 
 async def refusal(reader: OutboxReader) -> str:
     """Wait until the reader has said why it does not read."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while reader.state.error is None:
             reader.wake()
             await asyncio.sleep(0.01)
@@ -129,7 +129,7 @@ async def test_reader() -> None:
 async def test_made_later() -> None:
     """The reader looks again when a schema appears that was not there when it connected."""
     async with reading() as reader:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await reader.live.wait()
         make_theirs()
         error = await refusal(reader)

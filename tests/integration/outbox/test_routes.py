@@ -49,7 +49,7 @@ class Hearing:
     async def until(self, count: int) -> list[tuple[Any, Any]]:
         """Wake the reader, wait until so many changes have come, and return what they tell."""
         self.reader.wake()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.heard) < count:
                 self._news.clear()
                 await self._news.wait()
@@ -71,7 +71,7 @@ async def hearing(boxed: None) -> AsyncIterator[Hearing]:
     """A reader that reads."""
     each = Hearing()
     task = asyncio.create_task(each.reader.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await each.reader.live.wait()
     yield each
     task.cancel()

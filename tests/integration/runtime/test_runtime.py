@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connections
 
 from pgobserve.database import statement_timeout
@@ -32,6 +31,7 @@ from pgobserve.runtime.stages import Options
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.triggers import registry, trigger_statements
 from pgobserve.triggers.trigger_values import TableInfo
+from tests.installing import install
 from tests.integration.conftest import CHANNEL, parameters
 from tests.project.models import Item
 from tests.rows import Rows
@@ -87,11 +87,11 @@ class Client:
         watch = RowSubscription(self.send_queue, key, 1, None, first.set_result)
         async with feed.subscribing() as hub:
             hub.add(watch, SUBJECT)
-        return watch, await asyncio.wait_for(first, 20)
+        return watch, await asyncio.wait_for(first, 60)
 
     async def until(self, *frames: tuple[FrameAction, str | None]) -> None:
         """Wait until exactly these frames have come."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.frames) < len(frames):
                 self._news.clear()
                 await self._news.wait()
@@ -121,9 +121,9 @@ class Leftovers:
     def check(self) -> None:
         """Wait until no connection and no thread of ours is left."""
         for thread in threads() - self._threads:
-            thread.join(20)
+            thread.join(60)
         assert threads() <= self._threads
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self._backends() - self._pids:
             assert time.monotonic() < deadline, "a connection is left"
             time.sleep(0.01)
@@ -135,7 +135,7 @@ class Leftovers:
 
 @pytest.fixture
 def leftovers(writer: Writer) -> Leftovers:
-    call_command("pgobserve", "install", "project.Item", verbosity=0)
+    install("project.Item")
     writer.rows("INSERT INTO project_item (id, name, rank) VALUES (1, 'one', 0), (2, 'two', 0)")
     return Leftovers(writer)
 
@@ -164,7 +164,7 @@ def tasks() -> set[str]:
 
 async def until_stopped(feed: Feed) -> None:
     """Wait until it has decided to end; it may be busy with that."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while feed.running:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0)
 
@@ -290,7 +290,7 @@ async def test_missed_during_a_restart(feed: Any, writer: Writer) -> None:
         plain, each._on_live = each._on_live, lambda gap: listening.set()
         writer.rows("SET pgobserve.mute = 'on'")
         each._start()
-        await asyncio.wait_for(listening.wait(), 20)
+        await asyncio.wait_for(listening.wait(), 60)
         writer.rows(UPDATE, "missed", 1)
         plain(False)
 
@@ -309,7 +309,7 @@ async def test_close_ends_a_failed_one(feed: Any, writer: Writer, leftovers: Lef
 
         each.hub.publish = fail
         writer.rows(UPDATE, "new", 1)
-        await asyncio.wait_for(failed.wait(), 20)
+        await asyncio.wait_for(failed.wait(), 60)
         await each.aclose()
         loop = asyncio.get_running_loop()
         pending = [h for h in loop._scheduled if not h.cancelled()]  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
 from django.db import connection
 from rest_framework.serializers import ModelSerializer
 
@@ -15,6 +14,7 @@ from pgobserve import monitoring
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 from pgobserve.testing import close_feeds
+from tests.installing import install
 from tests.project.models import Item
 from tests.sockets import connected
 
@@ -36,7 +36,7 @@ class _Consumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
 @pytest.fixture
 def item(transactional_db: None) -> Iterator[Item]:
     """A row of an observed table."""
-    call_command("pgobserve", "install", "project.Item", verbosity=0)
+    install("project.Item")
     yield Item.objects.create(name="a", rank=1)
     connection.close()
 

@@ -48,7 +48,7 @@ class Ear:
         self.other.execute("SELECT pg_notify(%s, %s)", [self.channel, mark])
         heard: list[str] = []
         while mark not in heard:
-            notes = list(self.connection.notifies(timeout=20, stop_after=1))
+            notes = list(self.connection.notifies(timeout=60, stop_after=1))
             assert notes, "the mark did not come"
             heard += [note.payload for note in notes]
         assert heard[-1] == mark

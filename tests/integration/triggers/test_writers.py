@@ -389,7 +389,7 @@ def test_notifications_are_per_database(ear: Ear, writer: psycopg.Connection[Any
         _insert(writer, 1)
         assert len(ear.texts()) == 1
         elsewhere.execute("SELECT pg_notify('pgobserve', 'mark')")
-        heard = [note.payload for note in elsewhere.notifies(timeout=20, stop_after=1)]
+        heard = [note.payload for note in elsewhere.notifies(timeout=60, stop_after=1)]
 
     assert heard == ["mark"]
     assert connection.settings_dict["NAME"] != "postgres"

@@ -30,7 +30,7 @@ async def emptied(inbox: Inbox) -> None:
         done.set()
 
     inbox.put("last", last)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 60)
 
 
 async def test_keeps_the_order() -> None:

@@ -103,7 +103,7 @@ async def test_closed_when_connecting_fails() -> None:
     client = Client(Failing.as_asgi(log=log))
     await client.communicator.send_input({"type": "websocket.connect"})
     with pytest.raises(RuntimeError, match="no"):
-        await client.communicator.wait(timeout=20)
+        await client.communicator.wait(timeout=60)
     assert log == ["closed"]
 
 
@@ -240,7 +240,7 @@ async def serve(consumer: Any, *actions: str, error: Exception, closes: bool = T
         if not messages or (closes and "websocket.close" in sent[:-1]):
             raise error
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await consumer.as_asgi()({"type": "websocket", "headers": []}, receive, send)
     return sent
 

@@ -59,7 +59,7 @@ class Bench:
         """Watch rows and return how that begins."""
         futures = [self.watch(key) for key in keys]
         self.loader.kick()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await asyncio.gather(*futures)
 
     async def aclose(self) -> None:
@@ -111,12 +111,12 @@ async def test_batches_grow(bench: Any) -> None:
     def load(jobs: Sequence[LoadRequest]) -> list[LoadResult]:
         batches.append(len(jobs))
         began.set()
-        assert go.wait(20)
+        assert go.wait(60)
         return found(jobs)
 
     each = bench(load)
     first = asyncio.create_task(each.first(1))
-    assert await asyncio.to_thread(began.wait, 20)
+    assert await asyncio.to_thread(began.wait, 60)
     rest = [asyncio.create_task(each.first(key)) for key in range(2, 9)]
     await asyncio.sleep(0)
     go.set()
@@ -133,12 +133,12 @@ async def test_changed_during_its_load(bench: Any) -> None:
         batches.append([job.row.key for job in jobs])
         if batches[-1] == [1] and not began.is_set():
             began.set()
-            assert go.wait(20)
+            assert go.wait(60)
         return found(jobs)
 
     each = bench(load, threads=2)
     first = asyncio.create_task(each.first(1))
-    assert await asyncio.to_thread(began.wait, 20)
+    assert await asyncio.to_thread(began.wait, 60)
     second = asyncio.create_task(each.first(1))
     await each.first(2)  # the other thread is free, and finds nothing more to do
     go.set()
@@ -262,13 +262,13 @@ async def test_cancelled_during_a_load(bench: Any, failing_before: bool) -> None
         if len(jobs) > 1 and failing_before:
             raise ValueError
         began.set()
-        go.wait(20)
+        go.wait(60)
         return found(jobs)
 
     each = bench(load)
     futures = [each.watch(key) for key in range(4)]
     each.loader.kick()
-    assert await asyncio.to_thread(began.wait, 20)
+    assert await asyncio.to_thread(began.wait, 60)
     each.task.cancel()
     go.set()
     await asyncio.gather(each.task, return_exceptions=True)
@@ -284,7 +284,7 @@ async def test_delivery_that_fails(bench: Any, caplog: pytest.LogCaptureFixture)
     futures = [each.watch(key) for key in range(4)]
     futures[1].set_result(None)  # the second delivery finds it done, and raises
     each.loader.kick()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert [await futures[key] for key in (0, 2, 3)] == [View.of(str(k)) for k in (0, 2, 3)]
 
     record, again = [r for r in caplog.records if r.levelname == "CRITICAL"]
@@ -305,7 +305,7 @@ async def test_stop_without_run() -> None:
     with pytest.raises(Unreachable, match="stopped"):
         await loader.call(lambda: 1)
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(60)
     assert set(threading.enumerate()) <= before
 
 
@@ -317,7 +317,7 @@ async def test_no_loader_thread_is_left(bench: Any) -> None:
     await each.aclose()
 
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(60)
     assert set(threading.enumerate()) <= before
 
 
@@ -349,7 +349,7 @@ async def begin_lists(lists: Lists, count: int) -> list[Any]:
     task = asyncio.create_task(loader.run())
     loader.kick()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await asyncio.gather(*firsts)
     finally:
         task.cancel()
@@ -434,7 +434,7 @@ async def test_rows_do_not_wait_for_lists() -> None:
 
     def answer(jobs: Sequence[ListLoadRequest]) -> list[ListLoadResult]:
         loop.call_soon_threadsafe(reading.set)
-        go_on.wait(20)
+        go_on.wait(60)
         return [nothing(job) for job in jobs]
 
     hub, lists = Hub(), Lists(answer)
@@ -450,7 +450,7 @@ async def test_rows_do_not_wait_for_lists() -> None:
         loader.kick()
 
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             add_list(0)
             await reading.wait()
             add_list(1)

@@ -35,7 +35,7 @@ def calls() -> Iterator[list[str]]:
     before = ours()
     yield []
     for thread in ours() - before:
-        thread.join(10)
+        thread.join(60)
     assert ours() <= before
 
 
@@ -109,7 +109,7 @@ async def test_given_up() -> None:
         go, done = threading.Event(), threading.Event()
 
         def work(go: threading.Event = go, outcome: Any = outcome) -> None:
-            go.wait(10)
+            go.wait(60)
             outcome()
 
         task = asyncio.create_task(pool.run(work))
@@ -181,7 +181,7 @@ async def test_stuck() -> None:
     """A thread that is stuck is left behind, and ends once it is free."""
     pool = ThreadPool(1, nothing, nothing)
     go = threading.Event()
-    stuck = asyncio.create_task(pool.run(lambda: go.wait(10)))
+    stuck = asyncio.create_task(pool.run(lambda: go.wait(60)))
     await asyncio.sleep(0)
     await pool.close(timeout=0.01)
 
@@ -202,7 +202,7 @@ async def test_idle(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("idle")
 
     pool = ThreadPool(1, nothing, idle)
-    assert await asyncio.to_thread(twice.wait, 10)
+    assert await asyncio.to_thread(twice.wait, 60)
     await pool.close()
 
 
@@ -212,7 +212,7 @@ def test_loop_is_gone(calls: list[str]) -> None:
 
     async def leave_behind() -> None:
         pool = ThreadPool(1, lambda: calls.append("farewell"), nothing)
-        task = asyncio.create_task(pool.run(lambda: go.wait(10)))
+        task = asyncio.create_task(pool.run(lambda: go.wait(60)))
         await asyncio.sleep(0)
         await pool.close(timeout=0.01)
         task.cancel()
@@ -222,7 +222,7 @@ def test_loop_is_gone(calls: list[str]) -> None:
     assert before
     go.set()
     for thread in before:
-        thread.join(10)
+        thread.join(60)
     assert calls == ["farewell"]
 
 
@@ -238,7 +238,7 @@ def test_exit_is_not_held() -> None:
         "    await pool.close(0.01)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", program], timeout=90, check=False)
 
     assert done.returncode == 0
 
