@@ -41,6 +41,8 @@ versions="${POSTGRESQLS-14 15 16 17}"
 OLDEST=15
 # The triggers, what they write, and the queries that read it.
 folders="tests/integration/triggers tests/integration/outbox tests/integration/listen"
+# Keys and row images of every type.
+[ ! -d tests/integration/types ] || folders+=" tests/integration/types"
 [ -n "${FIRST_ONLY:-}" ] || folders+=" tests/integration/sql tests/integration/database tests/integration/load tests/integration/runtime"
 # The development mode of Python belongs to the run on the main Python: it costs an eighth.
 export PYTHONDEVMODE=

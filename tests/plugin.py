@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 #: Prepared transactions are off unless a server allows some.
 OPTIONS = (*THROW_AWAY, "max_prepared_transactions=4")
 
-#: The tests wait more than they compute.
-WORKERS_PER_CPU = 2
+#: The tests wait a third of their time. Each worker costs twenty seconds before its first test.
+WORKERS_PER_CPU = 1.5
 MOST_WORKERS = 8
 
 _WORKERS = pytest.StashKey[int]()
@@ -56,7 +57,8 @@ def pytest_load_initial_conftests(
     os.environ["PGOBSERVE_TEST_SERVER"] = json.dumps(server.parameters())
 
 
-@pytest.hookimpl(optionalhook=True)
+# First, because xdist has one that counts the cores.
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Answer ``-n auto``."""
     return config.stash[_WORKERS]
@@ -75,7 +77,7 @@ def workers(args: Sequence[str]) -> int:
     small = not all(path.is_dir() for path in paths) or _only_unit(args)
     if narrow or small or _is_given():
         return 0
-    return min(WORKERS_PER_CPU * len(os.sched_getaffinity(0)), MOST_WORKERS)
+    return min(ceil(WORKERS_PER_CPU * len(os.sched_getaffinity(0))), MOST_WORKERS)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -51,3 +51,10 @@ def test_named_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that the environment names is not shared by workers."""
     monkeypatch.setattr(plugin, "_is_given", lambda: True)
     assert plugin.workers([]) == 0
+
+
+def test_auto(request: pytest.FixtureRequest) -> None:
+    """``-n auto`` is answered here, before xdist counts the cores."""
+    hook = request.config.pluginmanager.hook.pytest_xdist_auto_num_workers
+
+    assert hook.get_hookimpls()[-1].function is plugin.pytest_xdist_auto_num_workers
