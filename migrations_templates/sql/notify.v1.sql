@@ -3,11 +3,11 @@ DECLARE
   longest pg_catalog.int4;
   body pg_catalog.text;
   head pg_catalog.text;
-BEGIN
+{settings}BEGIN
   IF pg_catalog.current_setting({mute}, true) OPERATOR(pg_catalog.=) 'on' THEN
     RETURN NULL;
   END IF;
-  BEGIN
+{pin}  BEGIN
     SELECT pg_catalog.array_agg(s.k), pg_catalog.max(pg_catalog.octet_length(s.k))
       INTO keys, longest
       FROM ({keys} LIMIT {one_key_more}) AS s;
@@ -20,7 +20,7 @@ BEGIN
     keys := NULL;
     longest := {oversized};
   END;
-  IF longest IS NULL THEN
+{unpin}  IF longest IS NULL THEN
     RETURN NULL;  -- no row changed
   END IF;
   IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>=) {full}::pg_catalog.float8 THEN

@@ -5,11 +5,11 @@ DECLARE
   bytes pg_catalog.int8;
   body pg_catalog.text;
   head pg_catalog.text;
-BEGIN
+{settings}BEGIN
   IF pg_catalog.current_setting({mute}, true) OPERATOR(pg_catalog.=) 'on' THEN
     RETURN NULL;
   END IF;
-  BEGIN
+{pin}  BEGIN
     SELECT pg_catalog.array_agg(s.k), pg_catalog.array_agg(ARRAY[{values}]), pg_catalog.max(GREATEST(pg_catalog.octet_length(s.k), {lengths}))
       INTO keys, routes, longest
       FROM ({rows} LIMIT {one_key_more}) AS s;
@@ -22,7 +22,7 @@ BEGIN
     keys := NULL;
     longest := {oversized};
   END;
-  IF longest IS NULL THEN
+{unpin}  IF longest IS NULL THEN
     RETURN NULL;  -- no row changed
   END IF;
   IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>=) {full}::pg_catalog.float8 THEN

@@ -4,7 +4,7 @@ DECLARE
   gate pg_catalog.int8;
   emptied pg_catalog.text;
   left_to_do pg_catalog.bool := false;
-BEGIN
+{settings}BEGIN
   -- This runs with the rights of the role that installed it. The trigger before it has made the text
   -- with the writer's: '[…' keys, old and new images; '*…' chunks of the three; '*' the rows are to be
   -- read here; '!' any row of the table; '?' it has failed; nothing, if no row changed or it is muted.
@@ -49,12 +49,12 @@ BEGIN
           FROM ({rows} LIMIT {some_rows}) AS r)) THEN
       PERFORM {schema}.outbox_lose();
     ELSE
-      -- Cut the running size into chunks, and count a small row as {row_bytes} bytes.
+{pin}      -- Cut the running size into chunks, and count a small row as {row_bytes} bytes.
       INSERT INTO {schema}.outbox (slot, xid, label, op, keys, old, new, at)
         SELECT gate, pg_catalog.pg_current_xact_id(), {label}, {operation}, pg_catalog.json_agg(r.k), {old}, {new}, at
           FROM {chunks} AS r
          GROUP BY r.chunk;
-    END IF;
+{unpin}    END IF;
     IF gate OPERATOR(pg_catalog.<) 3
         AND (pg_catalog.date_part('epoch', at) OPERATOR(pg_catalog.*) 1e6::pg_catalog.float8)::pg_catalog.int8 OPERATOR(pg_catalog.%) {one_in} OPERATOR(pg_catalog.=) 0 THEN
       PERFORM {schema}.outbox_measure(gate);

@@ -3,7 +3,7 @@ DECLARE
   rows pg_catalog.int8;
   bytes pg_catalog.int8;
   images pg_catalog.text;
-BEGIN
+{settings}BEGIN
   -- This runs with the writer's rights. Casts, output functions and operators of the columns' types
   -- run here, and their owners must not gain the rights of the role that may write to the outbox.
   -- The next trigger has that right. It takes over the text alone.
@@ -18,7 +18,7 @@ BEGIN
     END IF;
     RETURN NULL;
   END IF;
-  BEGIN
+{pin}  BEGIN
     -- One row is what most statements change: no aggregates, and no join that sorts or hashes. With
     -- more rows, or another key, this query finds nothing, and reads no more than two rows to know.
     {one_row};
@@ -53,7 +53,7 @@ BEGIN
       USING HINT = {hint};
     images := '?';
   END;
-  -- Always, so that nothing is taken over that the writer has put there. And not within the block,
+{unpin}  -- Always, so that nothing is taken over that the writer has put there. And not within the block,
   -- which would keep what was there before, for each statement.
   images := pg_catalog.set_config({setting}, images, true);
   RETURN NULL;

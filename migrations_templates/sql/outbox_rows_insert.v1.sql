@@ -1,1 +1,1 @@
-SELECT {key} AS k, pg_catalog.row_to_json(n.*) AS new FROM pgobserve_new AS n
+SELECT {key} AS k, {new} AS new FROM pgobserve_new AS n

@@ -1,4 +1,4 @@
-SELECT {key} AS k, pg_catalog.row_to_json(o.*) AS old, pg_catalog.row_to_json(n.*) AS new
+SELECT {key} AS k, {old} AS old, {new} AS new
         FROM pgobserve_new AS n
              -- Not an inner join: planned for the first row that this session updated, it would
              -- run as a nested loop for the 100,000 of a later statement.

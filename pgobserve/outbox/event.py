@@ -62,13 +62,17 @@ class Event:
 
     @property
     def changed(self) -> frozenset[str]:
-        """Names of the fields that changed; all of them if the row was created or deleted."""
-        states = [each.__dict__ for each in (self.old, self.new) if each is not None]
-        names = {field.attname for field in self.instance._meta.concrete_fields} & states[0].keys()
-        if len(states) == 1:
-            return frozenset(names)
-        old, new = states
-        return frozenset(name for name in names if old[name] != new.get(name))
+        """Names of the known fields that changed; all of them if the row was created or deleted."""
+        old, new = (
+            (self.instance if each is None else each).__dict__ for each in (self.old, self.new)
+        )
+        names = (
+            {field.attname for field in self.instance._meta.concrete_fields}
+            & old.keys()
+            & new.keys()
+        )
+        alone = self.old is None or self.new is None
+        return frozenset(name for name in names if alone or old[name] != new[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """
 Model instances from row images.
 
-The server converts an image into a row of the table, so values have the types that the ORM gives them.
-The table may have been altered since the image was written.
+The server converts an image into columns of the types that the table has now, and the ORM's converters
+take them from there. A value that is not known, or that no Python type can hold, is deferred.
 """
 
 from __future__ import annotations
@@ -10,22 +10,61 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from django.core.exceptions import ValidationError
-from django.db import DataError, ProgrammingError
+from django.db import DatabaseError, OperationalError
+from psycopg import pq, sql
+from psycopg.adapt import Transformer
 
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.sql.keys import Model
 
+    Values = dict[str, Any]
+
 logger = logging.getLogger(__name__)
+
+#: Name and type of a table's columns, whether the type is ``json``, and the expression of a virtual one.
+_COLUMNS: Final = """
+SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+       coalesce(nullif(t.typbasetype, 0::pg_catalog.oid), t.oid)
+         = 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid,
+       CASE WHEN a.attgenerated = 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE a.attrelid = pg_catalog.to_regclass(%s)::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+#: Images have money as the locale C writes it. The values are returned as the session writes them.
+_ROWS: Final = sql.SQL("""
+WITH former AS MATERIALIZED (
+  SELECT pg_catalog.current_setting('lc_monetary') AS lc_monetary,
+         pg_catalog.current_setting('xmloption') AS xmloption
+), pinned AS MATERIALIZED (
+  SELECT f.*, (pg_catalog.set_config('lc_monetary', 'C', true), pg_catalog.set_config('xmloption', 'content', true))
+                IS NOT NULL AS done
+    FROM former AS f
+), images AS MATERIALIZED (
+  SELECT i.number AS pgobserve_number, r.*
+    FROM pinned AS p
+   CROSS JOIN pg_catalog.unnest({images}::pg_catalog.text[]) WITH ORDINALITY AS i(image, number)
+   CROSS JOIN LATERAL pg_catalog.json_to_record(
+     CASE WHEN p.done THEN i.image::pg_catalog.json END) AS r({types})
+), restored AS MATERIALIZED (
+  SELECT pg_catalog.set_config('lc_monetary', p.lc_monetary, true), pg_catalog.set_config('xmloption', p.xmloption, true)
+    FROM pinned AS p CROSS JOIN (SELECT pg_catalog.count(*) FROM images) AS i
+)
+SELECT {values}
+  FROM restored CROSS JOIN (SELECT pgobserve_number, {columns} FROM images AS r) AS r
+ ORDER BY r.pgobserve_number
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +87,133 @@ def build(
     """
     Return an instance for each image.
 
-    A column that was added later gets its field's default if that is a constant, else None; a dropped
-    column is ignored. Fields in a parent's table are deferred.
+    Fields are deferred if their values are not known: those in a parent's table, those of columns that
+    were added later, and those whose values can't be read.
 
     Args:
         images: Rows of its table.
     """
     if not images:
         return []
-    try:
-        return _build(model, images, connection)
-    except (DataError, ProgrammingError):
-        if len(images) > 1:
-            return [build(model, [image], connection)[0] for image in images]
+    reader = _Reader(model, connection)
+    rows = reader.read(images, [*reader.plain])
+    instances = [reader.instance(*pair) for pair in zip(images, rows, strict=True)]
+    for column, error in reader.unreadable.items():
         logger.warning(
-            "A row of %s in the outbox of database %r was written before its table was altered. "
-            "Columns that can't be read with their present types get their fields' defaults.",
-            *(model._meta.label, connection.alias),
-            exc_info=True,
+            "Values of %s.%s in the outbox of database %r can't be read, and are deferred in the "
+            "instances of events: %s",
+            *(model._meta.label, column, connection.alias, error),
             extra=fields(model=model, alias=connection.alias),
         )
-        return [_by_hand(model, images[0], connection)]
+    return instances
 
 
-def _build(
-    model: Model, images: Sequence[Image], connection: BaseDatabaseWrapper
-) -> list[models.Model]:
-    table = connection.ops.quote_name(model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT r.* FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS i(image, n), "  # noqa: S608
-            f"pg_catalog.json_populate_record(NULL::{table}, i.image::json) AS r ORDER BY i.n",  # by Django
-            [[image.text for image in images]],
+class _Reader:
+    """
+    Reads images of a table.
+
+    Attributes:
+        plain: The columns that the table has now, without virtual ones: type, and whether it is ``json``.
+        unreadable: An error for each column with values that can't be read.
+    """
+
+    def __init__(self, model: Model, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        with connection.cursor() as cursor:
+            cursor.execute(_COLUMNS, [connection.ops.quote_name(model._meta.db_table)])
+            columns = cursor.fetchall()
+        self.plain = {
+            name: (_sql(type_), json) for name, type_, json, virtual in columns if not virtual
+        }
+        self._virtual = {name: _sql(virtual) for name, _, _, virtual in columns if virtual}
+        self._model = model
+        self._fields = [(f, _column(f), _converters(f, connection)) for f in _fields(model)]
+        self.unreadable: dict[str, Exception] = {}
+
+    def read(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
+        """Return the values of columns for each image, without those that can't be read."""
+        try:
+            return self._query(images, names) if names else [{} for _ in images]
+        except OperationalError:
+            raise
+        except DatabaseError as error:
+            if len(images) > 1:
+                return [row for part in _halves(images) for row in self.read(part, names)]
+            if len(names) > 1:
+                first, second = (self.read(images, part)[0] for part in _halves(names))
+                return [first | second]
+            self.unreadable[names[0]] = error
+            return [{}]
+
+    def _query(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
+        # An expression may need any column.
+        virtual = self._virtual if len(names) == len(self.plain) else {}
+        of_images, types = [], []
+        for name in names:
+            (type_, is_json), column = self.plain[name], sql.Identifier(name)
+            # For a column with JSON, PostgreSQL would take the text for a JSON string.
+            types.append(sql.SQL("{} {}").format(column, _sql("text") if is_json else type_))
+            cast = sql.SQL("r.{0}::{1} AS {0}" if is_json else "r.{0}")
+            of_images.append(cast.format(column, type_))
+        query = _ROWS.format(
+            images=[image.text for image in images],
+            types=_list(types),
+            columns=_list(of_images),
+            values=_list([*(sql.Identifier("r", name) for name in names), *virtual.values()]),
         )
-        columns = {column[0]: i for i, column in enumerate(cursor.description)}
-        rows = cursor.fetchall()
-    fields = [(f, columns.get(_column(f)), _converters(f, connection)) for f in _fields(model)]
-    return [
-        _instance(
-            model,
-            [
-                _converted(row[i], f, converters, connection)
-                if i is not None and _column(f) in image.values
-                else _default(f)
-                for f, i, converters in fields
-            ],
-            connection,
-        )
-        for row, image in zip(rows, images, strict=True)
-    ]
+        keys = [*names, *virtual]
+        with self._connection.cursor() as cursor:
+            # Without parameters, because a column's name may contain a per cent sign.
+            cursor.execute(query)
+            try:
+                return [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
+            except Exception:  # noqa: BLE001 (a loader's)
+                return [*self._loaded(cursor, keys)]
+
+    def _loaded(self, cursor: Any, names: Sequence[str]) -> Iterator[Values]:
+        """Yield the rows of a result, value by value, without those that Python can't hold."""
+        while not hasattr(cursor, "pgresult"):
+            cursor = cursor.cursor  # of Django's wrapper
+        result, transformer = cursor.pgresult, Transformer(cursor)
+        for number in range(result.ntuples):
+            row = {}
+            for i, name in enumerate(names):
+                loader = transformer.get_loader(result.ftype(i), pq.Format(result.fformat(i)))
+                data = result.get_value(number, i)
+                try:
+                    row[name] = None if data is None else loader.load(data)
+                except Exception as error:  # noqa: BLE001 (a loader's)
+                    self.unreadable[name] = error
+            yield row
+
+    def instance(self, image: Image, row: Values) -> models.Model:
+        """Return the instance for an image, whose columns have these values."""
+        given = image.values.keys()
+        values = {}
+        for each, column, converters in self._fields:
+            if (
+                column in row
+                and (self.plain.keys() if column in self._virtual else {column}) <= given
+            ):
+                try:
+                    values[each.attname] = _converted(
+                        row[column], each, converters, self._connection
+                    )
+                except Exception as error:  # noqa: BLE001 (a converter's)
+                    self.unreadable[column] = error
+            if each.primary_key and each.attname not in values:
+                values[each.attname] = image.values.get(
+                    column
+                )  # as text, because each row has a key
+        return _made(self._model, values, self._connection.alias)
 
 
-def _by_hand(model: Model, image: Image, connection: BaseDatabaseWrapper) -> models.Model:
-    """Convert the image without the server."""
-    return _instance(model, [_read(f, image) for f in _fields(model)], connection)
-
-
-def _read(of: models.Field[Any, Any], image: Image) -> Any:
-    try:
-        return of.to_python(image.values[_column(of)])
-    except (KeyError, ValidationError, ValueError, TypeError, ArithmeticError):
-        return _default(of)
+def _made(model: Model, values: Values, alias: str) -> models.Model:
+    instance: models.Model = model.from_db(alias, list(values), list(values.values()))
+    for parent, link in model._meta.parents.items():
+        if link is not None and link.attname in values:
+            instance.__dict__.setdefault(parent._meta.pk.attname, values[link.attname])
+    return instance
 
 
 @lru_cache(maxsize=1024)
@@ -122,11 +227,6 @@ def _column(of: models.Field[Any, Any]) -> str:
     """Return the name of a field's column, without quotes."""
     name = str(of.column)
     return name[1:-1].replace('""', '"') if name[0] == name[-1] == '"' else name
-
-
-def _default(of: models.Field[Any, Any]) -> Any:
-    # The result of a callable default belongs to the present, not to the time of the image.
-    return None if not of.has_default() or callable(of.default) else of.get_default()
 
 
 def _converters(
@@ -152,11 +252,14 @@ def _converted(
     return value
 
 
-def _instance(model: Model, values: Sequence[Any], connection: BaseDatabaseWrapper) -> models.Model:
-    instance: models.Model = model.from_db(
-        connection.alias, [each.attname for each in _fields(model)], values
-    )
-    for parent, link in model._meta.parents.items():
-        if link is not None and parent._meta.pk is not None:
-            instance.__dict__.setdefault(parent._meta.pk.attname, getattr(instance, link.attname))
-    return instance
+def _halves(parts: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    return parts[: len(parts) // 2], parts[len(parts) // 2 :]
+
+
+def _sql(text: Any) -> sql.SQL:
+    """Return SQL that the server has written."""
+    return sql.SQL(text)
+
+
+def _list(parts: Sequence[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.triggers import names
@@ -10,8 +11,6 @@ from pgobserve.triggers.trigger_values import Trigger
 from pgobserve.wire import WITH_IMAGES, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.trigger_values import TableInfo
 
@@ -28,17 +27,10 @@ OLD_TABLE: Final = "pgobserve_old"
 #: Set by ``function.v2``. Code that runs with its owner's rights must not find other roles' objects.
 DEFINER_CONFIG: Final = ("search_path=pg_catalog, pg_temp",)
 
-#: By field class, the session setting that would change the text of a row image.
-FORMATS: Final[Mapping[str, str]] = {
-    "FloatField": "extra_float_digits=1",
-    "DurationField": "IntervalStyle=postgres",
-    "BinaryField": "bytea_output=hex",
-    "RangeField": "DateStyle=ISO, YMD",
-}
-
 
 def wanted(registration: Registration, table: TableInfo, *, always: bool) -> dict[str, Trigger]:
     """Return the triggers that a table and its partitions should have, by name."""
+    registration = _without(table.virtual, registration)
     triggers = [
         trigger
         for operation in Operation
@@ -60,14 +52,13 @@ def _of_operation(
     }
     to_outbox = registration.transport == "outbox"
     has_images = to_outbox and operation in WITH_IMAGES
-    formats = _formats(registration) if has_images else ()
     first = Trigger(
         name=namespace.trigger(operation),
         function=names.function(table.schema, table.name, operation),
         source=first_body(registration, operation, table),
         # Images are made with the rights of the role that writes: its types may run code.
         security_definer=to_outbox and not has_images,
-        config=DEFINER_CONFIG if to_outbox and not has_images else formats,
+        config=DEFINER_CONFIG if to_outbox and not has_images else (),
         **common,
     )
     if not has_images:
@@ -77,18 +68,15 @@ def _of_operation(
         function=names.function(table.schema, table.name, operation, writer=True),
         source=writer_body(registration, operation, table),
         security_definer=True,
-        config=(*DEFINER_CONFIG, *formats),
+        config=DEFINER_CONFIG,
         **common,
     )
     return [first, writer]
 
 
-def _formats(registration: Registration) -> tuple[str, ...]:
-    """Return the settings under which row images are made."""
-    classes: set[str] = set()
-    for field in registration.model._meta.local_concrete_fields:
-        each: Any = field
-        while each is not None:
-            classes.update(base.__name__ for base in type(each).__mro__)
-            each = getattr(each, "base_field", None)  # of an array
-    return tuple(setting for name, setting in FORMATS.items() if name in classes)
+def _without(virtual: frozenset[str], registration: Registration) -> Registration:
+    """Return a registration that needs no values of virtual columns, which transition tables lack."""
+    if virtual.isdisjoint({*(registration.columns or ()), *registration.routes}):
+        return registration
+    routes = tuple(each for each in registration.routes if each not in virtual)
+    return replace(registration, columns=None, routes=routes)

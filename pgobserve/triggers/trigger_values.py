@@ -14,6 +14,30 @@ from psycopg import sql
 _LABEL: Final = re.compile(r'\{"v":\d+,"t":("(?:[^"\\]|\\.)+")')
 _CHANNEL: Final = re.compile(r"pg_notify\(\s*'([^']+)'")
 
+#: Types whose JSON PostgreSQL does not always turn back: ``json`` may have escapes that can't be read.
+OWN_JSON: Final = frozenset({"json", "int2vector", "oidvector"})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """
+    A column in the catalog.
+
+    Attributes:
+        types: Names of PostgreSQL's own types that its type consists of. ``range`` stands for any range
+            type, ``json`` for any type whose JSON is not its text, ``other`` for a type of an extension.
+        is_virtual: Whether its values are computed when they are read.
+    """
+
+    name: str
+    types: frozenset[str] = frozenset()
+    is_virtual: bool = False
+
+    @property
+    def has_own_json(self) -> bool:
+        """Whether PostgreSQL can't turn the JSON of its values back."""
+        return not OWN_JSON.isdisjoint(self.types)
+
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
@@ -24,7 +48,7 @@ class TableInfo:
         schema: Name of its schema, not quoted.
         name: Its name, not quoted.
         kind: ``relkind``: ``r`` table, ``p`` partitioned table, ``v`` view, ``f`` foreign table …
-        columns: Names of its columns.
+        types: Its columns, in their order; empty if they were not read from a catalog.
         parts: Its partitions on every level.
         oid: Its object id; 0 if it was not read from a catalog.
     """
@@ -32,9 +56,19 @@ class TableInfo:
     schema: str
     name: str
     kind: str = "r"
-    columns: frozenset[str] = frozenset()
+    types: tuple[ColumnInfo, ...] = ()
     parts: tuple[TableInfo, ...] = ()
     oid: int = 0
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of its columns."""
+        return frozenset(each.name for each in self.types)
+
+    @property
+    def virtual(self) -> frozenset[str]:
+        """Names of its virtual generated columns, which transition tables don't have."""
+        return frozenset(each.name for each in self.types if each.is_virtual)
 
     @property
     def identifier(self) -> sql.Identifier:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.trigger_values import TableInfo
 
 
 def keys_query(registration: Registration, operation: Operation) -> str:
@@ -33,25 +34,25 @@ def keys_query(registration: Registration, operation: Operation) -> str:
     return render(f"keys_{name}.v1", **parts)
 
 
-def images_query(registration: Registration, operation: Operation) -> str:
+def images_query(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the query for keys and row images."""
     new, old = _key_columns(registration)
     if operation is Operation.UPDATE:
         key = _value(_either(new, old))
-        return outbox_bodies.images_query(operation, key, **_changed(registration))
+        return outbox_bodies.images_query(operation, table, key, **_changed(registration))
     key = _value(old if operation is Operation.DELETE else new)
-    return outbox_bodies.images_query(operation, key)
+    return outbox_bodies.images_query(operation, table, key)
 
 
-def one_row_query(registration: Registration, operation: Operation) -> str:
+def one_row_query(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the query for key and images as one text, for a statement that changed one row."""
     new, old = _key_columns(registration)
     key = _json(old if operation is Operation.DELETE else new)
     if operation is not Operation.UPDATE:
-        return outbox_bodies.one_row_query(operation, key)
+        return outbox_bodies.one_row_query(operation, table, key)
     changed = _changed(registration)
     return outbox_bodies.one_row_query(
-        operation, key, same_key=changed["same_key"], differs=changed["differs"]
+        operation, table, key, same_key=changed["same_key"], differs=changed["differs"]
     )
 
 

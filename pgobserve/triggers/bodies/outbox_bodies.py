@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import sql
 
 from pgobserve.triggers import names
+from pgobserve.triggers.bodies import column_texts
 from pgobserve.triggers.templates import render
 from pgobserve.wire import OUTBOX_WAKE_SLOTS, OUTBOX_WAKE_UP, QUEUE_FULL, Operation
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgobserve.triggers.registry import Registration
+    from pgobserve.triggers.trigger_values import TableInfo
 
 #: The tables that the triggers fill in turn.
 SLOTS: Final = 3
@@ -51,12 +53,12 @@ _SIZES: Final = {
 
 _ONE_ROW: Final = {
     Operation.INSERT: r"""
-        pg_catalog.concat('[', {}, E']\x1f\x1f[', pg_catalog.row_to_json(n.*), ']')""",
+        pg_catalog.concat('[', {key}, E']\x1f\x1f[', {new}, ']')""",
     Operation.DELETE: r"""
-        pg_catalog.concat('[', {}, E']\x1f[', pg_catalog.row_to_json(o.*), E']\x1f')""",
+        pg_catalog.concat('[', {key}, E']\x1f[', {old}, E']\x1f')""",
     Operation.UPDATE: r"""
         pg_catalog.concat(
-          '[', {}, E']\x1f[', pg_catalog.row_to_json(o.*), E']\x1f[', pg_catalog.row_to_json(n.*), ']')""",
+          '[', {key}, E']\x1f[', {old}, E']\x1f[', {new}, ']')""",
 }
 
 #: The role that a SECURITY DEFINER function runs as.
@@ -116,13 +118,17 @@ def writer_body(
     )
 
 
-def images_query(operation: Operation, key: sql.Composable, **parts: sql.Composable) -> str:
+def images_query(
+    operation: Operation, table: TableInfo, key: sql.Composable, **parts: sql.Composable
+) -> str:
     """Return the query for keys and images of the changed rows."""
-    return render(f"outbox_rows_{operation.name.lower()}.v1", key=key, **parts)
+    images = _expressions(operation, table)
+    return render(f"outbox_rows_{operation.name.lower()}.v1", key=key, **images, **parts)
 
 
 def one_row_query(
     operation: Operation,
+    table: TableInfo,
     key: sql.Composable,
     *,
     same_key: sql.Composable | None = None,
@@ -138,7 +144,7 @@ def one_row_query(
     tables = [sql.SQL(f"pgobserve_{each} AS {each[0]}") for each in images]
     only = [sql.SQL(f"NOT EXISTS (SELECT FROM pgobserve_{each} OFFSET 1)") for each in images]
     # Few arguments, because PostgreSQL converts and copies each.
-    text = sql.SQL(_ONE_ROW[operation]).format(key)
+    text = sql.SQL(_ONE_ROW[operation]).format(key=key, **_expressions(operation, table))
     if differs is not None:
         text = sql.SQL("CASE WHEN {} THEN {} ELSE '' END").format(differs, text)
     return render(
@@ -154,7 +160,7 @@ def _shared(
 ) -> dict[str, Any]:
     failed = {name: common[name] for name in ("channel", "head", "keys_follow", "full")}
     return {
-        "mute": common["mute"],
+        **common,
         "schema": names.schema(registration.namespace),
         "setting": registration.namespace.images_setting,
         "marks": registration.namespace.marks_setting,
@@ -183,6 +189,10 @@ def _reading(operation: Operation, rows: str) -> dict[str, Any]:
         "some_rows": SMALL_STATEMENT_ROWS,
         **limits,
     }
+
+
+def _expressions(operation: Operation, table: TableInfo) -> dict[str, sql.Composable]:
+    return {each: column_texts.image(table, each[0]) for each in _images(operation)}
 
 
 def _images(operation: Operation) -> tuple[str, ...]:

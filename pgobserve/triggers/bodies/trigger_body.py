@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import sql
 
 from pgobserve.triggers.bodies import changed_rows, outbox_bodies, route_bodies
+from pgobserve.triggers.bodies.column_texts import (
+    column_settings,
+    image_settings,
+    is_plain,
+    pins,
+)
 from pgobserve.triggers.templates import render
 from pgobserve.wire import MAX_KEYS, MAX_PAYLOAD_BYTES, PAYLOAD_VERSION, QUEUE_FULL, Operation
 
@@ -39,23 +45,24 @@ _SCHEMA: Final = sql.SQL("pg_catalog.to_json(TG_TABLE_SCHEMA::pg_catalog.text)")
 
 def first_body(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the body of the first trigger: it sends the keys, or makes images for the outbox."""
-    names_schema = _names_schema(table)
-    common = _common(registration, operation, names_schema=names_schema)
+    common = _common(registration, operation, table)
     if registration.transport == "notify":
-        head_bytes = _head_bytes(registration, operation, names_schema=names_schema)
+        head_bytes = _head_bytes(registration, operation, names_schema=_names_schema(table))
         return _as_body(_notify(registration, operation, head_bytes, common))
     if operation is Operation.TRUNCATE:
         return _as_body(outbox_bodies.truncate_body(registration, common))
-    rows = changed_rows.images_query(registration, operation)
-    one_row = changed_rows.one_row_query(registration, operation)
-    return _as_body(outbox_bodies.images_body(registration, operation, rows, one_row, common))
+    rows = changed_rows.images_query(registration, operation, table)
+    one_row = changed_rows.one_row_query(registration, operation, table)
+    body = outbox_bodies.images_body(registration, operation, rows, one_row, common)
+    return _as_body(body, names_columns=not is_plain(table))
 
 
 def writer_body(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the body of the second trigger, which writes the images to the outbox."""
-    rows = changed_rows.images_query(registration, operation)
-    common = _common(registration, operation, names_schema=_names_schema(table))
-    return _as_body(outbox_bodies.writer_body(registration, operation, rows, common))
+    rows = changed_rows.images_query(registration, operation, table)
+    common = _common(registration, operation, table)
+    body = outbox_bodies.writer_body(registration, operation, rows, common)
+    return _as_body(body, names_columns=not is_plain(table))
 
 
 def _notify(
@@ -88,9 +95,7 @@ def _names_schema(table: TableInfo) -> bool:
     return table.schema != USUAL_SCHEMA and table.kind == "r"
 
 
-def _common(
-    registration: Registration, operation: Operation, *, names_schema: bool
-) -> dict[str, Any]:
+def _common(registration: Registration, operation: Operation, table: TableInfo) -> dict[str, Any]:
     """Return the parameters that all templates of bodies have."""
     parts = payload_parts(registration, operation, names_schema=names_schema)
     return {"mute": registration.namespace.mute_setting, **parts}
@@ -102,7 +107,7 @@ def payload_parts(
     """Return the parameters of a template that notifies of a whole table."""
     start, end = _head(registration, operation)
     head: sql.Composable = sql.Literal(start + end)
-    if names_schema:
+    if _names_schema(table):
         # The trigger reads the name at run time, because a schema may be renamed.
         head = sql.SQL(", ").join([sql.Literal(f'{start},"s":'), _SCHEMA, sql.Literal(end)])
     return {
@@ -110,7 +115,14 @@ def payload_parts(
         "head": head,
         "keys_follow": KEYS_FOLLOW,
         "full": QUEUE_FULL,
+        **pins(_settings(registration, table)),
     }
+
+
+def _settings(registration: Registration, table: TableInfo) -> set[str]:
+    """Return the settings that the texts in a payload or a record obey."""
+    obeyed = column_settings(table, (*registration.key, *registration.routes))
+    return obeyed | image_settings(table) if registration.transport == "outbox" else obeyed
 
 
 def _head(registration: Registration, operation: Operation) -> tuple[str, str]:
@@ -126,5 +138,6 @@ def _head_bytes(registration: Registration, operation: Operation, *, names_schem
     return len(head) + schema + MAX_XID_DIGITS + len(KEYS_FOLLOW)
 
 
-def _as_body(text: str) -> str:
-    return f"\n{text}\n"
+def _as_body(text: str, *, names_columns: bool = False) -> str:
+    # Columns may have the names of the body's variables.
+    return f"{'#variable_conflict use_column' if names_columns else ''}\n{text}\n"

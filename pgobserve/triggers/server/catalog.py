@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.search_path import first_schema
 from pgobserve.triggers import names
 from pgobserve.triggers.server import pinned_search_path
-from pgobserve.triggers.trigger_values import CatalogEntry, Comment, TableInfo, Trigger
+from pgobserve.triggers.trigger_values import (
+    CatalogEntry,
+    ColumnInfo,
+    Comment,
+    TableInfo,
+    Trigger,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +27,53 @@ if TYPE_CHECKING:
 #: Kinds of relations that can have statement-level triggers with transition tables.
 TRIGGERABLE = ("r", "p")
 
+#: The columns are sorted by name, because their order may differ between databases of a project. See
+#: :class:`ColumnInfo` for the names of types; PostgreSQL looks for a cast to ``json`` itself.
 _RELATIONS = """
+WITH RECURSIVE uses(relid, attnum, oid) AS (
+  SELECT a.attrelid, a.attnum, a.atttypid
+    FROM pg_catalog.pg_attribute a
+   WHERE a.attrelid = ANY(%(oids)s::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+  UNION
+  SELECT u.relid, u.attnum, part.oid
+    FROM uses u
+    JOIN pg_catalog.pg_type t ON t.oid = u.oid
+   CROSS JOIN LATERAL (
+     SELECT t.typelem
+      UNION ALL
+     SELECT t.typbasetype
+      UNION ALL
+     SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE t.oid IN (g.rngtypid, g.rngmultitypid)
+      UNION ALL
+     SELECT a.atttypid
+       FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS part(oid)
+   WHERE part.oid <> 0
+), types AS (
+  SELECT u.relid, u.attnum,
+         pg_catalog.array_agg(DISTINCT name.name) FILTER (WHERE name.name IS NOT NULL) AS names
+    FROM uses u
+    JOIN pg_catalog.pg_type t ON t.oid = u.oid
+   CROSS JOIN LATERAL (
+     SELECT CASE WHEN t.typtype IN ('r', 'm') THEN 'range'
+                 WHEN t.oid < 16384 THEN t.typname::pg_catalog.text
+                 WHEN t.typtype = 'b' AND NOT (t.typlen = -1 AND t.typelem <> 0) THEN 'other' END
+      UNION ALL
+     SELECT 'json' FROM pg_catalog.pg_cast x
+      WHERE x.castsource = t.oid AND x.castsource >= 16384 AND x.castmethod = 'f'
+        AND x.casttarget = 'pg_catalog.json'::pg_catalog.regtype) AS name(name)
+   GROUP BY u.relid, u.attnum
+)
 SELECT c.oid, n.nspname, c.relname, c.relkind,
-       ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+       pg_catalog.json_agg(
+         pg_catalog.json_build_array(a.attname, a.attgenerated = 'v', t.names) ORDER BY a.attname
+       ) FILTER (WHERE a.attname IS NOT NULL)::pg_catalog.text
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = ANY(%s::pg_catalog.oid[])
+  LEFT JOIN types t ON t.relid = c.oid
+  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.attnum
+ WHERE c.oid = ANY(%(oids)s::pg_catalog.oid[])
+ GROUP BY c.oid, n.nspname
 """
 
 _PARTS = """
@@ -75,7 +122,9 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
     A name without schema follows the session's ``search_path``.
     """
     oids = pinned_search_path.resolve(connection, tables)
-    rows = pinned_search_path.fetch(connection, _RELATIONS, [[*oids.values()]]) if oids else []
+    rows = (
+        pinned_search_path.fetch(connection, _RELATIONS, {"oids": [*oids.values()]}) if oids else []
+    )
     partitioned = [oid for oid, _, _, kind, _ in rows if kind == "p"]
     parts = _parts(connection, partitioned) if partitioned else {}
     by_oid = {
@@ -83,7 +132,10 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
             schema=schema,
             name=name,
             kind=kind,
-            columns=frozenset(columns),
+            types=tuple(
+                ColumnInfo(column, frozenset(types or ()), is_virtual)
+                for column, is_virtual, types in json.loads(columns or "[]")
+            ),
             parts=tuple(parts.get(oid, ())),
             oid=oid,
         )

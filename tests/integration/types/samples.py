@@ -294,13 +294,107 @@ RAW: Final = (
 
 SAMPLES: Final = (*DJANGO, *UNLIKE, *RAW)
 
+#: Types without an order, which can't be a primary key, and types whose JSON is not their text.
+NO_KEYS: Final = (
+    *(
+        Sample(f"{name}_alone", f"pg_catalog.{name}", _raw(f"pg_catalog.{name}"), values)
+        for name, *values in (
+            ("json", 'E\'{"a": "\\\\u0000", "a": 1.50}\'', "'\"x\"'", "'null'"),
+            ("point", "'(0.1,2)'", "'(1e300,-0)'"),
+            ("lseg", "'[(0.1,2),(3,4)]'", "'[(0,0),(1,1)]'"),
+            ("box", "'(0.1,2),(0,0)'", "'(1,1),(0,0)'"),
+            ("path", "'[(0.1,2),(3,4)]'", "'((0,0),(1,1))'"),
+            ("polygon", "'((0.1,2),(3,4))'", "'((0,0),(1,1))'"),
+            ("line", "'{0.1,2,3}'", "'{1,1,1}'"),
+            ("circle", "'<(0.1,2),3.3>'", "'<(1,1),1>'"),
+            ("jsonpath", "'$.a[*] ? (@ > 0.1)'", "'$'"),
+            ("aclitem", "'=r/pg_monitor'", "'pg_monitor=arw/pg_monitor'"),
+            ("xid", "'1'", "'4294967295'"),
+            ("cid", "'1'", "'2'"),
+            ("int2vector", "'1 2'", "''"),
+            ("oidvector", "'1 2'", "''"),
+            ("refcursor", "'a'", "'b'"),
+            ("pg_snapshot", "'10:20:10,14'", "'1:1:'"),
+            ("txid_snapshot", "'10:20:10,14'", "'1:1:'"),
+            ("regproc", "'pg_catalog.now'", "'pg_catalog.pi'"),
+            ("regprocedure", "'pg_catalog.abs(int4)'", "'pg_catalog.abs(int8)'"),
+            ("regoper", "'pg_catalog.||/'", "'pg_catalog.|/'"),
+            ("regoperator", "'pg_catalog.+(int4,int4)'", "'pg_catalog.+(int8,int8)'"),
+            ("regrole", "'pg_monitor'", "'pg_signal_backend'"),
+            ("regnamespace", "'pg_catalog'", "'information_schema'"),
+            ("regconfig", "'pg_catalog.english'", "'pg_catalog.simple'"),
+            ("regdictionary", "'pg_catalog.simple'", "'pg_catalog.english_stem'"),
+            ("regcollation", "'pg_catalog.\"C\"'", "'pg_catalog.\"POSIX\"'"),
+        )
+    ),
+    Sample(
+        "xml_alone",
+        "xml",
+        _raw("xml"),
+        ("'<a b=\"c\">ö</a>'", "'text, <b/>'"),
+        "SELECT ''::pg_catalog.xml",  # a server may be built without
+    ),
+    Sample("jsons", "json[]", _raw("json[]"), ('\'{null,"{\\"a\\": [1, null]}"}\'', "'{}'")),
+    Sample("hstores", "hstore[]", _raw("hstore[]"), ("ARRAY['a=>1'::samples.hstore]", "'{}'")),
+    Sample(
+        "floats", "float8[]", _raw("float8[]"), ("ARRAY[0.1::float8 + 0.2, NULL]", "'[3:4]={1,2}'")
+    ),
+    Sample(
+        "periods", "tstzrange[]", _raw("tstzrange[]"), ("'{\"[2024-02-03 10:00+02,)\"}'", "'{}'")
+    ),
+    Sample("gaps", "interval[]", _raw("interval[]"), ("'{-1 day -02:03:04}'", "'{}'")),
+    Sample(
+        "mixture",
+        "sample_mixture",
+        _raw("sample_mixture"),
+        (
+            "ROW('a=>1', '2024-02-03', '[2024-02-03,)', 0.1::float8 + 0.2, '$1.50')",
+            "ROW(NULL, NULL, NULL, NULL, NULL)",
+        ),
+        "CREATE TYPE sample_mixture AS (h hstore, d date, r daterange, f float8, m money)",
+    ),
+    Sample(
+        "json_domain",
+        "sample_json",
+        _raw("sample_json"),
+        ('\'{"a": "b"}\'', "'\"x\"'"),
+        "CREATE DOMAIN sample_json AS json",
+    ),
+    Sample(
+        "required",
+        "sample_required",
+        _raw("sample_required"),
+        ("'a'", "'b'"),
+        "CREATE DOMAIN sample_required AS text NOT NULL",
+    ),
+    Sample(
+        "custom_json",
+        "sample_stamp",
+        _raw("sample_stamp"),
+        ("ROW('2024-02-03', 1)", "ROW('2025-02-03', 2)"),
+        "CREATE TYPE sample_stamp AS (d date, n int);"
+        "CREATE FUNCTION sample_to_json(sample_stamp) RETURNS json LANGUAGE sql AS 'SELECT ''\"lossy\"''::json';"
+        "CREATE CAST (sample_stamp AS json) WITH FUNCTION sample_to_json(sample_stamp)",
+    ),
+    Sample(
+        "range_of_floats",
+        "sample_floats",
+        _raw("sample_floats"),
+        ("'[0.1,2)'", "'empty'"),
+        "CREATE TYPE sample_floats AS RANGE (subtype = float8)",
+    ),
+)
 
-def available(rows: Callable[[str], list[Any]]) -> list[Sample]:
+
+def available(
+    rows: Callable[[str], list[Any]], samples: tuple[Sample, ...] = SAMPLES
+) -> list[Sample]:
     """
     Make the types of the samples in a database.
 
     Args:
         rows: Runs a statement in a transaction of its own, and returns its rows.
+        samples: Those to return, if the server has them.
 
     Returns:
         The samples whose types this server has. An extension that is not there is no error.
@@ -308,7 +402,7 @@ def available(rows: Callable[[str], list[Any]]) -> list[Sample]:
     ((version,),) = rows("SHOW server_version_num")
     extensions = {name for (name,) in rows("SELECT name FROM pg_available_extensions")}
     found = []
-    for sample in SAMPLES:
+    for sample in samples:
         _, _, extension = sample.setup.partition("CREATE EXTENSION ")
         if sample.since > int(version) // 10_000 or (extension and extension not in extensions):
             continue

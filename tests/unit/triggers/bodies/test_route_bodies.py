@@ -15,12 +15,14 @@ from pgobserve.triggers.bodies import route_bodies, trigger_body
 from pgobserve.triggers.registry import Registration
 from pgobserve.triggers.server import drift
 from pgobserve.triggers.server.drift import State
-from pgobserve.triggers.trigger_values import CatalogEntry, Comment, TableInfo
+from pgobserve.triggers.trigger_values import CatalogEntry, ColumnInfo, Comment, TableInfo
 from pgobserve.wire import MAX_PAYLOAD_BYTES, Operation
 from tests.project import shapes
 from tests.project.models import Item
 
-TABLE = TableInfo("public", "project_wide", columns=frozenset({"id", "shown", "owner_id"}), oid=1)
+TABLE = TableInfo(
+    "public", "project_wide", types=tuple(map(ColumnInfo, ("id", "shown", "owner_id"))), oid=1
+)
 WRITES = (Operation.INSERT, Operation.UPDATE, Operation.DELETE)
 
 #: What a released version installed. Another body would make every table "outdated".
@@ -203,7 +205,7 @@ def test_status_of_the_outbox() -> None:
 
 def test_status_of_a_lost_column() -> None:
     """A route column that the table lacks is reported like a key column."""
-    table = TableInfo("public", "project_wide", columns=frozenset({"id"}), oid=1)
+    table = TableInfo("public", "project_wide", types=(ColumnInfo("id"),), oid=1)
     status = drift.compare(_wide(), table, _found(_wide()))
 
     assert status.state is State.OUTDATED

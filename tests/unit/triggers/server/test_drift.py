@@ -12,15 +12,16 @@ from pgobserve.triggers.server import drift
 from pgobserve.triggers.server.drift import State, Status
 from pgobserve.triggers.trigger_values import (
     CatalogEntry,
+    ColumnInfo,
     Comment,
     TableInfo,
     Trigger,
 )
 from tests.project.models import Item
 
-COLUMNS = frozenset({"id", "name", "rank"})
+COLUMNS = tuple(map(ColumnInfo, ("id", "name", "rank")))
 PART = TableInfo("public", "part", oid=2)
-TABLE = TableInfo("public", "project_item", columns=COLUMNS, oid=1)
+TABLE = TableInfo("public", "project_item", types=COLUMNS, oid=1)
 ROOT = replace(TABLE, kind="p", parts=(PART,))
 (ITEM,) = registry.build([Item])
 
@@ -82,7 +83,7 @@ def test_partition() -> None:
 
 def test_key_column_is_gone() -> None:
     """Triggers that are as wanted but read a column that is gone are not well."""
-    status = drift.compare(ITEM, replace(TABLE, columns=frozenset({"name"})), {1: _found()})
+    status = drift.compare(ITEM, replace(TABLE, types=(ColumnInfo("name"),)), {1: _found()})
 
     assert status.state is State.OUTDATED
     assert status.detail == "public.project_item has no column id: run manage.py migrate first"

@@ -1,0 +1,4 @@
+  IF NOT ({usual}) THEN
+    settings := ARRAY[{names}];
+    PERFORM {pinned};
+  END IF;

@@ -1,0 +1,3 @@
+  IF settings IS NOT NULL THEN
+    PERFORM {restored};
+  END IF;

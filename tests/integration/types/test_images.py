@@ -1,0 +1,277 @@
+"""A row image is what the row was: for each type, whatever the writer's settings."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+import pytest
+from django.apps.registry import Apps
+from django.db import DatabaseError, connection, models
+
+from pgobserve.outbox import event, outbox_page
+from pgobserve.triggers import installer
+from pgobserve.triggers.registry import Registration
+from tests.integration.conftest import parameters
+from tests.integration.outbox.conftest import Reading, drop_outbox
+from tests.integration.types.samples import NO_KEYS, SAMPLES, Raw, available
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Writer
+    from tests.integration.types.samples import Sample
+
+    Pairs = dict[tuple[str, int], list[Any]]
+
+#: Settings that the texts of values obey; the last writer has what a server has by default.
+ODD: Final = """
+SET DateStyle = 'German'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = -15;
+SET bytea_output = 'escape'; SET TimeZone = 'Asia/Kathmandu'; SET lc_monetary = 'C.utf8';
+SET lc_numeric = 'C.utf8'; SET search_path = ''; SET quote_all_identifiers = on;
+SET xmloption = 'document'; SET standard_conforming_strings = off; SET client_encoding = 'LATIN1'
+"""
+ODDER: Final = """
+SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET extra_float_digits = 0;
+SET TimeZone = 'America/New_York'; SET search_path = pg_catalog, samples
+"""
+WRITERS: Final = (ODD, ODDER, "RESET ALL")
+UNKNOWN: Final = "unknown"
+
+
+@pytest.fixture
+def samples(transactional_db: None, writer: Writer) -> Iterator[list[Sample]]:
+    """The samples of the types that this server has, in a schema of their own."""
+    writer.rows("DROP SCHEMA IF EXISTS samples CASCADE")
+    writer.rows("CREATE SCHEMA samples")
+    writer.rows("SET search_path TO samples, public")
+    yield available(writer.rows, (*SAMPLES, *NO_KEYS))
+    writer.rows("DROP SCHEMA samples CASCADE")
+    drop_outbox()
+
+
+#: Types of the server that have no values of users.
+NO_VALUES: Final = (
+    *("gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary", "pg_dependencies"),
+    *("pg_mcv_list", "pg_ndistinct", "pg_node_tree"),
+)
+
+
+def test_every_type_has_a_sample(samples: list[Sample], writer: Writer) -> None:
+    """A base or range type that the server gets has samples."""
+    query = (
+        "SELECT oid::regtype::text, typname FROM pg_type WHERE typtype IN ('b', 'r', 'm') "
+        "AND typnamespace = 'pg_catalog'::regnamespace AND (typcategory <> 'A' OR typlen = -1 AND typelem <> 0 "
+        "AND typname !~ '^_')"
+    )
+    columns = [each.column.partition(" COLLATE")[0] for each in (*SAMPLES, *NO_KEYS)]
+    listed = set()
+    for column in columns:
+        ((name,),) = writer.rows("SELECT to_regtype(%s)::text", column)
+        listed.add(name)
+    missing = [
+        title for title, name in writer.rows(query) if title not in listed and name not in NO_VALUES
+    ]
+    assert missing == []
+
+
+def model_of(sample: Sample) -> type[models.Model]:
+    """Return a model with a column of the sample's type, in a registry of its own."""
+    meta = type(
+        "Meta",
+        (),
+        {"app_label": "types", "apps": Apps(), "db_table": f'samples"."{sample.name}_image'},
+    )
+    field = sample.field()
+    field.primary_key = False
+    fields = {"id": models.IntegerField(primary_key=True), "value": field}
+    return type(sample.name, (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+
+
+def statements(sample: Sample, key: int) -> Iterator[str]:
+    """Yield statements that give a row each of the sample's values in turn."""
+    table, values = f"samples.{sample.name}_image", f"samples.{sample.name}_value"
+    yield f"INSERT INTO {table} SELECT {key}, v.value FROM {values} v WHERE v.n = 0"
+    for n in range(1, len(sample.values)):
+        yield f"UPDATE {table} SET value = v.value FROM {values} v WHERE id = {key} AND v.n = {n}"
+
+
+def value_of(row: models.Model | None) -> Any:
+    """Return a row's value so that equal ones are equal: NaN, and what memory a buffer shows."""
+    assert row is not None
+    value = UNKNOWN if "value" in row.get_deferred_fields() else row.value  # type: ignore[attr-defined]
+    return repr(bytes(value) if isinstance(value, memoryview) else value)
+
+
+def refreshed(row: models.Model) -> models.Model:
+    """Return a row as ``refresh_from_db`` gives it, without a value that Python can't hold."""
+    try:
+        row.refresh_from_db()
+    except (DatabaseError, ValueError):
+        row.__dict__.pop("value", None)
+    return row
+
+
+@pytest.fixture
+def writers() -> Iterator[list[psycopg.Connection]]:
+    """Sessions with all these settings."""
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for settings in WRITERS:
+            each = psycopg.connect(**parameters(), autocommit=True)
+            connections.append(stack.enter_context(contextlib.closing(each)))
+            each.execute(settings)
+        yield connections
+
+
+def test_event_is_what_the_row_was(
+    samples: list[Sample],
+    writer: Writer,
+    writers: list[psycopg.Connection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What events have is what the ORM read at that moment, for each type and writer."""
+    tables = {each.name: model_of(each) for each in samples}
+    by_label = {each._meta.label_lower: each for each in tables.values()}
+    monkeypatch.setattr(event, "model_of", by_label.get)
+    for each in samples:
+        values = ", ".join(f"({n}, {value})" for n, value in enumerate(each.values))
+        writer.rows(f"CREATE TABLE {each.name}_image (id int PRIMARY KEY, value {each.column})")
+        writer.rows(f"CREATE TABLE {each.name}_value (n int, value {each.column})")
+        writer.rows(f"INSERT INTO {each.name}_value VALUES {values}")
+        installer.install(
+            Registration(model=tables[each.name], transport="outbox"), using="default"
+        )
+    reading = Reading()
+    with contextlib.closing(reading.connection):
+        expected: Pairs = defaultdict(list)
+        for each in samples:
+            for number, other in enumerate(writers):
+                row, last = tables[each.name](pk=number), None
+                for statement in statements(each, number):
+                    other.execute(statement)
+                    now = value_of(refreshed(row))
+                    expected[each.name, number].append((last, now))
+                    last = now
+                other.execute(f"DELETE FROM samples.{each.name}_image WHERE id = {number}")
+                expected[each.name, number].append((last, None))
+        seen: Pairs = defaultdict(list)
+        for found in reading.events(*by_label):
+            assert isinstance(found, event.Event), found
+            pair = tuple(row and value_of(row) for row in (found.old, found.new))
+            seen[type(found.instance).__name__, found.instance.pk].append(pair)
+    differing = [(key, seen[key], pairs) for key, pairs in expected.items() if seen[key] != pairs]
+    assert not differing, "\n".join(map(str, differing))
+
+
+class Mixed(models.Model):
+    """A table with columns whose names are those of variables in the functions."""
+
+    images = models.TextField()
+    at = Raw("json")
+    settings = models.TextField()
+    rows = models.TextField()
+
+    class Meta:
+        apps = Apps()
+        app_label = "types"
+        db_table = 'samples"."mixed'
+
+
+@pytest.mark.parametrize("rows", [1, 3, 60])
+def test_table_with_a_column_that_is_not_its_json(
+    samples: list[Sample], writer: Writer, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """One column's JSON, a column that is dropped and one that is added don't matter to the others."""
+    monkeypatch.setattr(event, "model_of", {"types.mixed": Mixed}.get)
+    writer.rows(
+        "CREATE TABLE mixed (id bigint PRIMARY KEY, images text, at json, settings tstzrange, rows text)"
+    )
+    installer.install(Registration(model=Mixed, transport="outbox"), using="default")
+    with contextlib.closing((reading := Reading()).connection):
+        writer.rows(
+            "INSERT INTO mixed SELECT n, 'x', E'{\"a\": \"\\\\u0041\"}', '[2024-02-03 10:00+02,)', 'y' "
+            "FROM generate_series(1, %s) n",
+            rows,
+        )
+        writer.rows("ALTER TABLE mixed DROP COLUMN rows, ADD COLUMN rank int DEFAULT 7")
+        writer.rows(ODD)
+        writer.rows("UPDATE samples.mixed SET images = 'z'")
+        events = reading.events("types.mixed")
+    assert all(isinstance(each, event.Event) for each in events)
+    assert len(events) == 2 * rows
+    for each in events:
+        assert isinstance(each, event.Event)
+        row = each.instance
+        assert row.get_deferred_fields() == {"rows"}
+        assert isinstance(row, Mixed)
+        assert (row.at, row.images) == ({"a": "A"}, "x" if each.old is None else "z")
+        assert row.settings.lower == datetime.datetime(2024, 2, 3, 8, tzinfo=datetime.UTC)  # type: ignore[attr-defined]
+
+
+class Virtual(models.Model):
+    """A table with a column that PostgreSQL computes whenever it is read."""
+
+    a = models.IntegerField()
+    b = models.IntegerField()
+
+    class Meta:
+        apps = Apps()
+        app_label = "types"
+        db_table = 'samples"."virtual'
+
+
+def test_virtual_columns(
+    samples: list[Sample], writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a transition table lacks is computed; a condition on it is one on all columns."""
+    if writer.connection.info.server_version < 180_000:
+        pytest.skip("PostgreSQL 18 has the first virtual columns")
+    monkeypatch.setattr(event, "model_of", {"types.virtual": Virtual}.get)
+    writer.rows("CREATE TABLE virtual (id int PRIMARY KEY, a int, b int GENERATED ALWAYS AS (10 / a))")
+    for options in ({}, {"columns": ("b",)}, {"routes": ("b",)}):
+        registration = Registration(model=Virtual, transport="outbox", **options)
+        installer.install(registration, using="default")
+        with contextlib.closing((reading := Reading()).connection):
+            writer.rows("INSERT INTO virtual VALUES (1, 5)")
+            writer.rows("UPDATE virtual SET a = 2")
+            writer.rows("UPDATE virtual SET a = 0")
+            writer.rows("DELETE FROM virtual")
+            page = reading.read(labels=("types.virtual",))
+        events = event.events_of(page.entries, {"types.virtual"}, connection)
+        pairs = [
+            [row and row.__dict__.get("b", UNKNOWN) for row in (each.old, each.new)]
+            for each in events
+            if isinstance(each, event.Event)
+        ]
+        assert pairs == [[None, 2], [2, 5], [5, UNKNOWN], [UNKNOWN, None]]
+        assert isinstance(events[1], event.Event)
+        assert events[1].changed == {"a", "b"}
+        assert [outbox_page.values(each, ["b"]) for each in page.entries] == [{}] * 4
+
+
+def test_value_that_python_lacks(
+    samples: list[Sample], writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that the server or Python can't read is deferred in its row alone."""
+    monkeypatch.setattr(event, "model_of", {"types.mixed": Mixed}.get)
+    writer.rows(
+        "CREATE TABLE mixed (id bigint PRIMARY KEY, images text, at sample_stage, settings date, rows int)"
+    )
+    installer.install(Registration(model=Mixed, transport="outbox"), using="default")
+    with contextlib.closing((reading := Reading()).connection):
+        writer.rows(
+            "INSERT INTO mixed VALUES (1, 'a', 'new', '2024-02-03', 1), (2, 'b', NULL, 'infinity', 2), "
+            "(3, 'c', 'new', '0044-03-15 BC', 3)"
+        )
+        writer.rows("ALTER TYPE sample_stage RENAME VALUE 'new' TO 'old'")
+        writer.rows("INSERT INTO mixed VALUES (4, 'd', 'old', NULL, 4)")
+        events = reading.events("types.mixed")
+    rows = [each.instance for each in events if isinstance(each, event.Event)]
+    assert [row.get_deferred_fields() for row in rows] == [{"at"}, {"settings"}, {"at", "settings"}, set()]
+    assert [(row.pk, row.__dict__["images"], row.__dict__["rows"]) for row in rows] == [
+        (1, "a", "1"), (2, "b", "2"), (3, "c", "3"), (4, "d", "4")
+    ]
