@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Field, GeneratedField
+from django.db.models import Field
 
 from pgobserve.errors import ConfigurationError
 from pgobserve.triggers import names
@@ -241,7 +241,7 @@ def _configured(registration: Registration, options: Mapping[str, Any]) -> Regis
     return replace(registration, columns=columns, always=always, transport=transport)
 
 
-def _columns(model: type[Model], fields: object) -> tuple[str, ...] | None:
+def _columns(model: type[Model], fields: object) -> tuple[str, ...]:
     """Return the columns of fields, without those in a parent's table."""
     if isinstance(fields, str) or not isinstance(fields, Iterable):
         what = "a string" if isinstance(fields, str) else type(fields).__name__
@@ -249,12 +249,6 @@ def _columns(model: type[Model], fields: object) -> tuple[str, ...] | None:
             f"The option columns of {model._meta.label} must be a list of field names, not {what}."
         )
     named = [_field(model, name) for name in fields]
-    if any(
-        isinstance(field, GeneratedField) and not getattr(field, "db_persist", True)
-        for field in named
-    ):
-        # Transition tables lack virtual columns, so compare every column that they may depend on.
-        return None
     own = (field.column for field in named if field in model._meta.local_fields)
     return tuple(dict.fromkeys(names.column(column) for column in own if column))
 

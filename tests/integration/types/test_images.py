@@ -231,7 +231,9 @@ def test_virtual_columns(
     if writer.connection.info.server_version < 180_000:
         pytest.skip("PostgreSQL 18 has the first virtual columns")
     monkeypatch.setattr(event, "model_of", {"types.virtual": Virtual}.get)
-    writer.rows("CREATE TABLE virtual (id int PRIMARY KEY, a int, b int GENERATED ALWAYS AS (10 / a))")
+    writer.rows(
+        "CREATE TABLE virtual (id int PRIMARY KEY, a int, b int GENERATED ALWAYS AS (10 / a))"
+    )
     for options in ({}, {"columns": ("b",)}, {"routes": ("b",)}):
         registration = Registration(model=Virtual, transport="outbox", **options)
         installer.install(registration, using="default")
@@ -271,7 +273,15 @@ def test_value_that_python_lacks(
         writer.rows("INSERT INTO mixed VALUES (4, 'd', 'old', NULL, 4)")
         events = reading.events("types.mixed")
     rows = [each.instance for each in events if isinstance(each, event.Event)]
-    assert [row.get_deferred_fields() for row in rows] == [{"at"}, {"settings"}, {"at", "settings"}, set()]
+    assert [row.get_deferred_fields() for row in rows] == [
+        {"at"},
+        {"settings"},
+        {"at", "settings"},
+        set(),
+    ]
     assert [(row.pk, row.__dict__["images"], row.__dict__["rows"]) for row in rows] == [
-        (1, "a", "1"), (2, "b", "2"), (3, "c", "3"), (4, "d", "4")
+        (1, "a", 1),
+        (2, "b", 2),
+        (3, "c", 3),
+        (4, "d", 4),
     ]

@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 
 from pgobserve.triggers import compiler, registry
-from pgobserve.triggers.trigger_values import TableInfo
+from pgobserve.triggers.trigger_values import ColumnInfo, TableInfo
 from pgobserve.wire import ALONE, TRANSPORTS, Operation
 from tests.project import shapes
 from tests.project.models import Item
 
 TABLE = TableInfo("public", "project_item")
 ELSEWHERE = TableInfo("tenant", "project_item")
+#: Its images name the columns, and obey all settings.
+TYPED = replace(
+    TABLE,
+    types=(
+        ColumnInfo("left", frozenset({"money", "regclass", "other"})),
+        ColumnInfo("facts", frozenset({"json"})),
+        ColumnInfo("sum", is_virtual=True),
+    ),
+)
 
 
 def _registration(model: Any = Item, **changes: Any) -> registry.Registration:
@@ -34,10 +43,19 @@ def test_wanted() -> None:
     }
 
 
+@pytest.mark.parametrize("options", [{"columns": ("left", "sum")}, {"routes": ("sum",)}])
+def test_virtual_column(options: dict[str, Any]) -> None:
+    """Of a virtual column the trigger sees nothing, so it compares all columns, and names no value of it."""
+    (_, update, *_) = compiler.wanted(_registration(**options), TYPED, always=False).values()
+
+    assert "n.* OPERATOR(pg_catalog.*<>) o.*" in update.source
+    assert '"sum"' not in update.source
+
+
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("routes", [(), ("name", "right")])
-@pytest.mark.parametrize("table", [TABLE, ELSEWHERE])
+@pytest.mark.parametrize("table", [TABLE, ELSEWHERE, TYPED])
 def test_names_are_qualified(
     operation: Operation, transport: str, routes: tuple[str, ...], table: TableInfo
 ) -> None:

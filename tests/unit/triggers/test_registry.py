@@ -76,16 +76,6 @@ def test_options() -> None:
     assert (user.columns, user.always, user.channel) == (None, None, "other")
 
 
-def test_virtual_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a virtual generated column the trigger sees nothing, so all columns are compared."""
-    options = {"project.computed": {"columns": ["lower"]}}
-    (stored,) = registry.build([shapes.Computed], options)
-    monkeypatch.setattr(shapes.Computed._meta.get_field("lower"), "db_persist", False)
-    (virtual,) = registry.build([shapes.Computed], options)
-
-    assert (stored.columns, virtual.columns) == (("lower",), None)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
