@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, OperationalError
-from psycopg import pq, sql
+from psycopg import pq
 from psycopg.adapt import Transformer
 
 from pgobserve.logs import fields
@@ -30,41 +30,45 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Name and type of a table's columns, whether the type is ``json``, and the expression of a virtual one.
+#: Name and type of a table's columns, the expression of a virtual one, whether the type is ``json``, and
+#: whether it may contain ``money`` or ``xml``.
 _COLUMNS: Final = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-       coalesce(nullif(t.typbasetype, 0::pg_catalog.oid), t.oid)
-         = 'pg_catalog.json'::pg_catalog.regtype::pg_catalog.oid,
-       CASE WHEN a.attgenerated = 'v' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+       CASE WHEN a.attgenerated = 'v' THEN (
+         SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+          WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END,
+       t.oid = 114::pg_catalog.oid OR t.typbasetype = 114::pg_catalog.oid,
+       t.oid >= 16384::pg_catalog.oid OR t.typelem >= 16384::pg_catalog.oid
+         OR t.oid IN (142::pg_catalog.oid, 790::pg_catalog.oid)
+         OR t.typelem IN (142::pg_catalog.oid, 790::pg_catalog.oid)
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-  LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = pg_catalog.to_regclass(%s)::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
 """
 
-#: Images have money as the locale C writes it. The values are returned as the session writes them.
-_ROWS: Final = sql.SQL("""
+_ROWS: Final = """
+SELECT i.number AS pgobserve_number, {columns}
+  FROM {pinned}pg_catalog.unnest(%s::pg_catalog.text[]) WITH ORDINALITY AS i(image, number)
+ CROSS JOIN LATERAL pg_catalog.json_to_record({image}::pg_catalog.json) AS r({types})
+"""
+
+_QUERY: Final = "SELECT {values} FROM ({rows}) AS r ORDER BY pgobserve_number"
+
+#: Images have money as the locale C writes it. Values are returned as the session writes them.
+_PINNED_QUERY: Final = """
 WITH former AS MATERIALIZED (
-  SELECT pg_catalog.current_setting('lc_monetary') AS lc_monetary,
-         pg_catalog.current_setting('xmloption') AS xmloption
+  SELECT pg_catalog.current_setting('lc_monetary') AS money, pg_catalog.current_setting('xmloption') AS xml
 ), pinned AS MATERIALIZED (
-  SELECT f.*, (pg_catalog.set_config('lc_monetary', 'C', true), pg_catalog.set_config('xmloption', 'content', true))
-                IS NOT NULL AS done
+  SELECT f.*, (pg_catalog.set_config('lc_monetary', 'C', true),
+               pg_catalog.set_config('xmloption', 'content', true)) IS NOT NULL AS done
     FROM former AS f
-), images AS MATERIALIZED (
-  SELECT i.number AS pgobserve_number, r.*
-    FROM pinned AS p
-   CROSS JOIN pg_catalog.unnest({images}::pg_catalog.text[]) WITH ORDINALITY AS i(image, number)
-   CROSS JOIN LATERAL pg_catalog.json_to_record(
-     CASE WHEN p.done THEN i.image::pg_catalog.json END) AS r({types})
-), restored AS MATERIALIZED (
-  SELECT pg_catalog.set_config('lc_monetary', p.lc_monetary, true), pg_catalog.set_config('xmloption', p.xmloption, true)
-    FROM pinned AS p CROSS JOIN (SELECT pg_catalog.count(*) FROM images) AS i
+), rows AS MATERIALIZED ({rows}), restored AS MATERIALIZED (
+  SELECT (pg_catalog.set_config('lc_monetary', p.money, true),
+          pg_catalog.set_config('xmloption', p.xml, true)) IS NOT NULL AS pgobserve_done
+    FROM pinned AS p CROSS JOIN (SELECT pg_catalog.count(*) FROM rows) AS i
 )
-SELECT {values}
-  FROM restored CROSS JOIN (SELECT pgobserve_number, {columns} FROM images AS r) AS r
- ORDER BY r.pgobserve_number
-""")
+SELECT {values} FROM restored CROSS JOIN rows AS r ORDER BY pgobserve_number
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +117,26 @@ class _Reader:
     Reads images of a table.
 
     Attributes:
-        plain: The columns that the table has now, without virtual ones: type, and whether it is ``json``.
+        plain: The columns to read, by name as in :data:`_COLUMNS`.
         unreadable: An error for each column with values that can't be read.
     """
 
     def __init__(self, model: Model, connection: BaseDatabaseWrapper) -> None:
+        self._model = model
         self._connection = connection
+        self._fields = [(f, _column(f), _converters(f, connection)) for f in _fields(model)]
+        self.unreadable: dict[str, Exception] = {}
         with connection.cursor() as cursor:
             cursor.execute(_COLUMNS, [connection.ops.quote_name(model._meta.db_table)])
             columns = cursor.fetchall()
+        self._virtual = {name: virtual for name, _, virtual, _, _ in columns if virtual}
+        used = {column for _, column, _ in self._fields}
         self.plain = {
-            name: (_sql(type_), json) for name, type_, json, virtual in columns if not virtual
+            name: column
+            for name, *column in columns
+            # The expression of a virtual column may need any other one.
+            if name not in self._virtual and (self._virtual or name in used)
         }
-        self._virtual = {name: _sql(virtual) for name, _, _, virtual in columns if virtual}
-        self._model = model
-        self._fields = [(f, _column(f), _converters(f, connection)) for f in _fields(model)]
-        self.unreadable: dict[str, Exception] = {}
 
     def read(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
         """Return the values of columns for each image, without those that can't be read."""
@@ -146,25 +154,25 @@ class _Reader:
             return [{}]
 
     def _query(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
-        # An expression may need any column.
         virtual = self._virtual if len(names) == len(self.plain) else {}
-        of_images, types = [], []
+        columns, types = [], []
         for name in names:
-            (type_, is_json), column = self.plain[name], sql.Identifier(name)
+            (type_, _, is_json, _), column = self.plain[name], _quoted(name)
             # For a column with JSON, PostgreSQL would take the text for a JSON string.
-            types.append(sql.SQL("{} {}").format(column, _sql("text") if is_json else type_))
-            cast = sql.SQL("r.{0}::{1} AS {0}" if is_json else "r.{0}")
-            of_images.append(cast.format(column, type_))
-        query = _ROWS.format(
-            images=[image.text for image in images],
+            types.append(f"{column} {'text' if is_json else type_}")
+            columns.append(f"r.{column}::{type_} AS {column}" if is_json else f"r.{column}")
+        pinned = any(self.plain[name][-1] for name in names)
+        rows = _ROWS.format(
+            columns=_list(columns),
             types=_list(types),
-            columns=_list(of_images),
-            values=_list([*(sql.Identifier("r", name) for name in names), *virtual.values()]),
+            pinned="pinned AS p CROSS JOIN " if pinned else "",
+            image="CASE WHEN p.done THEN i.image END" if pinned else "i.image",
         )
+        values = [*(f"r.{_quoted(name)}" for name in names), *virtual.values()]
+        query = (_PINNED_QUERY if pinned else _QUERY).format(rows=rows, values=_list(values))
         keys = [*names, *virtual]
         with self._connection.cursor() as cursor:
-            # Without parameters, because a column's name may contain a per cent sign.
-            cursor.execute(query)
+            cursor.execute(query, [[image.text for image in images]])
             try:
                 return [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
             except Exception:  # noqa: BLE001 (a loader's)
@@ -256,10 +264,9 @@ def _halves(parts: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
     return parts[: len(parts) // 2], parts[len(parts) // 2 :]
 
 
-def _sql(text: Any) -> sql.SQL:
-    """Return SQL that the server has written."""
-    return sql.SQL(text)
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
-def _list(parts: Sequence[sql.Composable]) -> sql.Composed:
-    return sql.SQL(", ").join(parts)
+def _list(parts: Sequence[str]) -> str:
+    return ", ".join(parts).replace("%", "%%")  # of names and expressions

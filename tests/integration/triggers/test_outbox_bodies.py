@@ -151,7 +151,7 @@ def test_large_rows(ear: Ear, run: Callable[..., Any], count: int) -> None:
 
 
 def test_types(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -> None:
-    """Values of any type are in the image, exact and readable back into the row's type."""
+    """Values of any type are in the image, exact and readable back into the row's type; JSON as text."""
     run(
         "CREATE TABLE project_raw (id bigint PRIMARY KEY, amount numeric, big bigint, facts json, "
         "moment timestamptz, many text[], bytes bytea, span interval, place point)"
@@ -171,8 +171,9 @@ def test_types(ear: Ear, run: Callable[..., Any], install: Callable[..., Any]) -
             "json_populate_recordset(NULL::project_raw, o.new) r"
         )
         assert run(
-            "SELECT c.* *= r.* AND c.facts::text = r.facts::text FROM project_copy c, project_raw r"
-        ) == [(True,)]
+            "SELECT to_jsonb(c) - 'facts' = to_jsonb(r) - 'facts', c.facts #>> '{}' = r.facts::text "
+            "FROM project_copy c, project_raw r"
+        ) == [(True, True)]
     finally:
         run("DROP TABLE project_raw, project_copy")
 
