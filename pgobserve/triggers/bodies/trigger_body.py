@@ -97,8 +97,9 @@ def _names_schema(table: TableInfo) -> bool:
 
 def _common(registration: Registration, operation: Operation, table: TableInfo) -> dict[str, Any]:
     """Return the parameters that all templates of bodies have."""
-    parts = payload_parts(registration, operation, names_schema=names_schema)
-    return {"mute": registration.namespace.mute_setting, **parts}
+    parts = payload_parts(registration, operation, names_schema=_names_schema(table))
+    obeyed = pins(_settings(registration, table))
+    return {"mute": registration.namespace.mute_setting, **parts, **obeyed}
 
 
 def payload_parts(
@@ -107,7 +108,7 @@ def payload_parts(
     """Return the parameters of a template that notifies of a whole table."""
     start, end = _head(registration, operation)
     head: sql.Composable = sql.Literal(start + end)
-    if _names_schema(table):
+    if names_schema:
         # The trigger reads the name at run time, because a schema may be renamed.
         head = sql.SQL(", ").join([sql.Literal(f'{start},"s":'), _SCHEMA, sql.Literal(end)])
     return {
@@ -115,7 +116,6 @@ def payload_parts(
         "head": head,
         "keys_follow": KEYS_FOLLOW,
         "full": QUEUE_FULL,
-        **pins(_settings(registration, table)),
     }
 
 
