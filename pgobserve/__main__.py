@@ -11,12 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run a command that needs no Django project.
-
-    Returns:
-        The exit code: 0 for success, 1 for failure, 2 for wrong usage.
-    """
+    """Run a command that needs no Django project; return 0 for success, 1 for failure, 2 for wrong usage."""
     try:
         from pgobserve.demo.command import DESCRIPTION, add_arguments, run
     except ImportError as error:  # for example, psycopg finds no libpq

@@ -15,9 +15,7 @@ def encode(content: Any) -> str:
     """
     Return ``content`` as JSON; dates, decimals, UUIDs and lazy strings as DRF renders them.
 
-    Raises:
-        ValueError: A number that JSON does not have, or a circular reference.
-        TypeError: A type that DRF can't render.
+    Raises ``ValueError`` for a number that JSON does not have, ``TypeError`` for a type unknown to DRF.
     """
     return _ENCODER.encode(content)
 
@@ -26,9 +24,7 @@ def decode(text: str) -> Any:
     """
     Decode a client's JSON.
 
-    Raises:
-        ValueError: It is invalid, or has numbers that JSON does not have and replies could not contain.
-        RecursionError: It is nested too deeply.
+    Raises ``ValueError`` for numbers that replies could not contain, ``RecursionError`` for deep nesting.
     """
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 

@@ -30,6 +30,6 @@ def install_after_migrate(
     from pgobserve import conf
 
     if conf.get().INSTALL_ON_MIGRATE:
-        from pgobserve.install import after_migrate
+        from pgobserve.install import migrating
 
-        after_migrate.install_app(app_config.label, using=using, verbosity=verbosity)
+        migrating.install_app(app_config.label, using=using, verbosity=verbosity)

@@ -87,13 +87,7 @@ KNOWN = tuple(f.name for f in fields(Settings))
 
 @cache
 def get() -> Settings:
-    """
-    Return the settings of this project.
-
-    Raises:
-        ConfigurationError: ``PGOBSERVE`` is not a mapping, or has an unknown key or an obsolete
-            value.
-    """
+    """Return the settings of this project; raise ``ConfigurationError`` for an unknown key or value."""
     given = getattr(settings, "PGOBSERVE", {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(
@@ -121,9 +115,6 @@ def namespace(alias: str) -> Namespace:
 
     It depends on settings alone, never on the ``search_path`` of a session or role: every process
     of the project must compute the same.
-
-    Raises:
-        ConfigurationError: ``NAMESPACE`` is invalid.
     """
     given = get().NAMESPACE
     try:

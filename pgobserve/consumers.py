@@ -130,7 +130,9 @@ class AsyncAPIConsumer(JsonSocket, Replies, metaclass=APIConsumerMetaclass):
         """Find the action in a decoded message and handle it."""
         request_id = content.pop("request_id", None)
         action = None
-        if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS) or _is_long(request_id):
+        if _json.is_deeper(request_id, MAX_REQUEST_ID_LEVELS) or (
+            len(_json.encode(request_id)) > MAX_REQUEST_ID_LENGTH
+        ):
             # Every reply contains it, errors included, and each subscription keeps it.
             error = ValidationError('"request_id" is nested too deeply, or too long.')
             await self.handle_exception(error, action=None, request_id=None)
@@ -152,12 +154,7 @@ class AsyncAPIConsumer(JsonSocket, Replies, metaclass=APIConsumerMetaclass):
     async def get_action_name(
         self, content: dict[str, Any], **kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """
-        Return the action that a message names, and its arguments.
-
-        Raises:
-            KeyError: The message names no action.
-        """
+        """Return the action that a message names, and its arguments; ``KeyError`` if it names none."""
         return content.pop("action"), content
 
     async def handle_action(self, action: str, request_id: Any, **kwargs: Any) -> None:
@@ -184,9 +181,6 @@ class AsyncAPIConsumer(JsonSocket, Replies, metaclass=APIConsumerMetaclass):
 
         By then the frames of subscriptions have been sent, and the handlers of model observers have
         returned. Only a detached action may await this: frames wait until other actions have replied.
-
-        Raises:
-            FeedUnavailable: The feed is being stopped.
         """
         await self.inbox.settle()
 
@@ -241,10 +235,8 @@ class AsyncAPIConsumer(JsonSocket, Replies, metaclass=APIConsumerMetaclass):
         # All are checked, as in DRF: each counts the requests that it allows.
         refusing = [t for t in throttles if not t.allow_request(request, cast("Any", self))]
         if refusing:
-            waits = [
-                wait for wait in (throttle.wait() for throttle in refusing) if wait is not None
-            ]
-            raise Throttled(max(waits, default=None))
+            waits = (throttle.wait() for throttle in refusing)
+            raise Throttled(max((wait for wait in waits if wait is not None), default=None))
 
 
 class DjangoViewAsConsumer(AsyncAPIConsumer):
@@ -258,11 +250,6 @@ class DjangoViewAsConsumer(AsyncAPIConsumer):
 
     view: Any = None
     actions: Mapping[str, str] = {}
-
-    async def handle_action(self, action: str, request_id: Any, **kwargs: Any) -> None:
-        """Check permissions and throttles; call the view; reply with its response."""
-        work = partial(self._act, action, request_id, kwargs)
-        await self._answering(work, action, request_id)
 
     async def _act(self, action: str, request_id: Any, kwargs: dict[str, Any]) -> Any:
         await self.check_permissions(action, **kwargs)
@@ -314,10 +301,6 @@ def view_as_consumer(
         actions = VIEW_ACTIONS if mapped_actions is None else mapped_actions
 
     return DjangoViewWrapper.as_asgi()
-
-
-def _is_long(request_id: Any) -> bool:
-    return len(_json.encode(request_id)) > MAX_REQUEST_ID_LENGTH
 
 
 def _must_be_text(action: Any) -> None:

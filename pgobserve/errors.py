@@ -1,15 +1,6 @@
 """
 The errors that this package raises; users import them from ``pgobserve.exceptions``.
 
-::
-
-    PgObserveError
-     ├─ ConfigurationError      a setting is wrong
-     ├─ TemplatesMissing        the installation lacks its SQL templates
-     ├─ TriggerError            an installation or removal failed
-     ├─ PayloadInvalid          a notification is not in our format
-     └─ FeedUnavailable         the read side can't serve now
-
 This module imports nothing, so that the pure parts can raise them.
 """
 

@@ -22,10 +22,11 @@ from django.http import Http404
 from rest_framework.exceptions import APIException, ValidationError
 
 from pgobserve._consumer.calls import refuse_reserved
+from pgobserve._consumer.permission_call import PermissionCase, check
 from pgobserve.consumers import AsyncAPIConsumer
-from pgobserve.database.session_settings import SessionSettings, locally
+from pgobserve.database.tracked_session import SessionSettings, locally
 from pgobserve.logs import fields
-from pgobserve.permissions import checks_objects, decide_object, instances
+from pgobserve.permissions import checks_objects, instances
 from pgobserve.scope_utils import drf_request
 from pgobserve.settings import from_setting
 from pgobserve.workers.occupation import contained
@@ -181,8 +182,9 @@ class GenericAsyncAPIConsumer(AsyncAPIConsumer):
         Raises:
             PermissionDenied: A permission refuses; with its ``message`` and ``code``, if it has any.
         """
+        case = PermissionCase(self.scope, self, action, kwargs, obj)
         for permission in self._object_permissions(action, kwargs):
-            given = decide_object(permission, self.scope, self, action, obj, kwargs)
+            given = check(permission, "has_object_permission", case)
             if not (async_to_sync(_awaited)(given) if isawaitable(given) else given):
                 self._refused(permission)
 

@@ -17,15 +17,9 @@ def fields(
     transaction: int | None = None,
 ) -> dict[str, object]:
     """
-    Return the ``extra`` of a log line.
+    Return the ``extra`` of a log line, always with all fields, so that a formatter can name them.
 
-    It always has all fields, so that a formatter can name them.
-
-    Args:
-        consumer: The class of the consumer or observer, or its name.
-        model: The model, or its label.
-        key: The row's key, or another name of a subscription.
-        transaction: PostgreSQL's id of the transaction.
+    ``consumer`` and ``model`` are classes or names; ``key`` names a row or a subscription.
     """
     return {
         "consumer": consumer.__qualname__ if isinstance(consumer, type) else consumer,

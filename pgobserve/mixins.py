@@ -127,11 +127,9 @@ class PaginatedModelListMixin(ListModelMixin):
         refuse_reserved(kwargs, "queryset", "view")
         queryset = self.filter_queryset(self.get_queryset(**kwargs), **kwargs)
         page = self.paginate_queryset(queryset, **kwargs)
-        if page is None:
-            serializer = self.get_serializer(instance=queryset, many=True, action_kwargs=kwargs)
-            return serializer.data, status.HTTP_200_OK
-        serializer = self.get_serializer(instance=page, many=True, action_kwargs=kwargs)
-        return self.get_paginated_response(serializer.data), status.HTTP_200_OK
+        rows = queryset if page is None else page
+        data = self.get_serializer(instance=rows, many=True, action_kwargs=kwargs).data
+        return data if page is None else self.get_paginated_response(data), status.HTTP_200_OK
 
     @property
     def paginator(self) -> WebsocketLimitOffsetPagination | None:

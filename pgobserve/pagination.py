@@ -37,21 +37,14 @@ class WebsocketLimitOffsetPagination(LimitOffsetPagination):
         self.limit = limit
         self.offset = self.get_offset(**kwargs)
         self.count = self.get_count(queryset)
+        if self.offset >= self.count:
+            return []
         # Bounded by the count, because PostgreSQL accepts no LIMIT beyond 63 bits.
-        return (
-            list(queryset[self.offset : min(self.offset + limit, self.count)])
-            if (self.offset < self.count)
-            else []
-        )
+        return list(queryset[self.offset : min(self.offset + limit, self.count)])
 
     def get_paginated_response(self, data: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the page, with the numbers that the request for the next page needs."""
-        return {
-            "count": self.count,
-            "results": data,
-            "limit": self.limit,
-            "offset": self.offset,
-        }
+        return {"count": self.count, "results": data, "limit": self.limit, "offset": self.offset}
 
     def get_limit(self, **kwargs: Any) -> int | None:  # type: ignore[override]
         """Return the message's ``limit``, within ``max_limit``, or the default."""

@@ -178,14 +178,13 @@ class _Operation(_CaseBased):
     event loop.
     """
 
-    operands: tuple[Any, ...]
+    def __init__(self, op1: Any, op2: Any = None) -> None:
+        self.op1, self.op2 = op1, op2
+        self.operands = (op1,) if op2 is None else (op1, op2)
 
 
 class AND(_Operation):
     """Both operands must agree."""
-
-    def __init__(self, op1: Any, op2: Any) -> None:
-        self.op1, self.op2 = self.operands = (op1, op2)
 
     def check(self, method: Method, case: PermissionCase) -> Verdict:
         """Check the second operand if the first agrees."""
@@ -195,24 +194,17 @@ class AND(_Operation):
 class OR(_Operation):
     """At least one operand must agree."""
 
-    def __init__(self, op1: Any, op2: Any) -> None:
-        self.op1, self.op2 = self.operands = (op1, op2)
-
     def check(self, method: Method, case: PermissionCase) -> Verdict:
         """Check the second operand if the first refuses."""
-        operands: tuple[Any, ...] = (self.op1, self.op2)
+        operands = self.operands
         if method == "has_object_permission":
             # As in DRF, an operand that refuses the action does not judge the object.
-            operands = tuple(_Whole(operand) for operand in operands)
+            operands = tuple(map(_Whole, operands))
         return chain(tuple((operand, method) for operand in operands), case, until=True)
 
 
 class NOT(_Operation):
     """The operand must refuse."""
-
-    def __init__(self, op1: Any) -> None:
-        self.op1 = op1
-        self.operands = (op1,)
 
     def check(self, method: Method, case: PermissionCase) -> Verdict:
         """Return the opposite of the operand's verdict."""
@@ -222,10 +214,6 @@ class NOT(_Operation):
 
 class _Whole(_Operation):
     """An operand that checks the action before the object."""
-
-    def __init__(self, op1: Any) -> None:
-        self.op1 = op1
-        self.operands = (op1,)
 
     def check(self, method: Method, case: PermissionCase) -> Verdict:
         """Check both."""
@@ -251,35 +239,6 @@ def adapt(permission: Any) -> Any:
 def instances(classes: Iterable[PermissionClass]) -> list[Any]:
     """Return a permission for each of ``permission_classes``."""
     return [adapt(make()) for make in classes]
-
-
-def decide(
-    permission: Any,
-    scope: Scope,
-    consumer: Consumer,
-    action: str,
-    kwargs: Mapping[str, Any],
-) -> Verdict:
-    """
-    Check whether ``action`` is allowed, in the calling thread.
-
-    Returns:
-        The verdict; an awaitable for the event loop if the permission is asynchronous.
-    """
-    return check(permission, "has_permission", PermissionCase(scope, consumer, action, kwargs))
-
-
-def decide_object(
-    permission: Any,
-    scope: Scope,
-    consumer: Consumer,
-    action: str,
-    instance: Any,
-    kwargs: Mapping[str, Any],
-) -> Verdict:
-    """Check whether ``action`` is allowed on ``instance``; otherwise like :func:`decide`."""
-    case = PermissionCase(scope, consumer, action, kwargs, instance)
-    return check(permission, "has_object_permission", case)
 
 
 def checks_objects(permission: Any) -> bool:

@@ -122,11 +122,7 @@ def drf_request(
     """
     Return the request that DRF's permissions, throttles and filter backends expect.
 
-    Args:
-        action: The action, which determines the HTTP method.
-        methods: HTTP methods by action; for others the action's name in capitals.
-        query: Becomes ``query_params``.
-        data: Becomes ``data``.
+    The action determines the HTTP method by ``methods``; for others it is its name in capitals.
     """
     http = request_from_scope(scope)
     http.method = methods.get(action, action.upper())
@@ -140,12 +136,7 @@ def drf_request(
 
 
 def query_dict(query: Any) -> QueryDict:
-    """
-    Return ``query`` as a parsed query string.
-
-    Raises:
-        ValidationError: ``query`` is no object, or has values other than scalars and lists of them.
-    """
+    """Return ``query``, an object of scalars and lists of them, as a parsed query string."""
     if not isinstance(query, Mapping):
         raise ValidationError('"query" must be an object.')
     result = QueryDict(mutable=True)

@@ -25,14 +25,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 #: Keys whose values are dotted paths, or lists of them.
-IMPORT_STRINGS: Final = frozenset(
-    {
-        "DEFAULT_PERMISSION_CLASSES",
-        "DEFAULT_THROTTLE_CLASSES",
-        "DEFAULT_FILTER_BACKENDS",
-        "DEFAULT_PAGINATION_CLASS",
-    }
-)
+IMPORT_STRINGS: Final = frozenset(DEFAULTS) - {"DEFAULT_PAGE_SIZE", "PAGE_SIZE"}
 
 
 class APISettings:
@@ -83,9 +76,7 @@ class _FromSetting:
 
 
 def from_setting(key: str) -> Any:
-    """
-    Return a class attribute that reads ``key`` at each access; classes and instances may override it.
-    """
+    """Return a class attribute that reads a setting at each access; classes and instances may override it."""
     return _FromSetting(key)
 
 

@@ -74,13 +74,8 @@ class Namespace:
     The names of a project's database objects beside its own tables.
 
     Projects with different namespaces share no object, even if they observe the same table. Derived
-    names need no quotes, not even in a literal of a template.
-
-    Attributes:
-        name: At most 45 lower-case letters, digits and underscores; may be empty.
-
-    Raises:
-        ValueError: The name has other characters, or is too long.
+    names need no quotes, not even in a literal of a template. A name has at most 45 lower-case
+    letters, digits and underscores, or none.
     """
 
     name: str = ""
@@ -171,7 +166,6 @@ class Change:
     Attributes:
         label: The model's label in lower case, ``app.model``.
         operation: The statement's operation. A hint, since the row is read anyway.
-        xid: The writing transaction's ``xid8``.
         keys: The rows' keys as in JSON. None stands for all observed rows of the table.
         schema: The table's schema if it is not the usual one, else None.
         routes: Old and new values by column, which lead from the changed rows to rows of other tables.

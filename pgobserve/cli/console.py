@@ -39,7 +39,6 @@ class Console:
             self.err.write(text, self.style.WARNING if self.err.isatty() else None)
 
     def json(self, value: Any) -> None:
-        """Write a value as JSON."""
         self.out.write(json.dumps(value, indent=2))
 
     def table(self, rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""``pgobserve deps``: which tables the rows of each consumer depend on."""
+"""``deps``: which tables the rows of each consumer depend on, as a table, as JSON or as a Graphviz graph."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import router
 from django.utils.module_loading import import_string
 
-from pgobserve.cli import dot
+from pgobserve.dependencies.relations import relations_of
 from pgobserve.errors import ConfigurationError, TriggerError
 from pgobserve.install import consumer_registry, survey, targets
-from pgobserve.install.path_text import path_of
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
@@ -21,8 +20,42 @@ if TYPE_CHECKING:
 
     from pgobserve.cli.console import Console
     from pgobserve.dependencies.gathering import Dependencies
-    from pgobserve.sql.relation_path import RelationPath
+    from pgobserve.sql.relation_path import Join, RelationPath
     from pgobserve.triggers.server.drift import Status
+
+    #: Dotted name, models, and the dependencies of their rows.
+    Consumer = tuple[str, Iterable[type[Model]], Dependencies]
+
+
+def path_of(path: RelationPath) -> str:
+    """
+    Return the text of a path, like ``author.publisher``.
+
+    A through table has the path of its many-to-many field. A table that no relation reaches, such
+    as a subquery's, appears as its model's label in parentheses.
+    """
+    names: list[str] = []
+    model, joins = path.root, path.joins
+    while joins:
+        name, length = _first(model, joins)
+        names.append(name)
+        model, joins = joins[length - 1].model, joins[length:]
+    return ".".join(names)
+
+
+def _first(model: type[Model], joins: tuple[Join, ...]) -> tuple[str, int]:
+    """Return the name of the longest relation that the joins start with, and its number of joins."""
+    best, part = ("", 0), ("", 0)
+    for relation in relations_of(model).values():
+        own = tuple(join for join, _ in relation.joins)
+        if joins[: len(own)] == own:
+            best = max(best, (relation.name, len(own)), key=lambda each: each[1])
+        elif own[: len(joins)] == joins:
+            part = (relation.name, len(joins))
+    if best[1]:
+        return best
+    return part if part[1] else (f"({joins[0].model._meta.label})", 1)
+
 
 HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
 
@@ -47,7 +80,7 @@ def run(
     """Print the dependencies of consumers as a table, as JSON or as a graph."""
     subjects = list(_subjects(consumer))
     if as_dot:
-        console.write(dot.graph((each.consumer, each.models, each.found) for each in subjects))
+        console.write(graph((each.consumer, each.models, each.found) for each in subjects))
         return
     statuses = _statuses(console, subjects, database)
     if as_json:
@@ -176,3 +209,37 @@ def _print(
 
 def _resolved(path: RelationPath) -> str:
     return "by key" if path.column is None else f"by {path.column} in the change"
+
+
+def graph(consumers: Iterable[Consumer]) -> str:
+    """Return a graph of joins; a dashed arrow leads to a table whose changes make feeds read all again."""
+    nodes: dict[str, None] = {}
+    edges: dict[str, None] = {}
+    for name, models, found in consumers:
+        nodes[f"{_quoted(name)} [shape=ellipse]"] = None
+        for model in models:
+            edges[f"{_quoted(name)} -> {_node(model)}"] = None
+        for path in found.paths:
+            edges |= dict.fromkeys(_arrows(path))
+        for model in found.full_refresh:
+            edges[f'{_quoted(name)} -> {_node(model)} [style=dashed, label="reads all"]'] = None
+    lines = [*sorted(nodes), *sorted(edges)]
+    body = "".join(f"  {line};\n" for line in lines)
+    return f"digraph pgobserve {{\n  rankdir=LR;\n  node [shape=box];\n{body}}}"
+
+
+def _arrows(path: RelationPath) -> Iterable[str]:
+    model = path.root
+    for join in path.joins:
+        on = ", ".join(f"{source.column} = {target.column}" for source, target in join.on)
+        yield f"{_node(model)} -> {_node(join.model)} [label={_quoted(on)}]"
+        model = join.model
+
+
+def _node(model: type[Model]) -> str:
+    return _quoted(model._meta.label)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""``pgobserve status``: the state of the triggers, table by table."""
+"""``status`` prints the state of the triggers; ``prune``, for cron, removes old rows from the outbox."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from django.core.management.base import CommandError
 
 from pgobserve import conf
-from pgobserve.cli.console import EXIT_NOT_WELL
+from pgobserve.cli.console import EXIT_FAILED, EXIT_NOT_WELL
 from pgobserve.install import outbox_report, survey, targets
-from pgobserve.triggers.server import schema_owners
+from pgobserve.install.outbox_report import as_json as status_json
+from pgobserve.triggers import installer
+from pgobserve.triggers.refusals import explained
+from pgobserve.triggers.server import outbox_storage, schema_owners
 from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
@@ -92,3 +95,39 @@ def _print_outbox(console: Console, outbox: StorageStatus) -> None:
     )
     for warning in outbox_report.warnings(outbox):
         console.write(f"{warning}.", "WARNING")
+
+
+#: Why the rotation stops, by its last step.
+REASONS = {
+    "early": "the next slot is not due yet",
+    "busy": "a transaction still uses a slot (see pg_stat_activity); prune it again later",
+    "elsewhere": "a server process or another command rotates it now",
+}
+
+
+def prune(console: Console, *, database: str, as_json: bool) -> None:
+    """Rotate the outbox as far as it is due, and print its status."""
+    connection, namespace = targets.connect(database), conf.namespace(database)
+    if not outbox_storage.exists(connection, namespace):
+        if as_json:
+            console.json({"database": database, "exists": False, "steps": []})
+        else:
+            console.write(f"There is no outbox in the database {database!r}: nothing to prune.")
+        return
+    if problems := schema_owners.foreign_objects(connection, namespace):
+        raise CommandError(
+            f"Other roles control part of the schema {namespace.schema}: {'; '.join(problems)}. "
+            "The command runs nothing of it. See manage.py pgobserve doctor.",
+            returncode=EXIT_FAILED,
+        )
+    with explained("the outbox", installer.LOCK_TIMEOUT):
+        outbox_storage.set_limit(connection, namespace, conf.get().OUTBOX_MAX_BYTES)
+        steps = outbox_storage.rotate(connection, namespace, conf.get().OUTBOX_RETENTION)
+        status = outbox_storage.status(connection, namespace)
+    if as_json:
+        console.json({"database": database, "exists": True, "steps": steps, **status_json(status)})
+        return
+    emptied = steps.count("emptied")
+    done = f"Emptied {emptied} slot{'s' if emptied != 1 else ''}" if emptied else "Nothing emptied"
+    console.write(f"{done}: {REASONS.get(steps[-1], 'done')}.", "SUCCESS" if emptied else "")
+    console.write(f"The outbox takes {status.size:,} of {status.max_bytes:,} bytes.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from django.db import router
 
 from pgobserve.cohorts.hook_context import BLANK
-from pgobserve.database.session_scopes import applied
+from pgobserve.database.session import applied
 from pgobserve.hub.hub import TableDependencies
 from pgobserve.sql.model_tables import tables_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.cohorts.hook_context import HookContext
-    from pgobserve.database.session_settings import SessionSettings
+    from pgobserve.database.tracked_session import SessionSettings
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.render.rendering import KeyRenderer, Renderer, VersionRenderer
     from pgobserve.sql.full_query import FullQuery

@@ -12,8 +12,7 @@ from django.db.models import Expression, QuerySet, TextField
 
 from pgobserve._consumer.calls import refuse_reserved
 from pgobserve.cohorts.cohort import Cohort, ListDefinition, alias_of, subject_of
-from pgobserve.database.query_recorder import QueryRecorder
-from pgobserve.database.session_scopes import may_have_changed
+from pgobserve.database.session import QueryRecorder, may_have_changed
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.of_serializer import outline
 from pgobserve.dependencies.prefetched import knows_related, prefetch_identity, without_known
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
     from pgobserve.cohorts.cohort import Owner, Wanted
     from pgobserve.cohorts.hook_context import HookContext
-    from pgobserve.database.session_settings import SessionSettings
+    from pgobserve.database.tracked_session import SessionSettings
     from pgobserve.dependencies.relations import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.render.renderer_choice import MadeBy

@@ -13,11 +13,11 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
-from pgobserve._consumer.permission_call import needs_thread
+from pgobserve._consumer.permission_call import PermissionCase, check, needs_thread
 from pgobserve._consumer.send_errors import is_being_cancelled
 from pgobserve.hub.outcome import UNREAD, Refusal
 from pgobserve.logs import fields
-from pgobserve.permissions import AllowAny, checks_objects, decide, instances
+from pgobserve.permissions import AllowAny, checks_objects, instances
 from pgobserve.render.own_hooks import has_own
 from pgobserve.workers.occupation import contained
 
@@ -90,8 +90,9 @@ class Guard:
     def check(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Check the synchronous permissions in this thread; return the refusal, if any."""
         consumer = self._consumer
+        case = PermissionCase(consumer.scope, consumer, action, kwargs)
         for permission in self._permissions():
-            given = decide(permission, consumer.scope, consumer, action, kwargs)
+            given = check(permission, "has_permission", case)
             # A composition may mix both kinds, and a plain function may return a coroutine.
             if not (self._wait_for(given) if isawaitable(given) else given):
                 return attempt_check(partial(consumer._refused, permission), type(consumer))

@@ -24,8 +24,8 @@ from pgobserve.hub.outcome import ABSENT, NOTHING, UNREAD, Refusal, View
 from pgobserve.logs import fields
 from pgobserve.sql.keys import shown
 from pgobserve.workers import thread_pool
-from pgobserve.workers.held_threads import Held, ThreadHeld
 from pgobserve.workers.occupation import contained, occupation
+from pgobserve.workers.pool_worker import Held, ThreadHeld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,10 +10,8 @@ from django.db import connections
 
 from pgobserve.cohorts.cohort_builder import build, cohort_of_class, version_cohort
 from pgobserve.cohorts.hook_context import HookContext
-from pgobserve.database.query_recorder import QueryRecorder
-from pgobserve.database.session import isolate_all, session_of
-from pgobserve.database.session_scopes import applied, held
-from pgobserve.database.session_settings import SessionSettings
+from pgobserve.database.session import QueryRecorder, applied, held, isolate_all, session_of
+from pgobserve.database.tracked_session import SessionSettings
 from pgobserve.dependencies import row_dependencies
 from pgobserve.render.own_hooks import has_own, is_fixed
 

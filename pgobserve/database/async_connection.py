@@ -65,9 +65,7 @@ async def connect(parameters: Mapping[str, Any], within: float = CONNECT_TIMEOUT
     """
     Open a connection that can LISTEN; parameters win over :data:`DEFAULTS`.
 
-    Raises:
-        FeedUnavailable: The server is a standby, or left a statement unanswered.
-        psycopg.Error: Connecting failed.
+    Raises ``FeedUnavailable`` if the server is a standby, or left a statement unanswered.
     """
     connection = await open_connection(parameters)
     try:
@@ -88,10 +86,8 @@ async def listen(
     LISTEN on the channel, and prove that notifications of another session arrive.
 
     A second connection with the same ``parameters`` sends a probe. The server must answer each statement
-    ``within`` seconds.
-
-    Raises:
-        FeedUnavailable: The server is silent, or a proxy gives each statement another session.
+    ``within`` seconds. Raises ``FeedUnavailable`` if it does not, or if a proxy gives each statement
+    another session.
     """
     probe = f"pgobserve_probe_{secrets.token_hex(8)}"
     for name in (channel, probe):
@@ -121,9 +117,7 @@ async def execute(
     """
     Run a statement; on a silent server, or on cancellation, cut the connection.
 
-    Raises:
-        FeedUnavailable: No answer came within ``within`` seconds.
-        psycopg.Error: The statement failed.
+    Raises ``FeedUnavailable`` if no answer came within ``within`` seconds.
     """
     task = asyncio.create_task(connection.execute(query, params or None), name="pgobserve-execute")
     try:

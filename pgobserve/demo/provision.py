@@ -1,52 +1,73 @@
-"""A temporary database and role for the demo, on any server."""
+"""The server that the environment names, and a temporary database and role for the demo on any server."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: Variables that select a server. ``PGUSER`` and ``PGPASSWORD`` don't: many users set them in a profile.
+NAMING = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 
-@dataclass(frozen=True, slots=True)
-class Database:
+
+def named_server(environ: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
     """
-    The demo's database.
+    Return psycopg's keywords for the server that the environment names, or None.
 
-    Attributes:
-        parameters: Connection parameters, as psycopg keywords.
-        commit_times: Whether the server records commit timestamps.
+    ``DATABASE_URL`` wins over ``PG*``, which libpq reads itself; ``ValueError`` if it is no PostgreSQL URL.
     """
+    url = environ.get("DATABASE_URL")
+    if url:
+        try:
+            return dict(conninfo_to_dict(url))
+        except psycopg.ProgrammingError:
+            # Without the cause, which may quote the password.
+            scheme = url.partition(":")[0] if ":" in url else "no scheme"
+            raise ValueError(
+                f"DATABASE_URL names no PostgreSQL server (it begins with {scheme!r}). Set it to "
+                "postgresql://…, or unset it, and the demo starts a server."
+            ) from None
+    if any(environ.get(name) for name in NAMING):
+        # A name given here would override the service's database.
+        dbname = environ.get("PGDATABASE") or ("" if environ.get("PGSERVICE") else "postgres")
+        return {"dbname": dbname} if dbname else {}
+    return None
 
-    parameters: Mapping[str, Any]
-    commit_times: bool
 
-    @property
-    def name(self) -> str:
-        """The name of the database and its role."""
-        return str(self.parameters["dbname"])
+def django_database(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of Django's ``DATABASES`` for psycopg keywords."""
+    names = {
+        "dbname": "NAME",
+        "host": "HOST",
+        "port": "PORT",
+        "user": "USER",
+        "password": "PASSWORD",
+    }
+    entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres"}
+    entry |= {names[key]: str(value) for key, value in parameters.items() if key in names}
+    entry["OPTIONS"] = {key: value for key, value in parameters.items() if key not in names}
+    return entry
 
 
 @contextlib.contextmanager
-def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iterator[Database]:
+def provision(
+    admin: Mapping[str, Any], name: str, *, drop: bool = True
+) -> Iterator[tuple[dict[str, Any], bool]]:
     """
     Create a database, owned by an unprivileged role of the same name, for a ``with`` block.
 
+    Yields psycopg's keywords for it, and whether its server records commit timestamps.
+
     The page runs visitors' statements as that role, which can neither read the server's files nor change
-    another database.
-
-    Args:
-        admin: Connection parameters of a role that may create both, as psycopg keywords.
-        drop: Whether to drop them at the end; not needed if the server ends, too.
-
-    Yields:
-        The database.
+    another database. Dropping them is not needed if the server ends, too.
 
     Raises:
         RuntimeError: The server is unreachable or refuses; the message contains the reason.
@@ -54,22 +75,22 @@ def provision(admin: Mapping[str, Any], name: str, *, drop: bool = True) -> Iter
     password = secrets.token_urlsafe(9)
     try:
         with psycopg.connect(**admin, autocommit=True, connect_timeout=10) as connection:
-            parameters = dict(admin) | _address(connection)
-            parameters |= {"dbname": name, "user": name, "password": password}
+            # Explicit, so that psql connects in a terminal without these environment variables.
+            address = {"host": connection.info.host, "port": connection.info.port}
+            own = {"dbname": name, "user": name, "password": password}
+            parameters = {**admin, **address, **own}
             commit_times = _create(connection, name, password)
     except psycopg.Error as error:
         raise RuntimeError(_refused(error)) from error
     try:
-        _try_out(parameters)
-        yield Database(parameters, commit_times)
+        try:
+            psycopg.connect(**parameters, connect_timeout=10).close()
+        except psycopg.Error as error:
+            raise RuntimeError(_refused(error)) from error
+        yield parameters, commit_times
     finally:
         if drop:
             _drop(admin, name)
-
-
-def _address(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    # Explicit, so that the psql command works in a terminal without these environment variables.
-    return {"host": connection.info.host, "port": connection.info.port}
 
 
 def _create(connection: psycopg.Connection[Any], name: str, password: str) -> bool:
@@ -86,13 +107,6 @@ def _create(connection: psycopg.Connection[Any], name: str, password: str) -> bo
         raise
     row = connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone()
     return bool(row and row[0])
-
-
-def _try_out(parameters: Mapping[str, Any]) -> None:
-    try:
-        psycopg.connect(**parameters, connect_timeout=10).close()
-    except psycopg.Error as error:
-        raise RuntimeError(_refused(error)) from error
 
 
 def _drop(admin: Mapping[str, Any], name: str) -> None:

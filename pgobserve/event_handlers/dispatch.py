@@ -20,20 +20,19 @@ from weakref import WeakKeyDictionary, ref
 from django.db import connections, router
 
 from pgobserve.errors import FeedUnavailable
-from pgobserve.event_handlers.group_member import GroupMember, StartPoint
-from pgobserve.event_handlers.messages import Prepared, prepare
+from pgobserve.event_handlers.group_messages import GroupMember, Prepared, StartPoint, prepare
 from pgobserve.exceptions import EventsNotObserved, FeedDown
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.logs import fields
 from pgobserve.outbox.event import Event
 from pgobserve.subscribe.feeds import feed_of, log_not_observed
-from pgobserve.workers.backoff import backoff
+from pgobserve.workers.retrying import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
 
     from pgobserve.consumers import AsyncAPIConsumer
-    from pgobserve.event_handlers.event_observer import EventObserver
+    from pgobserve.event_handlers.observer_base import EventObserver
     from pgobserve.outbox.event import Reset
     from pgobserve.outbox.event_subscriptions import EventSubscription
     from pgobserve.runtime.feed import Feed
@@ -126,7 +125,6 @@ class Dispatcher:
     def find(
         self, observer: EventObserver, consumer: AsyncAPIConsumer, group: str
     ) -> GroupMember | None:
-        """Return a socket's membership of a group, if there is one."""
         return self.members.get(observer, {}).get(group, {}).get(consumer)
 
     def tidy(
@@ -152,23 +150,17 @@ class Dispatcher:
     # From the outbox to inboxes
 
     async def _subscribe(self, observer: EventObserver) -> None:
-        sources = observer.sources
-        tables = [model._meta.db_table for model in sources.models]
-        try:
-            if not await self._feed.triggers.pass_for(tables, outbox=True):
-                raise log_not_observed(
-                    EventsNotObserved(observer.model_cls._meta.label), self._alias
-                )
-            if sources.labels not in self._subscriptions:
-                subscription = await self._feed.subscribe_events(
-                    sources.labels, partial(self._take, sources.labels)
-                )
-                if sources.labels in self._subscriptions:  # another task was faster
-                    subscription.close()
-                else:
-                    self._subscriptions[sources.labels] = subscription
-        except FeedUnavailable as error:
-            raise FeedDown(str(error)) from error
+        labels = observer.sources.labels
+        tables = [model._meta.db_table for model in observer.sources.models]
+        if not await self._feed.triggers.pass_for(tables, outbox=True):
+            raise log_not_observed(EventsNotObserved(observer.model_cls._meta.label), self._alias)
+        if labels not in self._subscriptions:
+            taking = partial(self._take, labels)
+            subscription = await self._feed.subscribe_events(labels, taking)
+            if labels in self._subscriptions:  # another task was faster
+                subscription.close()
+            else:
+                self._subscriptions[labels] = subscription
 
     def _take(
         self, labels: frozenset[str], events: Sequence[Event | Reset]
@@ -287,12 +279,7 @@ async def _deliver_reset(
 
 
 class Outage:
-    """
-    An outage of the database that events wait for; logs the loss once, and the recovery.
-
-    Args:
-        labels: Labels of the models.
-    """
+    """An outage of the database that events wait for; logs the loss once, and the recovery."""
 
     def __init__(self, labels: frozenset[str], events: Sequence[Event], alias: str) -> None:
         names, first = ", ".join(sorted(labels)), events[0].xid
@@ -301,7 +288,6 @@ class Outage:
         self._since: float | None = None
 
     def log(self, error: Exception) -> None:
-        """Log the loss, if it is new."""
         if self._since is None:
             self._since = time.monotonic()
             logger.warning(
@@ -311,7 +297,6 @@ class Outage:
             )
 
     def log_recovery(self) -> None:
-        """Log the recovery, if the events had to wait."""
         if self._since is not None:
             logger.warning(
                 "%d events of %s, from transaction %s on, are delivered: database %r answers again "
@@ -335,13 +320,7 @@ def dispatcher(alias: str) -> Dispatcher:
 async def join(
     observer: EventObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
 ) -> None:
-    """
-    Subscribe a socket to groups of an observer.
-
-    Raises:
-        EventsNotObserved: The table's triggers don't write to the outbox.
-        FeedDown: The database can't be reached.
-    """
+    """Subscribe a socket to groups of an observer; ``EventsNotObserved`` or ``FeedDown`` if that fails."""
     name = _UNNAMED if request_id is None else request_id
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     try:

@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class EventTables:
     """
-    The tables whose changes are events of a model.
+    The tables whose changes are events of a model, which may be a proxy.
 
-    Attributes:
-        model: The model, which may be a proxy.
-        own: The model under whose label its table's changes are recorded.
-        parents: The models of its parents' tables.
-        throughs: The tables of its many-to-many fields.
+    The changes of its own table are recorded under the label of ``own``.
     """
 
     model: type[Model]
@@ -49,16 +45,13 @@ class EventTables:
 
     @property
     def labels(self) -> frozenset[str]:
-        """The labels of :attr:`models`."""
         return frozenset(model._meta.label_lower for model in self.models)
 
     def rows(self, events: Sequence[Event], alias: str) -> Iterator[Pair]:
         """
         Yield the rows of the model that a transaction changed, before and after.
 
-        Args:
-            events: The transaction's events, also those of other tables.
-            alias: The database alias, to read columns and owners that events don't contain.
+        ``events`` are all of the transaction. What they don't contain is read from the database ``alias``.
         """
         own = self.own._meta.label_lower
         pairs: dict[Hashable, Pair] = {
@@ -122,12 +115,7 @@ class EventTables:
 
 @lru_cache(maxsize=1024)
 def sources_of(model: type[Model], *, many_to_many: bool) -> EventTables:
-    """
-    Return the tables whose changes are events of a model.
-
-    Args:
-        many_to_many: Whether to include the tables of its many-to-many fields.
-    """
+    """Return the tables whose changes are events of a model, those of its many-to-many fields on demand."""
     return EventTables(
         model,
         canonical(model),

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.event_handlers import dispatch
-from pgobserve.event_handlers.event_observer import EventObserver
 from pgobserve.event_handlers.event_tables import EventTables, sources_of
+from pgobserve.event_handlers.observer_base import EventObserver
 from pgobserve.install.consumer_registry import observe_events
 from pgobserve.outbox.event import EventAction
 from pgobserve.sql.keys import shown
@@ -106,7 +106,6 @@ class ModelObserver(EventObserver):
         return self.model_cls._meta.label_lower.replace("_", ".")
 
     def group_names(self, *args: Any, **kwargs: Any) -> Iterable[str]:
-        """Yield the default group, which receives all events."""
         yield f"{self._stable_observer_id}-{self.message_type}-model-{self.model_label}"
 
     def messages(
@@ -153,7 +152,6 @@ class ModelObserver(EventObserver):
 
     @property
     def sources(self) -> EventTables:
-        """The tables whose changes are events of the model."""
         return sources_of(self.model_cls, many_to_many=self._many_to_many)
 
     @property

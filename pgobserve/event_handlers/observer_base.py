@@ -7,13 +7,19 @@ A decorator replaces the method with an observer. Accessed on an instance, it is
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Self, overload
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from django.db.models import Model
+
     from pgobserve.consumers import AsyncAPIConsumer
+    from pgobserve.event_handlers.event_tables import EventTables
 
 __all__ = ["BaseObserver", "BoundObserver"]
 
@@ -22,12 +28,7 @@ Groups = Callable[..., Iterable[str]]
 
 
 class BaseObserver:
-    """
-    A method of a consumer that is called for events.
-
-    Args:
-        partition: Distinguishes observers that are otherwise equal.
-    """
+    """A method of a consumer that is called for events; ``partition`` distinguishes otherwise equal ones."""
 
     def __init__(self, func: Handler, partition: str = "*") -> None:
         self.func = func
@@ -104,16 +105,10 @@ class BaseObserver:
         self, consumer: AsyncAPIConsumer, *args: Any, request_id: Any = None, **kwargs: Any
     ) -> list[str]:
         """
-        Subscribe a consumer.
+        Subscribe a consumer, which ``self.method.subscribe(…)`` implies; return the names of its groups.
 
-        Args:
-            consumer: Implied in ``self.method.subscribe(…)``.
-            *args: For ``groups_for_consumer``.
-            request_id: The method receives it among ``subscribing_request_ids``.
-            **kwargs: For ``groups_for_consumer``.
-
-        Returns:
-            The names of the groups.
+        ``groups_for_consumer`` receives the other arguments. The method receives the request id among
+        ``subscribing_request_ids``.
         """
         raise NotImplementedError
 
@@ -176,3 +171,24 @@ class BoundObserver:
         """Unsubscribe the consumer; see :meth:`BaseObserver.unsubscribe`."""
         consumer = kwargs.pop("consumer", self._consumer)
         return await self._observer.unsubscribe(consumer, *args, request_id=request_id, **kwargs)
+
+
+class EventObserver(BaseObserver, ABC):
+    """An observer that receives the events of a model."""
+
+    model_cls: type[Model]
+
+    @property
+    @abstractmethod
+    def sources(self) -> EventTables:
+        """The tables whose changes are events of the model."""
+
+    @abstractmethod
+    def messages(
+        self, old: Model | None, new: Model | None, wanted: Collection[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the messages of a change for the groups that are wanted."""
+
+    @abstractmethod
+    async def send_reset(self, consumer: AsyncAPIConsumer, group: str, reason: str) -> None:
+        """Send a reset to a consumer: events of a group may be missing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pgobserve.event_handlers.observer_base import BaseObserver
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.dispatch import Signal
 
@@ -30,17 +31,12 @@ __all__ = ["Observer", "observer"]
 
 logger = logging.getLogger(__name__)
 
-#: Stands for the request id of a subscription without one.
-_UNNAMED = object()
+#: The event loop itself keeps no task alive.
+_sending: set[asyncio.Task[None]] = set()
 
 
 class Observer(BaseObserver):
-    """
-    A method that is decorated with :func:`observer`.
-
-    Attributes:
-        func: The method, called for each subscribed consumer.
-    """
+    """A method that is decorated with :func:`observer`, called for each subscribed consumer."""
 
     def __init__(
         self,
@@ -60,16 +56,17 @@ class Observer(BaseObserver):
         layer = get_channel_layer()
         if layer is None:
             return
-        try:
+        with self._errors_logged():
             message = self.serialize(signal, *args, **kwargs)
             groups = list(self.group_names_for_signal(*args, message=message, **kwargs))
-            _run(self._send(layer, groups, message), self.func.__qualname__)
-        except Exception:
-            logger.exception(
-                "The observer %s could not send its message.",
-                self.func.__qualname__,
-                extra=fields(consumer=self.func.__qualname__.rpartition(".")[0]),
-            )
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                async_to_sync(self._send)(layer, groups, message)
+                return
+            task = loop.create_task(self._send(layer, groups, message))
+            _sending.add(task)
+            task.add_done_callback(_sending.discard)
 
     def serialize(self, signal: Signal, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the channel-layer message for a signal."""
@@ -77,8 +74,18 @@ class Observer(BaseObserver):
         return {"type": self.message_type, "body": body}
 
     async def _send(self, layer: Any, groups: list[str], message: dict[str, Any]) -> None:
-        for group in groups:
-            await layer.group_send(group, {**deepcopy(message), "group": group})
+        with self._errors_logged():
+            for group in groups:
+                await layer.group_send(group, {**deepcopy(message), "group": group})
+
+    @contextmanager
+    def _errors_logged(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            name = self.func.__qualname__
+            about = fields(consumer=name.rpartition(".")[0])
+            logger.exception("The observer %s could not send its message.", name, extra=about)
 
     # In the process that has the socket
 
@@ -87,13 +94,12 @@ class Observer(BaseObserver):
     ) -> list[str]:
         """Subscribe a consumer through the channel layer; see :meth:`BaseObserver.subscribe`."""
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
-        name = _UNNAMED if request_id is None else request_id
         for group in groups:
             await consumer.add_group(group)
             # A list, because a request id may be any JSON.
             ids = self._request_ids(consumer).setdefault(group, [])
-            if name not in ids:
-                ids.append(name)
+            if request_id not in ids:
+                ids.append(request_id)
         return groups
 
     async def unsubscribe(
@@ -123,7 +129,7 @@ class Observer(BaseObserver):
 
     def _delivered_ids(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
         ids = self._request_ids(consumer).get(group, [])
-        return [each for each in ids if each is not _UNNAMED]
+        return [each for each in ids if each is not None]
 
 
 def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
@@ -153,33 +159,3 @@ def observer(signal: Signal, **kwargs: Any) -> Callable[[Handler], Observer]:
         return Observer(func, signal, kwargs)
 
     return decorate
-
-
-_sending: set[asyncio.Task[None]] = set()
-
-
-def _run(work: Any, name: str) -> None:
-    """Run ``work`` to its end; in a running event loop, as a task."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        async_to_sync(_awaited)(work)
-        return
-    task = loop.create_task(work, name=name)
-    _sending.add(task)
-    task.add_done_callback(_sent)
-
-
-async def _awaited(work: Any) -> None:
-    await work
-
-
-def _sent(task: asyncio.Task[None]) -> None:
-    _sending.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error(
-            "The observer %s could not send its message.",
-            task.get_name(),
-            exc_info=error,
-            extra=fields(consumer=task.get_name().rpartition(".")[0]),
-        )

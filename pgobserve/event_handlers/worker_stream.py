@@ -10,7 +10,7 @@ from pgobserve import conf
 from pgobserve.database.async_connection import parameters_of
 from pgobserve.errors import ConfigurationError
 from pgobserve.outbox.event import Event, Reset
-from pgobserve.outbox.event_stream import StreamOptions, stream
+from pgobserve.outbox.event_stream import EventStream
 from pgobserve.triggers.registry import canonical, find
 
 if TYPE_CHECKING:
@@ -32,15 +32,13 @@ def events(
     models = [canonical(find(label)) for label in labels]
     settings = conf.get()
     overrides = settings.CONNECTION.get(using, {})
-    return stream(
-        StreamOptions(
-            alias=using,
-            parameters=lambda: parameters_of(connections[using], overrides),
-            tables={model._meta.label_lower: model._meta.db_table for model in models},
-            namespace=conf.namespace(using),
-            channel=conf.channel(using),
-            name=cursor,
-            poll=settings.OUTBOX_WAKE == "poll",
-            retention=settings.OUTBOX_RETENTION,
-        )
-    )
+    return EventStream(
+        alias=using,
+        parameters=lambda: parameters_of(connections[using], overrides),
+        tables={model._meta.label_lower: model._meta.db_table for model in models},
+        namespace=conf.namespace(using),
+        channel=conf.channel(using),
+        name=cursor,
+        poll=settings.OUTBOX_WAKE == "poll",
+        retention=settings.OUTBOX_RETENTION,
+    ).events()

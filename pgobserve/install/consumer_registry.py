@@ -9,7 +9,7 @@ from weakref import WeakSet
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from django.db.models import Model
 
@@ -38,17 +38,11 @@ def observe_events(observer: Evented) -> None:
 
 
 def consumers() -> list[type]:
-    """Return the consumer classes, by name."""
     return sorted(_consumers, key=lambda each: (each.__module__, each.__qualname__))
 
 
 def dependencies() -> dict[type, Dependencies]:
-    """
-    Return the ``observed_dependencies()`` of each consumer class.
-
-    Raises:
-        ConfigurationError: A class declares a relation or model that does not exist.
-    """
+    """Return the ``observed_dependencies()`` of each consumer class."""
     return {
         each: each.observed_dependencies()
         for each in consumers()
@@ -60,16 +54,9 @@ def observed_models() -> list[type[Model]]:
     """Return the models that consumers and observers observe or depend on."""
     models = {model for each in _consumers for model in each.observed_models()}  # type: ignore[attr-defined]
     for each in dependencies().values():
-        models.update(_models(each))
+        models.update(map(canonical, each.full_refresh))
+        models.update(canonical(join.model) for path in each.paths for join in path.joins)
     return sorted(models | {*evented_models()}, key=lambda model: model._meta.label_lower)
-
-
-def _models(dependencies: Dependencies) -> Iterator[type[Model]]:
-    for model in dependencies.full_refresh:
-        yield canonical(model)
-    for path in dependencies.paths:
-        for join in path.joins:
-            yield canonical(join.model)
 
 
 def observed_routes() -> dict[type[Model], frozenset[str]]:
@@ -83,7 +70,6 @@ def observed_routes() -> dict[type[Model], frozenset[str]]:
 
 
 def observers() -> list[Evented]:
-    """Return the observers of events."""
     return list(_observers)
 
 

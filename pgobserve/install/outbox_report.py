@@ -27,12 +27,7 @@ NEARLY_FULL = 0.8
 
 
 def check_settings() -> None:
-    """
-    Check the settings of the outbox.
-
-    Raises:
-        ConfigurationError: A number is out of range.
-    """
+    """Raise ``ConfigurationError`` if a number in the settings of the outbox is out of range."""
     settings = conf.get()
     retention: object = settings.OUTBOX_RETENTION
     if not isinstance(retention, (int, float)) or not 1 <= retention <= MAX_RETENTION:

@@ -105,12 +105,7 @@ def recorded(comment: Comment, using: str) -> Registration | None:
 
 
 def named(using: str = DEFAULT_DB_ALIAS) -> list[Registration]:
-    """
-    Return the registrations of ``PGOBSERVE["MODELS"]`` alone.
-
-    Raises:
-        ConfigurationError: A label or an option there is wrong.
-    """
+    """Return the registrations of ``PGOBSERVE["MODELS"]`` alone; ``ConfigurationError`` if it is wrong."""
     return _build(_listed(), {}, using)
 
 
@@ -173,18 +168,20 @@ def import_consumers() -> bool:
     """
     Import the project's consumers; return False without ``ASGI_APPLICATION``.
 
-    Raises:
-        ConfigurationError: The import fails.
+    Raises ``ConfigurationError`` if the import fails.
     """
     try:
         get_default_application()
-    except ImproperlyConfigured as error:
-        if str(error).startswith("Cannot find ASGI_APPLICATION setting"):
-            return False
-        reason: BaseException = error.__context__ or error
-        raise _not_imported(reason) from error
     except Exception as error:
-        raise _not_imported(error) from error
+        reason: BaseException = error
+        if isinstance(error, ImproperlyConfigured):
+            if str(error).startswith("Cannot find ASGI_APPLICATION setting"):
+                return False
+            reason = error.__context__ or error
+        raise ConfigurationError(
+            "The consumers can't be imported: ASGI_APPLICATION fails with "
+            f"{type(reason).__name__}: {reason}. Fix it, or name labels in the command."
+        ) from error
     return True
 
 
@@ -193,10 +190,3 @@ def only_settings() -> str | None:
     if import_consumers():
         return None
     return "ASGI_APPLICATION is not set, so only models of PGOBSERVE['MODELS'] are observed."
-
-
-def _not_imported(reason: BaseException) -> ConfigurationError:
-    return ConfigurationError(
-        "The consumers can't be imported: ASGI_APPLICATION fails with "
-        f"{type(reason).__name__}: {reason}. Fix it, or name labels in the command."
-    )

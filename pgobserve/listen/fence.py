@@ -23,7 +23,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.logs import fields
 from pgobserve.sql.keyed_query import SNAPSHOT
 from pgobserve.wire import FENCE, PAYLOAD_VERSION
-from pgobserve.workers.backoff import backoff
+from pgobserve.workers.retrying import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

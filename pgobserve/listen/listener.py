@@ -27,7 +27,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.listen.intake import ListenerState, NotificationReader
 from pgobserve.logs import fields
 from pgobserve.wire import QUEUE_FULL
-from pgobserve.workers.backoff import backoff
+from pgobserve.workers.retrying import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

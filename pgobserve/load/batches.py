@@ -26,8 +26,8 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import UNREAD
 from pgobserve.read.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
-from pgobserve.workers.backoff import backoff
-from pgobserve.workers.held_threads import ThreadHeld
+from pgobserve.workers.pool_worker import ThreadHeld
+from pgobserve.workers.retrying import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable, Sequence

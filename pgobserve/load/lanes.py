@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pgobserve.logs import fields
-from pgobserve.workers.held_threads import ThreadHeld
+from pgobserve.workers.pool_worker import ThreadHeld
 from pgobserve.workers.thread_pool import HELD_BY_ONE, HOLD_TIMEOUT
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.row_subscription import RowSubscription
-    from pgobserve.workers.held_threads import Held
+    from pgobserve.workers.pool_worker import Held
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Lanes:
 
     Args:
         turn: Loads from a lane, and returns whether there was work. Raises
-            :class:`~pgobserve.workers.held_threads.ThreadHeld` if a hook is abandoned.
+            :class:`~pgobserve.workers.pool_worker.ThreadHeld` if a hook is abandoned.
         failed: Called with a lane whose subscribers must receive an error.
         returned: Called when subscriptions have left a lane.
         held_by: Returns how many threads the hooks of a class hold.

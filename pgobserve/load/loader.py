@@ -12,8 +12,7 @@ from pgobserve.deliver.delivery import Delivery
 from pgobserve.load.batches import Batches
 from pgobserve.load.lanes import Lane, Lanes
 from pgobserve.load.load_log import LoadLog
-from pgobserve.workers.retries import Retries
-from pgobserve.workers.supervisor import Supervisor
+from pgobserve.workers.retrying import Retries, Supervisor
 from pgobserve.workers.thread_pool import ABANDON_TIMEOUT, ThreadPool
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 def create(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Create the outbox if the settings require it in this database."""
     from pgobserve import conf
-    from pgobserve.install.transports_in_use import needs_outbox
+    from pgobserve.install.migrating import needs_outbox
     from pgobserve.logs import fields
     from pgobserve.triggers.server import outbox_storage, schema_owners
 

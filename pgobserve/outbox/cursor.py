@@ -30,12 +30,9 @@ class GapReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Position:
     """
-    A position among the transactions between two snapshots.
+    A position among the transactions between two snapshots, of which ``until`` is the later.
 
-    Attributes:
-        until: The later snapshot.
-        at: When the last handled transaction wrote last, in microseconds.
-        xid: That transaction.
+    ``at`` is when the last handled transaction, ``xid``, wrote last, in microseconds.
     """
 
     until: Snapshot
@@ -46,11 +43,9 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """
-    What a reader has handled.
+    What a reader has handled: every transaction visible in ``seen``.
 
-    Attributes:
-        seen: Every transaction visible in it.
-        place: Transactions handled after that, in the middle of several pages.
+    ``place`` has those handled after that, in the middle of several pages.
     """
 
     seen: Snapshot
@@ -91,12 +86,7 @@ def gap_reason(cursor: Cursor, status: OutboxStatus) -> GapReason | None:
 
 
 def advance(cursor: Cursor, status: OutboxStatus, last: tuple[int, int] | None) -> Cursor:
-    """
-    Return the cursor after a read.
-
-    Args:
-        last: Time and id of the last transaction that was read, if there may be more.
-    """
+    """Return the cursor after a read; ``last`` is the last transaction's time and id if more may follow."""
     until = cursor.place.until if cursor.place else status.now
     return Cursor(until) if last is None else Cursor(cursor.seen, Position(until, *last))
 
@@ -139,12 +129,7 @@ class Progress:
     def note(
         self, cursor: Cursor, status: OutboxStatus, handled: Iterable[tuple[int, int]] = ()
     ) -> None:
-        """
-        Move on to a cursor.
-
-        Args:
-            handled: Time and id of each transaction that was handled on the way.
-        """
+        """Move on to a cursor; ``handled`` has the time and id of each transaction handled on the way."""
         self.cursor = cursor
         self._later.append((status.written, cursor, frozenset(handled)))
         safe = [

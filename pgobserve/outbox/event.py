@@ -92,12 +92,7 @@ class Reset:
 
 
 def folded(entries: Iterable[OutboxRecord]) -> Iterator[tuple[int, RowChange | TableChange]]:
-    """
-    Yield transactions, each with one change of a row, in commit order for each row.
-
-    Args:
-        entries: Records; those of a transaction follow each other.
-    """
+    """Yield transactions, each with one change of a row, in commit order for each row."""
     for xid, rows in groupby(entries, lambda entry: entry.xid):
         yield from zip(repeat(xid), fold(chain.from_iterable(map(changes_in, rows))))
 
@@ -106,12 +101,9 @@ def events_of(
     entries: Iterable[OutboxRecord], labels: Collection[str], connection: BaseDatabaseWrapper
 ) -> list[Event | Reset]:
     """
-    Return the events of records; queries the database to read the row images.
+    Return the events of records of some labels; those of a transaction follow each other.
 
-    Args:
-        entries: Records; those of a transaction follow each other.
-        labels: Labels of the models whose events are returned.
-        connection: The database connection.
+    Queries the database to read the row images.
     """
     changes = list(folded(entry for entry in entries if entry.label in labels))
     instances = _instances([change for _, change in changes], connection)

@@ -14,7 +14,7 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections
 from psycopg import sql
@@ -34,21 +34,28 @@ from pgobserve.outbox import outbox_trust
 from pgobserve.outbox.cursor import Cursor, Position, Progress
 from pgobserve.outbox.event import Event, Reset, events_of
 from pgobserve.outbox.outbox_page import qualified
-from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
-from pgobserve.outbox.polling import Rotation
+from pgobserve.outbox.outbox_pages import (
+    LOST,
+    READ_TIMEOUT,
+    FollowOptions,
+    ReaderState,
+    Rotation,
+    pages,
+)
 from pgobserve.sql.installed import triggers_of
 from pgobserve.wire import ALONE, OUTBOX_WAKE_UP
-from pgobserve.workers.backoff import Attempts
+from pgobserve.workers.retrying import Attempts
 from pgobserve.workers.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from pgobserve.outbox.outbox_page import Page
     from pgobserve.wire import Namespace
 
+    Call = Callable[[Callable[[], Any]], Awaitable[Any]]
+
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 #: Seconds between two attempts to claim a cursor. Waiting inside the server would hold a snapshot, and
 #: with it all that vacuum could remove.
@@ -85,10 +92,10 @@ ON CONFLICT (name) DO UPDATE
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOptions:
+@dataclass(kw_only=True, eq=False)
+class EventStream:
     """
-    Options of a stream of events.
+    The way of a worker through the outbox, over as many connections as it takes.
 
     Attributes:
         parameters: Returns the connection's parameters, as psycopg keywords.
@@ -108,101 +115,71 @@ class StreamOptions:
     retention: float = 3600.0
     namespace: Namespace = ALONE
 
-
-async def stream(options: StreamOptions) -> AsyncGenerator[Event | Reset, None]:
-    """
-    Yield events for ever; an event counts as handled when the next one is requested.
-
-    Raises:
-        TriggerError: At the start: a table does not write to the outbox.
-    """
-    thread = _Thread(options.alias)
-    try:
-        await _check(options, thread)
-        state, session = ReaderState(), _Stream(options, thread)
-        async for _ in Attempts():
-            try:
-                async with aclosing(session.run(state)) as events:
-                    async for event in events:
-                        yield event
-            except LOST as error:
-                state.lost(error, options.alias)
-    finally:
-        thread.stop()
-
-
-class _Thread:
-    """A thread with a database connection, for what needs the ORM."""
-
-    def __init__(self, alias: str) -> None:
-        self._watchdog = watchdog = ConnectionWatchdog(alias)
-        self._pool = ThreadPool(
-            *(1, connections.close_all, watchdog.tidy),
-            waits=watchdog.waits,
-            cut=watchdog.cut,
-            alias=alias,
-        )
-
-    async def call(self, function: Callable[[], Result]) -> Result:
-        """
-        Run a function in the thread.
-
-        Raises:
-            Unreachable: The database can't be reached.
-            Exception: What the function raises.
-        """
-        return await self._pool.run(partial(self._watchdog.run, function))
-
-    def stop(self) -> None:
-        """End the thread and its connection."""
-        self._pool.stop()
-
-
-async def _check(options: StreamOptions, thread: _Thread) -> None:
-    alias, namespace = options.alias, options.namespace
-    for label, table in options.tables.items():
-        try:
-            observed = await thread.call(
-                lambda table=table: triggers_of(  # type: ignore[misc]
-                    table, connections[alias], namespace=namespace, outbox=True
-                )
-            )
-        except Unreachable as error:
-            logger.warning(
-                "Whether %s has its triggers can't be determined in database %r: %s. The stream waits "
-                "for the database.",
-                *(label, alias, error),
-                extra=fields(model=label, alias=alias),
-            )
-            return
-        if not observed:
-            raise TriggerError(
-                f"Changes of {label} are not written to the outbox of the namespace "
-                f"{namespace.schema!r}. Set its transport in "
-                f"PGOBSERVE['MODELS'], {{'{label}': {{'transport': 'outbox'}}}}, and run manage.py "
-                f"pgobserve install {label}"
-            )
-
-
-class _Stream:
-    """The way of a worker through the outbox, over as many connections as it takes."""
-
-    def __init__(self, options: StreamOptions, thread: _Thread) -> None:
-        self._options = options
-        self._thread = thread
-        self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
+    def __post_init__(self) -> None:
+        self._rotation = Rotation(self.retention, self.namespace, alias=self.alias)
         self._progress = Progress()
         self._kept = 0.0
 
+    async def events(self) -> AsyncGenerator[Event | Reset, None]:
+        """
+        Yield events for ever; an event counts as handled when the next one is requested.
+
+        Raises ``TriggerError`` at the start if a table does not write to the outbox.
+        """
+        # A thread with a database connection, for what needs the ORM.
+        watchdog = ConnectionWatchdog(self.alias)
+        pool = ThreadPool(
+            *(1, connections.close_all, watchdog.tidy),
+            waits=watchdog.waits,
+            cut=watchdog.cut,
+            alias=self.alias,
+        )
+        self._call: Call = lambda function: pool.run(partial(watchdog.run, function))
+        try:
+            await self._check()
+            state = ReaderState()
+            async for _ in Attempts():
+                try:
+                    async with aclosing(self.run(state)) as events:
+                        async for event in events:
+                            yield event
+                except LOST as error:
+                    state.lost(error, self.alias)
+        finally:
+            pool.stop()
+
+    async def _check(self) -> None:
+        alias, namespace = self.alias, self.namespace
+        for label, table in self.tables.items():
+            try:
+                observed = await self._call(
+                    lambda table=table: triggers_of(  # type: ignore[misc]
+                        table, connections[alias], namespace=namespace, outbox=True
+                    )
+                )
+            except Unreachable as error:
+                logger.warning(
+                    "Whether %s has its triggers can't be determined in database %r: %s. The stream "
+                    "waits for the database.",
+                    *(label, alias, error),
+                    extra=fields(model=label, alias=alias),
+                )
+                return
+            if not observed:
+                raise TriggerError(
+                    f"Changes of {label} are not written to the outbox of the namespace "
+                    f"{namespace.schema!r}. Set its transport in PGOBSERVE['MODELS'], {{'{label}': "
+                    f"{{'transport': 'outbox'}}}}, and run manage.py pgobserve install {label}"
+                )
+
     async def run(self, state: ReaderState) -> AsyncGenerator[Event | Reset, None]:
         """Yield events until the connection is lost."""
-        options = self._options
-        connection = await connect(options.parameters(), READ_TIMEOUT)
+        connection = await connect(self.parameters(), READ_TIMEOUT)
         follow = FollowOptions(
-            namespace=options.namespace,
-            wanted=lambda: {"images": options.tables, "labels": options.tables},
+            namespace=self.namespace,
+            wanted=lambda: {"images": self.tables, "labels": self.tables},
             wait=partial(self._rest, connection),
-            poll=options.poll,
+            poll=self.poll,
             rotation=self._rotation,
         )
         try:
@@ -211,7 +188,7 @@ class _Stream:
                 async for page in found:
                     if page is None:
                         raise FeedUnavailable("there is no outbox")
-                    state.read(options.alias)
+                    state.read(self.alias)
                     async with aclosing(self._handle(connection, page)) as events:
                         async for event in events:
                             yield event
@@ -220,19 +197,18 @@ class _Stream:
             await connection.close()
 
     async def _prepare(self, connection: Connection) -> None:
-        options = self._options
-        if options.poll:
+        if self.poll:
             connection.prepare_threshold = None
         else:
-            statement = sql.SQL("LISTEN {}").format(sql.Identifier(options.channel))
+            statement = sql.SQL("LISTEN {}").format(sql.Identifier(self.channel))
             await execute(connection, statement, within=READ_TIMEOUT)
         # Before anything is written there. The iterator checks again before it reads.
-        await outbox_trust.check(connection, options.namespace, READ_TIMEOUT)
-        if options.name is None:
+        await outbox_trust.check(connection, self.namespace, READ_TIMEOUT)
+        if self.name is None:
             self._progress.go_back()
         else:
-            await _claim(connection, options.name, options)
-            self._progress.start(await _load(connection, options.name, options.namespace))
+            await self._claim(connection, self.name)
+            self._progress.start(await self._load(connection, self.name))
         # A crash may lose the last kept cursors, whose events are handled again then. So keeping one
         # need not wait for the disk.
         await execute(connection, "SET synchronous_commit = off", within=READ_TIMEOUT)
@@ -262,8 +238,8 @@ class _Stream:
             return [(Reset(None, page.gap), None)]
         if not page.entries:
             return []
-        labels, alias = self._options.tables, self._options.alias
-        events = await self._thread.call(
+        labels, alias = self.tables, self.alias
+        events = await self._call(
             lambda: events_of(page.entries, labels.keys(), connections[alias])
         )
         ends = {entry.xid: entry.last for entry in page.entries}
@@ -282,53 +258,51 @@ class _Stream:
 
     @property
     def _idle(self) -> float:
-        return min(KEEP_IDLE, self._options.retention / 8)
+        return min(KEEP_IDLE, self.retention / 8)
 
     async def _keep(self, connection: Connection, cursor: Cursor) -> None:
         self._kept = time.monotonic()
-        if self._options.name is None:
+        if self.name is None:
             return
         place = cursor.place
         after = (str(place.until), place.at, place.xid) if place else (None, None, None)
-        query = qualified(KEEP, self._options.namespace)
-        wanted = [self._options.name, str(cursor.seen), *after]
+        query = qualified(KEEP, self.namespace)
+        wanted = [self.name, str(cursor.seen), *after]
         await execute(connection, query, wanted, within=READ_TIMEOUT)
 
     async def _rest(self, connection: Connection, delay: float) -> None:
-        if self._options.poll:
+        if self.poll:
             await asyncio.sleep(delay)
         else:
             # Notifications of changes come on the same channel.
             await notified(connection, delay, lambda each: each.payload == OUTBOX_WAKE_UP)
 
-
-async def _claim(connection: Connection, name: str, options: StreamOptions) -> None:
-    query, alias = qualified(CLAIM, options.namespace), options.alias
-    since: float | None = None
-    while True:
-        answer = await execute(connection, query, [name], within=READ_TIMEOUT)
-        if await answer.fetchone() is not None:
-            break
-        if since is None:
+    async def _claim(self, connection: Connection, name: str) -> None:
+        query, alias = qualified(CLAIM, self.namespace), self.alias
+        since: float | None = None
+        while True:
+            answer = await execute(connection, query, [name], within=READ_TIMEOUT)
+            if await answer.fetchone() is not None:
+                break
+            if since is None:
+                logger.info(
+                    "Another process holds the cursor %r of database %r; this one waits for it.",
+                    *(name, alias),
+                    extra=fields(key=name, alias=alias),
+                )
+                since = time.monotonic()
+            await asyncio.sleep(CLAIM_EVERY)
+        if since is not None:
             logger.info(
-                "Another process holds the cursor %r of database %r; this one waits for it.",
-                *(name, alias),
+                "This process holds the cursor %r of database %r after %.1f s.",
+                *(name, alias, time.monotonic() - since),
                 extra=fields(key=name, alias=alias),
             )
-            since = time.monotonic()
-        await asyncio.sleep(CLAIM_EVERY)
-    if since is not None:
-        logger.info(
-            "This process holds the cursor %r of database %r after %.1f s.",
-            *(name, alias, time.monotonic() - since),
-            extra=fields(key=name, alias=alias),
-        )
 
-
-async def _load(connection: Connection, name: str, namespace: Namespace) -> Cursor | None:
-    query = qualified(LOAD, namespace)
-    row = await (await execute(connection, query, [name], within=READ_TIMEOUT)).fetchone()
-    if row is None:
-        return None
-    place = None if row[1] is None else Position(Snapshot.parse(row[1]), row[2], row[3])
-    return Cursor(Snapshot.parse(row[0]), place)
+    async def _load(self, connection: Connection, name: str) -> Cursor | None:
+        query = qualified(LOAD, self.namespace)
+        row = await (await execute(connection, query, [name], within=READ_TIMEOUT)).fetchone()
+        if row is None:
+            return None
+        place = None if row[1] is None else Position(Snapshot.parse(row[1]), row[2], row[3])
+        return Cursor(Snapshot.parse(row[0]), place)

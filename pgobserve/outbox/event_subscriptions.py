@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgobserve.logs import fields
 from pgobserve.outbox.cursor import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pgobserve.hub.snapshot import Snapshot
     from pgobserve.outbox.cursor import Cursor
@@ -21,45 +22,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class EventSubscription:
-    """
-    A subscription to the events of some tables.
+    """A subscription to the events of some tables that are not visible in ``since``, once that is known."""
 
-    Attributes:
-        since: The snapshot that it starts at; it receives nothing that is visible there.
-        started: Set when ``since`` is known.
-        closed: It receives nothing any more.
-    """
-
-    __slots__ = ("callback", "closed", "labels", "on_close", "since", "started")
-
-    def __init__(
-        self,
-        labels: Collection[str],
-        callback: Callback,
-        on_close: Callable[[EventSubscription], None],
-    ) -> None:
-        self.labels = frozenset(labels)
-        self.callback = callback
-        self.on_close = on_close
-        self.since: Snapshot | None = None
-        self.started = asyncio.Event()
-        self.closed = False
+    labels: frozenset[str]
+    callback: Callback
+    on_close: Callable[[EventSubscription], None]
+    since: Snapshot | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
 
     def close(self) -> None:
-        """End the subscription."""
         if not self.closed:
             self.closed = True
             self.on_close(self)
 
 
 class EventSubscriptions:
-    """
-    The subscriptions of a feed; they outlive a reader that fails.
-
-    Attributes:
-        progress: What has been delivered to all of them.
-    """
+    """The subscriptions of a feed, and what all have received; they outlive a reader that fails."""
 
     def __init__(self) -> None:
         self.progress = Progress()
@@ -78,7 +59,6 @@ class EventSubscriptions:
         self._subscriptions[subscription] = None
 
     def discard(self, subscription: EventSubscription) -> None:
-        """Remove a subscription."""
         self._subscriptions.pop(subscription, None)
 
     def start(self) -> list[EventSubscription]:

@@ -20,14 +20,7 @@ class EventAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """
-    A change of a row, by a statement or by a whole transaction.
-
-    Attributes:
-        old: The row before; None if it did not exist.
-        new: The row after; None if it no longer exists.
-        at: When.
-    """
+    """A change of a row, by a statement or a transaction; None stands for no row before, or after."""
 
     label: str
     key: Hashable
@@ -45,12 +38,7 @@ class RowChange:
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
-    """
-    A change of unknown rows of a table.
-
-    Attributes:
-        at: When.
-    """
+    """A change of unknown rows of a table."""
 
     label: str
     at: Any = None

@@ -201,13 +201,7 @@ def status_of(row: Sequence[Any]) -> OutboxStatus:
 def page(
     rows: Sequence[Sequence[Any]], cursor: Cursor, limit: int = LIMIT, *, whole: bool = True
 ) -> Page:
-    """
-    Return the page that a result of :data:`QUERY` holds.
-
-    Args:
-        limit: As given to the query.
-        whole: Whether to report missing records.
-    """
+    """Return the page that a result of :data:`QUERY` holds; ``whole``: report missing records."""
     status = status_of(rows[0])
     gap = gap_reason(cursor, status) if whole else None
     if gap is not None:

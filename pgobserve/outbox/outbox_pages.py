@@ -1,9 +1,4 @@
-"""
-Follows the outbox: an endless iterator of pages, from a cursor on.
-
-The reader of a process, workers and ``pgobserve tail`` all follow it. They differ in what they do with a
-page, in what wakes them up, and in where they keep the cursor.
-"""
+"""When the outbox is read again, and when its old partitions are emptied."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page, outbox_trust
 from pgobserve.outbox.cursor import Cursor
 from pgobserve.outbox.outbox_page import qualified
-from pgobserve.outbox.polling import PollingSchedule
+from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -29,10 +24,79 @@ if TYPE_CHECKING:
     from pgobserve.database.async_connection import Connection
     from pgobserve.outbox.cursor import Progress
     from pgobserve.outbox.outbox_page import Page
-    from pgobserve.outbox.polling import Rotation
     from pgobserve.wire import Namespace
 
 logger = logging.getLogger(__name__)
+
+#: Seconds to the next read after one with records: only two writers at a time send the wake-up, and
+#: others may commit a moment later.
+SETTLE: Final = 0.02
+
+#: The most seconds between two reads.
+FALLBACK: Final = 1.0
+
+#: The same if writers send no wake-ups.
+POLL: Final = 0.05
+
+#: Results of ``outbox_rotate`` after which it is called again at once.
+GO_ON: Final = ("emptied", "advanced", "quiet")
+
+
+def next_delay(delay: float, entries: int, *, full: bool, poll: bool = False) -> float:
+    """
+    Return the longest wait for a wake-up after a read, in seconds, given the last one.
+
+    It is short after a read with records, and doubles with each read without: a transaction that was
+    open at the read may have left the wake-up to another one. With ``poll`` writers send none. While
+    the outbox is full each read is a gap, so reads are rare then.
+    """
+    if full:
+        return FALLBACK
+    return SETTLE if entries else min(POLL if poll else FALLBACK, delay * 2)
+
+
+class Rotation:
+    """Empties old partitions from time to time; among several processes, one does."""
+
+    def __init__(
+        self,
+        retention: float,
+        namespace: Namespace = ALONE,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        alias: str = "default",
+    ) -> None:
+        self._alias = alias
+        self._query = qualified("SELECT {schema}.outbox_rotate(%s)", namespace)
+        self._retention = retention
+        self._every = max(1.0, retention / 8)
+        self._clock = clock
+        self._due: float | None = clock()
+
+    async def turn(self, connection: Connection) -> None:
+        """Rotate if it is due."""
+        if self._due is None or self._clock() < self._due:
+            return
+        try:
+            answer = await execute(
+                connection, self._query, [self._retention], within=self._every + 30
+            )
+            row = await answer.fetchone()
+        except psycopg.errors.InsufficientPrivilege:
+            # Another role runs it: from a command, or in another process.
+            logger.info(
+                "The outbox of database %r is not rotated by this process: its role may not run "
+                "outbox_rotate.",
+                self._alias,
+                extra=fields(alias=self._alias),
+            )
+            self._due = None
+            return
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+            row = None
+        done = row[0] if row else None
+        self._due = self._clock() + (0 if done in GO_ON else self._every)
+
 
 #: Seconds that the server has for one page.
 READ_TIMEOUT: Final = 30.0
@@ -72,17 +136,14 @@ async def pages(
     """
     Yield the pages after a cursor over one connection; None at each look while there is no outbox.
 
-    Args:
-        connection: The connection; only this iterator reads over it.
-        progress: The cursor. Reading starts at the present if there is none. Each read goes on from it,
-            so it must be moved when a page has been handled.
-        options: How to follow.
+    Only this iterator may read over the connection. Reading starts at the present if ``progress`` has no
+    cursor. Each read goes on from it, so it must be moved when a page has been handled.
 
     Raises:
         FeedUnavailable: The outbox must not be read; or the server is silent.
         psycopg.Error: The connection is lost.
     """
-    schedule, trusted = PollingSchedule(poll=options.poll), False
+    delay, trusted = SETTLE, False
     while True:
         page = None
         try:
@@ -96,12 +157,13 @@ async def pages(
         except psycopg.errors.UndefinedTable:
             # Nothing has the outbox as its transport. Any role may create the schema next.
             trusted = False
-        schedule.note(len(page.entries) if page else 0, full=page is None or page.status.full)
+        full, entries = page is None or page.status.full, len(page.entries) if page else 0
+        delay = next_delay(delay, entries, full=full, poll=options.poll)
         yield page
         if options.rotation is not None and trusted:
             await options.rotation.turn(connection)
         if page is None or not page.more:
-            await options.wait(schedule.delay)
+            await options.wait(delay)
 
 
 async def _present(connection: Connection, options: FollowOptions) -> Cursor:

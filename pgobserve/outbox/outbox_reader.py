@@ -25,10 +25,16 @@ from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.outbox.event import Reset, events_of
-from pgobserve.outbox.outbox_pages import LOST, READ_TIMEOUT, FollowOptions, ReaderState, pages
-from pgobserve.outbox.polling import Rotation
+from pgobserve.outbox.outbox_pages import (
+    LOST,
+    READ_TIMEOUT,
+    FollowOptions,
+    ReaderState,
+    Rotation,
+    pages,
+)
 from pgobserve.wire import ALONE, MAX_KEYS, Change
-from pgobserve.workers.backoff import Attempts
+from pgobserve.workers.retrying import Attempts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -47,10 +53,10 @@ logger = logging.getLogger(__name__)
 NO_ROUTES: Final[Routes] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderOptions:
+@dataclass(kw_only=True, eq=False)
+class OutboxReader:
     """
-    Options of a reader.
+    Reads the outbox, for ever, from the position of the subscriptions to events.
 
     Attributes:
         parameters: Returns the connection's parameters, as psycopg keywords.
@@ -61,10 +67,12 @@ class ReaderOptions:
         retention: Seconds for which records are kept at least.
         routes: Returns, by label, the columns whose old and new values changes carry; called before
             each read.
-        run: Returns the run of the server that the listener hears, which must be the one read; None
-            if there is no listener.
+        server_run: Returns the run of the server that the listener hears, which must be the one
+            read; None if there is no listener.
+        live: Set while it can read, and while there is no outbox to read.
     """
 
+    subscriptions: EventSubscriptions
     parameters: Callable[[], Mapping[str, Any]]
     on_change: Callable[[Change], None]
     on_gap: Callable[[], object]
@@ -72,27 +80,13 @@ class ReaderOptions:
     poll: bool = False
     retention: float = 3600.0
     routes: Callable[[], Routes] = dict
-    run: Callable[[], int | None] = lambda: None
+    server_run: Callable[[], int | None] = lambda: None
     namespace: Namespace = ALONE
     alias: str = "default"
 
-
-class OutboxReader:
-    """
-    Reads the outbox, for ever.
-
-    Args:
-        subscriptions: The subscriptions to events, and the position to read from.
-
-    Attributes:
-        live: Set while it can read, and while there is no outbox to read.
-    """
-
-    def __init__(self, options: ReaderOptions, subscriptions: EventSubscriptions) -> None:
+    def __post_init__(self) -> None:
         self.state = ReaderState()
         self.live = asyncio.Event()
-        self._options = options
-        self._subscriptions = subscriptions
         self._woken = asyncio.Event()
         self._turned = asyncio.Event()
         self._rotation: Rotation | None = None
@@ -110,7 +104,7 @@ class OutboxReader:
 
         Returns at once if nothing is read: there is no outbox, or no wake-up has ever come.
         """
-        while (cursor := self._subscriptions.cursor) is not None and not (
+        while (cursor := self.subscriptions.cursor) is not None and not (
             cursor.place is None and cursor.seen.covers(snapshot)
         ):
             self._turned.clear()
@@ -119,26 +113,22 @@ class OutboxReader:
 
     async def run(self, *, at_once: bool = True) -> None:
         """
-        Connect, read, and reconnect after any interruption; ends only by cancellation.
+        Connect, read (``at_once``: before a wake-up), reconnect after any interruption, until cancelled.
 
         After an error it may be called again, and continues where the subscriptions are.
-
-        Args:
-            at_once: Whether to read before the first wake-up.
         """
         # The read that failed may have answered the only wake-up, so another run waits for none.
         if not at_once and self._rotation is None:
             self.live.set()
             await self._woken.wait()
             self.live.clear()
-        options = self._options
         # Made anew, because the old one may be what failed.
-        self._rotation = Rotation(options.retention, options.namespace, alias=options.alias)
+        self._rotation = Rotation(self.retention, self.namespace, alias=self.alias)
         async for _ in Attempts():
             try:
                 await self._read_until_lost(self._rotation)
             except LOST as error:
-                self.state.lost(error, options.alias)
+                self.state.lost(error, self.alias)
 
     def abandon(self) -> None:
         """Cut the connection, because the event loop was closed; may be called in any thread."""
@@ -146,31 +136,30 @@ class OutboxReader:
             abort(self._connection)
 
     async def _read_until_lost(self, rotation: Rotation) -> None:
-        options, subscriptions = self._options, self._subscriptions
-        connection = await connect(options.parameters(), READ_TIMEOUT)
+        connection = await connect(self.parameters(), READ_TIMEOUT)
         self._connection = connection
-        if options.poll:
+        if self.poll:
             # A proxy may give each transaction another session.
             connection.prepare_threshold = None
-        subscriptions.progress.go_back()
+        self.subscriptions.progress.go_back()
         follow = FollowOptions(
-            namespace=options.namespace,
+            namespace=self.namespace,
             wanted=self._wanted,
             wait=self._rest,
-            poll=options.poll,
-            on_start=options.on_gap,  # subscribed rows may have changed before the present
+            poll=self.poll,
+            on_start=self.on_gap,  # subscribed rows may have changed before the present
             rotation=rotation,
         )
         try:
-            run = None if options.poll else await self._run_of(connection)
+            run = None if self.poll else await self._run_of(connection)
             self._check_server(run)
-            async with aclosing(pages(connection, subscriptions.progress, follow)) as found:
+            async with aclosing(pages(connection, self.subscriptions.progress, follow)) as found:
                 async for page in found:
                     self._check_server(run)
                     if page is not None:
                         await self._handle(page)
                     self._turned.set()
-                    self.state.read(options.alias)
+                    self.state.read(self.alias)
                     self.live.set()
         finally:
             self.live.clear()
@@ -183,11 +172,11 @@ class OutboxReader:
         return int(row[0])
 
     def _check_server(self, run: int | None) -> None:
-        if run != (self._options.run() or run):
+        if run != (self.server_run() or run):
             raise FeedUnavailable("it is another server than the one listened to")
 
     def _wanted(self) -> dict[str, Any]:
-        self._started, self._routes = self._subscriptions.start(), self._options.routes()
+        self._started, self._routes = self.subscriptions.start(), self.routes()
         return {"images": self._labels.union(self._routes)}
 
     @property
@@ -200,8 +189,8 @@ class OutboxReader:
         self._publish(page)
         if self._started:
             events = await self._events(page, self._labels)
-            await self._subscriptions.deliver(self._started, events)
-        self._subscriptions.progress.note(page.cursor, page.status, page.transactions)
+            await self.subscriptions.deliver(self._started, events)
+        self.subscriptions.progress.note(page.cursor, page.status, page.transactions)
 
     def _publish(self, page: Page) -> None:
         if page.gap is not None:
@@ -209,17 +198,17 @@ class OutboxReader:
             logger.warning(
                 "Changes may be missing in the outbox of database %r (%s); everything watched is "
                 "read again.",
-                *(self._options.alias, page.gap),
-                extra=fields(alias=self._options.alias),
+                *(self.alias, page.gap),
+                extra=fields(alias=self.alias),
             )
-            self._options.on_gap()
+            self.on_gap()
         for change in changes_of(page.entries, self._routes):
-            self._options.on_change(change)
+            self.on_change(change)
 
     async def _events(self, page: Page, labels: frozenset[str]) -> Sequence[Event | Reset]:
         if page.gap is not None:
             return [Reset(None, page.gap)]
-        knows, alias = self._subscriptions.progress.knows, self._options.alias
+        knows, alias = self.subscriptions.progress.knows, self.alias
         entries = [
             entry
             for entry in page.entries
@@ -228,7 +217,7 @@ class OutboxReader:
         if not entries:
             return []
         try:
-            return await self._options.call(lambda: events_of(entries, labels, connections[alias]))
+            return await self.call(lambda: events_of(entries, labels, connections[alias]))
         except (FeedUnavailable, Unreachable):
             raise
         except Exception:
@@ -252,14 +241,10 @@ class OutboxReader:
 
 def changes_of(entries: Sequence[OutboxRecord], routes: Routes = NO_ROUTES) -> Iterator[Change]:
     """
-    Yield the changes that records hold, for the hub.
+    Yield the changes that records of whole transactions hold, for the hub.
 
-    A change of more than ``MAX_KEYS`` rows of a table names no keys: any row may have changed.
-
-    Args:
-        entries: Records of whole transactions.
-        routes: Columns whose old and new values changes carry, by label. A change of such a table
-            names no keys if its records lack images.
+    A change of more than ``MAX_KEYS`` rows of a table names no keys: any row may have changed. So does a
+    change of a table with ``routes``, columns whose values it carries, if its records lack images.
     """
     for (xid, label), records in groupby(entries, lambda entry: (entry.xid, entry.label)):
         parts = list(records)

@@ -62,12 +62,7 @@ def _quoted(table: str) -> str:
 
 
 def refuse(strangers: Sequence[Sequence[Any]], namespace: Namespace) -> None:
-    """
-    Refuse to read, given the result of :data:`QUERY`.
-
-    Raises:
-        FeedUnavailable: Something belongs to a role without rights on any table of the project.
-    """
+    """Raise ``FeedUnavailable`` if :data:`QUERY` found something of a role without rights on the tables."""
     if strangers:
         roles = ", ".join(sorted(role for (role,) in strangers))
         raise FeedUnavailable(
@@ -77,12 +72,6 @@ def refuse(strangers: Sequence[Sequence[Any]], namespace: Namespace) -> None:
 
 
 async def check(connection: Connection, namespace: Namespace, within: float) -> None:
-    """
-    Return if the outbox may be read, or does not exist.
-
-    Raises:
-        FeedUnavailable: It must not be read; or the server is silent.
-        psycopg.Error: The connection is lost.
-    """
+    """Return if the outbox may be read, or does not exist; raise ``FeedUnavailable`` otherwise."""
     answer = await execute(connection, QUERY, parameters(namespace), within=within)
     refuse(await answer.fetchall(), namespace)

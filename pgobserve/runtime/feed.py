@@ -25,8 +25,8 @@ from pgobserve.outbox.outbox_page import WAKE_UP
 from pgobserve.runtime.stages import make_listener, make_loader, make_outbox_reader
 from pgobserve.runtime.trigger_checks import TriggerChecks
 from pgobserve.wire import FENCE
-from pgobserve.workers.held_threads import ThreadHeld
-from pgobserve.workers.supervisor import Supervisor
+from pgobserve.workers.pool_worker import ThreadHeld
+from pgobserve.workers.retrying import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.outbox.outbox_reader import OutboxReader
     from pgobserve.runtime.stages import Options
-    from pgobserve.workers.supervisor import Work
+    from pgobserve.workers.retrying import Work
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -131,7 +131,7 @@ class Feed:
         Raises:
             FeedUnavailable: The outbox could not be read in time.
         """
-        subscription = EventSubscription(labels, callback, self._unsubscribe_events)
+        subscription = EventSubscription(frozenset(labels), callback, self._unsubscribe_events)
         self._event_subscriptions.add(subscription)
         try:
             self._start()

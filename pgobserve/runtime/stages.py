@@ -9,7 +9,7 @@ from pgobserve.database.server_identity import ServerCheck
 from pgobserve.listen.intake import Intake, routes
 from pgobserve.listen.listener import Listener
 from pgobserve.load.loader import Loader
-from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
+from pgobserve.outbox.outbox_reader import OutboxReader
 from pgobserve.wire import ALONE
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def make_outbox_reader(
     on_gap: Callable[[], object],
 ) -> OutboxReader:
     """Return the outbox reader, which passes changes to the intake and events to subscriptions."""
-    wanted = ReaderOptions(
+    return OutboxReader(
+        subscriptions=subscriptions,
         parameters=options.parameters,
         on_change=intake.receive,
         on_gap=on_gap,
@@ -77,11 +78,10 @@ def make_outbox_reader(
         poll=not options.listens,
         retention=options.retention,
         routes=lambda: routes(hub),
-        run=lambda: servers.run,
+        server_run=lambda: servers.run,
         namespace=options.namespace,
         alias=options.alias,
     )
-    return OutboxReader(wanted, subscriptions)
 
 
 #: Seconds for which a feed keeps running without subscriptions, so that a reloaded page finds it.

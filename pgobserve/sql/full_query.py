@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import InterfaceError, OperationalError
 
-from pgobserve.database.plain_reads import is_plain_read
-from pgobserve.database.session import isolate, session_of
-from pgobserve.database.session_scopes import in_snapshot
+from pgobserve.database.session import in_snapshot, isolate, session_of
+from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql.keyed_query import SNAPSHOT, check
 from pgobserve.sql.keys import key_of

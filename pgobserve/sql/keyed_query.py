@@ -17,9 +17,9 @@ from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet
 
-from pgobserve.database.plain_reads import is_plain_read
 from pgobserve.database.server_identity import RUN
 from pgobserve.database.session import session_of
+from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql.keys import array_types, as_parameters, key_fields, key_of

@@ -41,8 +41,7 @@ def at_close(
     """
     Call a method, in any thread, when an event loop is closed or collected.
 
-    Returns:
-        A weak reference to the timer behind it. Cancelling the timer calls the method, too.
+    Returns a weak reference to the timer behind it. Cancelling the timer calls the method, too.
     """
     # An empty context: the timer would keep a socket's alive.
     handle = loop.call_later(NEVER, _Tripwire(method), context=contextvars.Context())

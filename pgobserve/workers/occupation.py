@@ -7,6 +7,7 @@ A load records each hook before the call, and the event loop reads the record wh
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -16,50 +17,40 @@ Result = TypeVar("Result")
 
 
 class Interrupted(BaseException):
-    """
-    Raised inside a thread whose function has taken too long.
-
-    Code that contains the errors of hooks must let it through.
-    """
+    """Raised in a thread whose function takes too long; code that contains errors must let it through."""
 
 
 class HookFailed(Exception):
     """A hook raised other than an :class:`Exception`; see the cause."""
 
 
+@dataclass(slots=True, eq=False)
 class Occupation:
     """
     What one thread runs.
 
     Attributes:
         owner: The class whose hook runs; None between hooks.
-        hook: The hook's name.
         watches: The subscriptions for which it runs; opaque here.
         steps: Counts starts and ends of hooks; unchanged while one hook runs.
         alone: The load serves only subscriptions in lanes of their own, so it may take long.
     """
 
-    __slots__ = ("alone", "hook", "owner", "steps", "watches")
-
-    def __init__(self) -> None:
-        self.owner: type | None = None
-        self.hook = ""
-        self.watches: tuple[Any, ...] = ()
-        self.steps = 0
-        self.alone = False
+    owner: type | None = None
+    hook: str = ""
+    watches: tuple[Any, ...] = ()
+    steps: int = 0
+    alone: bool = False
 
     def enter(self, owner: type, hook: str, watches: tuple[Any, ...] = ()) -> None:
-        """Record the hook that is called next."""
         self.owner, self.hook, self.watches = owner, hook, watches
         self.steps += 1
 
     def leave(self) -> None:
-        """Record that no hook runs."""
         self.owner, self.hook, self.watches = None, "", ()
         self.steps += 1
 
     def __str__(self) -> str:
-        """Return the hook's qualified name."""
         return "no hook" if self.owner is None else f"{self.owner.__qualname__}.{self.hook}"
 
 
@@ -72,7 +63,6 @@ _local: Final = _Local()
 
 
 def occupation() -> Occupation:
-    """Return what the current thread runs."""
     return _local.occupation
 
 
@@ -88,13 +78,10 @@ def as_hook(owner: type, hook: str, function: Callable[[], Result]) -> Result:
 
 def contained(error: BaseException) -> Exception:
     """
-    Return a hook's error as an :class:`Exception`.
+    Return a hook's error as an :class:`Exception`; raise :class:`Interrupted`.
 
     ``CancelledError`` or ``SystemExit`` would end the awaiting task or the process. A hook in a loader
     thread must not do either.
-
-    Raises:
-        Interrupted: The thread itself must stop.
     """
     if isinstance(error, Interrupted):
         raise error

@@ -1,17 +1,70 @@
-"""A thread of the loader's pool, and the work that it receives."""
+"""A thread of the loader's pool, the work that it receives, and how a hook that holds it is interrupted."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import sys
 import threading
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgobserve.workers.held_threads import Held, ThreadHeld
 from pgobserve.workers.occupation import Interrupted, Occupation, contained, occupation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """
+    A thread that a hook may hold.
+
+    Attributes:
+        ended: The thread has ended, and its connections are closed.
+        settled: The thread has ended, or the pool no longer waits for it.
+    """
+
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    given_up: bool = False
+
+    def end(self) -> None:
+        self.ended.set()
+        self.settled.set()
+
+    def give_up(self) -> None:
+        self.given_up = True
+        self.settled.set()
+
+
+class ThreadHeld(Exception):
+    """A hook holds a thread for too long; ``owner`` is None if the thread runs no known hook."""
+
+    def __init__(self, owner: type | None, hook: str, watches: tuple[Any, ...], held: Held) -> None:
+        name = "A function" if owner is None else f"{owner.__qualname__}.{hook}"
+        super().__init__(f"{name} holds a thread for too long.")
+        self.owner = owner
+        self.hook = hook
+        self.watches = watches
+        self.held = held
+
+
+def stack_of(ident: int) -> str:
+    """Return a thread's stack, formatted as in a traceback."""
+    frame = sys._current_frames().get(ident)
+    return "".join(traceback.format_stack(frame)) if frame is not None else "(it has ended)"
+
+
+def interrupt(ident: int) -> None:
+    """
+    Raise :class:`Interrupted` in a thread as soon as it runs Python code.
+
+    That ends an endless loop, but not a wait inside the operating system.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
+
 
 Result = TypeVar("Result")
 
@@ -27,45 +80,35 @@ class Work:
     wanted: Callable[[], bool]
 
 
+@dataclass(slots=True, eq=False)
 class Worker:
     """
     A thread of the pool.
 
     Attributes:
-        ended: The thread has ended.
         leaving: The thread takes no more work.
         given_up_at: When the pool stopped waiting for it, in monotonic seconds.
         given_up_as: The hook that held it then.
-        owner: The class whose hook held it.
-        work: What it runs now.
         lock: Held to interrupt the thread, so that the next work is never interrupted instead.
     """
 
-    __slots__ = (
-        *("_seen", "ended", "given_up_as", "given_up_at", "held", "ident", "leaving", "lock"),
-        *("occupation", "owner", "work"),
-    )
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-        self.leaving = False
-        self.given_up_at: float | None = None
-        self.given_up_as = ""
-        self.owner: type | None = None
-        self.work: Work | None = None
-        self.lock = threading.Lock()
-        self.ident = 0
-        self.occupation = Occupation()
-        self.held = Held()
-        self._seen = (-1, 0.0)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+    given_up_at: float | None = None
+    given_up_as: str = ""
+    owner: type | None = None
+    work: Work | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ident: int = 0
+    occupation: Occupation = field(default_factory=Occupation)
+    held: Held = field(default_factory=Held)
+    _seen: tuple[int, float] = (-1, 0.0)
 
     def bind(self) -> None:
-        """Make the current thread this worker's."""
         self.ident = threading.get_ident()
         self.occupation = occupation()
 
     def take(self, work: Work) -> None:
-        """Start with a function."""
         self.occupation.alone = work.alone
         self.occupation.leave()
         self.work = work
@@ -85,13 +128,11 @@ class Worker:
         return None
 
     def error(self) -> ThreadHeld:
-        """Return the error for callers that wait for the function."""
         at = self.occupation
         return ThreadHeld(at.owner, at.hook, at.watches, self.held)
 
 
 def succeed(future: asyncio.Future[Result], result: Result) -> None:
-    """Set a future's result, unless it is done."""
     if not future.done():
         future.set_result(result)
 

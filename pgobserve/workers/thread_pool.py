@@ -21,10 +21,17 @@ import weakref
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pgobserve.logs import fields
-from pgobserve.workers.held_threads import ThreadHeld, interrupt, stack_of
 from pgobserve.workers.loop_tripwire import at_close
 from pgobserve.workers.occupation import Interrupted
-from pgobserve.workers.pool_worker import Work, Worker, fail, succeed
+from pgobserve.workers.pool_worker import (
+    ThreadHeld,
+    Work,
+    Worker,
+    fail,
+    interrupt,
+    stack_of,
+    succeed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +61,6 @@ class ThreadPool:
     Daemon threads that run functions for one event loop.
 
     Args:
-        count: The number of threads.
         on_exit: Called in each thread before it ends.
         on_idle: Called in a thread after ``IDLE`` seconds without work.
         hold: Seconds in one hook after which a thread is replaced.
@@ -62,10 +68,6 @@ class ThreadPool:
         waits: Whether a thread waits for the database.
         cut: Ends a thread's query.
         held: The held threads, if pools share the limits.
-        alias: The database alias, for the log.
-
-    Attributes:
-        stopped: The pool takes no more functions.
     """
 
     def __init__(
@@ -112,7 +114,6 @@ class ThreadPool:
         Run a function in a thread of the pool.
 
         Args:
-            function: The function.
             owner: The class whose hooks it runs, if only one class's.
             alone: It serves only subscriptions in lanes of their own, and may take until the timeout.
             wanted: Whether the result is still needed, called in the event loop. If not, or if the task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgobserve.cli.deps import path_of
 from pgobserve.dependencies.row_dependencies import shown
-from pgobserve.install.path_text import path_of
 
 if TYPE_CHECKING:
     from pgobserve.dependencies.gathering import Dependencies

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from rest_framework import permissions as drf
 
-from pgobserve._consumer.permission_call import PermissionCase, check_async
+from pgobserve._consumer.permission_call import PermissionCase, check, check_async
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.decorators import action
 from pgobserve.generics import GenericAsyncAPIConsumer
@@ -23,8 +23,6 @@ from pgobserve.permissions import (
     WrappedDRFPermission,
     adapt,
     checks_objects,
-    decide,
-    decide_object,
 )
 from tests.sockets import Client, connected
 
@@ -243,13 +241,16 @@ class DrfNoButConnect(DrfNo):
         return bool(request.method == "HEAD")
 
 
-def test_decide_answers_where_it_is_asked() -> None:
-    """``decide`` answers synchronous permissions at once, in the thread that it is called in."""
+LIST = PermissionCase({}, CONSUMER, "list")
+
+
+def test_synchronous_permissions_answer_in_the_calling_thread() -> None:
+    """``check`` answers synchronous permissions at once, in the thread that it is called in."""
     given: list[Any] = []
 
     def work() -> None:
         given.extend(
-            decide(adapt(make()), {}, CONSUMER, "list", {})
+            check(adapt(make()), "has_permission", LIST)
             for make in (SyncYes, SyncNo, DrfYes, SyncYes & DrfNo, ~SyncNo)
         )
 
@@ -259,9 +260,9 @@ def test_decide_answers_where_it_is_asked() -> None:
     assert given == [True, False, True, False, True]
 
 
-async def test_decide_gives_an_awaitable_of_an_asynchronous_answer() -> None:
-    """``decide`` gives an awaitable when the permission is asynchronous."""
-    given = decide((AsyncYes & SyncNo)(), {}, CONSUMER, "list", {})
+async def test_asynchronous_permissions_give_an_awaitable() -> None:
+    """``check`` gives an awaitable when the permission is asynchronous."""
+    given = check((AsyncYes & SyncNo)(), "has_permission", LIST)
     assert isawaitable(given)
     assert await given is False
 
@@ -293,16 +294,16 @@ class Owner(BasePermission):
 async def test_object_permission(make: Any, instance: str, expected: bool) -> None:
     """Permissions and compositions judge objects."""
     permission = adapt(make())
-    given = await asyncio.to_thread(
-        decide_object, permission, {"owns": "a"}, CONSUMER, "list", instance, {}
-    )
+    case = PermissionCase({"owns": "a"}, CONSUMER, "list", {}, instance)
+    given = await asyncio.to_thread(check, permission, "has_object_permission", case)
     assert (await given if isawaitable(given) else given) is expected
 
 
 def test_operand_that_refuses_the_action_has_no_say_about_the_object() -> None:
     """As in DRF, an operand of ``|`` that refuses the action can't allow its object."""
     permission = adapt((DrfObjectYes | DrfNo)())
-    assert decide_object(permission, {}, CONSUMER, "list", "a", {}) is False
+    case = PermissionCase({}, CONSUMER, "list", {}, "a")
+    assert check(permission, "has_object_permission", case) is False
 
 
 class DrfObjectYes(drf.BasePermission):

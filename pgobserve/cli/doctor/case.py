@@ -1,7 +1,9 @@
-"""The examined database, with cached facts that several checks use."""
+"""The examined database, with cached facts that several checks use, and what a check finds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,47 @@ if TYPE_CHECKING:
     from pgobserve.triggers.server.drift import Status
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
     from pgobserve.wire import Namespace
+
+
+class Level(StrEnum):
+    """The severity of a finding."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    The finding of a check.
+
+    Attributes:
+        state: What the check found, in sentences.
+        details: The objects concerned, one a line.
+        advice: The remedy; empty if none is needed.
+    """
+
+    level: Level
+    state: str
+    details: tuple[str, ...] = ()
+    advice: str = ""
+
+
+def ok(state: str, *details: str, advice: str = "") -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Level.OK, state, details, advice)
+
+
+def warning(state: str, *details: str, advice: str) -> Finding:
+    """Return a finding about something that works, but badly or not for long."""
+    return Finding(Level.WARNING, state, details, advice)
+
+
+def problem(state: str, *details: str, advice: str) -> Finding:
+    """Return a finding about something that does not work."""
+    return Finding(Level.PROBLEM, state, details, advice)
+
 
 #: This command's ``application_name``. Checks recognize the sessions of feeds by theirs.
 OWN_NAME: Final = "pgobserve-doctor"
@@ -46,7 +89,6 @@ class Examination:
 
     @property
     def namespace(self) -> Namespace:
-        """The namespace of this project in the database."""
         return conf.namespace(self.alias)
 
     @property
@@ -56,7 +98,6 @@ class Examination:
 
     @property
     def overrides(self) -> Mapping[str, Any]:
-        """The setting ``CONNECTION`` for this alias."""
         return self.settings.CONNECTION.get(self.alias, {})
 
     @property
@@ -71,7 +112,6 @@ class Examination:
 
     @cached_property
     def registrations(self) -> list[Registration]:
-        """The registrations of this database."""
         return targets.registrations(using=self.alias)
 
     @cached_property

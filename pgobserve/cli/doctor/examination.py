@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from django.core.management.base import CommandError
@@ -10,17 +11,12 @@ from django.db import Error as DatabaseError
 
 from pgobserve.cli.console import EXIT_NOT_WELL
 from pgobserve.cli.doctor import (
-    limits,
     listening,
-    notification_queue,
     outbox_health,
     server_health,
-    silence,
     table_health,
-    trust_health,
 )
-from pgobserve.cli.doctor.case import Examination
-from pgobserve.cli.doctor.finding import Level, problem, warning
+from pgobserve.cli.doctor.case import Examination, Level, problem, warning
 from pgobserve.errors import PgObserveError
 from pgobserve.install import targets
 from pgobserve.triggers.refusals import refusal
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgobserve.cli.console import Console
-    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.cli.doctor.case import Finding
 
     Check = Callable[[Examination], Finding]
 
@@ -38,28 +34,28 @@ CHECKS: Final[Mapping[str, Check]] = {
     "version": server_health.version,
     "update": server_health.update,
     "standby": server_health.standby,
-    "settings": limits.settings,
-    "autocommit": limits.autocommit,
+    "settings": server_health.settings,
+    "autocommit": server_health.autocommit,
     "consumers": table_health.consumers,
     "rights": table_health.rights,
-    "schema": trust_health.schema,
+    "schema": outbox_health.schema,
     "triggers": table_health.triggers,
     "namespace": table_health.namespace,
     "routes": table_health.routes,
-    "silence": silence.silent,
+    "silence": table_health.silent,
     "replication": table_health.replication,
     "listen": listening.listen,
     "pooling": listening.pooling,
     "feeds": listening.feeds,
-    "queue": notification_queue.queue,
+    "queue": listening.queue,
     "prepared": server_health.prepared,
     "outbox": outbox_health.stored,
     "outbox rights": outbox_health.rights,
     "outbox cursors": outbox_health.cursors,
     "outbox gate": outbox_health.gate,
-    "outbox locks": trust_health.locks,
-    "connections": limits.room,
-    "pool": limits.pool,
+    "outbox locks": outbox_health.locks,
+    "connections": server_health.room,
+    "pool": server_health.pool,
 }
 
 STYLES: Final = {Level.OK: "SUCCESS", Level.WARNING: "WARNING", Level.PROBLEM: "ERROR"}
@@ -79,7 +75,7 @@ def run(console: Console, *, database: str, as_json: bool) -> None:
         if not as_json:
             _print(console, name, findings[name])
     if as_json:
-        console.json([_as_json(name, finding) for name, finding in findings.items()])
+        console.json([{"check": name, **asdict(each)} for name, each in findings.items()])
     bad = [name for name, finding in findings.items() if finding.level is Level.PROBLEM]
     if bad:
         raise CommandError(
@@ -128,13 +124,3 @@ def _print(console: Console, name: str, finding: Finding) -> None:
         console.write(f"{indent}- {detail}")
     if finding.advice:
         console.write(f"{indent}> {finding.advice}")
-
-
-def _as_json(name: str, finding: Finding) -> dict[str, object]:
-    return {
-        "check": name,
-        "level": finding.level,
-        "state": finding.state,
-        "details": list(finding.details),
-        "advice": finding.advice,
-    }

@@ -1,23 +1,22 @@
-"""Checks of the outbox: its storage, rights, cursors, and the gate in front of the wake-up."""
+"""Checks of the outbox: its storage, rights, cursors, locks, and the gate in front of the wake-up."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pgobserve.cli.doctor.finding import ok, problem, warning
+from pgobserve.cli.doctor.case import ok, problem, warning
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.install import outbox_report
 from pgobserve.outbox import outbox_page as feed
 from pgobserve.outbox.cursor import Cursor, gap_reason
 from pgobserve.outbox.outbox_page import qualified
-from pgobserve.triggers.server import outbox_storage
+from pgobserve.triggers.server import outbox_storage, schema_owners
 from pgobserve.wire import OUTBOX_WAKE_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pgobserve.cli.doctor.case import Examination
-    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.cli.doctor.case import Examination, Finding
     from pgobserve.outbox.cursor import GapReason
 
 #: Seconds after which a transaction that holds the gate is reported.
@@ -179,5 +178,59 @@ def gate(case: Examination) -> Finding:
         "Open transactions hold the gate, so other commits wake no reader: changes arrive up to a second "
         "later.",
         *(f"pid {pid}, {name!r}, for {age:,.0f} s" for pid, name, age in held),
+        advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
+    )
+
+
+#: Locks on our tables that block writers or the rotation.
+_HELD: Final = """
+SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, '?'),
+       c.relname::text, l.mode, extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_class c ON c.oid = l.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.granted AND n.nspname = %s AND c.relkind IN ('r', 'p')
+   AND a.pid <> pg_catalog.pg_backend_pid()
+   AND (a.xact_start IS NULL OR a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s))
+ ORDER BY a.pid, c.relname::text
+"""
+
+#: Seconds after which a transaction that holds locks is reported.
+LONG_LOCK: Final = 60.0
+
+
+def schema(case: Examination) -> Finding:
+    """Check that only the installing role can change what runs with its rights."""
+    name = case.namespace.schema
+    ((there,),) = case.query("SELECT pg_catalog.to_regnamespace(%s) IS NOT NULL", [name])
+    if not there:
+        return ok(f"There is no schema {name} yet.")
+    problems = schema_owners.problems(case.connection, case.namespace)
+    if not problems:
+        return ok(f"One role controls the schema {name} and all that is in it.")
+    return problem(
+        f"Other roles control part of the schema {name}: they can run code with the rights of the "
+        "installing role, or read rows.",
+        *problems,
+        advice="REVOKE their rights, make the installing role the owner, and run manage.py pgobserve "
+        "install. The page on security lists what may be granted.",
+    )
+
+
+def locks(case: Examination) -> Finding:
+    """Check that no long transaction holds locks on the outbox."""
+    held = case.query(_HELD, [case.namespace.schema, LONG_LOCK])
+    if not held:
+        return ok("No long transaction holds a lock on the outbox.")
+    return warning(
+        "Long transactions hold locks on the outbox. The rotation skips what they use, so the outbox "
+        "grows.",
+        *(
+            f"pid {pid}, {application!r}, role {role}: {mode} on {table}"
+            + ("" if age is None else f", for {age:,.0f} s")
+            for pid, application, role, table, mode, age in held
+        ),
         advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
     )

@@ -1,11 +1,11 @@
-"""Checks of observed tables: their triggers, rights, routes and replication."""
+"""Checks of observed tables: their triggers, what mutes them, rights, routes and replication."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from pgobserve.cli.doctor.finding import ok, problem, warning
+from pgobserve.cli.doctor.case import ok, problem, warning
 from pgobserve.dependencies import row_dependencies
 from pgobserve.install import consumer_registry, targets
 from pgobserve.triggers.server.drift import State, compare
@@ -14,8 +14,7 @@ from pgobserve.triggers.trigger_values import Comment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pgobserve.cli.doctor.case import Examination
-    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.cli.doctor.case import Examination, Finding
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
 
@@ -199,3 +198,49 @@ def rights(case: Examination) -> Finding:
         )
     install = "and install" if may_create else "but not install: it may not create in the database"
     return ok(f"The role {role} may read all observed tables, {install}.")
+
+
+_SESSION: Final = """
+SELECT pg_catalog.current_setting('session_replication_role') = 'replica',
+       coalesce(pg_catalog.current_setting(%s, true), '') = 'on'
+"""
+
+_DEFAULTS: Final = """
+SELECT CASE WHEN c.setrole = 0 THEN 'all roles' ELSE 'the role ' || r.rolname END, s.setting
+  FROM pg_catalog.pg_db_role_setting c
+ CROSS JOIN LATERAL pg_catalog.unnest(c.setconfig) s(setting)
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.setrole
+  LEFT JOIN pg_catalog.pg_database d ON d.oid = c.setdatabase
+ WHERE (c.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+   AND s.setting IN ('session_replication_role=replica', %s)
+ ORDER BY 1, 2
+"""
+
+
+def silent(case: Examination) -> Finding:
+    """Check that no setting mutes triggers."""
+    reasons = muted_by(case, (each.always for each in case.statuses))
+    defaults = [
+        f"{setting} for {role}"
+        for role, setting in case.query(_DEFAULTS, [f"{case.namespace.mute_setting}=on"])
+    ]
+    advice = "ALTER ROLE … RESET or ALTER DATABASE … RESET the setting, or install with --always."
+    if reasons:
+        return problem(" ".join(reasons), *defaults, advice=advice)
+    if defaults:
+        return warning("Changes of some roles are not published.", *defaults, advice=advice)
+    return ok("No setting mutes the triggers.")
+
+
+def muted_by(case: Examination, always: Iterable[bool]) -> list[str]:
+    """Return a sentence for each setting of this session that mutes triggers that do not ``always`` fire."""
+    setting = case.namespace.mute_setting
+    ((replica, muted),) = case.query(_SESSION, [setting])
+    reasons = []
+    if replica and not all(always):
+        reasons.append(
+            "session_replication_role is replica in sessions of this role, so triggers don't fire."
+        )
+    if muted:
+        reasons.append(f"{setting} is on in sessions of this role, so triggers publish nothing.")
+    return reasons

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from django.core.management.base import CommandError
 
 from pgobserve.cli.console import EXIT_NOT_WELL
-from pgobserve.cli.doctor import silence
+from pgobserve.cli.doctor import table_health
 from pgobserve.cli.doctor.case import Examination
 from pgobserve.cli.doctor.listening import connected
-from pgobserve.cli.why import delivery_report, probe, watched_row, watchers
-from pgobserve.cli.why.watchers import WatcherKind
+from pgobserve.cli.why import delivery_report, watched_row
+from pgobserve.cli.why.delivery_report import WatcherKind
 from pgobserve.errors import ConfigurationError
 from pgobserve.install import targets
 from pgobserve.sql.keys import shown
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cli.console import Console
-    from pgobserve.cli.why.delivery_report import TableReport
+    from pgobserve.cli.why.delivery_report import TableReport, Watcher
     from pgobserve.cli.why.watched_row import RowResult
-    from pgobserve.cli.why.watchers import Watcher
 
 
 @dataclass(slots=True)
@@ -36,10 +35,7 @@ class Answer:
     The answer of the command.
 
     Attributes:
-        model: The model whose changes it is about.
         key: The row's key; None means any row.
-        tables: A report for each table of the model.
-        exists: Whether the row exists.
         rows: Whether consumers watch the row, by watcher.
         obstacles: What prevents delivery, in sentences.
         remarks: Further sentences.
@@ -114,7 +110,7 @@ def _obstacles(case: Examination, answer: Answer, *, imported: bool) -> Iterator
             yield "ASGI_APPLICATION is not set, so the consumers are not known."
     for each in answer.tables:
         yield from each.obstacles()
-    yield from silence.of_session(case, (each.status.always for each in answer.tables))
+    yield from table_health.muted_by(case, (each.status.always for each in answer.tables))
     for watcher in dict.fromkeys(answer.watchers):
         alias = watched_row.alias_read_by(watcher)
         if alias not in (None, case.alias):
@@ -130,7 +126,7 @@ def _remarks(case: Examination, answer: Answer) -> Iterator[str]:
         yield from each.remarks()
     if any(watcher.kind is not WatcherKind.EVENTS for watcher in answer.watchers):
         yield "An UPDATE that changes nothing that a consumer shows sends no frame."
-    for name, sentences in watchers.unresolved().items():
+    for name, sentences in delivery_report.unresolved().items():
         if name not in {watcher.name for watcher in answer.watchers}:
             yield f"{name} may depend on it nevertheless: {' '.join(sentences)}"
     if case.feed_parameters.get("application_name") is None and not connected(case)[0]:
@@ -144,7 +140,7 @@ def _probe(case: Examination, answer: Answer) -> None:
             "A probe is a notification, and no feed listens here: all changes go to the outbox, "
             "which feeds poll. Leave --probe out."
         )
-    if not probe.is_heard(case, answer.tables[0].registration, answer.key):
+    if not watched_row.is_heard(case, answer.tables[0].registration, answer.key):
         answer.obstacles.append(
             "A notification from this connection does not arrive where feeds listen: run "
             "manage.py pgobserve doctor."
@@ -168,7 +164,9 @@ def _print(console: Console, answer: Answer) -> None:
         for sentence in answer.obstacles:
             console.write(f"- {sentence}")
     for each in answer.tables:
-        console.write(f"\n{_heading(each)}", "MIGRATE_HEADING")
+        how = f"by {each.registration.transport} on channel {each.registration.channel}"
+        title = f"{each.title}, table {each.status.table}: {each.status.state}, {how}"
+        console.write(f"\n{title}", "MIGRATE_HEADING")
         for watcher in each.watchers:
             row = answer.rows.get(watcher)
             more = f"; {row.text}" if row is not None and row.text else ""
@@ -179,11 +177,6 @@ def _print(console: Console, answer: Answer) -> None:
         console.write("")
     for sentence in answer.remarks:
         console.write(sentence)
-
-
-def _heading(each: TableReport) -> str:
-    how = f"by {each.registration.transport} on channel {each.registration.channel}"
-    return f"{each.title}, table {each.status.table}: {each.status.state}, {how}"
 
 
 def _as_json(answer: Answer) -> dict[str, object]:

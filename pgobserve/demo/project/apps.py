@@ -8,4 +8,3 @@ class HarbourConfig(AppConfig):
 
     name = "pgobserve.demo.project"
     label = "harbour"
-    default_auto_field = "django.db.models.BigAutoField"

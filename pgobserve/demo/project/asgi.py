@@ -25,6 +25,6 @@ application = ProtocolTypeRouter(
     {
         "http": ASGIStaticFilesHandler(pages),
         # Browsers send the website that opens a socket; only this one may.
-        "websocket": OriginValidator(sockets, config.origins()),
+        "websocket": OriginValidator(sockets, config.current.origins),
     }
 )

@@ -1,51 +1,32 @@
-"""The demo's configuration, which `pgobserve.demo.command` passes through the environment."""
+"""The demo's configuration, which `pgobserve.demo.command` sets before Django's settings are read."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Any
-
-VARIABLE = "PGOBSERVE_DEMO"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """
-    The configuration.
+    The configuration; the defaults suffice for type checkers.
 
     Attributes:
-        database: Connection parameters, as psycopg keywords.
-        port: The page's port on 127.0.0.1.
         psql: The command that opens a terminal on the database.
         server: A description of the server.
         commit_times: Whether the server records commit timestamps.
     """
 
-    database: dict[str, Any]
-    port: int
-    psql: str
-    server: str
-    commit_times: bool
+    database: dict[str, Any] = field(default_factory=lambda: {"dbname": "harbour"})
+    port: int = 8000
+    psql: str = "psql"
+    server: str = ""
+    commit_times: bool = False
 
-    def publish(self) -> None:
-        """Set the environment variable that the project's settings read."""
-        os.environ[VARIABLE] = json.dumps(asdict(self))
-
-
-@cache
-def get() -> Config:
-    """Return the configuration; by default a server on the usual port, for type checkers."""
-    text = os.environ.get(VARIABLE)
-    if text is None:
-        return Config(
-            database={"dbname": "harbour"}, port=8000, psql="psql", server="", commit_times=False
-        )
-    return Config(**json.loads(text))
+    @property
+    def origins(self) -> list[str]:
+        """The origins of the page; any other is another website."""
+        return [f"http://{host}:{self.port}" for host in ("127.0.0.1", "localhost")]
 
 
-def origins() -> list[str]:
-    """Return the origins of the page; any other is another website."""
-    return [f"http://{host}:{get().port}" for host in ("127.0.0.1", "localhost")]
+current = Config()

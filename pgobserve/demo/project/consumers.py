@@ -1,4 +1,4 @@
-"""The consumer, as in any project."""
+"""The consumer and its serializers, as in any project."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import DateTimeField, Value
 from django.db.models.expressions import RawSQL
+from rest_framework import serializers
 from rest_framework.filters import SearchFilter
 
 from pgobserve.demo.project import config
-from pgobserve.demo.project.models import Ship
-from pgobserve.demo.project.serializers import ShipSerializer
+from pgobserve.demo.project.models import Line, Ship
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.observer.generics import ObserverModelInstanceMixin, ObserverModelListMixin
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
+
+
+class LineSerializer(serializers.ModelSerializer[Line]):
+    """A shipping line."""
+
+    class Meta:
+        model = Line
+        fields = ["id", "name"]
+
+
+class ShipSerializer(serializers.ModelSerializer[Ship]):
+    """A ship with its line, and the commit time of its last change."""
+
+    line = LineSerializer(read_only=True)
+    committed_at = serializers.DateTimeField(read_only=True)
+
+    class Meta:
+        model = Ship
+        fields = ["id", "name", "line", "state", "berth", "cargo", "committed_at"]
+
 
 #: The commit time of the last change of the ship or its line, by PostgreSQL's clock.
 COMMITTED_AT = (
@@ -25,7 +45,7 @@ COMMITTED_AT = (
         (),
         output_field=DateTimeField(),
     )
-    if config.get().commit_times
+    if config.current.commit_times
     else Value(None, output_field=DateTimeField())
 )
 

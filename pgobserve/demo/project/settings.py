@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from pgobserve.demo.environment import django_database
 from pgobserve.demo.project import config
+from pgobserve.demo.provision import django_database
 
 SECRET_KEY = secrets.token_urlsafe(32)
 DEBUG = False
@@ -13,7 +13,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": django_database(config.get().database)}
+DATABASES = {"default": django_database(config.current.database)}
 INSTALLED_APPS = [
     "daphne",
     "django.contrib.staticfiles",
@@ -27,7 +27,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-ROOT_URLCONF = "pgobserve.demo.project.urls"
+ROOT_URLCONF = "pgobserve.demo.project.views"
 ASGI_APPLICATION = "pgobserve.demo.project.asgi.application"
 STATIC_URL = "/static/"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]

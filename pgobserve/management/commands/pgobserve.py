@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from pgobserve.cli import deps, install, prune, sql, status, tail, uninstall, write_migration
+from pgobserve.cli import deps, installation, status, tail
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.cli.doctor import examination
 from pgobserve.cli.why import answer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Run = Callable[..., None]
+    Define = Callable[[ArgumentParser], None]
 
 #: PostgreSQL keeps a timeout in milliseconds as a 32-bit number.
 MAX_SECONDS: Final = 2_000_000
@@ -36,7 +37,7 @@ DJANGOS: Final = (
 
 
 class Command(BaseCommand):
-    """The command; each sub-command is a module of ``pgobserve.cli``."""
+    """The command; each sub-command is a function of a module in ``pgobserve.cli``."""
 
     help = "Install, inspect and remove the triggers that publish changes."
 
@@ -66,28 +67,21 @@ OBSERVED = "default: models of the consumers and of PGOBSERVE['MODELS']"
 
 
 def _install(parser: ArgumentParser) -> None:
-    _common(parser, OBSERVED)
-    _json(parser)
-    _lock_timeout(parser)
-    _always(parser)
+    _common(parser, OBSERVED, _json, _lock_timeout, _always)
 
 
 def _uninstall(parser: ArgumentParser) -> None:
-    _common(parser, "default: all tables of this project that have triggers")
-    _json(parser)
-    _lock_timeout(parser)
+    default = "default: all tables of this project that have triggers"
+    _common(parser, default, _json, _lock_timeout)
     parser.add_argument("--orphans", action="store_true", help="only tables without a model")
 
 
 def _status(parser: ArgumentParser) -> None:
-    _common(parser, "default: all that are observed or have triggers")
-    _json(parser)
+    _common(parser, "default: all that are observed or have triggers", _json)
 
 
 def _sql(parser: ArgumentParser) -> None:
-    _common(parser, OBSERVED)
-    _lock_timeout(parser)
-    _always(parser)
+    _common(parser, OBSERVED, _lock_timeout, _always)
     parser.add_argument(
         "--all",
         action="store_true",
@@ -101,8 +95,7 @@ def _sql(parser: ArgumentParser) -> None:
 
 def _migration(parser: ArgumentParser) -> None:
     parser.add_argument("app", help="label of the app that gets the migration")
-    _common(parser, OBSERVED)
-    _always(parser)
+    _common(parser, OBSERVED, _always)
     parser.add_argument("--name", default="pgobserve", help="its name (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="print it, write nothing")
 
@@ -143,8 +136,7 @@ def _why(parser: ArgumentParser) -> None:
     parser.add_argument(
         "pk", nargs="?", help="key of a row; a JSON array if it has several columns"
     )
-    _database(parser)
-    _json(parser)
+    _database_and_json(parser)
     parser.add_argument(
         "--probe",
         action="store_true",
@@ -167,9 +159,10 @@ def _moment(text: str) -> datetime.datetime:
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
-def _common(parser: ArgumentParser, default: str) -> None:
+def _common(parser: ArgumentParser, default: str, *others: Define) -> None:
     parser.add_argument("labels", nargs="*", metavar="label", help=f"app_label.Model ({default})")
-    _database(parser)
+    for define in (_database, *others):
+        define(parser)
 
 
 def _database(parser: ArgumentParser) -> None:
@@ -211,14 +204,14 @@ def _database_and_json(parser: ArgumentParser) -> None:
 
 
 #: By name: the function that runs a sub-command, the one that defines its arguments, its help.
-SUBCOMMANDS: Final[Mapping[str, tuple[Run, Callable[[ArgumentParser], None], str]]] = {
-    "install": (install.run, _install, "install the triggers"),
-    "uninstall": (uninstall.run, _uninstall, "remove the triggers"),
+SUBCOMMANDS: Final[Mapping[str, tuple[Run, Define, str]]] = {
+    "install": (installation.install, _install, "install the triggers"),
+    "uninstall": (installation.uninstall, _uninstall, "remove the triggers"),
     "status": (status.run, _status, "print the state of the triggers"),
-    "sql": (sql.run, _sql, "print the statements of install"),
-    "migration": (write_migration.run, _migration, "write a Django migration"),
+    "sql": (installation.print_sql, _sql, "print the statements of install"),
+    "migration": (installation.write_migration, _migration, "write a Django migration"),
     "deps": (deps.run, _deps, "print which tables consumers' rows depend on"),
-    "prune": (prune.run, _database_and_json, "remove old rows from the outbox"),
+    "prune": (status.prune, _database_and_json, "remove old rows from the outbox"),
     "tail": (tail.run, _tail, "print changes as they happen"),
     "why": (answer.run, _why, "explain which subscribers a row's changes reach"),
     "doctor": (examination.run, _database_and_json, "check for common problems"),

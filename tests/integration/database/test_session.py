@@ -10,9 +10,8 @@ from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 
 from pgobserve.database.connection_watchdog import ConnectionWatchdog
-from pgobserve.database.session import isolate, restore, session_of
-from pgobserve.database.session_scopes import applied, held
-from pgobserve.database.session_settings import SessionSettings
+from pgobserve.database.session import applied, held, isolate, restore, session_of
+from pgobserve.database.tracked_session import SessionSettings
 from tests.project.models import Item
 
 if TYPE_CHECKING:

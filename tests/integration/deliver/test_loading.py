@@ -14,7 +14,7 @@ from rest_framework import serializers
 from pgobserve.decorators import action
 from pgobserve.load.batches import MAX_KEYS_PER_QUERY
 from pgobserve.runtime import runtime
-from pgobserve.workers import retries
+from pgobserve.workers import retrying
 from tests.integration.deliver.conftest import run_sql, settled
 from tests.integration.deliver.test_audiences import consumer_of
 from tests.integration.deliver.test_instance import UPDATE, ItemConsumer, ItemSerializer
@@ -166,7 +166,7 @@ async def test_failing_statement_is_repeated(
     connect: Any, item: Item, monkeypatch: Any, caplog: Any
 ) -> None:
     """A query that fails for a reason that passes is told once, and repeated until it succeeds."""
-    monkeypatch.setattr(retries.Retries.__init__, "__defaults__", (lambda: itertools.repeat(0.0),))
+    monkeypatch.setattr(retrying.Retries.__init__, "__defaults__", (lambda: itertools.repeat(0.0),))
 
     socket = await connect(ItemConsumer)
     await socket.subscribe(item.pk)

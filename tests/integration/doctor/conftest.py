@@ -24,7 +24,7 @@ from tests.integration.triggers.conftest import (  # noqa: F401 (fixtures)
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgobserve.cli.doctor.finding import Finding
+    from pgobserve.cli.doctor.case import Finding
 
     Command = Callable[..., tuple[int, str, str]]
     Look = Callable[[str], Finding]

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from pgobserve.cli.doctor import examination
-from pgobserve.cli.doctor.finding import problem
+from pgobserve.cli.doctor.case import problem
 from pgobserve.errors import TriggerError
 
 if TYPE_CHECKING:

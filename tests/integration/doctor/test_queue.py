@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgobserve.cli.doctor import notification_queue
+from pgobserve.cli.doctor import listening
 from tests.integration.conftest import parameters
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ STUCK = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'ClientW
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look twice without waiting."""
-    monkeypatch.setattr(notification_queue, "BETWEEN", 0.0)
+    monkeypatch.setattr(listening, "BETWEEN", 0.0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_filling(
     level: str,
 ) -> None:
     """From a hundredth on it is a warning, from half of it on a problem."""
-    monkeypatch.setattr(notification_queue, name, 0.0001)
+    monkeypatch.setattr(listening, name, 0.0001)
     found = look("queue")
 
     assert found.level == level
@@ -87,9 +87,9 @@ def test_old_transaction(
     look: Look, monkeypatch: pytest.MonkeyPatch, name: str, full: bool, told: int
 ) -> None:
     """A session in a long transaction is listed if it may be the reason, or is a feed."""
-    monkeypatch.setattr(notification_queue, "OLD", 0.0)
+    monkeypatch.setattr(listening, "OLD", 0.0)
     if full:
-        monkeypatch.setattr(notification_queue, "QUEUE_WARNING", 0.0)
+        monkeypatch.setattr(listening, "QUEUE_WARNING", 0.0)
     with psycopg.connect(**parameters(), application_name=name) as each:
         each.execute("SELECT 1")
         found = look("queue")
@@ -100,7 +100,7 @@ def test_old_transaction(
 
 def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has just begun, or is at work, is not accused."""
-    monkeypatch.setattr(notification_queue, "QUEUE_WARNING", 0.0)
+    monkeypatch.setattr(listening, "QUEUE_WARNING", 0.0)
     with (
         closing(psycopg.connect(**parameters())) as young,
         closing(psycopg.connect(**parameters())) as busy,
@@ -108,7 +108,7 @@ def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyP
         young.execute("SELECT 1")
         assert look("queue").details == ()
         young.rollback()
-        monkeypatch.setattr(notification_queue, "OLD", 0.0)
+        monkeypatch.setattr(listening, "OLD", 0.0)
         busy.pgconn.send_query(b"SELECT pg_sleep(600)")
         busy.pgconn.flush()
         active = "SELECT state FROM pg_stat_activity WHERE pid = %s"
@@ -123,7 +123,7 @@ def test_transactions_that_are_no_reason(look: Look, monkeypatch: pytest.MonkeyP
 
 def test_blind(look: Look, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A role that does not see others' sessions gets the missing grant."""
-    monkeypatch.setattr(notification_queue, "QUEUE_WARNING", 0.0)
+    monkeypatch.setattr(listening, "QUEUE_WARNING", 0.0)
     run("CREATE ROLE short_sighted")
     run("SET ROLE short_sighted")
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgobserve.cli.doctor import trust_health
+from pgobserve.cli.doctor import outbox_health
 from tests.integration.triggers.conftest import parameters
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_nothing_of_theirs_runs(look: Look, command: Command, run: Callable[...,
 @pytest.mark.usefixtures("boxed")
 def test_locks(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long transaction that holds a lock on the outbox is named."""
-    monkeypatch.setattr(trust_health, "LONG", 0.0)
+    monkeypatch.setattr(outbox_health, "LONG_LOCK", 0.0)
     with psycopg.connect(**parameters(), application_name="report") as each:
         each.execute("SELECT count(*) FROM pgobserve.outbox")
         found = look("outbox locks")

@@ -14,7 +14,7 @@ from django.db import connection
 
 import pgobserve
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.outbox import event_stream, outbox_pages, polling
+from pgobserve.outbox import event_stream, outbox_pages
 from pgobserve.outbox import outbox_page as feed_outbox
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.triggers import outbox_statements
@@ -259,8 +259,8 @@ def test_bad_arguments() -> None:
 
 async def test_wakes_up(place: None, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit wakes a worker, however long it would have waited."""
-    monkeypatch.setattr(polling, "SETTLE", 600.0)
-    monkeypatch.setattr(polling, "FALLBACK", 600.0)
+    monkeypatch.setattr(outbox_pages, "SETTLE", 600.0)
+    monkeypatch.setattr(outbox_pages, "FALLBACK", 600.0)
     async with (
         asyncio.timeout(60),
         aclosing(pgobserve.events("project.Item", cursor="worker")) as all_,

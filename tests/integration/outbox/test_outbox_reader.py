@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.outbox import outbox_page, outbox_pages, outbox_reader, polling
+from pgobserve.outbox import outbox_page, outbox_pages, outbox_reader
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.outbox.event import Event, Reset
 from pgobserve.runtime.runtime import Feed
@@ -221,7 +221,7 @@ async def test_read_fails(
         return page
 
     monkeypatch.setattr(outbox_page, "page", fails_once)
-    monkeypatch.setattr(polling, "FALLBACK", 0.05)
+    monkeypatch.setattr(outbox_pages, "FALLBACK", 0.05)
     monkeypatch.setattr(outbox_reader.OutboxReader, "wake", lambda self: None)
     writer.rows(UPDATE, "two", 1)
     await hear.until(1)
@@ -289,8 +289,8 @@ async def test_wakes_up(
     feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit wakes the reader, however long it would have waited."""
-    monkeypatch.setattr(polling, "SETTLE", 600.0)
-    monkeypatch.setattr(polling, "FALLBACK", 600.0)
+    monkeypatch.setattr(outbox_pages, "SETTLE", 600.0)
+    monkeypatch.setattr(outbox_pages, "FALLBACK", 600.0)
     hear = Hearer()
     follow = await feed().subscribe_events([ITEM], hear)
     for number in range(3):
@@ -306,7 +306,7 @@ async def test_wake_up_is_left_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A commit that left the wake-up to a transaction that is still open is found soon, too."""
-    monkeypatch.setattr(polling, "FALLBACK", 600.0)
+    monkeypatch.setattr(outbox_pages, "FALLBACK", 600.0)
     hear, holder = Hearer(), session()
     follow = await feed().subscribe_events([ITEM], hear)
     holder.run(
@@ -325,7 +325,7 @@ async def test_looks_now_and_then(
     feed: Callable[..., Feed], writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody wakes it for, ever, is found all the same."""
-    monkeypatch.setattr(polling, "FALLBACK", 0.05)
+    monkeypatch.setattr(outbox_pages, "FALLBACK", 0.05)
     hear = Hearer()
     follow = await feed().subscribe_events([ITEM], hear)
     monkeypatch.setattr("pgobserve.outbox.outbox_reader.OutboxReader.wake", lambda self: None)

@@ -17,7 +17,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.outbox import event_stream, outbox_trust
 from pgobserve.outbox.event_subscriptions import EventSubscriptions
 from pgobserve.outbox.outbox_pages import ReaderState
-from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
+from pgobserve.outbox.outbox_reader import OutboxReader
 from pgobserve.triggers.server import schema_owners
 from pgobserve.wire import ALONE
 from tests.integration.conftest import parameters
@@ -91,10 +91,11 @@ async def reading() -> AsyncIterator[OutboxReader]:
         return []
 
     reader = OutboxReader(
-        ReaderOptions(
-            parameters=parameters, on_change=lambda _: None, on_gap=lambda: None, call=call
-        ),
-        EventSubscriptions(),
+        subscriptions=EventSubscriptions(),
+        parameters=parameters,
+        on_change=lambda _: None,
+        on_gap=lambda: None,
+        call=call,
     )
     task = asyncio.create_task(reader.run())
     try:
@@ -141,11 +142,8 @@ async def test_made_later() -> None:
 @pytest.mark.usefixtures("theirs")
 async def test_worker() -> None:
     """Nor does a worker claim a cursor there."""
-    session = event_stream._Stream(
-        event_stream.StreamOptions(
-            alias="default", parameters=parameters, tables={}, channel="pgobserve", name="w"
-        ),
-        None,  # type: ignore[arg-type]
+    session = event_stream.EventStream(
+        alias="default", parameters=parameters, tables={}, channel="pgobserve", name="w"
     )
     with pytest.raises(FeedUnavailable, match="belongs to stranger"):
         await anext(session.run(ReaderState()))

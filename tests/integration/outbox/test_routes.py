@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgobserve.outbox.event_subscriptions import EventSubscriptions
-from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
+from pgobserve.outbox.outbox_reader import OutboxReader
 from tests.integration.conftest import Writer, parameters
 
 if TYPE_CHECKING:
@@ -29,14 +29,12 @@ class Hearing:
         self._news = asyncio.Event()
         self.followers = EventSubscriptions()
         self.reader = OutboxReader(
-            ReaderOptions(
-                parameters=parameters,
-                on_change=self._on_change,
-                on_gap=lambda: None,
-                call=self._call,
-                routes=lambda: self.routes,
-            ),
-            self.followers,
+            subscriptions=self.followers,
+            parameters=parameters,
+            on_change=self._on_change,
+            on_gap=lambda: None,
+            call=self._call,
+            routes=lambda: self.routes,
         )
 
     async def _call(self, _: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections
 
-from pgobserve.database import statement_timeout
+from pgobserve.database import statement_limits
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.hub import TableDependencies
@@ -505,7 +505,7 @@ async def test_row_that_nobody_watches(
     feed: Any, writer: Writer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The query for a row is cancelled with its last subscription; other rows go on."""
-    monkeypatch.setattr(statement_timeout, "_PRESENCE", "")  # the server notices nothing by itself
+    monkeypatch.setattr(statement_limits, "_PRESENCE", "")  # the server notices nothing by itself
     slow = "SELECT pg_sleep(600) AS unwatched"
     active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s"
 

@@ -123,9 +123,9 @@ def test_bad_limits(settings: Any, name: str, value: object, message: str) -> No
 
 def test_limit_after_migrate(command: Command, settings: Any) -> None:
     """What ``migrate`` installs gets the limit of the settings, too."""
-    from pgobserve.install import after_migrate
+    from pgobserve.install import migrating
 
     settings.PGOBSERVE = {**OUTBOX, "OUTBOX_MAX_BYTES": 30_000_000}
-    after_migrate.install_app("project", using="default", verbosity=0)
+    migrating.install_app("project", using="default", verbosity=0)
 
     assert outbox_storage.status(connection, ALONE).max_bytes == 30_000_000

@@ -12,7 +12,7 @@ from django.core import checks
 from django.core.management import call_command
 from django.db import connection
 
-from pgobserve.install.transports_in_use import needs_outbox
+from pgobserve.install.migrating import needs_outbox
 from pgobserve.triggers import installer, registry
 from pgobserve.triggers.server import outbox_storage
 from pgobserve.wire import ALONE

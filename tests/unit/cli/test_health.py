@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgobserve.cli.doctor import limits, server_health
+from pgobserve.cli.doctor import server_health
 from pgobserve.cli.doctor.case import own
 from pgobserve.conf import Settings
 from pgobserve.errors import ConfigurationError
@@ -80,14 +80,14 @@ def test_standby(replica: bool, level: str) -> None:
 )
 def test_pool(pool: Any, level: str) -> None:
     """A pool must have more connections than the loader has threads."""
-    assert limits.pool(_case(options={"pool": pool})).level == level
+    assert server_health.pool(_case(options={"pool": pool})).level == level
 
 
 def test_autocommit() -> None:
     """Only an explicit False is a problem."""
-    assert limits.autocommit(_case()).level == "ok"
-    assert limits.autocommit(_case(AUTOCOMMIT=True)).level == "ok"
-    assert limits.autocommit(_case(AUTOCOMMIT=False)).level == "problem"
+    assert server_health.autocommit(_case()).level == "ok"
+    assert server_health.autocommit(_case(AUTOCOMMIT=True)).level == "ok"
+    assert server_health.autocommit(_case(AUTOCOMMIT=False)).level == "problem"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_settings(settings: Any, given: dict[str, Any], level: str, told: str) -
     settings.PGOBSERVE = given
     case = _case()
     vars(case)["settings"] = Settings(**given)
-    found = limits.settings(case)
+    found = server_health.settings(case)
 
     assert found.level == level
     assert told in " ".join([found.state, *found.details])
@@ -120,7 +120,7 @@ def test_settings_of_the_outbox(settings: Any) -> None:
     settings.PGOBSERVE = {"OUTBOX_RETENTION": 0}
 
     with pytest.raises(ConfigurationError, match="OUTBOX_RETENTION"):
-        limits.settings(_case())
+        server_health.settings(_case())
 
 
 def test_own_connections() -> None:

@@ -21,7 +21,7 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import UNKNOWN, View
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.workers.retries import Retries
+from pgobserve.workers.retrying import Retries
 
 ITEM = TableDependencies(("item",))
 SNAPSHOT = Snapshot(100, 100, frozenset())

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pgobserve.__main__ import main
-from pgobserve.demo import banner
+from pgobserve.demo import command
 from pgobserve.demo.command import psql_command
 from pgobserve.demo.project.config import Config
 
@@ -41,7 +41,7 @@ def test_banner() -> None:
         database={}, port=8123, psql="psql postgresql://x", server="yours", commit_times=True
     )
 
-    text = banner.text(config, "http://127.0.0.1:8123/", colour=False)
+    text = command.banner(config, "http://127.0.0.1:8123/", colour=False)
 
     for part in ("http://127.0.0.1:8123/", "psql postgresql://x", "yours", "Ctrl-C"):
         assert part in text
@@ -50,7 +50,7 @@ def test_banner() -> None:
 
 def test_another_port_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """A page that is not on the expected port says so."""
-    banner.starting(8001, 8000)
+    command.print_start(8001, 8000)
 
     assert "Port 8000 is taken, so the page is on port 8001." in capsys.readouterr().out
 

@@ -25,7 +25,7 @@ from pgobserve.hub.snapshot import Snapshot
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load import batches as batches_module
 from pgobserve.load.loader import Loader
-from pgobserve.workers.retries import Retries
+from pgobserve.workers.retrying import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,13 +15,8 @@ from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import Cursor, GapReason
 from pgobserve.outbox.outbox_page import OutboxRecord, qualified
+from pgobserve.outbox.outbox_pages import FALLBACK, POLL, SETTLE, next_delay
 from pgobserve.outbox.outbox_reader import changes_of
-from pgobserve.outbox.polling import (
-    FALLBACK,
-    POLL,
-    SETTLE,
-    PollingSchedule,
-)
 from pgobserve.wire import ALONE, MAX_KEYS, Namespace, Operation
 
 JSON = st.recursive(
@@ -182,26 +177,22 @@ def test_page_that_was_cut() -> None:
 
 def test_pace() -> None:
     """After something came the next look is soon, then later and later."""
-    pace = PollingSchedule()
-    pace.note(1, full=False)
-    assert pace.delay == SETTLE
+    delay = next_delay(FALLBACK, 1, full=False)
+    assert delay == SETTLE
     for _ in range(10):
-        before = pace.delay
-        pace.note(0, full=False)
-        assert before <= pace.delay <= FALLBACK
-    assert pace.delay == FALLBACK
-    pace.note(1, full=False)
-    assert pace.delay == SETTLE
-    pace.note(1, full=True)
-    assert pace.delay == FALLBACK
+        before, delay = delay, next_delay(delay, 0, full=False)
+        assert before <= delay <= FALLBACK
+    assert delay == FALLBACK
+    assert next_delay(delay, 1, full=False) == SETTLE
+    assert next_delay(delay, 1, full=True) == FALLBACK
 
 
 def test_pace_without_wake_ups() -> None:
     """Where nobody sends a wake-up it is never long."""
-    pace = PollingSchedule(poll=True)
+    delay = SETTLE
     for _ in range(10):
-        pace.note(0, full=False)
-        assert pace.delay <= POLL
+        delay = next_delay(delay, 0, full=False, poll=True)
+        assert delay <= POLL
 
 
 def test_names_the_schema() -> None:

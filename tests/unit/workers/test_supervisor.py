@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgobserve.workers.supervisor import Supervisor
+from pgobserve.workers.retrying import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

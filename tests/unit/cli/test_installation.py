@@ -9,32 +9,32 @@ import pytest
 from django.core.management.base import CommandError, OutputWrapper
 from django.core.management.color import no_style
 
-from pgobserve.cli import work
+from pgobserve.cli import installation
 from pgobserve.cli.console import EXIT_FAILED, Console
 from pgobserve.errors import TriggerError
 from pgobserve.triggers.installer import InstallAction, InstallOutcome
 from pgobserve.triggers.server.drift import State
 
 
-def _good(title: str = "shop.Order", parts: int = 0) -> work.Job:
+def _good(title: str = "shop.Order", parts: int = 0) -> installation.Job:
     outcome = InstallOutcome(
         title=title, table="public.t", action=InstallAction.UPDATED, was=State.OUTDATED, parts=parts
     )
     return title, lambda: outcome
 
 
-def _bad() -> work.Job:
+def _bad() -> installation.Job:
     def fail() -> InstallOutcome:
         raise TriggerError("It can't be done.")
 
     return "shop.Bad", fail
 
 
-def _through(jobs: list[work.Job], *, as_json: bool = False) -> tuple[str, str, str]:
+def _through(jobs: list[installation.Job], *, as_json: bool = False) -> tuple[str, str, str]:
     out, err, end = io.StringIO(), io.StringIO(), ""
     console = Console(OutputWrapper(out), OutputWrapper(err), no_style())
     try:
-        work.run_all(console, jobs, as_json=as_json)
+        installation.run_all(console, jobs, as_json=as_json)
     except CommandError as error:
         end = str(error) if error.returncode == EXIT_FAILED else f"exit code {error.returncode}"
     return out.getvalue(), err.getvalue(), end

@@ -17,8 +17,8 @@ from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.load import lanes
 from pgobserve.load.loader import Loader
-from pgobserve.workers.held_threads import ThreadHeld
 from pgobserve.workers.occupation import as_hook, occupation
+from pgobserve.workers.pool_worker import ThreadHeld
 from pgobserve.workers.thread_pool import HELD_BY_ONE, ThreadPool
 from tests.rows import Rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from pgobserve.event_handlers.group_member import GroupMember, StartPoint
+from pgobserve.event_handlers.group_messages import GroupMember, StartPoint
 from pgobserve.hub.snapshot import Snapshot
 
 SEEN = Snapshot.parse("10:20:15")

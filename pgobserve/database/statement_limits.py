@@ -1,8 +1,10 @@
 """
-Ending a loader's query whose result is not needed any more.
+Ends statements of the loader: the server by a limit, and this process by a cancel request.
 
-Cutting the connection wakes the thread, but the server may run the query for minutes and keep its
-locks. So the server receives a cancel request as well.
+A regular expression may run for ever, and a thread that gives up does not end it. So each new connection
+gets a ``statement_timeout``, and the server checks now and then whether the client still exists. Cutting a
+connection wakes its thread, but the server may run the query for minutes and keep its locks; so the server
+receives a cancel request as well. Connections of the project keep their own limits.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from django.db import DatabaseError
+from django.db.backends.signals import connection_created
 from psycopg.pq import PollingStatus
 
 from pgobserve.database.async_connection import abort
@@ -23,6 +27,52 @@ from pgobserve.database.async_connection import abort
 if TYPE_CHECKING:
     from collections.abc import Callable
     from weakref import WeakMethod
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: A shorter limit set by the role or the project stays.
+_LIMIT: Final = (
+    "SELECT pg_catalog.set_config('statement_timeout', %s, false)"
+    " WHERE %s::pg_catalog.text <> '0' AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval"
+    " NOT BETWEEN '1 ms' AND (%s::pg_catalog.text || ' ms')::pg_catalog.interval"
+)
+
+#: A killed process sends no cancel request. A value set by the project stays.
+_PRESENCE: Final = (
+    " UNION ALL SELECT pg_catalog.set_config('client_connection_check_interval', '1s', false)"
+    " WHERE pg_catalog.current_setting('client_connection_check_interval') = '0'"
+)
+
+_here: Final = threading.local()
+
+
+def limit(seconds: float | None) -> None:
+    """
+    Limit statements on connections that the current thread makes from now on, in seconds; 0 is no limit.
+
+    With None the thread no longer belongs to a loader.
+    """
+    _here.seconds = seconds
+
+
+def _connected(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Limit a connection's statements; also runs after each reset of a session."""
+    seconds = getattr(_here, "seconds", None)
+    if seconds is None or connection.vendor != "postgresql":
+        return
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return  # a transaction-pooling proxy would pass the setting on to other clients
+    text = str(max(1, int(seconds * 1000))) if seconds else "0"
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(_LIMIT + _PRESENCE, [text] * 3)
+        except DatabaseError:
+            # Not every operating system supports client_connection_check_interval.
+            cursor.execute(_LIMIT, [text] * 3)
+
+
+connection_created.connect(_connected, dispatch_uid="pgobserve.database.statement_limits")
+
 
 #: Seconds for which the process delays its exit until cancel requests are sent.
 CANCEL_TIMEOUT: Final = 2.0
@@ -38,7 +88,9 @@ def cut(raw: Any) -> None:
     abort(raw)
     if cancel is not None:
         # The request opens a connection, and the server may be silent.
-        thread = threading.Thread(target=_run, args=(cancel,), name="pgobserve-cancel", daemon=True)
+        thread = threading.Thread(
+            target=_send_cancel, args=(cancel,), name="pgobserve-cancel", daemon=True
+        )
         _cancelling.add(thread)
         thread.start()
 
@@ -53,7 +105,7 @@ def _canceller(pgconn: Any) -> Callable[[], object] | None:
     return None
 
 
-def _run(cancel: Callable[[], object]) -> None:
+def _send_cancel(cancel: Callable[[], object]) -> None:
     with suppress(psycopg.Error, OSError, ValueError):
         cancel()
     _cancelling.discard(threading.current_thread())

@@ -1,4 +1,4 @@
-"""Captures the changes of a transaction, for tests that never commit."""
+"""Helpers for tests of projects: the changes of a transaction that never commits, and the end of feeds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from psycopg import sql
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError
+from pgobserve.install import targets
+from pgobserve.runtime import runtime
 from pgobserve.triggers import compiler, installer, registry, trigger_statements
 from pgobserve.triggers.server import catalog
 from pgobserve.wire import Operation
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.trigger_values import TableInfo
     from pgobserve.wire import Namespace
+
+__all__ = ["Captured", "Changes", "capture_changes", "close_feeds"]
 
 Action = Literal["create", "update", "delete", "truncate", "muted"]
 
@@ -183,21 +187,14 @@ def _restore(
     """Restore the triggers that the table had, or remove ours."""
     table = installer.target(connection, registration)
     comment = next((e.comment for e in before.get(table.oid, {}).values() if e.comment), None)
+    previous = None if comment is None else targets.recorded(comment, connection.alias)
     functions = _functions(registration, table)
-    if comment is None:
+    if comment is None or previous is None:
         statements = trigger_statements.uninstall_statements(
             [table, *table.parts], functions, registration.namespace
         )
         _run(connection, statements)
         return
-    previous = replace(
-        registration,
-        columns=comment.columns,
-        transport=comment.transport,
-        channel=comment.channel,
-        wake=comment.wake,
-        routes=comment.routes,
-    )
     unused = [each for each in functions if each not in _functions(previous, table)]
     statements = trigger_statements.install_statements(
         previous, table, always=comment.always, unused=unused
@@ -233,3 +230,17 @@ def _changes(
         elif after is None:
             action = "delete"
         yield Captured(label, action, key, before, after)
+
+
+async def close_feeds() -> None:
+    """
+    End the feeds of the running event loop.
+
+    A feed lingers for a few seconds after its last subscription, for pages that are reloaded. Tests that
+    drop their database, or count threads or connections, end it at once. A later subscription starts a new
+    feed.
+
+    When this returns, the feeds' tasks and threads have ended and their database connections are closed. A
+    thread that is stuck in the project's code is abandoned after two seconds.
+    """
+    await runtime.current().aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgobserve.database.plain_reads import is_plain_read
+from pgobserve.database.tracked_session import is_plain_read
 
 PLAIN = [
     'SELECT "a"."id" FROM "a" WHERE "a"."id" = %s',

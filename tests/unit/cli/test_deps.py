@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgobserve.cli.dot import graph
+from pgobserve.cli.deps import graph
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.sql.relation_path import Join, RelationPath
 from tests.project.shapes import MixedCase, Quoted
