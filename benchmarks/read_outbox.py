@@ -82,7 +82,7 @@ async def _hear(
 ) -> tuple[dict[int, float], dict[int, float], int]:
     from pgobserve.listen.listener import Listener
     from pgobserve.outbox.event_subscriptions import EventSubscriptions
-    from pgobserve.outbox.outbox_reader import OutboxReader, ReaderOptions
+    from pgobserve.outbox.outbox_reader import OutboxReader
 
     heard: dict[int, float] = {}
 
@@ -98,10 +98,14 @@ async def _hear(
     def parameters() -> Mapping[str, Any]:
         return where.server.parameters()
 
-    options = ReaderOptions(
-        parameters=parameters, on_change=on_change, on_gap=lambda: None, call=call, poll=poll
+    reader = OutboxReader(
+        subscriptions=EventSubscriptions(),
+        parameters=parameters,
+        on_change=on_change,
+        on_gap=lambda: None,
+        call=call,
+        poll=poll,
     )
-    reader = OutboxReader(options, EventSubscriptions())
     listener = Listener(parameters, "pgobserve", on_change, lambda gap: None)
     tasks = [asyncio.create_task(each.run()) for each in (listener, reader)]
     await asyncio.gather(listener.live.wait(), reader.live.wait())

@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pgobserve.demo.environment import named_server
 from pgobserve.demo.postgres import THROW_AWAY, Server, embedded
-from pgobserve.demo.provision import named_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from pgobserve.demo.environment import named_server
 from pgobserve.demo.postgres import embedded
-from pgobserve.demo.provision import named_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from pgobserve.demo.provision import django_database
+from pgobserve.demo.environment import django_database
 
 SECRET_KEY = "benchmarks"
 DEBUG = False

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg.conninfo import make_conninfo
 
 from pgobserve.demo import provision, serving
+from pgobserve.demo.environment import named_server
 from pgobserve.demo.postgres import THROW_AWAY, embedded
 from pgobserve.demo.project import config
 from pgobserve.demo.project.config import Config
-from pgobserve.demo.provision import named_server
 from pgobserve.demo.serving import Stopping, stopping
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from pgobserve.demo.provision import NAMING, named_server
+from pgobserve.demo.environment import NAMING, named_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

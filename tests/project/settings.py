@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from pgobserve.demo.provision import django_database, named_server
+from pgobserve.demo.environment import django_database, named_server
 
 SECRET_KEY = "tests"
 DEBUG = False

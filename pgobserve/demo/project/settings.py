@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from pgobserve.demo.environment import django_database
 from pgobserve.demo.project import config
-from pgobserve.demo.provision import django_database
 
 SECRET_KEY = secrets.token_urlsafe(32)
 DEBUG = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgobserve.demo.provision import django_database, named_server
+from pgobserve.demo.environment import django_database, named_server
 
 
 def test_nothing_named() -> None:
