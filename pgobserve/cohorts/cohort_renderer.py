@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.cohorts.hook_context import HookContext
     from pgobserve.cohorts.visibility import Visibility
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import LoadRequest
     from pgobserve.hub.outcome import Outcome
+    from pgobserve.hub.subscriptions import Subscription
 
     #: The subscriptions that may see a row, the outcomes of the others, the outcome that the former
     #: share, and the outcomes of those of them that differ from it.

@@ -25,6 +25,7 @@ from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_u
 from django.utils import timezone, translation
 
 from pgobserve import conf
+from pgobserve.render.own_hooks import SameHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -176,9 +177,7 @@ def _key_of(value: Any) -> Hashable:
         return kind, frozenset(_of_model(value))
     if kind in (tuple, frozenset):
         return kind, kind(_key_of(each) for each in value)
-    return (
-        (kind, value) if issubclass(kind, _PLAIN) and _is_complete(value) else _SameContext(value)
-    )
+    return (kind, value) if issubclass(kind, _PLAIN) and _is_complete(value) else SameHooks(value)
 
 
 def _is_complete(value: Any) -> bool:
@@ -202,21 +201,6 @@ def _arithmetic(context: decimal.Context) -> Hashable:
     traps = frozenset(signal for signal, on in context.traps.items() if on)
     limits = (context.prec, context.Emin, context.Emax, context.capitals, context.clamp)
     return decimal.Context, context.rounding, limits, traps
-
-
-class _SameContext:
-    """Compares an object by identity, and keeps it alive."""
-
-    __slots__ = ("_object",)
-
-    def __init__(self, value: object) -> None:
-        self._object = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SameContext) and self._object is other._object
-
-    def __hash__(self) -> int:
-        return id(self._object)
 
 
 #: The context of work that belongs to no socket.

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.guard import Guard
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import LoadRequest, LoadResult
     from pgobserve.hub.outcome import Outcome
+    from pgobserve.hub.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.cohorts.visibility import Visibility
     from pgobserve.hub.hub import TableDependencies
-    from pgobserve.hub.list_subscription import ListItemUpdate, ListSubscription
-    from pgobserve.hub.row_subscription import Deliverable, RowSubscription
+    from pgobserve.hub.subscriptions import (
+        Deliverable,
+        ListItemUpdate,
+        ListSubscription,
+        RowSubscription,
+    )
     from pgobserve.sql.relation_path import RelationPath
 
 

@@ -17,10 +17,9 @@ from pgobserve.hub.list_deliveries import (
     deliveries,
     differences,
 )
-from pgobserve.hub.list_subscription import ListItemUpdate, ListSnapshot, SnapshotRow
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import ListItemUpdate, ListSnapshot, RowSubscription, SnapshotRow
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from pgobserve.hub.list_deliveries import Delivery as ListDelivery
     from pgobserve.hub.list_deliveries import Difference
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.load_requests import ListLoadResult, LoadResult
     from pgobserve.hub.outcome import Outcome, Refusal
+    from pgobserve.hub.subscriptions import ListSubscription, Shown
     from pgobserve.workers.retrying import Retries
 
 #: Errors that a subscriber receives only once while the loader retries.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pgobserve.deliver.send_queue import NextFrame
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.outcome import FrameAction, Outcome
-    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.subscriptions import Deliverable
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.hub.list_subscription import ListItemUpdate, encoded
 from pgobserve.hub.outcome import NOTHING, UNTOLD, Refusal
+from pgobserve.hub.subscriptions import ListItemUpdate, encoded
 from pgobserve.render.rendering import encode
 from pgobserve.sql.keys import shown
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pgobserve.cohorts.subscription_context import SubscriptionContext
     from pgobserve.hub.outcome import FrameAction, Outcome, View
-    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.subscriptions import Deliverable
 
 
 def frame_text(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.hub.outcome import UNREAD, Refusal, step
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgobserve.hub.outcome import FrameAction, Outcome
-    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.subscriptions import Deliverable
 
     NextFrame = tuple[Deliverable, Outcome, FrameAction]
 
@@ -28,17 +29,15 @@ MAX_AGE: Final = 2.0
 READ_AGAIN: Final = 64
 
 
+@dataclass(slots=True, eq=False)
 class Barrier:
     """A mark in the send queue; it is reached when everything in front of it has been sent."""
 
-    __slots__ = ("callback",)
-
-    active = True
-
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback = callback
+    callback: Callable[[], object]
+    active: bool = True
 
 
+@dataclass(slots=True, eq=False)
 class SendQueue:
     """
     The changed rows of one socket, in the order of their first change.
@@ -55,37 +54,18 @@ class SendQueue:
         withdrawn: Number of rows withdrawn unsent in order to be read again.
     """
 
-    __slots__ = (
-        "_again",
-        "_clock",
-        "_held",
-        "_pending",
-        "_rereading",
-        "_send",
-        "_sending",
-        "_wake",
-        "withdrawn",
-    )
-
-    def __init__(
-        self,
-        wake: Callable[[], None],
-        send: Callable[[NextFrame], None] | None = None,
-        again: Callable[[Deliverable], bool] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._send = send
-        self._again = again
-        self._clock = clock
-        # Equal items share an entry: the first of them, which records what the client really holds,
-        # the latest outcome, and when it was put here.
-        self._pending: OrderedDict[Deliverable, tuple[Deliverable, Outcome, float]] = OrderedDict()
-        # Items that are being read again. Only then may others wait while nothing is sent.
-        self._rereading: set[Deliverable] = set()
-        self.withdrawn = 0
-        self._held = 0
-        self._sending = False
-        self._wake: Callable[[], None] | None = wake
+    _wake: Callable[[], None] | None
+    _send: Callable[[NextFrame], None] | None = None
+    _again: Callable[[Deliverable], bool] | None = None
+    _clock: Callable[[], float] = time.monotonic
+    withdrawn: int = 0
+    # Equal items share an entry: the first of them, which records what the client really holds,
+    # the latest outcome, and when it was put here.
+    _pending: OrderedDict[Any, tuple[Any, Outcome, float]] = field(default_factory=OrderedDict)
+    # Items that are being read again. Only then may others wait while nothing is sent.
+    _rereading: set[Deliverable] = field(default_factory=set)
+    _held: int = 0
+    _sending: bool = False
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._rereading)
@@ -141,7 +121,7 @@ class SendQueue:
         if not (self._pending or self._rereading or self._sending or self._held):
             callback()
             return
-        barrier: Any = Barrier(callback)  # never handed out
+        barrier = Barrier(callback)  # never handed out
         self._pending[barrier] = (barrier, UNREAD, self._clock())
         self._stir()
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from pgobserve.hub.hub import RowState
 from pgobserve.hub.outcome import NOTHING
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Sequence
 
     from pgobserve.hub.hub import Hub, TableDependencies
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.hub.list_subscription import ListSubscription
+    from pgobserve.hub.subscriptions import ListSubscription
 
     AnyWatch = RowSubscription | ListSubscription
 

@@ -11,18 +11,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.hub.list_state import ListState
-from pgobserve.hub.list_subscription import ListItemUpdate
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import FRESH, is_old_news, with_xid
 from pgobserve.hub.subscription_table import SubscriptionTable
+from pgobserve.hub.subscriptions import ListItemUpdate
 from pgobserve.hub.table_dependencies import ReverseLookup, RowState, TableDependencies
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListRow
-    from pgobserve.hub.row_subscription import Deliverable
     from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.subscriptions import Deliverable
 
 __all__ = ["Hub", "ReverseLookup", "RowState", "TableDependencies"]
 
@@ -203,7 +202,7 @@ class Hub(SubscriptionTable):
                 roster = self._lists[item.watch][1]
                 roster.mark([roster.names.key_of(item.key)], None)
                 self._note_stale(roster)
-        elif isinstance(item, RowSubscription) and item in self._watches:
+        elif item in self._watches:
             self._dirty[self._watches[item]] = None
 
     def _mark(self, subject: TableDependencies, keys: Iterable[Hashable], xid: int | None) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgobserve.hub.list_subscription import SnapshotRow
 from pgobserve.hub.outcome import ABSENT, NOTHING, UNKNOWN, UNTOLD, Refusal, View, step
+from pgobserve.hub.subscriptions import SnapshotRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
     from pgobserve.hub.outcome import FrameAction, Outcome
+    from pgobserve.hub.subscriptions import ListSubscription, Shown, Subscription
 
     #: Subscriptions, what their clients hold of the row, the outcome, and the frame that leads there.
     #: A frame of None is worked out when it is sent.

@@ -19,9 +19,9 @@ from pgobserve.hub.snapshot import FRESH, is_old_news, with_xid
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from pgobserve.hub.list_subscription import ListSubscription, Shown
     from pgobserve.hub.outcome import Refusal
     from pgobserve.hub.snapshot import Snapshot, Stale
+    from pgobserve.hub.subscriptions import ListSubscription, Shown
 
 
 #: Rows of a list that wait to be read. Beyond it, the whole list is read.

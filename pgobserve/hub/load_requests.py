@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pgobserve.hub.outcome import NOTHING, UNREAD, Refusal
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from pgobserve.hub.hub import RowState, TableDependencies
     from pgobserve.hub.list_state import ListRow, ListState
-    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
     from pgobserve.hub.outcome import Outcome
+    from pgobserve.hub.subscriptions import ListSubscription, Shown, Subscription
 
 #: A snapshot in which no transaction is visible.
 NEVER: Final = Snapshot(1, 1, frozenset())

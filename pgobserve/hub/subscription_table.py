@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgobserve.hub.list_state import ListState
-from pgobserve.hub.list_subscription import ListSubscription
+from pgobserve.hub.subscriptions import ListSubscription
 from pgobserve.hub.table_dependencies import (
     DependencyIndex,
     RowState,
@@ -17,9 +17,8 @@ from pgobserve.hub.table_dependencies import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from pgobserve.hub.list_subscription import Subscription
-    from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.hub.snapshot import Stale
+    from pgobserve.hub.subscriptions import RowSubscription, Subscription
 
 
 class SubscriptionTable:

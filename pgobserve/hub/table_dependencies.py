@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.row_subscription import RowSubscription
     from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.subscriptions import RowSubscription
 
 
 class TablePath(Protocol):

@@ -15,6 +15,7 @@ import json
 import logging
 import uuid
 from contextvars import Context
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import Error, connections
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 MARK_TIMEOUT: Final = 5.0
 
 
+@dataclass(eq=False)
 class Fence:
     """
     Sends marks, and reports when everything committed before them has been received.
@@ -52,29 +54,21 @@ class Fence:
         rounds: Marks sent so far.
     """
 
-    def __init__(
-        self,
-        send: Callable[[str], Awaitable[Snapshot]],
-        reached: Callable[[Snapshot], Awaitable[object]],
-        *,
-        listens: bool,
-        alias: str = "default",
-        timeout: float = MARK_TIMEOUT,
-    ) -> None:
-        self.rounds = 0
-        self._send = send
-        self._reached = reached
-        self._listens = listens
-        self._alias = alias
-        self._timeout = timeout
-        self._waiting: list[asyncio.Future[None]] = []
-        self._served: list[asyncio.Future[None]] = []
-        self._users = 0
-        self._task: asyncio.Task[None] | None = None
-        # Marks of this round: a late one proves as much as the last one.
-        self._names: set[str] = set()
-        self._returned = asyncio.Event()
-        self._gaps = 0
+    _send: Callable[[str], Awaitable[Snapshot]]
+    _reached: Callable[[Snapshot], Awaitable[object]]
+    _: KW_ONLY
+    listens: bool
+    alias: str = "default"
+    timeout: float = MARK_TIMEOUT
+    rounds: int = 0
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    _served: list[asyncio.Future[None]] = field(default_factory=list)
+    _users: int = 0
+    _task: asyncio.Task[None] | None = None
+    # Marks of this round: a late one proves as much as the last one.
+    _names: set[str] = field(default_factory=set)
+    _returned: asyncio.Event = field(default_factory=asyncio.Event)
+    _gaps: int = 0
 
     async def passed(self) -> None:
         """
@@ -155,17 +149,17 @@ class Fence:
         self._returned.clear()
         self.rounds += 1
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 snapshot = await self._send(name)
-                if self._listens:
+                if self.listens:
                     await self._returned.wait()
                 if gaps == self._gaps:
                     await self._reached(snapshot)
         except (FeedUnavailable, Error) as error:
             logger.debug(
                 "No mark can be sent to database %r for now: %s",
-                *(self._alias, error),
-                extra=fields(alias=self._alias),
+                *(self.alias, error),
+                extra=fields(alias=self.alias),
             )
             return False
         except TimeoutError:

@@ -72,6 +72,7 @@ class ListenerState:
     error: str | None = None
 
 
+@dataclass(slots=True, eq=False)
 class NotificationReader:
     """
     Takes the notifications of one LISTEN connection from its socket.
@@ -85,21 +86,16 @@ class NotificationReader:
         on_payload: Called with each payload on the channel.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        channel: str,
-        state: ListenerState,
-        on_payload: Callable[[str], object],
-    ) -> None:
-        self._connection = connection
-        self._channel = channel
-        self._state = state
-        self._on_payload = on_payload
-        self._more = False
-        # Those that arrived with the answer to a statement; there may be many at once.
-        self._waiting: deque[str] = deque()
-        connection.add_notify_handler(self._keep)
+    _connection: Connection
+    _channel: str
+    _state: ListenerState
+    _on_payload: Callable[[str], object]
+    _more: bool = False
+    # Those that arrived with the answer to a statement; there may be many at once.
+    _waiting: deque[str] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._connection.add_notify_handler(self._keep)
 
     def read(self, lost: asyncio.Future[None], resumed: bool = False) -> None:
         """Handle pending notifications for one slice. The rest waits for another turn."""
@@ -138,15 +134,13 @@ class NotificationReader:
             self._waiting.append(notification.payload)
 
 
+@dataclass(slots=True)
 class _Window:
     """What the changes of one table have cost since a moment."""
 
-    __slots__ = ("began", "hashes", "steps")
-
-    def __init__(self, began: float) -> None:
-        self.began = began
-        self.steps = 0
-        self.hashes: Counter[int] = Counter()
+    began: float
+    steps: int = 0
+    hashes: Counter[int] = field(default_factory=Counter)
 
 
 class Intake:

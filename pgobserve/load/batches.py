@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pgobserve.deliver.delivery import Delivery
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
     from pgobserve.hub.list_state import ListState
-    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.subscriptions import Subscription
     from pgobserve.load.lanes import Lane, Lanes
     from pgobserve.load.load_log import LoadLog
     from pgobserve.read.row_reader import RowReader

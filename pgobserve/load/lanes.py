@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from pgobserve.hub.hub import Hub
-    from pgobserve.hub.list_subscription import ListSubscription
-    from pgobserve.hub.row_subscription import RowSubscription
+    from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
     from pgobserve.workers.pool_worker import Held
 
 logger = logging.getLogger(__name__)

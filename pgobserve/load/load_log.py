@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pgobserve.database.connection_watchdog import Unreachable
     from pgobserve.hub.hub import Hub, ReverseLookup
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import ListLoadRequest, LoadRequest
+    from pgobserve.hub.subscriptions import Subscription
     from pgobserve.read.row_reader import RowReader
 
 logger = logging.getLogger(__name__)

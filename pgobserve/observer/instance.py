@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pgobserve.dependencies.gathering import Dependencies
     from pgobserve.hub.outcome import View
-    from pgobserve.hub.row_subscription import RowSubscription
+    from pgobserve.hub.subscriptions import RowSubscription
 
 
 logger = logging.getLogger(__name__)

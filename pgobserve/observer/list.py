@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Wanted
-    from pgobserve.hub.list_subscription import ListSnapshot
+    from pgobserve.hub.subscriptions import ListSnapshot
 
 #: What a client may request in place of the rows.
 ONLY: Final = ("keys", "count")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.hub.hub import TableDependencies
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import LoadRequest
     from pgobserve.hub.outcome import Refusal
     from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.subscriptions import Subscription
 
     #: Subscriptions of a row by cohort.
     Groups = dict[Cohort, list[Subscription]]

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort, ListDefinition
-    from pgobserve.hub.list_subscription import ListSubscription, Shown, Subscription
     from pgobserve.hub.load_requests import ListLoadRequest
     from pgobserve.hub.outcome import Outcome
     from pgobserve.hub.snapshot import Snapshot
+    from pgobserve.hub.subscriptions import ListSubscription, Shown, Subscription
 
 logger = logging.getLogger(__name__)
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.cohort_renderer import Rendered
     from pgobserve.database.server_identity import ServerCheck
     from pgobserve.hub.hub import ReverseLookup
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.load_requests import ListLoadRequest, ListLoadResult, LoadRequest
     from pgobserve.hub.outcome import Outcome
+    from pgobserve.hub.subscriptions import Subscription
     from pgobserve.read.base_load import Groups
     from pgobserve.sql.relation_path import RelationPath
 

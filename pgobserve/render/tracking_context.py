@@ -73,27 +73,10 @@ class TrackingContext(dict[str, Any]):
     def __contains__(self, key: object) -> bool:
         return False if self._is_missing(key) else key in self._access()
 
-    # All others read the context.
+    # All others, and those set below, read the context.
 
-    __setitem__ = _delegate("__setitem__")
-    __delitem__ = _delegate("__delitem__")
-    __iter__ = _delegate("__iter__")
-    __reversed__ = _delegate("__reversed__")
-    __len__ = _delegate("__len__")
-    __eq__ = _delegate("__eq__")
-    __ne__ = _delegate("__ne__")
-    __or__ = _delegate("__or__")
-    __ror__ = _delegate("__ror__")
-    __copy__ = copy = _delegate("copy")
-    keys = _delegate("keys")
-    values = _delegate("values")
-    items = _delegate("items")
-    pop = _delegate("pop")
-    popitem = _delegate("popitem")
-    setdefault = _delegate("setdefault")
-    update = _delegate("update")
-    clear = _delegate("clear")
     __hash__ = None
+    __copy__ = copy = _delegate("copy")
 
     def __bool__(self) -> bool:
         return bool(self._access())
@@ -111,3 +94,11 @@ class TrackingContext(dict[str, Any]):
 
     def __reduce__(self) -> Any:
         return dict, (self._access(),)
+
+
+for _name in (
+    *("__setitem__", "__delitem__", "__iter__", "__reversed__", "__len__", "__eq__", "__ne__"),
+    *("__or__", "__ror__", "keys", "values", "items", "pop", "popitem", "setdefault", "update"),
+    "clear",
+):
+    setattr(TrackingContext, _name, _delegate(_name))

@@ -31,8 +31,7 @@ from pgobserve.workers.retrying import Supervisor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
-    from pgobserve.hub.list_subscription import Subscription
-    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.subscriptions import Deliverable, Subscription
     from pgobserve.load.loader import Loader
     from pgobserve.outbox.event_subscriptions import Callback
     from pgobserve.outbox.outbox_reader import OutboxReader

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pgobserve.dependencies.relations import Through
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.hub import TableDependencies
-    from pgobserve.hub.list_subscription import Subscription
-    from pgobserve.hub.row_subscription import Deliverable
+    from pgobserve.hub.subscriptions import Deliverable, Subscription
     from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)

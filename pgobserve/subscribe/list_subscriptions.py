@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.cohorts.subscription_context import SubscriptionContext
 from pgobserve.errors import ConfigurationError
 from pgobserve.exceptions import NotWatchable
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.outcome import Refusal
+from pgobserve.hub.subscriptions import ListSubscription
 from pgobserve.logs import fields
 from pgobserve.sql.relation_path import paths_of
 from pgobserve.subscribe.feeds import feed_of, observed_subject
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pgobserve.cohorts.cohort import Wanted
     from pgobserve.hub.hub import Hub
-    from pgobserve.hub.list_subscription import ListSnapshot
+    from pgobserve.hub.subscriptions import ListSnapshot
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.load_requests import FAILED, TOO_LARGE
 from pgobserve.hub.outcome import NOTHING, UNKNOWN, UNREAD, View
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.logs import fields
 from pgobserve.render.row_names import lookup_of
 from pgobserve.subscribe.feeds import feed_of, observed_subject, observed_throughs, read_again
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.generics import GenericAsyncAPIConsumer
-    from pgobserve.hub.list_subscription import ListSubscription
     from pgobserve.hub.outcome import Outcome
+    from pgobserve.hub.subscriptions import ListSubscription
 
 #: A row that exists and can't be shown.
 UNSHOWN: Final = View("null", b"unshown")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.hub.hub import Hub
-    from pgobserve.hub.list_subscription import Subscription
+    from pgobserve.hub.subscriptions import Subscription
     from pgobserve.runtime.feed import Feed
     from pgobserve.subscribe.row_subscriptions import Subscriptions
 

@@ -26,8 +26,7 @@ from pgobserve.exceptions import (
     TooManyArguments,
     TooManySubscriptions,
 )
-from pgobserve.hub.list_subscription import ListSubscription
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
 from pgobserve.runtime.feed import LIVE_TIMEOUT
 from pgobserve.subscribe.feeds import feed_of, unsubscribe
 from pgobserve.workers.occupation import as_hook
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from pgobserve.deliver.send_queue import SendQueue
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.hub import Hub
-    from pgobserve.hub.list_subscription import Subscription
     from pgobserve.hub.outcome import Refusal
+    from pgobserve.hub.subscriptions import Subscription
     from pgobserve.runtime.feed import Feed
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgobserve.cohorts.visibility import Visibility
     from pgobserve.generics import GenericAsyncAPIConsumer
     from pgobserve.hub.load_requests import LoadRequest
-    from pgobserve.hub.row_subscription import RowSubscription
+    from pgobserve.hub.subscriptions import RowSubscription
 
 
 def plain(watch: RowSubscription, request: LoadRequest) -> None:

@@ -15,7 +15,7 @@ from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.exceptions import ClientDisconnected
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.hub.outcome import View
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.logs import fields
 
 

@@ -23,7 +23,7 @@ from pgobserve.errors import FeedUnavailable
 from pgobserve.hub.hub import TableDependencies
 from pgobserve.hub.load_requests import LoadResult
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, View
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.runtime import runtime
 from pgobserve.runtime.feed import Feed
 from pgobserve.runtime.runtime import Runtime

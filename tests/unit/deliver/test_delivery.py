@@ -12,7 +12,6 @@ from pgobserve.deliver.delivery import Delivery, Pause
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.list_state import ListRow
-from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
     ListLoadRequest,
     ListLoadResult,
@@ -21,6 +20,7 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import UNKNOWN, View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSnapshot, ListSubscription
 from pgobserve.workers.retrying import Retries
 
 ITEM = TableDependencies(("item",))

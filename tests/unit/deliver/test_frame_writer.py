@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.deliver import frames
 from pgobserve.deliver.frame_writer import FrameWriter
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.outcome import NOTHING, UNKNOWN, View
+from pgobserve.hub.subscriptions import ListSubscription
 from tests.unit.test_fault_socket import _Context
 
 if TYPE_CHECKING:

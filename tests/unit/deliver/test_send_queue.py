@@ -9,7 +9,7 @@ import pytest
 from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import MAX_AGE, READ_AGAIN, SendQueue
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, FrameAction, Outcome, Refusal, View
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 
 ONE, TWO = View.of('{"id":1}'), View.of('{"id":2}')
 DENIED = Refusal(403, ("No.",))

@@ -20,7 +20,6 @@ from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.list_deliveries import ListRowChange, deliveries
 from pgobserve.hub.list_state import ListRow, ListState
-from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
     FAILED,
     NEVER,
@@ -31,6 +30,7 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import ABSENT, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSnapshot, ListSubscription
 from pgobserve.load.batches import Batches
 from pgobserve.load.loader import Loader
 

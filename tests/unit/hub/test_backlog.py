@@ -11,11 +11,10 @@ from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.backlog import Backlog, untold
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
 from pgobserve.hub.list_state import MAX_DIRTY, ListRow, ListState
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, NOTHING, View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

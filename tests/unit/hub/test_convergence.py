@@ -26,8 +26,8 @@ from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import RowSubscription
 
 PLAIN = TableDependencies(("a",))
 CHILD = TableDependencies(("b", "a"))

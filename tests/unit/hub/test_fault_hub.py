@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import RowSubscription
 
 if TYPE_CHECKING:
     from pgobserve.hub.hub import RowState

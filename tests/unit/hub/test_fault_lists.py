@@ -13,7 +13,6 @@ from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, ReverseLookup, TableDependencies
 from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow
-from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription
 from pgobserve.hub.load_requests import (
     ListLoadRequest,
     ListLoadResult,
@@ -22,6 +21,7 @@ from pgobserve.hub.load_requests import (
 )
 from pgobserve.hub.outcome import View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSnapshot, ListSubscription
 from pgobserve.listen.trigger_monitor import TriggerMonitor
 from pgobserve.load import batches as batches_module
 from pgobserve.load.loader import Loader

@@ -9,10 +9,9 @@ import pytest
 from pgobserve.deliver.delivery import offer
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.outcome import ABSENT, View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import MAX_XIDS, Snapshot
+from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -9,9 +9,9 @@ import pytest
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow, ListState
-from pgobserve.hub.list_subscription import ListSnapshot, ListSubscription, SnapshotRow
 from pgobserve.hub.outcome import ABSENT, FrameAction, Outcome, Refusal, View
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSnapshot, ListSubscription, SnapshotRow
 from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")

@@ -7,11 +7,10 @@ from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import RowState, TableDependencies
 from pgobserve.hub.list_deliveries import admit
 from pgobserve.hub.list_state import ListRow, ListState
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import LoadRequest
 from pgobserve.hub.outcome import ABSENT, NOTHING, View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
 from tests.unit.hub.lists import deliver
 
 A, B = View.of("a"), View.of("b")

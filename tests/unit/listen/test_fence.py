@@ -138,7 +138,7 @@ async def test_lost_without_a_sign() -> None:
     async with asyncio.timeout(60):
         while len(channel.sent) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        channel.fence._patience = 60
+        channel.fence.timeout = 60
         await channel.until_sent(len(channel.sent))
     while not waiting.done():
         channel.bring(channel.sent[0])

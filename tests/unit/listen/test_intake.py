@@ -10,8 +10,8 @@ import pytest
 
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.listen import intake as module
 from pgobserve.listen.intake import MAX_STEPS, Intake
 from pgobserve.wire import Change, Operation

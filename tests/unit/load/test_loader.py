@@ -14,11 +14,10 @@ from django.db import OperationalError
 from pgobserve.database.connection_watchdog import Unreachable
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import NEVER, ListLoadResult, LoadResult
 from pgobserve.hub.outcome import UNREAD, View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import ListSubscription, RowSubscription
 from pgobserve.load import batches as batches_module
 from pgobserve.load.loader import Loader
 from tests.rows import Rows

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.list_deliveries import admit, admit_returning, differences
 from pgobserve.hub.list_state import ListState
-from pgobserve.hub.list_subscription import ListSubscription
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import ABSENT, UNKNOWN, UNREAD, View
+from pgobserve.hub.subscriptions import ListSubscription
 from pgobserve.read.list_load import Holdings
 from tests.project import shapes
 from tests.project.models import Item

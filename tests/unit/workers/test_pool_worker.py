@@ -13,8 +13,8 @@ from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, TableDependencies
 from pgobserve.hub.load_requests import FAILED, LoadResult
 from pgobserve.hub.outcome import View
-from pgobserve.hub.row_subscription import RowSubscription
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.load import lanes
 from pgobserve.load.loader import Loader
 from pgobserve.workers.occupation import as_hook, occupation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.workers.retrying import Retries
 
 if TYPE_CHECKING:

@@ -1,4 +1,8 @@
-"""A subscription to a list, its changed rows, and the list that its client receives first."""
+"""
+Subscriptions to rows and to lists, and what frames are about.
+
+The client of a subscription to a list receives the list first, and then its changed rows.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,63 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pgobserve.hub.identity import key_text
-from pgobserve.hub.outcome import Refusal, step, without
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.outcome import UNKNOWN, Refusal, step, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from pgobserve.hub.outcome import FrameAction, Outcome, View
-    from pgobserve.hub.row_subscription import FrameQueue
 
     #: Digests by key.
     Shown = dict[Hashable, bytes | None]
+
+
+class FrameQueue(Protocol):
+    """The queue of one socket's frames; see :class:`~pgobserve.deliver.send_queue.SendQueue`."""
+
+    def put(self, watch: Deliverable, outcome: Outcome, kind: FrameAction | None = None, /) -> None:
+        """Queue the latest state of a row."""
+
+    def forget(self, watch: Deliverable, /) -> None:
+        """Drop what waits for an ended subscription."""
+
+    def sweep(self) -> None:
+        """Drop what waits for any ended subscription."""
+
+
+@dataclass(slots=True, eq=False)
+class RowSubscription:
+    """
+    One subscription of one socket to one row.
+
+    Attributes:
+        request_id: The client's name for the subscription; any JSON value.
+        context: Opaque here. :func:`~pgobserve.cohorts.subscription_context.context_of` returns it
+            typed.
+        shown: Digest of the state that the client received last; see :func:`~pgobserve.hub.outcome.step`.
+        active: False once it has ended: the client receives no more frames.
+        on_started: Called once, with the first outcome, in place of a frame.
+    """
+
+    send_queue: FrameQueue
+    key: Hashable
+    request_id: object
+    context: object
+    on_started: Callable[[Outcome], None] | None
+    shown: bytes | None = UNKNOWN
+    active: bool = True
+
+    def turn(self, outcome: Outcome) -> FrameAction | None:
+        """Return the frame that leads from what was shown to the outcome, and record it as shown."""
+        self.shown, kind = step(self.shown, outcome)
+        return kind
+
+    def unsent(self, kind: FrameAction) -> None:
+        """Record that no frame can hold the row: the client has an old state of it, or none."""
+        self.shown = without(kind)
+
+    def withdrawn(self) -> None:
+        """Record that a waiting state is not sent: the client keeps what it was shown before."""
 
 
 class SnapshotRow(NamedTuple):
@@ -104,7 +154,7 @@ class ListSubscription:
 
     Attributes:
         request_id: The client's name for the subscription; any JSON value.
-        context: Opaque here, as in :class:`~pgobserve.hub.row_subscription.RowSubscription`.
+        context: Opaque here, as in :class:`~pgobserve.hub.subscriptions.RowSubscription`.
         on_started: Called once, with the list or with a refusal.
         have: The etags that a returning client claims to hold, by the text of the keys. None for a
             client that receives the list with the reply.
@@ -119,7 +169,7 @@ class ListSubscription:
     send_queue: FrameQueue
     request_id: object
     context: object
-    on_started: ListStartCallback | None
+    on_started: Callable[[ListSnapshot | Refusal], None] | None
     have: Mapping[str, str] | None = None
     has: Shown | None = None
     roster: HeldList | None = None
@@ -208,5 +258,5 @@ class ListItemUpdate:
 
 Subscription = RowSubscription | ListSubscription
 
-if TYPE_CHECKING:
-    ListStartCallback = Callable[[ListSnapshot | Refusal], None]
+#: What a frame is about.
+Deliverable = RowSubscription | ListItemUpdate
