@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pgobserve.deliver.send_queue import SendQueue
 from pgobserve.hub.hub import Hub, RowState, TableDependencies
-from pgobserve.hub.row_subscription import RowSubscription
+from pgobserve.hub.subscriptions import RowSubscription
 from pgobserve.workers import retrying as backoff_module
 from pgobserve.workers.retrying import Attempts, Retries, Supervisor, backoff
 
