@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
 from django.apps.registry import Apps
-from django.db import DatabaseError, connection, models
+from django.db import DatabaseError, connection, models, transaction
 
 from pgobserve.outbox import event, outbox_page
 from pgobserve.triggers import installer
 from pgobserve.triggers.registry import Registration
+from pgobserve.triggers.server import catalog
+from pgobserve.triggers.trigger_statements import install_statements
 from tests.integration.conftest import parameters
 from tests.integration.outbox.conftest import Reading, drop_outbox
 from tests.integration.types.samples import NO_KEYS, SAMPLES, Raw, available
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.integration.conftest import Writer
     from tests.integration.types.samples import Sample
@@ -38,7 +42,7 @@ ODDER: Final = """
 SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET extra_float_digits = 0;
 SET TimeZone = 'America/New_York'; SET search_path = pg_catalog, samples
 """
-WRITERS: Final = (ODD, ODDER, "RESET ALL")
+WRITERS: Final = (ODD, ODDER)
 UNKNOWN: Final = "unknown"
 
 
@@ -78,17 +82,24 @@ def test_every_type_has_a_sample(samples: list[Sample], writer: Writer) -> None:
     assert missing == []
 
 
-def model_of(sample: Sample) -> type[models.Model]:
-    """Return a model with a column of the sample's type, in a registry of its own."""
-    meta = type(
-        "Meta",
-        (),
-        {"app_label": "types", "apps": Apps(), "db_table": f'samples"."{sample.name}_image'},
-    )
-    field = sample.field()
-    field.primary_key = False
-    fields = {"id": models.IntegerField(primary_key=True), "value": field}
-    return type(sample.name, (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+def model_of(sample: Sample, *, key: bool = False) -> type[models.Model]:
+    """Return a model with a column of the sample's type, or such a key, in a registry of its own."""
+    name = f"{sample.name}_{'key' if key else 'image'}"
+    meta = {"app_label": "types", "apps": Apps(), "db_table": f'samples"."{name}'}
+    fields: dict[str, Any] = {"id": models.IntegerField(primary_key=True), "value": sample.field()}
+    if key:
+        fields = {"id": Raw(sample.column, primary_key=True), "note": models.TextField()}
+    attributes = {"__module__": __name__, "Meta": type("Meta", (), meta), **fields}
+    return type(sample.name, (models.Model,), attributes)
+
+
+def install_all(registrations: Iterable[Registration]) -> None:
+    """Install triggers in one transaction."""
+    given = {each.table: each for each in registrations}
+    with transaction.atomic(), connection.cursor() as cursor:
+        for name, table in catalog.relations(connection, given).items():
+            for each in install_statements(given[name], table, always=False):
+                cursor.execute(each)
 
 
 def statements(sample: Sample, key: int) -> Iterator[str]:
@@ -142,28 +153,26 @@ def test_event_is_what_the_row_was(
         writer.rows(f"CREATE TABLE {each.name}_image (id int PRIMARY KEY, value {each.column})")
         writer.rows(f"CREATE TABLE {each.name}_value (n int, value {each.column})")
         writer.rows(f"INSERT INTO {each.name}_value VALUES {values}")
-        installer.install(
-            Registration(model=tables[each.name], transport="outbox"), using="default"
-        )
+    install_all(Registration(model=each, transport="outbox") for each in tables.values())
     reading = Reading()
     with contextlib.closing(reading.connection):
-        expected: Pairs = defaultdict(list)
+        expected: dict[str, list[Any]] = {}
         for each in samples:
-            for number, other in enumerate(writers):
-                row, last = tables[each.name](pk=number), None
-                for statement in statements(each, number):
+            row = tables[each.name](pk=0)
+            values: list[Any] = [None]
+            for made in zip(*(statements(each, key) for key, _ in enumerate(writers)), strict=True):
+                for other, statement in zip(writers, made, strict=True):
                     other.execute(statement)
-                    now = value_of(refreshed(row))
-                    expected[each.name, number].append((last, now))
-                    last = now
-                other.execute(f"DELETE FROM samples.{each.name}_image WHERE id = {number}")
-                expected[each.name, number].append((last, None))
+                values.append(value_of(refreshed(row)))
+            expected[each.name] = [*pairwise([*values, None])]
+            writers[0].execute(f"DELETE FROM samples.{each.name}_image")
         seen: Pairs = defaultdict(list)
         for found in reading.events(*by_label):
             assert isinstance(found, event.Event), found
             pair = tuple(row and value_of(row) for row in (found.old, found.new))
             seen[type(found.instance).__name__, found.instance.pk].append(pair)
-    differing = [(key, seen[key], pairs) for key, pairs in expected.items() if seen[key] != pairs]
+    differing = [(key, pairs) for key, pairs in seen.items() if pairs != expected[key[0]]]
+    assert len(seen) == len(samples) * len(writers)
     assert not differing, "\n".join(map(str, differing))
 
 
@@ -285,3 +294,28 @@ def test_value_that_python_lacks(
         (3, "c", 3),
         (4, "d", 4),
     ]
+
+
+def test_keys_are_equal_for_every_writer(
+    samples: list[Sample], writer: Writer, writers: list[psycopg.Connection]
+) -> None:
+    """A row has the same key in all payloads, whatever the settings of the session that changed it."""
+    keys = [
+        *("float", "duration", "binary", "datetime", "date", "tstzrange", "money", "regclass"),
+        *("moment_domain", "moments", "record", "cube"),
+    ]
+    wanted = [each for each in samples if each.name in keys]
+    for each in wanted:
+        writer.rows(f"CREATE TABLE {each.name}_key (id {each.column} PRIMARY KEY, note text)")
+        writer.rows(f"INSERT INTO {each.name}_key VALUES ({each.values[0]}, '')")
+    install_all(Registration(model=model_of(each, key=True)) for each in wanted)
+    writer.rows("LISTEN pgobserve")
+    for each in wanted:
+        for number, other in enumerate(writers):
+            other.execute(f"UPDATE samples.{each.name}_key SET note = '{number}'")
+    found = defaultdict(list)
+    for notify in writer.connection.notifies(timeout=90, stop_after=len(wanted) * len(writers)):
+        payload = json.loads(notify.payload)
+        found[payload["t"].removeprefix("types.")].append(json.dumps(payload["k"]))
+    assert {name: len(set(texts)) for name, texts in found.items()} == dict.fromkeys(found, 1)
+    assert found.keys() == {each.name for each in wanted}
