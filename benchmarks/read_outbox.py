@@ -81,6 +81,7 @@ async def _hear(
     where: Table, seconds: float, *, poll: bool
 ) -> tuple[dict[int, float], dict[int, float], int]:
     from pgobserve.listen.listener import Listener
+    from pgobserve.listen.payload import parse
     from pgobserve.outbox.event_subscriptions import EventSubscriptions
     from pgobserve.outbox.outbox_reader import OutboxReader
 
@@ -106,7 +107,9 @@ async def _hear(
         call=call,
         poll=poll,
     )
-    listener = Listener(parameters, "pgobserve", on_change, lambda gap: None)
+    listener = Listener(
+        *(parameters, "pgobserve"), lambda text: on_change(parse(text)), lambda gap: None
+    )
     tasks = [asyncio.create_task(each.run()) for each in (listener, reader)]
     await asyncio.gather(listener.live.wait(), reader.live.wait())
     committed = await asyncio.to_thread(_written, parameters(), seconds)
