@@ -43,11 +43,7 @@ def _by_cacheops(model: type[Model]) -> bool:
 
 #: By app: the package, whether it caches a model, and the remedy.
 _APPS: Final[dict[str, tuple[str, Callable[[type[Model]], bool], str]]] = {
-    "cachalot": (
-        "django-cachalot",
-        _by_cachalot,
-        'Add "{table}" to CACHALOT_UNCACHABLE_TABLES.',
-    ),
+    "cachalot": ("django-cachalot", _by_cachalot, 'Add "{table}" to CACHALOT_UNCACHABLE_TABLES.'),
     "cacheops": (
         "django-cacheops",
         _by_cacheops,

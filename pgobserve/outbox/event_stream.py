@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import connections
 from psycopg import sql
 
-from pgobserve.database.async_connection import (
-    Connection,
-    abort,
-    connect,
-    execute,
-    notified,
-)
+from pgobserve.database.async_connection import Connection, abort, connect, execute, notified
 from pgobserve.database.connection_watchdog import ConnectionWatchdog, Unreachable
 from pgobserve.errors import FeedUnavailable, TriggerError
 from pgobserve.hub.snapshot import Snapshot

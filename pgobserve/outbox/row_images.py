@@ -241,10 +241,7 @@ def _converters(
     of: models.Field[Any, Any], connection: BaseDatabaseWrapper
 ) -> list[Callable[..., Any]]:
     column: Any = of.get_col(of.model._meta.db_table)
-    return [
-        *connection.ops.get_db_converters(column),
-        *column.get_db_converters(connection),
-    ]
+    return [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
 
 
 def _converted(

@@ -164,9 +164,7 @@ class Retries:
     """
 
     def __init__(
-        self,
-        again: Callable[[Thing], object],
-        delays: Callable[[], Iterator[float]] = _delays,
+        self, again: Callable[[Thing], object], delays: Callable[[], Iterator[float]] = _delays
     ) -> None:
         self._again = again
         self._delays = delays

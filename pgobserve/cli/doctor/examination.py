@@ -10,12 +10,7 @@ from django.core.management.base import CommandError
 from django.db import Error as DatabaseError
 
 from pgobserve.cli.console import EXIT_NOT_WELL
-from pgobserve.cli.doctor import (
-    listening,
-    outbox_health,
-    server_health,
-    table_health,
-)
+from pgobserve.cli.doctor import listening, outbox_health, server_health, table_health
 from pgobserve.cli.doctor.case import Examination, Level, problem, warning
 from pgobserve.errors import PgObserveError
 from pgobserve.install import targets

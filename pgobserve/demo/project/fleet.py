@@ -68,11 +68,7 @@ EXAMPLES = (
         "WHERE state IN ('at sea', 'approaching');",
         "Choose a state first: some ships enter the list, others leave it.",
     ),
-    Example(
-        "Delete a row",
-        "DELETE FROM ship WHERE id = 5;",
-        "Evening Tide leaves.",
-    ),
+    Example("Delete a row", "DELETE FROM ship WHERE id = 5;", "Evening Tide leaves."),
     Example(
         "Put it back",
         "INSERT INTO ship (id, name, line_id, state, berth, cargo)\n"
@@ -92,8 +88,6 @@ EXAMPLES = (
         "Nothing arrives: it never happened.",
     ),
     Example(
-        "No change",
-        "UPDATE ship SET name = name;",
-        "Nothing arrives: every row is as it was.",
+        "No change", "UPDATE ship SET name = name;", "Nothing arrives: every row is as it was."
     ),
 )

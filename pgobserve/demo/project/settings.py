@@ -40,9 +40,6 @@ LOGGING = {
     "formatters": {"brief": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "brief"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {
-        "django.request": {"level": "ERROR"},
-        "django.security": {"level": "CRITICAL"},
-    },
+    "loggers": {"django.request": {"level": "ERROR"}, "django.security": {"level": "CRITICAL"}},
 }
 LOGGING_CONFIG = "logging.config.dictConfig"
