@@ -49,29 +49,32 @@ class ActionMissingException(APIException):
     default_code = "method_not_allowed"
 
 
-class NotObserved(APIException):
+class _About(APIException):
+    """An error whose ``default_detail`` names what it is about."""
+
+    def __init__(self, subject: object) -> None:
+        super().__init__(str(self.default_detail).format(subject))
+
+
+class NotObserved(_About):
     """A subscription to a table without triggers."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Changes of {0} are not observed yet: run manage.py pgobserve install {0}"
     default_code = "not_observed"
 
     def __init__(self, label: str) -> None:
-        super().__init__(
-            f"Changes of {label} are not observed yet: run manage.py pgobserve install {label}"
-        )
+        super().__init__(label)
         self.label = label
 
 
 class EventsNotObserved(NotObserved):
     """A subscription to events of a table that does not write to the outbox."""
 
-    def __init__(self, label: str) -> None:
-        APIException.__init__(
-            self,
-            f"Events of {label} are not written to the outbox yet: run manage.py pgobserve install "
-            f"{label}, and see that PGOBSERVE does not say another transport for it.",
-        )
-        self.label = label
+    default_detail = (
+        "Events of {0} are not written to the outbox yet: run manage.py pgobserve install {0}, and see "
+        "that PGOBSERVE does not say another transport for it."
+    )
 
 
 class FeedDown(APIException):
@@ -102,14 +105,7 @@ class NotSettled(APIException):
     default_code = "not_settled"
 
 
-class _LimitExceeded(APIException):
-    """A request beyond a limit, which ``default_detail`` names."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(str(self.default_detail).format(limit))
-
-
-class TooManySettled(_LimitExceeded):
+class TooManySettled(_About):
     """More pending ``settled`` requests than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
@@ -117,7 +113,7 @@ class TooManySettled(_LimitExceeded):
     default_detail = '{} requests "settled" wait for their answer on this socket already.'
 
 
-class TooManySubscriptions(_LimitExceeded):
+class TooManySubscriptions(_About):
     """More subscriptions than a socket may have."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
@@ -128,7 +124,7 @@ class TooManySubscriptions(_LimitExceeded):
     )
 
 
-class QueryTooLong(_LimitExceeded):
+class QueryTooLong(_About):
     """A subscription with a ``query`` that is too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
@@ -136,7 +132,7 @@ class QueryTooLong(_LimitExceeded):
     default_detail = '"query" may have {} characters. Filter by less.'
 
 
-class ArgumentsTooLong(_LimitExceeded):
+class ArgumentsTooLong(_About):
     """A subscription with arguments that are too long."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
@@ -144,7 +140,7 @@ class ArgumentsTooLong(_LimitExceeded):
     default_detail = "The arguments of a subscription may have {} characters as JSON."
 
 
-class TooManyArguments(_LimitExceeded):
+class TooManyArguments(_About):
     """More arguments than a socket's subscriptions may have together."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS

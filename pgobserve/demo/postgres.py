@@ -162,12 +162,6 @@ def _as_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def _identity() -> dict[str, Any]:
-    if not _as_root():
-        return {}
-    return {"user": UNPRIVILEGED_UID, "group": UNPRIVILEGED_UID, "extra_groups": []}
-
-
 def _usable(bin_path: Path, root: Path) -> Path:
     """Return programs that the unprivileged user can reach, copied if necessary."""
     if not _as_root() or _reachable(bin_path):
@@ -202,7 +196,7 @@ def _free_port() -> int:
 
 def _run(command: Sequence[str], root: Path) -> None:
     done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, check=False, env=_env(), **_identity()
+        command, cwd=root, capture_output=True, text=True, check=False, **_environment()
     )
     if done.returncode:
         raise RuntimeError(
@@ -210,9 +204,11 @@ def _run(command: Sequence[str], root: Path) -> None:
         )
 
 
-def _env() -> dict[str, str]:
+def _environment() -> dict[str, Any]:
     # PG* variables for the user's own server must not affect this one.
-    return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
+    user = {"user": UNPRIVILEGED_UID, "group": UNPRIVILEGED_UID, "extra_groups": []}
+    return {"env": env, **(user if _as_root() else {})}
 
 
 def _start(server: Server, options: Sequence[str], root: Path) -> subprocess.Popen[bytes]:
@@ -228,9 +224,8 @@ def _start(server: Server, options: Sequence[str], root: Path) -> subprocess.Pop
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=_env(),
             start_new_session=True,
-            **_identity(),
+            **_environment(),
         )
 
 

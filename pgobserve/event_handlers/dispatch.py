@@ -58,9 +58,9 @@ class Dispatcher:
         self._subscriptions: dict[frozenset[str], EventSubscription] = {}
         self._waiting: deque[tuple[frozenset[str], Sequence[Event | Reset]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        # Batches taken and handed over so far, and the waiting calls of `settle`, by batch number.
+        # Batches taken and handed over so far.
         self._taken = self._handed = 0
-        self._awaiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._handing = asyncio.Condition()
 
     @property
     def _feed(self) -> Feed:
@@ -178,24 +178,18 @@ class Dispatcher:
             while self._waiting:
                 await self._handle(*self._waiting[0])
                 self._waiting.popleft()
-                self._note_handed()
+                async with self._handing:
+                    self._handed += 1
+                    self._handing.notify_all()
         finally:
             self._task = None
-
-    def _note_handed(self) -> None:
-        self._handed += 1
-        for number, future in self._awaiting:
-            if number <= self._handed and not future.done():
-                future.set_result(None)
-        self._awaiting = [each for each in self._awaiting if not each[1].done()]
 
     async def settle(self) -> None:
         """Return when the events of everything committed before now are in the inboxes."""
         await self._feed.fence.passed()
-        if self._taken > self._handed:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._awaiting.append((self._taken, future))
-            await future
+        taken = self._taken
+        async with self._handing:
+            await self._handing.wait_for(lambda: self._handed >= taken)
 
     async def _handle(self, labels: frozenset[str], batch: Sequence[Event | Reset]) -> None:
         for is_event, part in groupby(batch, lambda each: isinstance(each, Event)):
