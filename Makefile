@@ -6,6 +6,8 @@ STAMP = $(VENV)/.installed
 export PYTHONDEVMODE ?= 1
 # Its checks of memory are for authors of extension modules, and cost a tenth of all.
 export PYTHONMALLOC ?= pymalloc
+# Without byte code each process that a test starts compiles the package, and each worker all tests.
+export PYTHONDONTWRITEBYTECODE =
 # Each worker has a PostgreSQL of its own. With `auto` a few tests have none: see tests/plugin.py.
 WORKERS ?= auto
 

@@ -62,5 +62,6 @@ class Client:
 @asynccontextmanager
 async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
     """Connect to a WebSocket for the length of a ``with`` block."""
-    async with connect(url, open_timeout=PATIENCE, proxy=None, **options) as connection:
+    options = {"open_timeout": PATIENCE, "proxy": None, "ping_interval": None, **options}
+    async with connect(url, **options) as connection:
         yield Client(connection)

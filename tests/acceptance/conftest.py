@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def installed() -> Iterator[processes.Database]:
     """A database with the project's tables and triggers, made by the management commands."""
     with processes.database() as database:
-        database.manage("migrate", "--run-syncdb", "--verbosity", "0")
-        database.manage("pgobserve", "install")
+        database.prepare()
         yield database
 
 

@@ -27,14 +27,33 @@ ROOT = Path(__file__).resolve().parents[2]
 #: A test waits no longer than this for anything.
 PATIENCE = 90
 
+#: Makes the tables, and the triggers of models that are named by its argument. Two commands in one process:
+#: each process spends most of its time on importing Django.
+PREPARE = """
+import json, sys, django
+from django.core.management import call_command
+django.setup()
+call_command("migrate", run_syncdb=True, verbosity=0)
+call_command("pgobserve", "install", *json.loads(sys.argv[1]), verbosity=0)
+"""
+
 #: What they serve.
 APPLICATION = "tests.project.asgi:application"
 
-_UVICORN = ("-m", "uvicorn", "--log-level", "warning", "--fd", "{fd}")
+# A machine that is busy for longer than a keepalive's time-out is no fault of what is tested.
+_RARELY = "600"
+
+_UVICORN = (
+    *("-m", "uvicorn", "--log-level", "warning", "--fd", "{fd}"),
+    *("--ws-ping-interval", _RARELY, "--ws-ping-timeout", _RARELY),
+)
 
 #: The servers, by name; each takes over a socket that listens already, or else binds its port.
 SERVERS = {
-    "daphne": ("-m", "daphne", "-v", "0", "--fd", "{fd}", "{application}"),
+    "daphne": (
+        *("-m", "daphne", "-v", "0", "--fd", "{fd}"),
+        *("--ping-interval", _RARELY, "--ping-timeout", _RARELY, "{application}"),
+    ),
     "uvicorn": (*_UVICORN, "{application}"),
     "uvicorn-websockets": (*_UVICORN, "--ws", "websockets", "{application}"),
     "uvicorn-sansio": (*_UVICORN, "--ws", "websockets-sansio", "{application}"),
@@ -105,10 +124,17 @@ class Database:
             "PGOBSERVE_TEST_DATABASE": self.parameters["dbname"],
         }
 
+    def prepare(self) -> None:
+        """Make the project's tables and the triggers of its models."""
+        self._run("-c", PREPARE, "[]")
+
     def manage(self, *arguments: str) -> str:
         """Run a management command in a process of its own and return what it printed."""
+        return self._run("-m", "django", *arguments)
+
+    def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "django", *arguments],
+            [sys.executable, *arguments],
             cwd=ROOT,
             env=self.environ,
             capture_output=True,

@@ -62,7 +62,14 @@ async def connected(server: processes.Server, path: str) -> AsyncIterator[Client
     async with asyncio.timeout(processes.PATIENCE):
         while True:
             try:
-                connection = await connect(url, proxy=None, max_size=None, max_queue=2)
+                connection = await connect(
+                    url,
+                    open_timeout=processes.PATIENCE,
+                    proxy=None,
+                    ping_interval=None,
+                    max_size=None,
+                    max_queue=2,
+                )
                 break
             except ConnectionRefusedError:
                 assert server.process.popen.poll() is None, server.process.output()

@@ -51,8 +51,7 @@ def shared_box() -> Iterator[Boxed]:
     """A PostgreSQL of these tests' own."""
     with postgres.embedded(("fsync=off", "full_page_writes=off")) as server:
         made = Boxed(server)
-        made.manage("migrate", "--run-syncdb", "--verbosity", "0")
-        made.manage("pgobserve", "install", "project.Item")
+        made.prepare()
         yield made
 
 

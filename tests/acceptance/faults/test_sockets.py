@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.acceptance.faults.replica import Fleet, Replica, fleet, replica
+from tests.acceptance.faults.replica import PATIENCE, Fleet, Replica, fleet, replica
 from tests.acceptance.faults.world import ROWS, World, eventually, serving
 from tests.acceptance.faults.writers import writing
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.acceptance.faults.world import Server
+
+
+#: Of connections: whether a machine is too busy is not what is tested.
+OPTIONS = {"open_timeout": PATIENCE, "proxy": None, "ping_interval": None}
 
 
 def payload(**changes: Any) -> str:
@@ -106,7 +110,7 @@ async def test_noise(world: World, clients: Fleet) -> None:
     server = clients.server
     said = len(server.process.output())
     before = (await clients.state())["listener"]
-    async with connect(server.url(), proxy=None) as noisy:
+    async with connect(server.url(), **OPTIONS) as noisy:
         with forging(world), writing(world.parameters):
             for message in GARBLED * 3:
                 await noisy.send(message)
@@ -207,8 +211,8 @@ async def test_does_not_read(world: World, tmp_path: Path) -> None:
     wide = "UPDATE project_item SET rank = rank + 1, name = repeat(chr(128512), 200)"
     async with contextlib.AsyncExitStack() as stack:
         server = stack.enter_context(serving("uvicorn", world.environ(), tmp_path))
-        options = {"proxy": None, "ping_interval": None, "max_queue": 1, "compression": None}
-        lazy = Replica(await stack.enter_async_context(connect(server.url(), **options)))
+        lazily = connect(server.url(), **OPTIONS, max_queue=1, compression=None)
+        lazy = Replica(await stack.enter_async_context(lazily))
         for key in range(1, ROWS + 1):
             content = {"action": "subscribe_instance", "pk": key, "request_id": key}
             await lazy.connection.send(json.dumps(content))

@@ -77,10 +77,17 @@ class World:
             "PGOBSERVE_TEST_SERVER": json.dumps(parameters),
         }
 
+    def prepare(self) -> None:
+        """Make the project's tables, and the triggers of items."""
+        self._run("-c", processes.PREPARE, '["project.Item"]')
+
     def manage(self, *arguments: str) -> None:
         """Run a management command as the superuser."""
+        self._run("-m", "django", *arguments)
+
+    def _run(self, *arguments: str) -> None:
         environ = self.environ(**self.parameters)
-        command = [sys.executable, "-m", "django", *arguments]
+        command = [sys.executable, *arguments]
         subprocess.run(command, cwd=processes.ROOT, env=environ, check=True, capture_output=True)
 
     async def execute(self, text: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -165,8 +172,7 @@ def world(options: Sequence[str] = ()) -> Iterator[World]:
         ("fsync=off", "full_page_writes=off", *options), bin_directory=directory
     ) as server:
         made = World(server)
-        made.manage("migrate", "--run-syncdb", "--verbosity", "0")
-        made.manage("pgobserve", "install", "project.Item")
+        made.prepare()
         with psycopg.connect(**made.parameters, autocommit=True) as connection:
             connection.execute(PREPARE.encode())
         yield made

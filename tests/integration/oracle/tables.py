@@ -9,6 +9,9 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import connection
 
+from pgobserve import conf
+from tests.installing import install_by
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -66,12 +69,16 @@ def oracle_tables() -> Iterator[None]:
             for tenant in TENANTS:
                 cursor.execute(PREPARE_TENANT.format(tenant=tenant))
             cursor.execute(GRANTS)
-        call_command("pgobserve", "install", *OBSERVED, verbosity=0)
-        for tenant in TENANTS:
-            _install_in(f"oracle_{tenant}")
+        install_by(("oracle", conf.get().TRANSPORT), _install)
         yield
     finally:
         _drop()
+
+
+def _install() -> None:
+    call_command("pgobserve", "install", *OBSERVED, verbosity=0)
+    for tenant in TENANTS:
+        _install_in(f"oracle_{tenant}")
 
 
 def _install_in(schema: str) -> None:

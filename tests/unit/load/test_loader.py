@@ -411,7 +411,7 @@ async def test_newcomers_gather(monkeypatch: pytest.MonkeyPatch, gather_time: fl
         return first
 
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(add() for _ in range(batches_module.CROWD)))
             newcomer = add()
             if gather_time:
