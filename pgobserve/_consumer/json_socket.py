@@ -13,14 +13,14 @@ from channels.exceptions import InvalidChannelLayerError, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from pgobserve import _json, conf
-from pgobserve._consumer.client_presence import ClientPresence
-from pgobserve._consumer.inbox import Inbox
-from pgobserve._consumer.send_errors import (
+from pgobserve._consumer.client_presence import (
+    ClientPresence,
     is_being_cancelled,
     is_gone,
     is_sendable,
     is_too_large,
 )
+from pgobserve._consumer.inbox import Inbox
 from pgobserve.exceptions import ClientDisconnected, FrameTooLarge
 from pgobserve.logs import fields
 

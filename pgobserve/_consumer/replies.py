@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
-from pgobserve._consumer.send_errors import is_being_cancelled
+from pgobserve._consumer.client_presence import is_being_cancelled
 from pgobserve.exceptions import ClientDisconnected
 from pgobserve.logs import fields
 

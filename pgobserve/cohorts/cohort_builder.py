@@ -28,8 +28,7 @@ from pgobserve.render.own_hooks import (
     stands_for,
 )
 from pgobserve.render.renderer_choice import made_by, renderer_of
-from pgobserve.render.rendering import VERSION, KeyRenderer, VersionRenderer
-from pgobserve.render.row_names import lookup_of
+from pgobserve.render.rendering import VERSION, KeyRenderer, VersionRenderer, lookup_of
 from pgobserve.sql.full_query import FullQuery
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of

@@ -13,8 +13,8 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
+from pgobserve._consumer.client_presence import is_being_cancelled
 from pgobserve._consumer.permission_call import PermissionCase, check, needs_thread
-from pgobserve._consumer.send_errors import is_being_cancelled
 from pgobserve.hub.outcome import UNREAD, Refusal
 from pgobserve.logs import fields
 from pgobserve.permissions import AllowAny, checks_objects, instances

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve import conf
-from pgobserve._consumer.send_errors import is_being_cancelled, is_gone, is_too_large
+from pgobserve._consumer.client_presence import is_being_cancelled, is_gone, is_too_large
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.deliver.frames import frame_text

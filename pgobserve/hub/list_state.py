@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pgobserve.hub.snapshot import Snapshot, Stale
     from pgobserve.hub.subscriptions import ListSubscription, Shown
 
-
 #: Rows of a list that wait to be read. Beyond it, the whole list is read.
 MAX_DIRTY: Final = 20_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -26,19 +27,26 @@ if TYPE_CHECKING:
 _consumers: WeakSet[type] = WeakSet()
 _observers: WeakSet[Evented] = WeakSet()
 
+#: Held to add and to copy: a thread may import consumers while another one iterates.
+_lock = threading.Lock()
+
 
 def observe(consumer_class: type) -> None:
     """Register a consumer class; its ``observed_models()`` is called when needed."""
-    _consumers.add(consumer_class)
+    with _lock:
+        _consumers.add(consumer_class)
 
 
 def observe_events(observer: Evented) -> None:
     """Register an observer of events; its ``evented_models`` are read when needed."""
-    _observers.add(observer)
+    with _lock:
+        _observers.add(observer)
 
 
 def consumers() -> list[type]:
-    return sorted(_consumers, key=lambda each: (each.__module__, each.__qualname__))
+    with _lock:
+        found = list(_consumers)
+    return sorted(found, key=lambda each: (each.__module__, each.__qualname__))
 
 
 def dependencies() -> dict[type, Dependencies]:
@@ -52,7 +60,7 @@ def dependencies() -> dict[type, Dependencies]:
 
 def observed_models() -> list[type[Model]]:
     """Return the models that consumers and observers observe or depend on."""
-    models = {model for each in _consumers for model in each.observed_models()}  # type: ignore[attr-defined]
+    models = {model for each in consumers() for model in each.observed_models()}  # type: ignore[attr-defined]
     for each in dependencies().values():
         models.update(map(canonical, each.full_refresh))
         models.update(canonical(join.model) for path in each.paths for join in path.joins)
@@ -70,10 +78,11 @@ def observed_routes() -> dict[type[Model], frozenset[str]]:
 
 
 def observers() -> list[Evented]:
-    return list(_observers)
+    with _lock:
+        return list(_observers)
 
 
 def evented_models() -> list[type[Model]]:
     """Return the models with observers of events, whose changes must go to the outbox."""
-    models = {model for each in _observers for model in each.evented_models}
+    models = {model for each in observers() for model in each.evented_models}
     return sorted(models, key=lambda model: model._meta.label_lower)

@@ -11,8 +11,8 @@ from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.install.consumer_registry import observe
-from pgobserve.subscribe.row_subscriptions import Subscriptions
 from pgobserve.subscribe.settling import settle
+from pgobserve.subscribe.socket_subscriptions import Subscriptions
 from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.render.own_hooks import has_own
-from pgobserve.render.rendering import encode
-from pgobserve.render.row_names import lookup_of
+from pgobserve.render.rendering import encode, lookup_of
 from pgobserve.sql.keys import key_of, shown, to_key
 from pgobserve.subscribe.subscription_set import encode_name
 

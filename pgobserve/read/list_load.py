@@ -23,8 +23,7 @@ from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
 from pgobserve.hub.outcome import ABSENT, Refusal, View
 from pgobserve.logs import fields
 from pgobserve.read.base_load import Load
-from pgobserve.render.rendering import encode
-from pgobserve.render.row_names import name_of
+from pgobserve.render.rendering import encode, name_of
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.sql.keys import ALIKE, collide, from_text
 from pgobserve.workers.occupation import contained

@@ -23,8 +23,7 @@ from pgobserve.hub.outcome import ABSENT, UNREAD, View
 from pgobserve.logs import fields
 from pgobserve.read.base_load import Load
 from pgobserve.read.list_batch import load_lists
-from pgobserve.render.rendering import VersionRenderer
-from pgobserve.render.row_names import name_of
+from pgobserve.render.rendering import VersionRenderer, name_of
 from pgobserve.sql.keyed_query import fetch_many
 from pgobserve.sql.reverse_lookup import resolve
 from pgobserve.workers.occupation import contained

@@ -11,10 +11,10 @@ from django.db import InterfaceError, OperationalError
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
+from pgobserve.hub.identity import key_text
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import Refusal, View
 from pgobserve.render.own_hooks import has_own
-from pgobserve.render.row_names import value_of
 from pgobserve.render.tracking_context import TrackingContext
 from pgobserve.sql.keys import key_of, shown
 
@@ -183,3 +183,23 @@ def is_bespoke(consumer: Consumer) -> bool:
 def context_keys(consumer: Consumer) -> frozenset[str] | None:
     """Return the keys of a consumer's serializer context; None if it overrides the context."""
     return None if has_own(consumer, "get_serializer_context") else DEFAULT_KEYS
+
+
+def lookup_of(consumer: GenericAsyncAPIConsumer, model: type[Model]) -> str | None:
+    """Return the field that names a consumer's rows; None if that is the primary key."""
+    key: Any = model._meta.pk
+    name = consumer.lookup_field
+    return None if name in ("pk", key.name, key.attname) else name
+
+
+def value_of(instance: Model, lookup: str) -> Any:
+    """Return the value of an instance's lookup; None if a related row is missing."""
+    value: Any = instance
+    for name in lookup.split("__"):
+        value = getattr(value, name, None)
+    return value
+
+
+def name_of(instance: Model, lookup: str) -> str:
+    """Return the text by which frames name an instance."""
+    return key_text(value_of(instance, lookup))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pgobserve.hub.table_dependencies import TableDependencies
     from pgobserve.sql.keys import Model
 
-
 #: Bytes of an identifier in PostgreSQL (NAMEDATALEN - 1).
 MAX_NAME: Final = 63
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgobserve.hub.hub import Hub
     from pgobserve.hub.subscriptions import Subscription
     from pgobserve.runtime.feed import Feed
-    from pgobserve.subscribe.row_subscriptions import Subscriptions
+    from pgobserve.subscribe.socket_subscriptions import Subscriptions
 
     Places = dict[Feed, list[Subscription]]
 

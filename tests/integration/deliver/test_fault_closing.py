@@ -12,7 +12,7 @@ from tests.integration.deliver.test_instance import ItemConsumer
 from tests.project.models import Item
 
 if TYPE_CHECKING:
-    from pgobserve.subscribe.row_subscriptions import Subscriptions
+    from pgobserve.subscribe.socket_subscriptions import Subscriptions
 
 opened: list[Subscriptions] = []
 
