@@ -64,7 +64,7 @@ def hold_marks(feed: runtime.Feed, monkeypatch: pytest.MonkeyPatch) -> asyncio.E
 
     monkeypatch.setattr(feed.fence, "_send", late)
     # A slow machine must not have another mark sent meanwhile.
-    monkeypatch.setattr(feed.fence, "_timeout", None)
+    monkeypatch.setattr(feed.fence, "timeout", None)
     return go_on
 
 
