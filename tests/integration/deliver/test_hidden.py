@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import pytest
@@ -67,7 +68,8 @@ class Hiding(BasePermission):
         self, scope: Any, consumer: Any, action: str, instance: Any, **kwargs: Any
     ) -> bool:
         if instance.rank == 1 and self.error is not None:
-            raise self.error
+            # A copy: an exception keeps the frames of all who raised it.
+            raise copy.copy(self.error)
         return bool(instance.rank != 1)
 
 
