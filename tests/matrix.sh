@@ -44,7 +44,7 @@ folders="tests/integration/triggers tests/integration/outbox tests/integration/l
 # Keys and row images of every type.
 [ ! -d tests/integration/types ] || folders+=" tests/integration/types"
 [ -n "${FIRST_ONLY:-}" ] || folders+=" tests/integration/sql tests/integration/database tests/integration/load tests/integration/runtime"
-# The development mode of Python belongs to the run on the main Python: it costs an eighth.
+# The development mode of Python belongs to the run on the main Python: it costs a tenth.
 export PYTHONDEVMODE=
 
 python_tests="tests/unit tests/integration"
