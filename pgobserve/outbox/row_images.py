@@ -8,18 +8,19 @@ take them from there. A value that is not known, or that no Python type can hold
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, OperationalError, transaction
 from psycopg import pq
 from psycopg.adapt import Transformer
 
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -100,7 +101,7 @@ def build(
     if not images:
         return []
     reader = _Reader(model, connection)
-    rows = reader.read(images, [*reader.plain])
+    rows = reader.read(images, [*reader.plain], reader.virtual)
     instances = [reader.instance(*pair) for pair in zip(images, rows, strict=True)]
     for column, error in reader.unreadable.items():
         logger.warning(
@@ -118,43 +119,56 @@ class _Reader:
 
     Attributes:
         plain: The columns to read, by name as in :data:`_COLUMNS`.
+        virtual: The expressions of virtual columns, by name.
         unreadable: An error for each column with values that can't be read.
     """
 
     def __init__(self, model: Model, connection: BaseDatabaseWrapper) -> None:
         self._model = model
         self._connection = connection
-        self._fields = [(f, _column(f), _converters(f, connection)) for f in _fields(model)]
+        own = set(model._meta.local_concrete_fields)
+        fields = [each for each in model._meta.concrete_fields if each in own]
+        self._fields = [
+            (each.attname, _column(each), *_conversion(each, connection)) for each in fields
+        ]
+        self._key = {_column(each) for each in model._meta.pk_fields}
         self.unreadable: dict[str, Exception] = {}
         with connection.cursor() as cursor:
             cursor.execute(_COLUMNS, [connection.ops.quote_name(model._meta.db_table)])
             columns = cursor.fetchall()
-        self._virtual = {name: virtual for name, _, virtual, _, _ in columns if virtual}
-        used = {column for _, column, _ in self._fields}
+        self.virtual = {name: virtual for name, _, virtual, _, _ in columns if virtual}
+        used = {column for _, column, *_ in self._fields}
         self.plain = {
             name: column
             for name, *column in columns
             # The expression of a virtual column may need any other one.
-            if name not in self._virtual and (self._virtual or name in used)
+            if name not in self.virtual and (self.virtual or name in used)
         }
 
-    def read(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
+    def read(
+        self, images: Sequence[Image], names: Sequence[str], virtual: Mapping[str, str]
+    ) -> list[Values]:
         """Return the values of columns for each image, without those that can't be read."""
+        if not names:
+            return [{} for _ in images]
         try:
-            return self._query(images, names) if names else [{} for _ in images]
+            return self._query(images, names, virtual)
         except OperationalError:
             raise
         except DatabaseError as error:
             if len(images) > 1:
-                return [row for part in _halves(images) for row in self.read(part, names)]
+                return [row for part in _halves(images) for row in self.read(part, names, virtual)]
+            if virtual:
+                return self.read(images, names, {})
             if len(names) > 1:
-                first, second = (self.read(images, part)[0] for part in _halves(names))
+                first, second = (self.read(images, part, {})[0] for part in _halves(names))
                 return [first | second]
             self.unreadable[names[0]] = error
             return [{}]
 
-    def _query(self, images: Sequence[Image], names: Sequence[str]) -> list[Values]:
-        virtual = self._virtual if len(names) == len(self.plain) else {}
+    def _query(
+        self, images: Sequence[Image], names: Sequence[str], virtual: Mapping[str, str]
+    ) -> list[Values]:
         columns, types = [], []
         for name in names:
             (type_, _, is_json, _), column = self.plain[name], _quoted(name)
@@ -171,7 +185,7 @@ class _Reader:
         values = [*(f"r.{_quoted(name)}" for name in names), *virtual.values()]
         query = (_PINNED_QUERY if pinned else _QUERY).format(rows=rows, values=_list(values))
         keys = [*names, *virtual]
-        with self._connection.cursor() as cursor:
+        with _savepoint(self._connection), self._connection.cursor() as cursor:
             cursor.execute(query, [[image.text for image in images]])
             try:
                 return [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
@@ -196,23 +210,19 @@ class _Reader:
 
     def instance(self, image: Image, row: Values) -> models.Model:
         """Return the instance for an image, whose columns have these values."""
-        given = image.values.keys()
-        values = {}
-        for each, column, converters in self._fields:
-            if (
-                column in row
-                and (self.plain.keys() if column in self._virtual else {column}) <= given
-            ):
+        given, values = image.values, {}
+        is_whole = not self.virtual or given.keys() >= self.plain.keys()
+        for attname, column, expression, converters in self._fields:
+            if column in row and (is_whole if column in self.virtual else column in given):
                 try:
-                    values[each.attname] = _converted(
-                        row[column], each, converters, self._connection
-                    )
+                    value = row[column]
+                    for convert in converters:
+                        value = convert(value, expression, self._connection)
+                    values[attname] = value
                 except Exception as error:  # noqa: BLE001 (a converter's)
                     self.unreadable[column] = error
-            if each.primary_key and each.attname not in values:
-                values[each.attname] = image.values.get(
-                    column
-                )  # as text, because each row has a key
+            if column in self._key and attname not in values:
+                values[attname] = given.get(column)  # as text, because each row has a key
         return _made(self._model, values, self._connection.alias)
 
 
@@ -224,37 +234,24 @@ def _made(model: Model, values: Values, alias: str) -> models.Model:
     return instance
 
 
-@lru_cache(maxsize=1024)
-def _fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
-    """Return the fields whose columns are in the model's own table, in order."""
-    own = set(model._meta.local_concrete_fields)
-    return tuple(each for each in model._meta.concrete_fields if each in own)
-
-
 def _column(of: models.Field[Any, Any]) -> str:
     """Return the name of a field's column, without quotes."""
     name = str(of.column)
     return name[1:-1].replace('""', '"') if name[0] == name[-1] == '"' else name
 
 
-def _converters(
+def _conversion(
     of: models.Field[Any, Any], connection: BaseDatabaseWrapper
-) -> list[Callable[..., Any]]:
+) -> tuple[Any, list[Any]]:
+    """Return the expression of a field's column, and the functions that convert its values."""
     column: Any = of.get_col(of.model._meta.db_table)
-    return [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+    of_backend = connection.ops.get_db_converters(column)
+    return column, [*of_backend, *column.get_db_converters(connection)]
 
 
-def _converted(
-    value: Any,
-    of: models.Field[Any, Any],
-    converters: Sequence[Callable[..., Any]],
-    connection: BaseDatabaseWrapper,
-) -> Any:
-    if converters:
-        column = of.get_col(of.model._meta.db_table)
-        for convert in converters:
-            value = convert(value, column, connection)
-    return value
+def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
+    """Let a query fail within the caller's transaction, if there is one."""
+    return transaction.atomic(connection.alias) if connection.in_atomic_block else nullcontext()
 
 
 def _halves(parts: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:

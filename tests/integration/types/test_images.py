@@ -261,6 +261,7 @@ def test_virtual_columns(
         assert pairs == [[None, 2], [2, 5], [5, UNKNOWN], [UNKNOWN, None]]
         assert isinstance(events[1], event.Event)
         assert events[1].changed == {"a", "b"}
+        assert [each.instance.a for each in events] == [5, 2, 0, 0]  # type: ignore[union-attr]
         assert [outbox_page.values(each, ["b"]) for each in page.entries] == [{}] * 4
 
 
