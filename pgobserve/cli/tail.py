@@ -20,8 +20,7 @@ from pgobserve.install import targets
 from pgobserve.listen.payload import parse
 from pgobserve.outbox import outbox_page, outbox_trust
 from pgobserve.outbox.cursor import Cursor, Progress
-from pgobserve.outbox.event import EventAction, changes_in
-from pgobserve.outbox.fold import RowChange
+from pgobserve.outbox.event import EventAction, RowChange, changes_in
 from pgobserve.outbox.outbox_pages import LOST, FollowOptions, pages
 from pgobserve.sql.model_tables import model_of
 from pgobserve.triggers.registry import canonical, find

@@ -58,7 +58,6 @@ class OutboxStatus:
     The state of the outbox at a read.
 
     Attributes:
-        now: The read's snapshot.
         horizon: Every removed record is visible in it.
         lost: Greatest transaction that could not write to the outbox; 0 if there was none.
         full: The outbox has reached its size limit, and triggers write nothing.
@@ -112,9 +111,6 @@ class Progress:
     none. A snapshot from before the crash counts the new transactions as seen. So after a lost
     connection a reader goes back to a snapshot whose WAL was on disk, and skips what it has handled
     since. A cursor in the database needs none of this: if it survives, so does all WAL before it.
-
-    Attributes:
-        cursor: What has been handled; None before the first read.
     """
 
     def __init__(self, cursor: Cursor | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Events: the changes that a transaction made to rows, made from the outbox's records."""
+"""Events: the changes that a transaction made to rows, folded into one for each row, from the outbox's records."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import datetime
 import logging
 from collections import defaultdict
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Any
 
 from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import GapReason
-from pgobserve.outbox.fold import EventAction, RowChange, TableChange, fold
 from pgobserve.outbox.row_images import Image, build
 from pgobserve.sql.keys import to_key
 from pgobserve.sql.model_tables import model_of
@@ -24,6 +24,75 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from pgobserve.outbox.outbox_page import OutboxRecord
+
+
+class EventAction(StrEnum):
+    """What happened to a row."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A change of a row, by a statement or a transaction; None stands for no row before, or after."""
+
+    label: str
+    key: Hashable
+    old: Any
+    new: Any
+    at: Any = None
+
+    @property
+    def action(self) -> EventAction:
+        """What happened to the row."""
+        if self.old is None:
+            return EventAction.CREATE
+        return EventAction.DELETE if self.new is None else EventAction.UPDATE
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """A change of unknown rows of a table."""
+
+    label: str
+    at: Any = None
+
+
+def fold(changes: Iterable[RowChange | TableChange]) -> list[RowChange | TableChange]:
+    """
+    Return the net changes of one transaction, in their order: at most one for each row.
+
+    Create and update are a create; create and delete are nothing; update and delete are a delete, with
+    the row before the transaction; delete and create are an update. An update to equal values is
+    nothing. A row takes the place of its last change. A :class:`TableChange` replaces all earlier changes
+    of its table.
+    """
+    folded: dict[tuple[str, Hashable], RowChange | TableChange] = {}
+    for change in changes:
+        if isinstance(change, TableChange):
+            for name in [name for name in folded if name[0] == change.label]:
+                del folded[name]
+            folded[(change.label, _TABLE)] = change
+            continue
+        name = (change.label, change.key)
+        before = folded.pop(name, None)
+        old = before.old if isinstance(before, RowChange) else change.old
+        folded[name] = RowChange(change.label, change.key, old, change.new, change.at)
+    return [
+        change
+        for change in folded.values()
+        if isinstance(change, TableChange) or change.old != change.new
+    ]
+
+
+class _Table:
+    """Stands for a whole table; equal to no key."""
+
+
+_TABLE = _Table()
+
 
 __all__ = ["Event", "EventAction", "GapReason", "Reset", "changes_in", "events_of", "folded"]
 

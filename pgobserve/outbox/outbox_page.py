@@ -106,12 +106,8 @@ class OutboxRecord:
     A row of the outbox: the changes of a statement, or a part of them.
 
     Attributes:
-        label: The model, ``app.model`` in lower case.
-        operation: The kind of statement.
         at: When the statement ended.
-        keys: A JSON array of keys; None for the whole table.
-        old: A JSON array of the rows before, or None.
-        new: A JSON array of the rows after, or None.
+        keys: A JSON array of keys; None for the whole table. So are ``old`` and ``new``, of rows.
         last: When the transaction wrote last, in microseconds.
     """
 
@@ -131,7 +127,6 @@ class Page:
     The result of a read.
 
     Attributes:
-        status: The state of the outbox.
         gap: Why changes may be missing; then there are no entries. None if all are there.
         entries: Records in commit order for each row; those of a transaction follow each other.
         before: The cursor before the page.
@@ -167,14 +162,10 @@ def parameters(
     since: datetime | None = None,
 ) -> dict[str, Any]:
     """
-    Return the parameters of :data:`QUERY`.
+    Return the parameters of :data:`QUERY`; None as ``images`` or ``labels`` means those of all models.
 
-    Args:
-        limit: Rows after which a page ends, with a whole transaction.
-        page_bytes: Bytes of images after which it ends.
-        images: Labels to read row images of; None for all.
-        labels: Labels to read; None for all.
-        since: Skips what was written before.
+    A page ends with a whole transaction after ``limit`` rows, or after ``page_bytes`` of images. What was
+    written before ``since`` is skipped.
     """
     place = cursor.place
     return {
@@ -226,9 +217,7 @@ def values(entry: OutboxRecord, columns: Collection[str]) -> dict[str, tuple[Any
     Return the distinct old and new values of columns in a record's rows, without nulls.
 
     Columns that were added after the write, and columns with values that are no scalars, are omitted.
-
-    Returns:
-        Values by column; None if the record has no images.
+    None if the record has no images.
     """
     if entry.old is None and entry.new is None:
         return None

@@ -115,7 +115,6 @@ class FollowOptions:
         wait: Waits for a wake-up, for at most so many seconds.
         poll: Writers send no wake-ups.
         on_start: Called when reading starts at the present.
-        rotation: Empties old partitions between two reads.
         gaps: Whether missing records are reported.
         timeout: Seconds that the server has for one page.
     """

@@ -11,8 +11,7 @@ from psycopg import sql
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import Cursor, GapReason
-from pgobserve.outbox.event import folded
-from pgobserve.outbox.fold import TableChange
+from pgobserve.outbox.event import TableChange, folded
 from pgobserve.outbox.outbox_page import qualified
 from pgobserve.wire import ALONE, Operation
 from tests.integration.outbox.conftest import DELETE, INSERT, UPDATE, Reading, execute

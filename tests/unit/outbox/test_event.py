@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgobserve.outbox.fold import (
+from pgobserve.outbox.event import (
     EventAction,
     RowChange,
     TableChange,
