@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     #: Dotted name, models, and the dependencies of their rows.
     Consumer = tuple[str, Iterable[type[Model]], Dependencies]
 
+HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
+
+HINT = (
+    "Name the other tables that they read in observe_related of the class, as paths from its model "
+    '(["author.publisher"]) or models (["shop.Price"]).'
+)
+
 
 def path_of(path: RelationPath) -> str:
     """
@@ -55,14 +62,6 @@ def _first(model: type[Model], joins: tuple[Join, ...]) -> tuple[str, int]:
     if best[1]:
         return best
     return part if part[1] else (f"({joins[0].model._meta.label})", 1)
-
-
-HEADING = ("PATH", "MODEL", "TABLE", "FOUND BACK", "TRIGGERS")
-
-HINT = (
-    "Name the other tables that they read in observe_related of the class, as paths from its model "
-    '(["author.publisher"]) or models (["shop.Price"]).'
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Job = tuple[str, Callable[[], InstallOutcome]]
 
+CHANGES = (InstallAction.INSTALLED, InstallAction.UPDATED, InstallAction.REMOVED)
+
 
 def install(
     console: Console,
@@ -119,9 +121,6 @@ def print_sql(
             console.write(f"{statement};")
         console.write("COMMIT;")
         console.write("")
-
-
-CHANGES = (InstallAction.INSTALLED, InstallAction.UPDATED, InstallAction.REMOVED)
 
 
 def run_all(console: Console, jobs: Sequence[Job], *, as_json: bool) -> None:

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 HEADING = ("MODEL", "TABLE", "STATE", "FIRES", "BY")
 
+#: Why the rotation stops, by its last step.
+REASONS = {
+    "early": "the next slot is not due yet",
+    "busy": "a transaction still uses a slot (see pg_stat_activity); prune it again later",
+    "elsewhere": "a server process or another command rotates it now",
+}
+
 
 def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool) -> None:
     """Print the status of each table; fail unless all are OK."""
@@ -95,14 +102,6 @@ def _print_outbox(console: Console, outbox: StorageStatus) -> None:
     )
     for warning in outbox_report.warnings(outbox):
         console.write(f"{warning}.", "WARNING")
-
-
-#: Why the rotation stops, by its last step.
-REASONS = {
-    "early": "the next slot is not due yet",
-    "busy": "a transaction still uses a slot (see pg_stat_activity); prune it again later",
-    "elsewhere": "a server process or another command rotates it now",
-}
 
 
 def prune(console: Console, *, database: str, as_json: bool) -> None:

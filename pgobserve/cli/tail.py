@@ -47,6 +47,12 @@ ACTIONS = {
     Operation.DELETE: EventAction.DELETE,
 }
 
+#: The snapshot in which no transaction is visible.
+NOTHING = Snapshot(1, 1, frozenset())
+
+#: Seconds to read one page. The outbox may be large.
+READ_TIMEOUT = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class TailLine:
@@ -156,13 +162,6 @@ def _values(line: TailLine, name: str) -> str:
     return " → ".join(
         json.dumps(side.values.get(name), default=str, ensure_ascii=False) for side in sides
     )
-
-
-#: The snapshot in which no transaction is visible.
-NOTHING = Snapshot(1, 1, frozenset())
-
-#: Seconds to read one page. The outbox may be large.
-READ_TIMEOUT = 600.0
 
 
 def run(

@@ -45,6 +45,9 @@ _PRESENCE: Final = (
 
 _here: Final = threading.local()
 
+#: Seconds for which the process delays its exit until cancel requests are sent.
+CANCEL_TIMEOUT: Final = 2.0
+
 
 def limit(seconds: float | None) -> None:
     """
@@ -73,9 +76,6 @@ def _connected(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 connection_created.connect(_connected, dispatch_uid="pgobserve.database.statement_limits")
 
-
-#: Seconds for which the process delays its exit until cancel requests are sent.
-CANCEL_TIMEOUT: Final = 2.0
 
 _cancelling: set[threading.Thread] = set()
 _at_exit: set[WeakMethod[Callable[[], object]]] = set()

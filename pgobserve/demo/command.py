@@ -40,6 +40,13 @@ TEMPLATE = """
   {dim}Stop with Ctrl-C.{plain}
 """
 
+DESCRIPTION = (
+    "Start PostgreSQL, make a small project's tables, and serve a page that shows them live."
+)
+
+#: With commit timestamps the page can show how long a change took.
+OPTIONS = (*THROW_AWAY, "track_commit_timestamp=on")
+
 
 def print_start(port: int, wanted: int) -> None:
     """Print that the demo starts, and the port if it is not the expected one."""
@@ -58,14 +65,6 @@ def print_ready(*, open_browser: bool) -> None:
 def banner(of: Config, url: str, *, colour: bool) -> str:
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if colour else ("", "", "")
     return TEMPLATE.format(bold=bold, dim=dim, plain=plain, url=url, psql=of.psql, server=of.server)
-
-
-DESCRIPTION = (
-    "Start PostgreSQL, make a small project's tables, and serve a page that shows them live."
-)
-
-#: With commit timestamps the page can show how long a change took.
-OPTIONS = (*THROW_AWAY, "track_commit_timestamp=on")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

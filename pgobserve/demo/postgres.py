@@ -33,6 +33,20 @@ UNPRIVILEGED_UID = 65534
 #: A throw-away server need not survive a crash.
 THROW_AWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
+# Its standard input ends with this process. After an orderly end the directory no longer exists.
+_WATCHDOG = """
+read -r _
+[ -d "$1" ] || exit 0
+if read -r pid < "$1/data/postmaster.pid"; then
+    kill -QUIT "$pid"
+    tries=100
+    while kill -0 "$pid" && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+fi
+rm -rf "$1"
+"""
+
+_INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -111,19 +125,6 @@ def _temporary_directory() -> Iterator[Path]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-# Its standard input ends with this process. After an orderly end the directory no longer exists.
-_WATCHDOG = """
-read -r _
-[ -d "$1" ] || exit 0
-if read -r pid < "$1/data/postmaster.pid"; then
-    kill -QUIT "$pid"
-    tries=100
-    while kill -0 "$pid" && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
-fi
-rm -rf "$1"
-"""
-
-
 @contextlib.contextmanager
 def _watchdog(root: Path) -> Iterator[None]:
     if os.name != "posix":
@@ -153,9 +154,6 @@ def _initialise(bin_path: Path, data: Path, password: str, root: Path) -> None:
         _run([*command, f"--pwfile={secret}"], root)
     finally:
         secret.unlink()
-
-
-_INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
 
 
 def _as_root() -> bool:

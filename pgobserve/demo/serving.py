@@ -21,6 +21,11 @@ DEFAULT_PORT = 8000
 #: The number of ports to try.
 TRIES = 10
 
+#: Windows has no SIGHUP.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 def claim(port: int | None) -> socket.socket:
     """
@@ -56,12 +61,6 @@ def _listen(port: int) -> socket.socket:
             f"Port {port} of {HOST} {reason}. Choose another: python -m pgobserve demo --port 8010"
         ) from error
     return listener
-
-
-#: Windows has no SIGHUP.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 
 
 class Stopped(BaseException):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pgobserve.hub.snapshot import Snapshot
     from pgobserve.outbox.event import Event
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
@@ -83,9 +85,6 @@ class GroupMember:
     def _settle(self) -> None:
         if all(since is not None for _, since in self.ids):
             self.known.set()
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pgobserve.outbox.outbox_page import OutboxRecord
 
+logger = logging.getLogger(__name__)
+
 
 class EventAction(StrEnum):
     """What happened to a row."""
@@ -95,8 +97,6 @@ _TABLE = _Table()
 
 
 __all__ = ["Event", "EventAction", "GapReason", "Reset", "changes_in", "events_of", "folded"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

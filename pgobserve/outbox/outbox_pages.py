@@ -41,6 +41,12 @@ POLL: Final = 0.05
 #: Results of ``outbox_rotate`` after which it is called again at once.
 GO_ON: Final = ("emptied", "advanced", "quiet")
 
+#: Seconds that the server has for one page.
+READ_TIMEOUT: Final = 30.0
+
+#: Errors after which a follower connects again.
+LOST: Final = (psycopg.Error, OSError, FeedUnavailable, Unreachable)
+
 
 def next_delay(delay: float, entries: int, *, full: bool, poll: bool = False) -> float:
     """
@@ -96,13 +102,6 @@ class Rotation:
             row = None
         done = row[0] if row else None
         self._due = self._clock() + (0 if done in GO_ON else self._every)
-
-
-#: Seconds that the server has for one page.
-READ_TIMEOUT: Final = 30.0
-
-#: Errors after which a follower connects again.
-LOST: Final = (psycopg.Error, OSError, FeedUnavailable, Unreachable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

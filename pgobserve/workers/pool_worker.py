@@ -15,6 +15,8 @@ from pgobserve.workers.occupation import Interrupted, Occupation, contained, occ
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Result = TypeVar("Result")
+
 
 @dataclass(slots=True, eq=False)
 class Held:
@@ -64,9 +66,6 @@ def interrupt(ident: int) -> None:
     That ends an endless loop, but not a wait inside the operating system.
     """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interrupted))
-
-
-Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)

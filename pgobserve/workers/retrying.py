@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 #: Seconds after which an attempt counts as a success, so that the next delay is short again.
 LASTED: Final = 1.0
 
+#: Upper limits of the random delay in seconds: of the first retry, and of later ones.
+FIRST_RETRY: Final = 0.5
+MAX_RETRY: Final = 60.0
+
+logger = logging.getLogger(__name__)
+
 
 def backoff(
     first: float = 0.1, cap: float = 5.0, draw: Callable[[], float] = random.random
@@ -65,9 +71,6 @@ class Attempts:
                 self._delays = backoff()
             await asyncio.sleep(next(self._delays))
         self._started = time.monotonic()
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -143,11 +146,6 @@ async def _end(tasks: Mapping[asyncio.Task[object], str]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-#: Upper limits of the random delay in seconds: of the first retry, and of later ones.
-FIRST_RETRY: Final = 0.5
-MAX_RETRY: Final = 60.0
 
 
 def _delays() -> Iterator[float]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pgobserve.triggers.trigger_values import CatalogEntry, TableInfo
     from pgobserve.wire import Namespace
 
+#: This command's ``application_name``. Checks recognize the sessions of feeds by theirs.
+OWN_NAME: Final = "pgobserve-doctor"
+
 
 class Level(StrEnum):
     """The severity of a finding."""
@@ -63,10 +66,6 @@ def warning(state: str, *details: str, advice: str) -> Finding:
 def problem(state: str, *details: str, advice: str) -> Finding:
     """Return a finding about something that does not work."""
     return Finding(Level.PROBLEM, state, details, advice)
-
-
-#: This command's ``application_name``. Checks recognize the sessions of feeds by theirs.
-OWN_NAME: Final = "pgobserve-doctor"
 
 
 class Examination:

@@ -29,6 +29,27 @@ SELECT count(*), count(DISTINCT (application_name, client_addr))
  WHERE datname = pg_catalog.current_database() AND application_name LIKE 'pgobserve:%'
 """
 
+#: At this share PostgreSQL itself warns. When the queue is full, every NOTIFY fails.
+NEARLY_FULL: Final = 0.5
+
+#: Seconds after which a transaction is old, and between two samples of sessions that may be busy.
+OLD: Final = 60.0
+BETWEEN: Final = 1.0
+
+#: A session receives notifications between its transactions only. No view lists the sessions that
+#: listen.
+_SESSIONS: Final = """
+SELECT pid, coalesce(application_name, ''), coalesce(usename::text, '?'),
+       coalesce(pg_catalog.host(client_addr), 'a local socket'), coalesce(state, '?'),
+       coalesce(wait_event = 'ClientWrite', false),
+       coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - xact_start), 0)::float8
+  FROM pg_catalog.pg_stat_activity
+ WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
+   AND (wait_event = 'ClientWrite' OR xact_start IS NOT NULL)
+   AND (state <> 'active' OR application_name LIKE 'pgobserve:%%')
+ ORDER BY backend_start
+"""
+
 
 def listen(case: Examination) -> Finding:
     """Check that feeds can LISTEN, and receive what this alias notifies."""
@@ -132,28 +153,6 @@ def connected(case: Examination) -> tuple[int, int]:
     """Return the number of sessions of feeds now, and of their server processes."""
     ((sessions, processes),) = case.query(_FEEDS)
     return sessions, processes
-
-
-#: At this share PostgreSQL itself warns. When the queue is full, every NOTIFY fails.
-NEARLY_FULL: Final = 0.5
-
-#: Seconds after which a transaction is old, and between two samples of sessions that may be busy.
-OLD: Final = 60.0
-BETWEEN: Final = 1.0
-
-#: A session receives notifications between its transactions only. No view lists the sessions that
-#: listen.
-_SESSIONS: Final = """
-SELECT pid, coalesce(application_name, ''), coalesce(usename::text, '?'),
-       coalesce(pg_catalog.host(client_addr), 'a local socket'), coalesce(state, '?'),
-       coalesce(wait_event = 'ClientWrite', false),
-       coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - xact_start), 0)::float8
-  FROM pg_catalog.pg_stat_activity
- WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
-   AND (wait_event = 'ClientWrite' OR xact_start IS NOT NULL)
-   AND (state <> 'active' OR application_name LIKE 'pgobserve:%%')
- ORDER BY backend_start
-"""
 
 
 def queue(case: Examination) -> Finding:

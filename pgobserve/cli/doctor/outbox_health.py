@@ -68,6 +68,24 @@ SELECT l.pid, coalesce(a.application_name, ''),
  ORDER BY a.xact_start
 """
 
+#: Locks on our tables that block writers or the rotation.
+_HELD: Final = """
+SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, '?'),
+       c.relname::text, l.mode, extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_class c ON c.oid = l.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.granted AND n.nspname = %s AND c.relkind IN ('r', 'p')
+   AND a.pid <> pg_catalog.pg_backend_pid()
+   AND (a.xact_start IS NULL OR a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s))
+ ORDER BY a.pid, c.relname::text
+"""
+
+#: Seconds after which a transaction that holds locks is reported.
+LONG_LOCK: Final = 60.0
+
 
 def stored(case: Examination) -> Finding:
     """Check that a needed outbox exists, is intact, not full, and rotates."""
@@ -180,25 +198,6 @@ def gate(case: Examination) -> Finding:
         *(f"pid {pid}, {name!r}, for {age:,.0f} s" for pid, name, age in held),
         advice="Keep transactions short, or end those sessions: SELECT pg_terminate_backend(pid).",
     )
-
-
-#: Locks on our tables that block writers or the rotation.
-_HELD: Final = """
-SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, '?'),
-       c.relname::text, l.mode, extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8
-  FROM pg_catalog.pg_locks l
-  JOIN pg_catalog.pg_class c ON c.oid = l.relation
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
-  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'relation' AND l.granted AND n.nspname = %s AND c.relkind IN ('r', 'p')
-   AND a.pid <> pg_catalog.pg_backend_pid()
-   AND (a.xact_start IS NULL OR a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s))
- ORDER BY a.pid, c.relname::text
-"""
-
-#: Seconds after which a transaction that holds locks is reported.
-LONG_LOCK: Final = 60.0
 
 
 def schema(case: Examination) -> Finding:

@@ -28,6 +28,26 @@ SELECT gid, extract(epoch FROM pg_catalog.clock_timestamp() - prepared)::float8
  ORDER BY prepared
 """
 
+#: Settings that must be whole numbers of at least 1.
+COUNTS: Final = ("MAX_SUBSCRIPTIONS", "MAX_LIST_ROWS", "LOADER_THREADS")
+
+#: A list of more rows is slow to subscribe to, and takes much memory.
+MANY_ROWS: Final = 100_000
+
+#: Connections of a pool whose size is not set.
+POOL_SIZE: Final = 4
+
+_ROOM: Final = """
+SELECT pg_catalog.current_setting('max_connections')::int4
+       - pg_catalog.current_setting('superuser_reserved_connections')::int4
+       - coalesce(pg_catalog.current_setting('reserved_connections', true)::int4, 0)
+       - count(*) FILTER (WHERE a.backend_type = 'client backend'),
+       (SELECT r.rolconnlimit FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+       - count(*) FILTER (WHERE a.usename = current_user),
+       (SELECT r.rolconnlimit < 0 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+  FROM pg_catalog.pg_stat_activity a
+"""
+
 
 def version(case: Examination) -> Finding:
     """Check that the tests cover the server's version."""
@@ -90,27 +110,6 @@ def prepared(case: Examination) -> Finding:
         advice="A transaction that has notified can't be prepared. If the project prepares some, mute their "
         "triggers and announce the change afterwards.",
     )
-
-
-#: Settings that must be whole numbers of at least 1.
-COUNTS: Final = ("MAX_SUBSCRIPTIONS", "MAX_LIST_ROWS", "LOADER_THREADS")
-
-#: A list of more rows is slow to subscribe to, and takes much memory.
-MANY_ROWS: Final = 100_000
-
-#: Connections of a pool whose size is not set.
-POOL_SIZE: Final = 4
-
-_ROOM: Final = """
-SELECT pg_catalog.current_setting('max_connections')::int4
-       - pg_catalog.current_setting('superuser_reserved_connections')::int4
-       - coalesce(pg_catalog.current_setting('reserved_connections', true)::int4, 0)
-       - count(*) FILTER (WHERE a.backend_type = 'client backend'),
-       (SELECT r.rolconnlimit FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
-       - count(*) FILTER (WHERE a.usename = current_user),
-       (SELECT r.rolconnlimit < 0 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
-  FROM pg_catalog.pg_stat_activity a
-"""
 
 
 def settings(case: Examination) -> Finding:

@@ -44,6 +44,22 @@ SELECT current_user::text,
              AND pg_catalog.has_schema_privilege(%(schema)s, 'USAGE') END
 """
 
+_SESSION: Final = """
+SELECT pg_catalog.current_setting('session_replication_role') = 'replica',
+       coalesce(pg_catalog.current_setting(%s, true), '') = 'on'
+"""
+
+_DEFAULTS: Final = """
+SELECT CASE WHEN c.setrole = 0 THEN 'all roles' ELSE 'the role ' || r.rolname END, s.setting
+  FROM pg_catalog.pg_db_role_setting c
+ CROSS JOIN LATERAL pg_catalog.unnest(c.setconfig) s(setting)
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.setrole
+  LEFT JOIN pg_catalog.pg_database d ON d.oid = c.setdatabase
+ WHERE (c.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+   AND s.setting IN ('session_replication_role=replica', %s)
+ ORDER BY 1, 2
+"""
+
 
 def consumers(case: Examination) -> Finding:
     """Check that the consumers can be imported, and that ``observe_related`` names what exists."""
@@ -198,23 +214,6 @@ def rights(case: Examination) -> Finding:
         )
     install = "and install" if may_create else "but not install: it may not create in the database"
     return ok(f"The role {role} may read all observed tables, {install}.")
-
-
-_SESSION: Final = """
-SELECT pg_catalog.current_setting('session_replication_role') = 'replica',
-       coalesce(pg_catalog.current_setting(%s, true), '') = 'on'
-"""
-
-_DEFAULTS: Final = """
-SELECT CASE WHEN c.setrole = 0 THEN 'all roles' ELSE 'the role ' || r.rolname END, s.setting
-  FROM pg_catalog.pg_db_role_setting c
- CROSS JOIN LATERAL pg_catalog.unnest(c.setconfig) s(setting)
-  LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.setrole
-  LEFT JOIN pg_catalog.pg_database d ON d.oid = c.setdatabase
- WHERE (c.setdatabase = 0 OR d.datname = pg_catalog.current_database())
-   AND s.setting IN ('session_replication_role=replica', %s)
- ORDER BY 1, 2
-"""
 
 
 def silent(case: Examination) -> Finding:

@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 #: Rows that are named because they depend on another row.
 SHOWN: Final = 5
 
+#: Seconds to wait for the notification.
+PROBE_TIMEOUT: Final = 2.0
+
+_SEND: Final = """
+SELECT pg_catalog.pg_notify(%s, s.payload), s.payload
+  FROM (SELECT pg_catalog.concat(%s::text, pg_catalog.pg_current_xact_id(), %s::text)) s(payload)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
@@ -136,15 +144,6 @@ def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper)
     if not roots:
         return RowResult(False, f"no row of {root} depends on it now")
     return RowResult(True, f"now shown by {root} {', '.join(map(written, roots))}")
-
-
-#: Seconds to wait for the notification.
-PROBE_TIMEOUT: Final = 2.0
-
-_SEND: Final = """
-SELECT pg_catalog.pg_notify(%s, s.payload), s.payload
-  FROM (SELECT pg_catalog.concat(%s::text, pg_catalog.pg_current_xact_id(), %s::text)) s(payload)
-"""
 
 
 def is_heard(case: Examination, registration: Registration, key: Hashable) -> bool:
