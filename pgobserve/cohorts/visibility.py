@@ -64,18 +64,8 @@ class Visibility:
     """
 
     __slots__ = (
-        "_audience",
-        "_built",
-        "_clock",
-        "_ttl",
-        "_wanted",
-        "consumer",
-        "context",
-        "kwargs",
-        "on_rebuild",
-        "origin",
-        "source",
-        "volatile",
+        *("_audience", "_built", "_ttl", "_wanted", "consumer", "context", "kwargs", "on_rebuild"),
+        *("origin", "source", "volatile"),
     )
 
     def __init__(
@@ -83,7 +73,6 @@ class Visibility:
         consumer: GenericAsyncAPIConsumer,
         kwargs: Mapping[str, Any],
         ttl: float,
-        clock: Callable[[], float] = time.monotonic,
         *,
         version_of: Model | None = None,
         throughs: Sequence[Through] = (),
@@ -95,7 +84,6 @@ class Visibility:
         self.kwargs = kwargs
         self._wanted = wanted
         self._ttl = ttl
-        self._clock = clock
         self._audience: Hashable = None
         self.on_rebuild: Callable[[], None] | None = None
         self._built: float | None = None
@@ -111,7 +99,7 @@ class Visibility:
         # No hook builds a version query, and hooks with a database session of their own run at each read.
         if self._built is None or self.source.owner is not None:
             return self.source
-        if self.volatile or self._clock() - self._built >= self._ttl:
+        if self.volatile or time.monotonic() - self._built >= self._ttl:
             return None
         return self.source
 
@@ -136,7 +124,7 @@ class Visibility:
         return self._audience
 
     def _build_first(self) -> Cohort:
-        self._built = self._clock()
+        self._built = time.monotonic()
         if is_plain(self.consumer):
             return cohort_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
         first, first_queried = self._build_alone()
@@ -146,7 +134,7 @@ class Visibility:
 
     def _rebuild(self, settings: SessionSettings | None) -> None:
         # Taken before the hooks run: what they read may be this old.
-        built = self._clock()
+        built = time.monotonic()
         if is_plain(self.consumer):
             cohort = cohort_of_class(self.consumer, self.kwargs, self._wanted, self.origin)
             queried = False

@@ -7,6 +7,7 @@ A row of a list may have thousands of subscriptions, so the event loop gets turn
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from pgobserve.hub.hub import RowState
@@ -55,12 +56,12 @@ class Pause:
             await asyncio.sleep(0)
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """Delivers results to subscriptions."""
 
-    def __init__(self, hub: Hub, retries: Retries) -> None:
-        self._hub = hub
-        self._retries = retries
+    _hub: Hub
+    _retries: Retries
 
     async def rows(self, results: Sequence[LoadResult]) -> None:
         """Deliver rows to their own subscriptions, then to those of lists."""

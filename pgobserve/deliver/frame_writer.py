@@ -128,7 +128,8 @@ class FrameWriter:
                     here = context.visibility.origin.here()
                     task = start(self._send(*item), "pgobserve-outlet", here)
             except BaseException as error:
-                if bare and not _is_own(error):
+                # One from sending ends neither the process nor the task.
+                if bare and not isinstance(error, Exception | asyncio.CancelledError):
                     raise
                 item = self._failed(contained(error), item) or self.send_queue.take()
                 continue
@@ -211,11 +212,6 @@ class FrameWriter:
         else:
             frame["status"] = frame.pop("response_status")
             await self._consumer.reply(**frame)
-
-
-def _is_own(error: BaseException) -> bool:
-    """Return whether an error comes from sending, and ends neither the process nor the task."""
-    return isinstance(error, Exception | asyncio.CancelledError)
 
 
 async def _contained(work: Awaitable[None]) -> None:

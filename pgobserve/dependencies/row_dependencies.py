@@ -7,7 +7,6 @@ They follow from its queryset, its serializer and ``observe_related``, without a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -90,11 +89,11 @@ def _shown_by(
     cached = _shown.setdefault(cls, {})
     result = cached.get(key)
     if result is None:
-        own_entries = declared(model, entries, consumer_class.__name__)
+        added, removed = declared(model, entries, consumer_class.__name__)
         gathered = Gathering()
         if serializer is not None:
-            gathered.include(_derive(model, serializer, dict(own), names, own_entries.removed))
-        gathered.add(own_entries.added)
+            gathered.include(_derive(model, serializer, dict(own), names, removed))
+        gathered.add(added)
         result = cached[key] = gathered.made()
     return result
 
@@ -203,21 +202,9 @@ def check(consumer_class: type) -> None:
         declared(model, entries, consumer_class.__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """
-    A consumer's ``observe_related``.
-
-    Attributes:
-        added: Dependencies to watch as well.
-        removed: Joins not to follow, nor anything beyond them.
-    """
-
-    added: tuple[Dependency, ...] = ()
-    removed: tuple[tuple[Join, ...], ...] = ()
-
-
-def declared(model: Model, entries: Any, name: str) -> Declared:
+def declared(
+    model: Model, entries: Any, name: str
+) -> tuple[tuple[Dependency, ...], tuple[tuple[Join, ...], ...]]:
     """
     Parse ``observe_related`` of a consumer.
 
@@ -226,6 +213,9 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
         entries: Paths like ``"author.publisher"`` or ``"comments__author"``, with ``-`` before paths not
             to watch; labels of models, or models.
         name: The consumer's class, for messages.
+
+    Returns:
+        Dependencies to watch as well, and joins not to follow, nor anything beyond them.
 
     Raises:
         ConfigurationError: An entry is invalid.
@@ -248,12 +238,15 @@ def declared(model: Model, entries: Any, name: str) -> Declared:
             removed.append(node.joins[: node.entry])
         else:
             added += _named(model, entry, name)
-    return Declared(tuple(dict.fromkeys(added)), tuple(dict.fromkeys(removed)))
+    return tuple(dict.fromkeys(added)), tuple(dict.fromkeys(removed))
 
 
 def _named(model: Model, entry: str, name: str) -> list[Dependency]:
     """Return the dependencies of a path or a model's label; a relation's name takes precedence."""
-    if _parts(entry)[0] not in _choices(model) and entry.count(".") == 1:
+    if (
+        _parts(entry)[0] not in {*relations_of(model), *query_names(model)}
+        and entry.count(".") == 1
+    ):
         try:
             return _all_tables(registry.find(entry))
         except ConfigurationError:
@@ -283,7 +276,3 @@ def _node(model: Model, entry: str, name: str) -> PathNode:
 
 def _parts(entry: str) -> list[str]:
     return entry.replace("__", ".").split(".")
-
-
-def _choices(model: Model) -> set[str]:
-    return {*relations_of(model), *query_names(model)}

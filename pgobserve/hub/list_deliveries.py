@@ -127,7 +127,8 @@ def admit(
     held = has or {}
     rows, seen = [], set()
     for key, result in outcomes:
-        outcome = _without_hint(result) if claimed else result
+        hints = claimed and isinstance(result, Refusal) and not result.named
+        outcome = ABSENT if hints else result  # it must not show whether a claimed row exists
         had = held.get(key, NOTHING)
         now, kind = step(had, outcome)
         if now != state.shown.get(key, NOTHING):
@@ -147,11 +148,6 @@ def admit(
             subscription.put(key, had, ABSENT)
     state.join(subscription)
     return rows
-
-
-def _without_hint(outcome: Outcome) -> Outcome:
-    """Return an outcome that does not show whether a claimed row exists."""
-    return ABSENT if isinstance(outcome, Refusal) and not outcome.named else outcome
 
 
 def differences(held: Shown, views: Mapping[Hashable, View]) -> list[Difference]:

@@ -8,6 +8,7 @@ that fails is split until the row or list is found that fails.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,7 @@ GATHER_TIME: Final = 0.2
 MAX_KEYS_PER_QUERY: Final = 500
 
 
+@dataclass(slots=True, eq=False)
 class Batches:
     """
     Reads what is due in a hub, and delivers it.
@@ -62,25 +64,15 @@ class Batches:
         list_threads: How many threads may read lists at a time, outside of lanes.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        reader: RowReader,
-        run: Callable[..., Coroutine[Any, Any, Any]],
-        delivery: Delivery,
-        lanes: Lanes,
-        log: LoadLog,
-        list_threads: int = 1,
-    ) -> None:
-        self._work = asyncio.Event()
-        self._reading_lists = 0
-        self._list_threads = list_threads
-        self._hub = hub
-        self._reader = reader
-        self._run = run
-        self._delivery = delivery
-        self._lanes = lanes
-        self._log = log
+    _hub: Hub
+    _reader: RowReader
+    _run: Callable[..., Coroutine[Any, Any, Any]]
+    _delivery: Delivery
+    _lanes: Lanes
+    _log: LoadLog
+    list_threads: int = 1
+    _work: asyncio.Event = field(default_factory=asyncio.Event)
+    _reading_lists: int = 0
 
     def kick(self) -> None:
         """Wake the threads and lanes if the hub has work for them."""
@@ -124,7 +116,7 @@ class Batches:
         return None
 
     def _take_lists(self, lane: Hashable = None) -> list[ListState]:
-        if lane is None and self._reading_lists >= self._list_threads:
+        if lane is None and self._reading_lists >= self.list_threads:
             return []
         return self._hub.take_lists(
             MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY, lane=lane

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pgobserve.logs import fields
@@ -46,6 +47,7 @@ def _delays() -> Iterator[float]:
         ceiling = min(MAX_DELAY, ceiling * 2)
 
 
+@dataclass(slots=True, eq=False)
 class Lane:
     """
     A queue of loads for some subscriptions of one class.
@@ -57,15 +59,15 @@ class Lane:
         quick: Consecutive quick loads.
     """
 
-    def __init__(self, owner: type, held: Held | None = None, *, shared: bool = False) -> None:
-        self.owner = owner
-        self.held = held
-        self.shared = shared
-        self.quick = 0
-        self.work = asyncio.Event()
-        self.delays = _delays()
+    owner: type
+    held: Held | None = None
+    shared: bool = False
+    quick: int = 0
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    delays: Iterator[float] = field(default_factory=_delays)
 
 
+@dataclass(slots=True, eq=False)
 class Lanes:
     """
     The lanes of one loader.
@@ -78,24 +80,14 @@ class Lanes:
         held_by: Returns how many threads the hooks of a class hold.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        turn: Callable[[Lane], Awaitable[bool]],
-        failed: Callable[[Lane], object],
-        returned: Callable[[], object],
-        held_by: Callable[[type], int],
-        *,
-        alias: str = "default",
-    ) -> None:
-        self._alias = alias
-        self._hub = hub
-        self._turn = turn
-        self._failed = failed
-        self._returned = returned
-        self._held_by = held_by
-        self._tasks: dict[Lane, asyncio.Task[None]] = {}
-        self._of_class: dict[type, Lane] = {}
+    _hub: Hub
+    _turn: Callable[[Lane], Awaitable[bool]]
+    _failed: Callable[[Lane], object]
+    _returned: Callable[[], object]
+    _held_by: Callable[[type], int]
+    alias: str = "default"
+    _tasks: dict[Lane, asyncio.Task[None]] = field(default_factory=dict)
+    _of_class: dict[type, Lane] = field(default_factory=dict)
 
     def kick(self) -> None:
         """Wake the lanes: the hub may have rows for them."""
@@ -115,8 +107,8 @@ class Lanes:
         logger.warning(
             "%s.%s has held a thread of database %r for %.0f s. Its subscription is read apart from "
             "others, and so are the others of the class until they are quick.",
-            *(error.owner.__qualname__, error.hook, self._alias, HOLD_TIMEOUT),
-            extra=fields(consumer=error.owner, alias=self._alias),
+            *(error.owner.__qualname__, error.hook, self.alias, HOLD_TIMEOUT),
+            extra=fields(consumer=error.owner, alias=self.alias),
         )
         self._put(Lane(error.owner, error.held), error.watches)
         if mates:
@@ -146,8 +138,8 @@ class Lanes:
         self._tasks.pop(lane, None)
         if self._of_class.get(lane.owner) is lane:
             del self._of_class[lane.owner]
-        names = (lane.owner.__qualname__, self._alias)
-        about = fields(consumer=lane.owner, alias=self._alias)
+        names = (lane.owner.__qualname__, self.alias)
+        about = fields(consumer=lane.owner, alias=self.alias)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error(
                 "Reading subscriptions of %s apart from others failed in database %r; they are read "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgobserve.logs import fields
@@ -38,6 +38,7 @@ class LoaderState:
     failures: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class LoadLog:
     """
     Logs and counts the loads of one database.
@@ -46,12 +47,11 @@ class LoadLog:
         reader: Names the consumers and models of subscriptions.
     """
 
-    def __init__(self, alias: str, hub: Hub, reader: RowReader) -> None:
-        self.state = LoaderState()
-        self._alias = alias
-        self._hub = hub
-        self._reader = reader
-        self._failing_since = 0.0
+    _alias: str
+    _hub: Hub
+    _reader: RowReader
+    state: LoaderState = field(default_factory=LoaderState)
+    _failing_since: float = 0.0
 
     def loaded(self, count: int) -> None:
         """Count a load that read a number of rows."""

@@ -66,7 +66,10 @@ class Loader:
         # Made with the first lane: most loaders never have any.
         self._lane_threads: ThreadPool | None = None
         self._lanes = Lanes(
-            *(hub, self._load_lane, self._lane_failed, self.kick, self._threads.held_by),
+            hub,
+            lambda lane: self._batches.load_lane(lane),
+            lambda lane: self._delivery.failed(hub.lane(lane)),
+            *(self.kick, self._threads.held_by),
             alias=alias,
         )
         self._batches = Batches(
@@ -139,12 +142,6 @@ class Loader:
             for pool in (self._threads, self._lane_threads):
                 if pool is not None:
                     await pool.close()
-
-    def _load_lane(self, lane: Lane) -> Coroutine[Any, Any, bool]:
-        return self._batches.load_lane(lane)
-
-    def _lane_failed(self, lane: Lane) -> None:
-        self._delivery.failed(self._hub.lane(lane))
 
     def _in_thread(
         self, function: Callable[[], Result], lane: Lane | None, wanted: Callable[[], bool]

@@ -46,19 +46,14 @@ async def _sent(places: Places, send_queue: SendQueue) -> bool:
     """Wait for loads and their frames; return whether there are no more."""
     withdrawn = send_queue.withdrawn
     await together(_delivered(feed.hub, subscribed) for feed, subscribed in places.items())
-    await _flushed(send_queue)
+    flushed = asyncio.Event()
+    send_queue.put_barrier(flushed.set)
+    await flushed.wait()
     # A frame that waited too long was withdrawn, and its row is being read again.
     again = send_queue.withdrawn != withdrawn
     for feed, subscribed in places.items():
         again = await _retried(feed, subscribed) or again
     return not again
-
-
-async def _flushed(send_queue: SendQueue) -> None:
-    """Return when everything that waits in a queue now has been sent."""
-    reached = asyncio.Event()
-    send_queue.put_barrier(reached.set)
-    await reached.wait()
 
 
 async def _delivered(hub: Hub, subscribed: Collection[Subscription]) -> None:
