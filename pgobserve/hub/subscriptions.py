@@ -159,7 +159,8 @@ class ListSubscription:
         have: The etags that a returning client claims to hold, by the text of the keys. None for a
             client that receives the list with the reply.
         has: What the client holds while its subscription waits for a list: a returning client, or one
-            that moves from another list. None for a client that receives the list with the reply.
+            that moves from another list. None for a client that receives the list with the reply, and
+            once ``roster`` knows what the client holds.
         roster: The list, once the client holds it.
         special: Digests of rows that look different for this client.
         failing: Whether the client has received an error for the whole list.
