@@ -12,7 +12,15 @@ from django.db import connections
 from pgobserve import conf
 from pgobserve.dependencies import row_dependencies
 from pgobserve.errors import ConfigurationError, PgObserveError
-from pgobserve.install import consumer_registry, orm_caches, outbox_report, survey, targets
+from pgobserve.install import (
+    consumer_registry,
+    former_hooks,
+    orm_caches,
+    outbox_report,
+    survey,
+    targets,
+    unseen_tables,
+)
 from pgobserve.triggers.server.drift import State
 
 if TYPE_CHECKING:
@@ -27,6 +35,8 @@ NOT_CHECKED = "pgobserve.W002"
 BAD_RELATED = "pgobserve.E003"
 OUTBOX = "pgobserve.W018"
 ORM_CACHE = "pgobserve.W040"
+IN_VAIN = "pgobserve.W020"
+NOT_SEEN = "pgobserve.W024"
 STATES = {
     State.MISSING: "pgobserve.W011",
     State.OUTDATED: "pgobserve.W012",
@@ -36,6 +46,9 @@ STATES = {
     State.ORPHAN: "pgobserve.W016",
     State.NO_OUTBOX: "pgobserve.W017",
     State.CLASH: "pgobserve.W019",
+    State.NOT_A_TABLE: "pgobserve.W021",
+    State.COLUMNS: "pgobserve.W022",
+    State.KEY: "pgobserve.W023",
 }
 
 
@@ -53,7 +66,7 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the relations in ``observe_related`` exist."""
+    """Check that the relations in ``observe_related`` exist, and that overridden methods are called."""
     # A failing import shows when the server starts.
     with suppress(ConfigurationError):
         targets.import_consumers()
@@ -65,7 +78,21 @@ def check_consumers(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
             name = f"{consumer_class.__module__}.{consumer_class.__qualname__}"
             hint = "Correct observe_related."
             messages.append(Error(str(error), hint=hint, obj=name, id=BAD_RELATED))
-    return messages
+    return [*messages, *_overridden_in_vain()]
+
+
+def _overridden_in_vain() -> list[CheckMessage]:
+    observers = {type(each): former_hooks.OF_OBSERVERS for each in consumer_registry.observers()}
+    consumers = dict.fromkeys(consumer_registry.consumers(), former_hooks.OF_CONSUMERS)
+    found = dict(
+        each
+        for cls, known in (observers | consumers).items()
+        for each in former_hooks.in_vain(cls, known)
+    )
+    return [
+        Warning(f"{name} of DCRF is overridden, but never called.", hint=hint, id=IN_VAIN)
+        for name, hint in sorted(found.items())
+    ]
 
 
 @register()
@@ -109,6 +136,10 @@ def _check_database(using: str) -> list[CheckMessage]:
     return [
         *(Warning(f"{text}.", obj=f"database {using!r}", id=OUTBOX) for text in warnings),
         *_messages(seen),
+        *(
+            Warning(text, obj=f"database {using!r}", id=NOT_SEEN)
+            for text in unseen_tables.of(using)
+        ),
     ]
 
 
@@ -121,9 +152,13 @@ def _messages(seen: Sequence[tuple[TableInfo | None, Status]]) -> list[CheckMess
     ]
 
 
+def _without_command(status: Status) -> str:
+    return f"{status.sentence.partition(': run')[0]}: {status.detail}."
+
+
 def _message(status: Status) -> CheckMessage:
     return Warning(
-        f"{status.sentence.partition(': run')[0]}: {status.detail}.",
+        f"{status.title}: {status.detail}." if status.advice else _without_command(status),
         hint=status.remedy,
         obj=status.title,
         id=STATES[status.state],

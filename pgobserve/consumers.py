@@ -30,6 +30,7 @@ from pgobserve._consumer.inbox import ACTION, MARKER, SettledRequests
 from pgobserve._consumer.json_socket import JsonSocket
 from pgobserve._consumer.permission_call import PermissionCase, check_async
 from pgobserve._consumer.replies import Replies
+from pgobserve._former_names import resolver
 from pgobserve.exceptions import ActionMissingException, ClientDisconnected
 from pgobserve.permissions import PermissionClass, instances
 from pgobserve.scope_utils import drf_request
@@ -306,3 +307,6 @@ def view_as_consumer(
 def _must_be_text(action: Any) -> None:
     if not isinstance(action, str):
         raise ValidationError('"action" must be a string.')
+
+
+__getattr__ = resolver(__name__)

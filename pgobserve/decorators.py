@@ -11,6 +11,8 @@ from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
+from pgobserve._former_names import resolver
+
 if TYPE_CHECKING:
     from pgobserve.consumers import AsyncAPIConsumer
 
@@ -119,3 +121,6 @@ def _detached_action(method: AsyncMethod) -> AsyncMethod:
         self.start_detached(method.__name__, self._answering(work, action, request_id))
 
     return start
+
+
+__getattr__ = resolver(__name__)

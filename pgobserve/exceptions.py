@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
+from pgobserve._former_names import resolver
 from pgobserve.errors import (
     ConfigurationError,
     FeedUnavailable,
@@ -56,25 +57,26 @@ class _About(APIException):
         super().__init__(str(self.default_detail).format(subject))
 
 
-class NotObserved(_About):
+class NotObserved(APIException):
     """A subscription to a table without triggers."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Changes of {0} are not observed yet: run manage.py pgobserve install {0}"
     default_code = "not_observed"
 
-    def __init__(self, label: str) -> None:
-        super().__init__(label)
+    def __init__(self, label: str, sentence: str) -> None:
+        super().__init__(sentence)
         self.label = label
 
 
 class EventsNotObserved(NotObserved):
     """A subscription to events of a table that does not write to the outbox."""
 
-    default_detail = (
-        "Events of {0} are not written to the outbox yet: run manage.py pgobserve install {0}, and see "
-        "that PGOBSERVE does not say another transport for it."
-    )
+    def __init__(self, label: str, database: str = "") -> None:
+        super().__init__(
+            label,
+            f"Events of {label} are not written to the outbox yet: run manage.py pgobserve install "
+            f"{label}{database}, and see that PGOBSERVE does not say another transport for it.",
+        )
 
 
 class FeedDown(APIException):
@@ -157,3 +159,6 @@ class FrameTooLarge(APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The answer is longer than a frame may be. Request less of it: fewer rows, or a smaller page."
     default_code = "frame_too_large"
+
+
+__getattr__ = resolver(__name__)

@@ -23,6 +23,7 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from pgobserve._consumer.calls import refuse_reserved
 from pgobserve._consumer.permission_call import PermissionCase, check
+from pgobserve._former_names import resolver
 from pgobserve.consumers import AsyncAPIConsumer
 from pgobserve.database.tracked_session import SessionSettings, locally
 from pgobserve.logs import fields
@@ -238,3 +239,6 @@ def _look_up(queryset: QuerySet[Any], field: str, value: Any) -> Any:
 
 async def _awaited(given: Any) -> bool:
     return cast("bool", await given)
+
+
+__getattr__ = resolver(__name__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework import status
 
 from pgobserve._consumer.calls import refuse_reserved
+from pgobserve._former_names import resolver
 from pgobserve.decorators import action
 from pgobserve.settings import from_setting
 
@@ -201,3 +202,6 @@ def _shown(serializer: BaseSerializer[Any]) -> Any:
     if getattr(serializer.instance, "_prefetched_objects_cache", None):
         serializer.instance._prefetched_objects_cache = {}  # type: ignore[union-attr]
     return serializer.data
+
+
+__getattr__ = resolver(__name__)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework.pagination import LimitOffsetPagination
 
+from pgobserve._former_names import resolver
 from pgobserve.settings import from_setting
 
 if TYPE_CHECKING:
@@ -66,3 +67,6 @@ def _whole_number(value: Any) -> int | None:
     except (ValueError, OverflowError):
         return None
     return number if number >= 0 else None
+
+
+__getattr__ = resolver(__name__)

@@ -25,8 +25,10 @@ from pgobserve._consumer.permission_call import (
     chain,
     check,
     check_async,
+    is_reading,
     negated,
 )
+from pgobserve._former_names import resolver
 from pgobserve.scope_utils import HTTP_METHODS, drf_request
 
 #: An entry of ``permission_classes``: a class, or a composition of classes.
@@ -157,7 +159,7 @@ class WrappedDRFPermission(_CaseBased):
         query = case.kwargs.get("query")
         request = drf_request(
             case.scope,
-            case.action,
+            "retrieve" if is_reading() else case.action,
             methods=self.mapped_actions,
             query=query if isinstance(query, Mapping) else None,
             data=case.kwargs.get("data"),
@@ -254,3 +256,6 @@ def checks_objects(permission: Any) -> bool:
 
 async def _later(given: bool) -> bool:
     return given
+
+
+__getattr__ = resolver(__name__)

@@ -18,8 +18,22 @@ from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
 
+from pgobserve._former_names import resolver
+
+#: Actions that only begin or end a subscription.
+SUBSCRIBING = (
+    *(
+        "subscribe_instance",
+        "unsubscribe_instance",
+        "subscribe_list",
+        "unsubscribe_list",
+        "settled",
+    ),
+)
+
 #: The HTTP methods of actions, for DRF.
 HTTP_METHODS: Mapping[str, str] = {
+    **dict.fromkeys(SUBSCRIBING, "GET"),
     "create": "PUT",
     "update": "PATCH",
     "list": "GET",
@@ -155,3 +169,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+__getattr__ = resolver(__name__)

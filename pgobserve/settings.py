@@ -13,6 +13,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from rest_framework.settings import perform_import
 
+from pgobserve._former_names import resolver
+
 NAME: Final = "DJANGO_CHANNELS_REST_API"
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -80,9 +82,12 @@ def from_setting(key: str) -> Any:
     return _FromSetting(key)
 
 
-def _reload(*, setting: str, **_: object) -> None:
+def reload_api_settings(*, setting: str, **_: object) -> None:
+    """Discard cached values when the setting changes."""
     if setting == NAME:
         api_settings.reload()
 
 
-setting_changed.connect(_reload, dispatch_uid="pgobserve.settings")
+setting_changed.connect(reload_api_settings, dispatch_uid="pgobserve.settings")
+
+__getattr__ = resolver(__name__)

@@ -218,6 +218,23 @@ class JsonSocket(ClientPresence, AsyncJsonWebsocketConsumer, SocketHooks):
             await self._layer().group_add(name, self.channel_name)
             self.groups = {*self.groups, name}
 
+    async def join_groups(self, names: Iterable[str]) -> None:
+        """
+        Join the groups of a subscription, so that ``group_send`` to one of ``self.groups`` reaches it.
+
+        Subscriptions work without a channel layer, so its errors are logged.
+        """
+        layer: Any = self.channel_layer
+        for name in () if layer is None else names:
+            try:
+                await self.add_group(name)
+            except Exception:
+                logger.exception(
+                    "%s could not join the channel-layer group %s; its subscription works all the same.",
+                    *(type(self).__qualname__, name),
+                    extra=fields(consumer=type(self)),
+                )
+
     async def remove_group(self, name: str) -> None:
         """Leave a channel-layer group."""
         if name in self.groups:

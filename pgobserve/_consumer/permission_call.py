@@ -7,20 +7,45 @@ for the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from inspect import isawaitable
+from functools import lru_cache
+from inspect import isawaitable, signature
 from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction
 
-from pgobserve.scope_utils import ensure_async
+from pgobserve.scope_utils import drf_request, ensure_async
 
 Scope = Mapping[str, Any]
 #: Permissions may annotate the consumer class that they are for; no parameter type allows subclasses.
 Consumer = Any
 Verdict = bool | Awaitable[bool]
 Method = Literal["can_connect", "has_permission", "has_object_permission"]
+
+_reading: ContextVar[bool] = ContextVar("pgobserve_reading", default=False)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """
+    Check permissions for a frame of a subscription in the block.
+
+    DCRF's permissions receive what happened to the row, such as ``update``. DRF's receive a ``GET``: a
+    subscriber only reads.
+    """
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def is_reading() -> bool:
+    """Return whether the permissions are those of a frame."""
+    return _reading.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +81,28 @@ def check(permission: Any, method: Method, case: PermissionCase) -> Verdict:
         given = permission.can_connect(**common, message=case.message)
     elif method == "has_permission":
         given = permission.has_permission(**common, action=case.action, **case.kwargs)
-    elif hasattr(permission, "has_object_permission"):
+    elif not hasattr(permission, "has_object_permission"):
+        given = True
+    elif _has_drf_signature(type(permission)):  # type: ignore[arg-type]
+        action = "retrieve" if is_reading() else case.action
+        request = drf_request(case.scope, action)
+        given = permission.has_object_permission(request, case.consumer, case.instance)
+    else:
         given = permission.has_object_permission(
             **common, action=case.action, instance=case.instance, **case.kwargs
         )
-    else:
-        given = True
     return given
+
+
+@lru_cache(maxsize=1024)
+def _has_drf_signature(cls: type) -> bool:
+    """Return whether a permission takes ``(request, view, obj)``, as DRF's do."""
+    method: Any = cls.has_object_permission  # type: ignore[attr-defined]
+    arguments = signature(method).parameters
+    return not (
+        any(each.kind is each.VAR_KEYWORD for each in arguments.values())
+        or {"scope", "instance"} <= arguments.keys()
+    )
 
 
 async def check_async(permission: Any, method: Method, case: PermissionCase) -> bool:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import router
 from django.utils.module_loading import import_string
 
-from pgobserve.dependencies.relations import relations_of
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.install import consumer_registry, survey, targets
+from pgobserve.install import consumer_registry, survey, targets, unseen_tables
+from pgobserve.install.unseen_tables import path_of
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pgobserve.cli.console import Console
     from pgobserve.dependencies.gathering import Dependencies
-    from pgobserve.sql.relation_path import Join, RelationPath
+    from pgobserve.sql.relation_path import RelationPath
     from pgobserve.triggers.server.drift import Status
 
     #: Dotted name, models, and the dependencies of their rows.
@@ -32,36 +32,6 @@ HINT = (
     "Name the other tables that they read in observe_related of the class, as paths from its model "
     '(["author.publisher"]) or models (["shop.Price"]).'
 )
-
-
-def path_of(path: RelationPath) -> str:
-    """
-    Return the text of a path, like ``author.publisher``.
-
-    A through table has the path of its many-to-many field. A table that no relation reaches, such
-    as a subquery's, appears as its model's label in parentheses.
-    """
-    names: list[str] = []
-    model, joins = path.root, path.joins
-    while joins:
-        name, length = _first(model, joins)
-        names.append(name)
-        model, joins = joins[length - 1].model, joins[length:]
-    return ".".join(names)
-
-
-def _first(model: type[Model], joins: tuple[Join, ...]) -> tuple[str, int]:
-    """Return the name of the longest relation that the joins start with, and its number of joins."""
-    best, part = ("", 0), ("", 0)
-    for relation in relations_of(model).values():
-        own = tuple(join for join, _ in relation.joins)
-        if joins[: len(own)] == own:
-            best = max(best, (relation.name, len(own)), key=lambda each: each[1])
-        elif own[: len(joins)] == joins:
-            part = (relation.name, len(joins))
-    if best[1]:
-        return best
-    return part if part[1] else (f"({joins[0].model._meta.label})", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +151,10 @@ def _as_json(
             for each in subject.found.paths
         ],
         "wide": [table(model) for model in subject.found.full_refresh],
-        "unseen": list(subject.found.unresolved),
+        "unseen": [
+            *subject.found.unresolved,
+            *unseen_tables.of_consumer(subject.consumer, subject.found),
+        ],
     }
 
 
@@ -202,7 +175,8 @@ def _print(
     if cells:
         styles = ["" if each is None else "SUCCESS" if each == "ok" else "ERROR" for each in states]
         console.table([HEADING, *cells], styles)
-    for sentence in subject.found.unresolved:
+    unseen = unseen_tables.of_consumer(subject.consumer, subject.found)
+    for sentence in (*subject.found.unresolved, *unseen):
         console.write(f"Not seen: {sentence}", "WARNING")
 
 

@@ -14,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from pgobserve import conf
 from pgobserve.cli.console import EXIT_FAILED
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.install import survey, targets
+from pgobserve.install import survey, targets, unseen_tables
 from pgobserve.triggers import compiler, installer, migration_file, registry, trigger_statements
 from pgobserve.triggers.installer import InstallAction
 from pgobserve.triggers.refusals import explained
@@ -48,6 +48,11 @@ def install(
     install = partial(installer.install, using=database, lock_timeout=lock_timeout)
     jobs = [(each.title, partial(install, each)) for each in wanted]
     run_all(console, jobs, as_json=as_json)
+    for _, status in survey.statuses(connection, labels):
+        if status.state in (State.COLUMNS, State.KEY):
+            console.warn(f"{status.sentence} ({status.detail})")
+    for text in () if labels else unseen_tables.of(database):
+        console.warn(text)
     for status in survey.clashes(connection):
         console.warn(f"{status.sentence} {status.detail}. {status.remedy}")
     outbox_storage.set_limit(connection, conf.namespace(database), conf.get().OUTBOX_MAX_BYTES)

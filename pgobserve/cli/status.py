@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from pgobserve import conf
 from pgobserve.cli.console import EXIT_FAILED, EXIT_NOT_WELL
-from pgobserve.install import outbox_report, survey, targets
+from pgobserve.install import outbox_report, survey, targets, unseen_tables
 from pgobserve.install.outbox_report import as_json as status_json
 from pgobserve.triggers import installer
 from pgobserve.triggers.refusals import explained
@@ -44,6 +44,8 @@ def run(console: Console, labels: Sequence[str], *, database: str, as_json: bool
         console.json([_as_json(status) for status in statuses])
     else:
         _print(console, statuses)
+        for text in () if labels else unseen_tables.of(database):
+            console.write(f"\n{text}", "WARNING")
         if outbox is not None:
             _print_outbox(console, outbox)
     bad = sum(status.state is not State.OK for status in statuses)

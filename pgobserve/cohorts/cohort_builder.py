@@ -16,6 +16,7 @@ from pgobserve.database.session import QueryRecorder, may_have_changed
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.of_serializer import outline
 from pgobserve.dependencies.prefetched import knows_related, prefetch_identity, without_known
+from pgobserve.dependencies.relations import throughs_of
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.hub import TableDependencies
 from pgobserve.render.list_serializers import ListedRenderer, may_leave_out
@@ -174,6 +175,9 @@ def _find(
     """Return the cohort of a choice, which may exist already."""
     queryset, serializer_class, shows = choice
     cls = type(consumer)
+    if wanted is None and getattr(consumer, "observer_many_to_many_relationships", False):
+        queryset = _with_members(queryset)
+        choice = choice._replace(queryset=queryset)
     if knows_related(queryset):
         paths = row_dependencies.shown(cls, queryset, shows).paths
         choice = choice._replace(queryset=(queryset := without_known(queryset, paths)))
@@ -231,10 +235,8 @@ def _make(
     if wanted is not None and serializer_class and may_leave_out(consumer, serializer_class):
         renderer = ListedRenderer(
             *(serializer_class, queryset.using(alias)),
-            bespoke=how.bespoke,
-            keys=how.keys,
             shows=KeyRenderer(named_by) if only else None,
-            turns=how.written,
+            **how.options(),
         )
     else:
         renderer = renderer_of(serializer_class, how, state.context.key, named_by)
@@ -260,14 +262,16 @@ _THROUGH_ROWS: Final = (
 class _Version(Expression):
     """The transactions that wrote a row, its parent rows and its rows in through tables."""
 
-    def __init__(self, model: Model, throughs: Sequence[Through]) -> None:
+    def __init__(self, model: Model, throughs: Sequence[Through], *, own: bool = True) -> None:
         super().__init__(output_field=TextField())
         self.model = model
         self.throughs = throughs
+        self.own = own
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
         quote = connection.ops.quote_name
-        parts = [f"{quote(name)}.xmin::text" for name in chain(*tables_of(self.model))]
+        tables = chain(*tables_of(self.model)) if self.own else ()
+        parts = [f"{quote(name)}.xmin::text" for name in tables]
         for through in self.throughs:
             table = quote(through.model._meta.db_table)
             target: Any = self.model._meta.get_field(through.target)
@@ -275,6 +279,14 @@ class _Version(Expression):
             column: Any = through.model._meta.get_field(through.attname)
             parts.append(_THROUGH_ROWS.format(table, quote(column.column), owner))
         return " || ' ' || ".join(parts), []
+
+
+def _with_members(queryset: Any) -> Any:
+    """Return a queryset whose rows have a version that changes with their rows in through tables."""
+    throughs = [*throughs_of(queryset.model)]
+    if not throughs or queryset.query.combinator:
+        return queryset
+    return queryset.annotate(**{VERSION: _Version(queryset.model, throughs, own=False)})
 
 
 def version_cohort(cls: type, model: Model, throughs: Sequence[Through]) -> Cohort:

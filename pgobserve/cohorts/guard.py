@@ -14,7 +14,7 @@ from django.http import Http404
 from rest_framework.exceptions import APIException, PermissionDenied
 
 from pgobserve._consumer.client_presence import is_being_cancelled
-from pgobserve._consumer.permission_call import PermissionCase, check, needs_thread
+from pgobserve._consumer.permission_call import PermissionCase, check, needs_thread, reading
 from pgobserve.hub.outcome import UNREAD, Refusal
 from pgobserve.logs import fields
 from pgobserve.permissions import AllowAny, checks_objects, instances
@@ -92,9 +92,11 @@ class Guard:
         consumer = self._consumer
         case = PermissionCase(consumer.scope, consumer, action, kwargs)
         for permission in self._permissions():
-            given = check(permission, "has_permission", case)
-            # A composition may mix both kinds, and a plain function may return a coroutine.
-            if not (self._wait_for(given) if isawaitable(given) else given):
+            with reading():
+                given = check(permission, "has_permission", case)
+                # A composition may mix both kinds, and a plain function may return a coroutine.
+                allowed = self._wait_for(given) if isawaitable(given) else given
+            if not allowed:
                 return attempt_check(partial(consumer._refused, permission), type(consumer))
         return None
 
@@ -107,7 +109,8 @@ class Guard:
     async def check_in_loop(self, action: str, kwargs: Mapping[str, Any]) -> Refusal | None:
         """Check the permissions in the event loop; return the refusal, if any."""
         try:
-            await self._consumer.check_permissions(action, **kwargs)
+            with reading():
+                await self._consumer.check_permissions(action, **kwargs)
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
@@ -129,7 +132,8 @@ class Guard:
         if not self.checks_objects:
             return True
         try:
-            self._consumer.check_object_permissions(instance, action=action, **kwargs)
+            with reading():
+                self._consumer.check_object_permissions(instance, action=action, **kwargs)
         except (OperationalError, InterfaceError):
             raise
         except BaseException as error:  # noqa: BLE001 (it is logged)

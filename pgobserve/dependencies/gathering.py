@@ -25,14 +25,16 @@ class Dependencies:
         paths: Paths to other tables, the shortest first.
         full_refresh: Models of tables where any change affects all watched rows.
         unresolved: Sentences about code that could not be followed.
+        foreign: Sentences about tables without a model.
     """
 
     paths: tuple[RelationPath, ...] = ()
     full_refresh: tuple[type[Model], ...] = ()
     unresolved: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.paths or self.full_refresh or self.unresolved)
+        return bool(self.paths or self.full_refresh or self.unresolved or self.foreign)
 
 
 class Gathering:
@@ -41,6 +43,7 @@ class Gathering:
     def __init__(self, *given: Dependencies) -> None:
         self._needs: dict[Dependency, None] = {}
         self._unresolved: dict[str, None] = {}
+        self._foreign: dict[str, None] = {}
         for each in given:
             self.include(each)
 
@@ -48,6 +51,7 @@ class Gathering:
         """Add everything of a result."""
         self.add((*given.paths, *given.full_refresh))
         self._unresolved |= dict.fromkeys(given.unresolved)
+        self._foreign |= dict.fromkeys(given.foreign)
 
     def add(self, dependencies: Iterable[Dependency]) -> None:
         """Add paths, and models for a full refresh."""
@@ -56,6 +60,10 @@ class Gathering:
     def add_unresolved(self, sentence: str) -> None:
         """Add a sentence about code that can't be followed."""
         self._unresolved[sentence] = None
+
+    def add_foreign(self, sentence: str) -> None:
+        """Add a sentence about a table without a model."""
+        self._foreign[sentence] = None
 
     def add_at(self, node: PathNode, inner: Dependencies) -> None:
         """Add the dependencies of related rows, with paths from the watched rows."""
@@ -80,6 +88,7 @@ class Gathering:
             tuple(sorted(paths, key=_order)),
             tuple(sorted(full_refresh, key=lambda each: each._meta.label_lower)),
             tuple(sorted(self._unresolved)),
+            tuple(sorted(self._foreign)),
         )
         return _known.setdefault(result, result)
 

@@ -8,24 +8,29 @@ another subquery's tables affects all rows.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import ForeignObjectRel, Subquery
-from django.db.models.expressions import Col, RawSQL
+from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In, Lookup
 from django.db.models.sql.constants import LOUTER
 from django.db.models.sql.query import Query
-from django.db.models.sql.where import AND, ExtraWhere, WhereNode
+from django.db.models.sql.where import AND, WhereNode
 
 from pgobserve.dependencies.gathering import Gathering
 from pgobserve.dependencies.relations import concrete, dependency, join_along, key_or_route
-from pgobserve.sql.relation_path import Join
+from pgobserve.dependencies.sql_text import compiles_itself, raw_texts, tables_in
+from pgobserve.sql.relation_path import Join, server_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from django.db.models import QuerySet
 
@@ -48,6 +53,9 @@ def of_queryset(queryset: QuerySet[Any]) -> Dependencies:
     query: Any = queryset.query
     walk = _Walk(query)
     walk.follow(query, base_of(query), (), {})
+    if walk.compiles_itself:
+        with suppress(EmptyResultSet, FullResultSet):
+            walk.add_compiled(query.sql_with_params()[0])
     return walk.gathered.made()
 
 
@@ -58,12 +66,16 @@ class _Walk:
         self.root = concrete(query.model)
         self.label = self.root._meta.label
         self.gathered = Gathering()
+        self.compiles_itself = False
 
     def follow(self, query: Any, alias: str | None, joins: tuple[Join, ...], around: Ways) -> None:
         """Add a query's tables; the joins lead to its table with this alias."""
         ways = {**around, alias: joins}
+        self.compiles_itself |= compiles_itself(query)
         for step in steps(query, alias):
             if step.join is None or step.source not in ways:
+                if self.compiles_itself:  # its SQL has the table
+                    continue
                 self.gathered.add_unresolved(
                     f"The queryset of {self.label} joins {step.table} in a way of its own."
                 )
@@ -85,6 +97,7 @@ class _Walk:
 
     def _add_all(self, query: Any) -> None:
         """Add all tables of a subquery, nested ones included, for a full refresh."""
+        self.compiles_itself |= compiles_itself(query)
         used = [alias for alias in query.alias_map if query.alias_refcount[alias]]
         # Before compilation a query's own table has no alias.
         for alias in used or [None]:
@@ -95,19 +108,41 @@ class _Walk:
 
     def _subqueries(self, query: Any) -> Iterator[tuple[Any, In | None]]:
         """Yield the subqueries of a query, with the ``IN`` look-up that has it; note raw SQL."""
-        raw = {"extra()"} if query.extra or query.extra_tables else set()
-        for node in _expressions(query):
-            if isinstance(node, RawSQL):
-                raw.add("RawSQL")
-            elif isinstance(node, ExtraWhere):
-                raw.add("extra()")
-            elif isinstance(node, In) and isinstance(node.rhs, Query):
+        nodes = [*expressions(query)]
+        for what, text in raw_texts(query, nodes):
+            self._add_raw(what, text)
+        for node in nodes:
+            if isinstance(node, In) and isinstance(node.rhs, Query):
                 yield node.rhs, node
             elif isinstance(node, Subquery | Query):
                 yield getattr(node, "query", node), None
-        for what in raw:
+
+    def _add_raw(self, what: str, text: str) -> None:
+        """Add the tables that raw SQL reads; a function in it may read others."""
+        sure, listed = tables_in(text) if "SELECT" in text.upper() else (Counter(), frozenset())
+        self._add_tables({*sure} | {name for name in listed if table_model(name) is not None})
+        if not sure:
             self.gathered.add_unresolved(
                 f"The queryset of {self.label} uses {what}, whose SQL can't be looked into."
+            )
+
+    def add_compiled(self, text: str) -> None:
+        """Add the tables of a compiled query, except the first mention of its own table."""
+        own = server_name(self.root._meta.db_table)
+        self._add_tables(
+            name for name, times in tables_in(text)[0].items() if name != own or times > 1
+        )
+
+    def _add_tables(self, names: Iterable[str]) -> None:
+        for name in names:
+            model = table_model(name)
+            if model is not None:
+                self.gathered.add([model])
+                continue
+            self.gathered.add_foreign(
+                f"The queryset of {self.label} reads the table {name}, which belongs to no model, so its "
+                "changes are not seen. Give it a model with managed = False, and install that; or name a "
+                "model whose changes come with them in observe_related."
             )
 
 
@@ -183,7 +218,7 @@ def _conditions(where: Any) -> Iterator[Any]:
             yield node
 
 
-def _expressions(query: Any) -> Iterator[Any]:
+def expressions(query: Any) -> Iterator[Any]:
     """Yield all expressions of a query, without those of its subqueries."""
     waiting: list[Any] = [query.where, *query.annotations.values()]
     if isinstance(query.group_by, tuple | list):
@@ -283,6 +318,21 @@ def model_of(query: Any, alias: str | None) -> Model | None:
     if query.model is not None and concrete(query.model)._meta.db_table == table:
         return concrete(query.model)
     return _models_by_table().get(table)
+
+
+def table_model(name: str) -> Model | None:
+    """Return the model of a table by the server's name of it, without its schema."""
+    return _models_by_server_name().get(name)
+
+
+@lru_cache(maxsize=1)
+def _models_by_server_name() -> Mapping[str, Model]:
+    # Some projects write the schema into the name: `"shop"."order"`.
+    named = (
+        (re.split(r'"\s*\.\s*"', table)[-1].strip('"'), m)
+        for table, m in _models_by_table().items()
+    )
+    return {server_name(name): concrete(model) for name, model in named}
 
 
 @lru_cache(maxsize=1)

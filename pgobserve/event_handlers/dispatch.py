@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, ref
 
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
 from pgobserve.errors import FeedUnavailable
 from pgobserve.event_handlers.group_messages import GroupMember, Prepared, StartPoint, prepare
@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 #: Events that may wait for their serialization before the reader has to wait.
 MOST_WAITING: Final = 5_000
+
+#: The reason of a reset by which an observer's own code failed, or could not know a row's groups.
+UNRESOLVED: Final = "unresolved"
 
 #: Stands for the request id of a subscription without one.
 _UNNAMED: Final = object()
@@ -153,7 +156,9 @@ class Dispatcher:
         labels = observer.sources.labels
         tables = [model._meta.db_table for model in observer.sources.models]
         if not await self._feed.triggers.pass_for(tables, outbox=True):
-            raise log_not_observed(EventsNotObserved(observer.model_cls._meta.label), self._alias)
+            database = "" if self._alias == DEFAULT_DB_ALIAS else f" --database {self._alias}"
+            error = EventsNotObserved(observer.model_cls._meta.label, database)
+            raise log_not_observed(error, self._alias)
         if labels not in self._subscriptions:
             taking = partial(self._take, labels)
             subscription = await self._feed.subscribe_events(labels, taking)
@@ -219,11 +224,12 @@ class Dispatcher:
                 if events[-1].xid == first:
                     logger.exception(
                         "Serializing events of %s failed for transaction %d of database %r; subscribers "
-                        "do not receive them.",
+                        "receive a reset.",
                         *(", ".join(sorted(labels)), first, self._alias),
                         extra=outage.about,
                     )
-                    return []
+                    at = max(event.at.timestamp() for event in events)
+                    return [Prepared(observer, first, at, None) for observer in wanted]
                 # One failing transaction must not cost the others of the batch.
                 parts = [[*part] for _, part in groupby(events, lambda event: event.xid)]
                 return [each for part in parts for each in await self._prepared(labels, part)]
@@ -232,6 +238,9 @@ class Dispatcher:
 
     def _deliver(self, prepared: Iterable[Prepared]) -> None:
         for each in prepared:
+            if each.message is None:
+                self._reset_observer(each.observer, UNRESOLVED, (each.xid, each.at))
+                continue
             group = each.message["group"]
             for member in self.members.get(each.observer, {}).get(group, {}).values():
                 member.consumer.inbox.put(
@@ -245,13 +254,17 @@ class Dispatcher:
             *(names, self._alias, reset.why),
             extra=fields(model=names, alias=self._alias),
         )
-        for observer, groups in self.members.items():
-            if observer.sources.labels != labels:
-                continue
-            for group, members in groups.items():
-                for member in members.values():
-                    call = partial(_deliver_reset, member, observer, group, str(reset.why))
-                    member.consumer.inbox.put(observer.func.__qualname__, call)
+        for observer in self.members:
+            if observer.sources.labels == labels:
+                self._reset_observer(observer, str(reset.why))
+
+    def _reset_observer(
+        self, observer: EventObserver, reason: str, written: tuple[int, float] | None = None
+    ) -> None:
+        for group, members in self.members.get(observer, {}).items():
+            for member in members.values():
+                call = partial(_deliver_reset, member, observer, group, reason, written)
+                member.consumer.inbox.put(observer.func.__qualname__, call)
 
 
 async def _deliver_message(member: GroupMember, prepared: Prepared) -> None:
@@ -260,14 +273,18 @@ async def _deliver_message(member: GroupMember, prepared: Prepared) -> None:
     ids = member.ids_for((prepared.xid, prepared.at))
     if ids:
         member.delivering = ids
-        await prepared.observer(prepared.message, consumer=member.consumer)
+        await prepared.observer(prepared.own_message(), consumer=member.consumer)
 
 
 async def _deliver_reset(
-    member: GroupMember, observer: EventObserver, group: str, reason: str
+    member: GroupMember,
+    observer: EventObserver,
+    group: str,
+    reason: str,
+    written: tuple[int, float] | None,
 ) -> None:
     await member.known.wait()
-    member.delivering = member.ids_for()
+    member.delivering = member.ids_for(written)
     if member.delivering:
         await observer.send_reset(member.consumer, group, reason)
 
@@ -325,10 +342,16 @@ async def join(
 
 def leave(
     observer: EventObserver, consumer: AsyncAPIConsumer, groups: list[str], request_id: Any
-) -> None:
-    """End the subscription with a request id; without one, all of the socket's."""
+) -> list[str]:
+    """
+    End the subscription with a request id; without one, all of the socket's.
+
+    Returns:
+        The groups that the socket has left.
+    """
     of_alias = dispatcher(router.db_for_write(observer.model_cls))
     of_alias.leave(observer, consumer, groups, request_id)
+    return [each for each in groups if of_alias.find(observer, consumer, each) is None]
 
 
 def delivered_ids(observer: EventObserver, consumer: AsyncAPIConsumer, group: str) -> list[Any]:

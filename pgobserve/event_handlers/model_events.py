@@ -43,6 +43,9 @@ class ModelObserver(EventObserver):
     #: See :data:`pgobserve._consumer.inbox.MARKER`.
     _answers_settled = True
 
+    #: The handler of a mixin that was bound to the model, if it is one.
+    unbound: Any = None
+
     def __init__(
         self,
         func: Handler,
@@ -85,6 +88,7 @@ class ModelObserver(EventObserver):
         """
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
         await dispatch.join(self, consumer, groups, request_id)
+        await consumer.join_groups(groups)
         return groups
 
     async def unsubscribe(
@@ -92,7 +96,9 @@ class ModelObserver(EventObserver):
     ) -> list[str]:
         """End the subscription with a request id; without one, all of them."""
         groups = list(self.group_names_for_consumer(consumer, *args, **kwargs))
-        dispatch.leave(self, consumer, groups, request_id)
+        left = dispatch.leave(self, consumer, groups, request_id)
+        for group in left:
+            await consumer.remove_group(group)
         return groups
 
     def _delivered_ids(self, consumer: AsyncAPIConsumer, group: str) -> list[Any]:
@@ -165,6 +171,9 @@ class ModelObserver(EventObserver):
         """Do nothing: DCRF needs this call after bulk writes, which triggers record here."""
 
     def post_delete_receiver(self, instance: Model, **kwargs: Any) -> None:
+        """Do nothing; see :meth:`post_save_receiver`."""
+
+    def database_event(self, instance: Model, action: EventAction) -> None:
         """Do nothing; see :meth:`post_save_receiver`."""
 
     async def send_reset(self, consumer: AsyncAPIConsumer, group: str, reason: str) -> None:

@@ -85,7 +85,7 @@ class BaseObserver:
     ) -> Any:
         """Call the method with a copy of a message."""
         content = deepcopy(message)
-        body, message_type = content.pop("body", {}), content.pop("type")
+        body, message_type = content.pop("body", {}), content.pop("type", self.message_type)
         ids = [] if consumer is None else self._delivered_ids(consumer, content.get("group", ""))
         return await self.func(
             consumer,
@@ -136,7 +136,7 @@ class BaseObserver:
 
     def clean_group_name(self, name: str) -> str:
         """Return a name that channel layers accept: up to 100 letters, digits and a few signs."""
-        return f"DCRF-{hashlib.sha256(name.encode()).hexdigest()}"
+        return group_name(name)
 
     def _names(
         self, groups: Groups | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -146,6 +146,11 @@ class BaseObserver:
             return
         for group in groups(self, *args, **kwargs):
             yield self.clean_group_name(f"{self._stable_observer_id}-{group}")
+
+
+def group_name(name: str) -> str:
+    """Return a name that channel layers accept: up to 100 letters, digits and a few signs."""
+    return f"DCRF-{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 class BoundObserver:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
+from pgobserve.dependencies import read_columns as columns
+from pgobserve.sql.relation_path import server_name
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
@@ -75,6 +77,27 @@ def observed_routes() -> dict[type[Model], frozenset[str]]:
             if path.column is not None:
                 routes[canonical(path.joins[-1].model)].add(path.column)
     return {model: frozenset(columns) for model, columns in routes.items()}
+
+
+def declared_tables() -> dict[type[Model], frozenset[str]]:
+    """Return, by model, the tables whose changes concern all rows of each consumer that depends on it."""
+    found: dict[type[Model], frozenset[str]] = {}
+    for cls, each in dependencies().items():
+        declared = frozenset(server_name(model._meta.db_table) for model in each.full_refresh)
+        joined = (join.model for path in each.paths for join in path.joins)
+        for model in {*map(canonical, (*cls.observed_models(), *joined))}:  # type: ignore[attr-defined]
+            found[model] = found.get(model, declared) & declared
+    return found
+
+
+def read_columns() -> dict[type[Model], dict[str, set[str]]]:
+    """Return the names of the consumers that read a column, by model and column."""
+    found: dict[type[Model], dict[str, set[str]]] = {}
+    for cls in consumers():
+        for model, column in columns.of_consumer(cls):
+            readers = found.setdefault(canonical(model), {}).setdefault(column, set())
+            readers.add(f"{cls.__module__}.{cls.__qualname__}")
+    return found
 
 
 def observers() -> list[Evented]:

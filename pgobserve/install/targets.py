@@ -15,7 +15,13 @@ from django.db import Error as DatabaseError
 
 from pgobserve import conf
 from pgobserve.errors import ConfigurationError, TriggerError
-from pgobserve.install.consumer_registry import evented_models, observed_models, observed_routes
+from pgobserve.install.consumer_registry import (
+    declared_tables,
+    evented_models,
+    observed_models,
+    observed_routes,
+    read_columns,
+)
 from pgobserve.triggers import registry
 
 if TYPE_CHECKING:
@@ -128,6 +134,12 @@ def _build(
         registry.canonical(registry.find(k)) for k, each in options.items() if "transport" in each
     }
     evented = {*evented_models()} - explicit
+    if any(not each.model._meta.managed for each in built):
+        found = declared_tables()
+        built = [replace(each, declared=found.get(each.model, ())) for each in built]
+    if any(each.columns is not None for each in built):
+        read = read_columns()
+        built = [replace(each, read=read.get(each.model, {})) for each in built]
     return [replace(e, transport="outbox") if e.model in evented else e for e in built]
 
 

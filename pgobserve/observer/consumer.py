@@ -11,12 +11,13 @@ from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.dependencies import row_dependencies
 from pgobserve.dependencies.gathering import Dependencies
 from pgobserve.install.consumer_registry import observe
+from pgobserve.observer.handlers import ObserverAPIConsumerMetaclass
 from pgobserve.subscribe.settling import settle
 from pgobserve.subscribe.socket_subscriptions import Subscriptions
 from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from django.db.models import Model
 
@@ -27,7 +28,7 @@ else:
     from pgobserve._consumer.json_socket import SocketHooks as _Base
 
 
-class ObserverConsumerMixin(_Base):
+class ObserverConsumerMixin(_Base, metaclass=ObserverAPIConsumerMetaclass):
     """
     A consumer with subscriptions, which end with the socket.
 
@@ -44,6 +45,7 @@ class ObserverConsumerMixin(_Base):
     _answers_settled: ClassVar[bool] = True  # see `pgobserve._consumer.inbox.MARKER`
 
     _subscribed: Subscriptions | None = None
+    _group_requests: dict[str, set[Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,18 +78,49 @@ class ObserverConsumerMixin(_Base):
     # Names of DCRF that other packages use
 
     @property
+    def group_requests(self) -> dict[str, set[Any]]:
+        """The request ids that the project's own actions have added to groups."""
+        if self._group_requests is None:
+            self._group_requests = {}
+        return self._group_requests
+
+    @property
     def subscribed_requests(self) -> dict[str, set[Any]]:
-        """The request ids of the subscriptions to rows, by a name of the row."""
+        """The request ids of the subscriptions to rows, by a name of the row or its group."""
         found: dict[str, set[Any]] = {}
         for watch in [] if self._subscribed is None else self._subscribed.rows.all:
-            found.setdefault(context_of(watch).lookup, set()).add(context_of(watch).request_id_text)
-        return {
-            name: {_hashable(json.loads(text)) for text in texts} for name, texts in found.items()
-        }
+            if watch.request_id not in self.group_requests:
+                found.setdefault(context_of(watch).lookup, set()).add(
+                    _hashable(json.loads(context_of(watch).request_id_text))
+                )
+        return {**found, **self.group_requests}
+
+    def _subscribe(self, request_id: Any, groups: Iterable[str]) -> None:
+        """Let a request id receive the changes of groups."""
+        for group in groups:
+            self.group_requests.setdefault(group, set()).add(request_id)
 
     def _unsubscribe(self, request_id: Any) -> None:
-        """End all subscriptions to rows with a request id."""
+        """End all subscriptions with a request id."""
         self.subscriptions.rows.end_request(request_id)
+        self._leave_groups(request_id)
+
+    def _leave_groups(self, request_id: Any) -> None:
+        for ids in self.group_requests.values():
+            ids.discard(_hashable(request_id))
+        self._unsubscribe_groups([group for group, ids in self.group_requests.items() if not ids])
+
+    def _unsubscribe_groups(self, groups: Iterable[str]) -> None:
+        """End all subscriptions to groups that the project's own actions have started."""
+        for group in groups:
+            self.group_requests.pop(group, None)
+            self.subscriptions.rows.end_request(group)
+
+    def _requests_for(self, group: Any) -> set[Any]:
+        """Return the request ids of a group; without a group, of all."""
+        if not group:
+            return set().union(*self.group_requests.values())
+        return set(self.group_requests.get(group, ()))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from channels.db import database_sync_to_async
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
@@ -19,12 +20,14 @@ from rest_framework.exceptions import (
 )
 
 from pgobserve._consumer.json_socket import SocketHooks
+from pgobserve._consumer.permission_call import reading
 from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.decorators import action
 from pgobserve.dependencies.relations import throughs_of
 from pgobserve.hub.identity import etag_of
 from pgobserve.mixins import RetrieveModelMixin
 from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
+from pgobserve.observer.handlers import RowHandler
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode, lookup_of
 from pgobserve.sql.keys import key_of, shown, to_key
@@ -140,12 +143,15 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         """End a subscription to a row, or without ``request_id`` all of them; also of a deleted row."""
         name = self.lookup_url_kwarg or self.lookup_field
         self.subscriptions.rows.end(self._normal(_required(kwargs, name)), request_id)
+        if request_id is not None:
+            self._leave_groups(request_id)
         await self.subscriptions.writer.settle()
         return None, status.HTTP_204_NO_CONTENT
 
     # A class may override how a row is read or shown. Its methods are then called for each change and
     # socket, as in DCRF: slow, but its own checks are made.
 
+    @RowHandler
     async def handle_instance_change(
         self, message: dict[str, Any], group: Any = None, action: Any = None, **kwargs: Any
     ) -> None:
@@ -161,22 +167,26 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             group: Names the subscription, see :meth:`_requests_for`.
             **kwargs: The message: ``pk``.
         """
+        group = group if isinstance(group, _Group) else _Group(group or "")
+        hidden = group.context.hidden
         for request_id in self._requests_for(group):
+            group.context.hidden = hidden  # as for the request ids before
             try:
-                await self.check_permissions(action, **kwargs)
                 if action == "delete":
                     await self._send_gone(group, request_id, kwargs)
-                else:
-                    await self._send_row(group, request_id, action, kwargs)
+                    continue
+                with reading():
+                    await self.check_permissions(action, **kwargs)
+                await self._send_row(group, request_id, action, kwargs)
             except Exception as error:  # noqa: BLE001 (answered and logged there)
                 await self._failed(group, error, action, request_id)
 
     async def _failed(self, group: Any, error: Exception, action: str, request_id: Any) -> None:
         """Reply with an error, but not for a hidden row: a client must not notice its changes."""
-        if not context_of(group.watch).hidden:
+        if not group.context.hidden:
             await self.handle_exception(error, action=action, request_id=request_id)
         elif not isinstance(error, _REFUSING):
-            about = context_of(group.watch).about(group.watch.key)
+            about = group.context.about(group.watch.key)
             logger.error(
                 "%s failed for %s %s of database %r, which is hidden from the client; no frame is sent.",
                 *(about["consumer"], about["model"], about["key"], about["alias"]),
@@ -186,7 +196,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     async def deliver(self, watch: RowSubscription, kind: str) -> None:
         """Pass a change to the class's own methods."""
-        group = _Group(watch)
+        group = _Group(f"pgobserve-{watch.key}-{context_of(watch).request_id_text}", watch)
         await self.handle_instance_change(self._message(watch), group=group, action=kind)
 
     def _message(self, watch: RowSubscription) -> dict[str, Any]:
@@ -196,9 +206,12 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         name = self.lookup_url_kwarg or self.lookup_field
         return {name: json.loads(context_of(watch).lookup)}
 
-    def _requests_for(self, group: Any) -> set[Any] | list[Any]:
-        """Return the request ids of a subscription's group; DCRF's name."""
-        return [group.watch.request_id] if isinstance(group, _Group) else []
+    def _requests_for(self, group: Any) -> set[Any] | list[Any]:  # type: ignore[override]
+        """Return the request ids of a group, or the one of a subscription; without a group, all."""
+        request_id = group.watch.request_id if isinstance(group, _Group) and group.watch else group
+        if request_id is group or request_id in self.group_requests:
+            return super()._requests_for(request_id)
+        return [request_id]
 
     async def _send_row(
         self, group: Any, request_id: Any, action: str, kwargs: dict[str, Any]
@@ -208,7 +221,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         except _HIDING:
             await self._send_gone(group, request_id, kwargs)
             return
-        context = context_of(group.watch)
+        context = group.context
         action, context.hidden = "create" if context.hidden else action, False
         if not isinstance(response, tuple):
             return
@@ -228,8 +241,8 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     async def _send_gone(self, group: Any, request_id: Any, kwargs: dict[str, Any]) -> None:
         """Report once that the row is deleted or hidden."""
-        if not context_of(group.watch).hidden:
-            context_of(group.watch).hidden = True
+        if not group.context.hidden:
+            group.context.hidden = True
             await self.reply(
                 action="delete",
                 data=kwargs,
@@ -307,16 +320,26 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         await self._send_with_etag("subscribe_instance", data, created, kwargs["request_id"], etag)
 
 
-class _Group:
-    """Names one subscription where DCRF has the name of a channel-layer group."""
+class _Group(str):
+    """
+    Names a subscription where DCRF has the name of a channel-layer group.
 
-    __slots__ = ("watch",)
+    Attributes:
+        watch: The subscription; None for a group of a project's own.
+        context: The subscription's context, or what stands for it.
+    """
 
-    def __init__(self, watch: RowSubscription) -> None:
+    __slots__ = ("context", "watch")
+
+    watch: RowSubscription | None
+    context: Any
+
+    def __new__(cls, name: str, watch: RowSubscription | None = None) -> Self:
+        self = super().__new__(cls, name)
         self.watch = watch
-
-    def __str__(self) -> str:
-        return f"pgobserve-{self.watch.key}-{context_of(self.watch).request_id_text}"
+        own = SimpleNamespace(hidden=False, wants_etag=False)
+        self.context = own if watch is None else context_of(watch)
+        return self
 
 
 def _as_missing(error: Exception) -> Exception:

@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
+from pgobserve._former_names import resolver
 from pgobserve.event_handlers.signal_observer import Observer as Observer
+
+__getattr__ = resolver(__name__)

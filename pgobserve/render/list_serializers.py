@@ -11,7 +11,7 @@ from rest_framework.serializers import BaseSerializer, ListSerializer
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.outcome import ABSENT, UNREAD, Refusal, View
 from pgobserve.render.own_hooks import stored, writes
-from pgobserve.render.rendering import Renderer, encode, is_bespoke, view_of
+from pgobserve.render.rendering import Renderer, is_bespoke, view_of
 from pgobserve.render.tracking_context import TrackingContext
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ListedRenderer(Renderer):
             return ABSENT
         if self._shows is not None:
             return self._shows.render(instance, consumer, None)[0]
-        return View.of(encode(rows[0]))
+        return self._show(rows[0], instance)
 
 
 @lru_cache(maxsize=1024)

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from pgobserve.render.own_hooks import meta_of, serializer_hooks, stored, writes
-from pgobserve.render.rendering import KeyRenderer, Renderer, context_keys, is_bespoke
+from pgobserve.render.rendering import (
+    KeyRenderer,
+    Renderer,
+    context_keys,
+    encode,
+    encoder_of,
+    is_bespoke,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from pgobserve.generics import GenericAsyncAPIConsumer
 
@@ -27,6 +34,7 @@ class MadeBy(NamedTuple):
         keys: Keys of the serializer context, if known.
         hooks: The methods that make serializers.
         meta: The contents of the class's ``Meta``.
+        encoder: Encodes what the serializer returns.
     """
 
     bespoke: bool
@@ -34,6 +42,16 @@ class MadeBy(NamedTuple):
     keys: frozenset[str] | None
     hooks: tuple[Any, ...]
     meta: Hashable
+    encoder: Callable[[Any], str] = encode
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of a renderer."""
+        return {
+            "bespoke": self.bespoke,
+            "keys": self.keys,
+            "turns": self.written,
+            "encoder": self.encoder,
+        }
 
 
 def made_by(consumer: GenericAsyncAPIConsumer, serializer_class: Any) -> MadeBy:
@@ -45,6 +63,7 @@ def made_by(consumer: GenericAsyncAPIConsumer, serializer_class: Any) -> MadeBy:
         context_keys(consumer),
         serializer_hooks(consumer),
         meta_of(serializer_class),
+        encoder_of(consumer),
     )
 
 
@@ -68,6 +87,6 @@ def renderer_of(
     identity = serializer_class, how, context
     renderer = _renderers.get(identity)
     if renderer is None:
-        made = Renderer(serializer_class, bespoke=how.bespoke, keys=how.keys, turns=how.written)
+        made = Renderer(serializer_class, **how.options())
         renderer = _renderers.setdefault(identity, made)
     return renderer

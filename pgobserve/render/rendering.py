@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from asgiref.sync import async_to_sync
 from django.db import InterfaceError, OperationalError
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.encoders import JSONEncoder
 
-from pgobserve.hub.identity import key_text
+from pgobserve.consumers import AsyncAPIConsumer
+from pgobserve.hub.identity import digest_of, key_text
 from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import Refusal, View
-from pgobserve.render.own_hooks import has_own
+from pgobserve.render.own_hooks import has_own, stored
 from pgobserve.render.tracking_context import TrackingContext
 from pgobserve.sql.keys import key_of, shown
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 #: Returns a value as the JSON of frames, with DRF's types and without NaN.
 encode = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
-#: The annotation with a row's version, for consumers that read rows themselves.
+#: The annotation with a row's version, which counts as a part of the row that is not shown.
 VERSION = "pgobserve_version"
 
 #: Keys of the default serializer context.
@@ -49,6 +52,7 @@ class Renderer:
         bespoke: The consumer's own method makes each serializer.
         keys: Keys of the context; None if the consumer overrides ``get_serializer_context``.
         turns: Only one thread at a time may make and use a serializer.
+        encoder: Returns the serializer's output as JSON.
 
     Attributes:
         leaves_out: Whether a row that was read may be left out.
@@ -65,7 +69,9 @@ class Renderer:
         bespoke: bool,
         keys: frozenset[str] | None,
         turns: bool = False,
+        encoder: Callable[[Any], str] = encode,
     ) -> None:
+        self._encode = encoder
         self._turns: AbstractContextManager[Any] = threading.RLock() if turns else nullcontext()
         self._class = serializer_class
         self._bespoke = bespoke
@@ -91,18 +97,22 @@ class Renderer:
         if self._bespoke:
             with self._turns:
                 made = consumer.get_serializer(instance=instance, action_kwargs=dict(kwargs))
-                return View.of(encode(made.data)), False
+                return self._show(made.data, instance), False
         serializer, context = self._serializer(
             instance, lambda: consumer.get_serializer_context(**kwargs)
         )
         own, represent = self._has_own_data, serializer.to_representation
         view = view_of(
-            context, lambda: View.of(encode(serializer.data if own else represent(instance)))
+            context, lambda: self._show(serializer.data if own else represent(instance), instance)
         )
         if not context.accessed and not self._has_own_data:
             serializer.instance = None
             self._idle.pair = serializer, context
         return view, not context.accessed
+
+    def _show(self, data: Any, instance: Any) -> View:
+        body, version = self._encode(data), getattr(instance, VERSION, None)
+        return View.of(body) if version is None else View(body, digest_of(body + version))
 
     @cached_property
     def _has_own_data(self) -> bool:
@@ -173,6 +183,23 @@ class KeyRenderer(_ForAll):
         if self._named_by is None:
             return View.of(encode({"pk": shown(key_of(instance))})), True
         return View.of(encode({self._named_by: value_of(instance, self._named_by)})), True
+
+
+def encoder_of(consumer: GenericAsyncAPIConsumer) -> Callable[[Any], str]:
+    """Return what encodes rows: a consumer's own ``encode_json``, or :func:`encode`."""
+    if stored(consumer, "encode_json")[0] is stored(AsyncAPIConsumer, "encode_json")[0]:
+        return encode
+    return _own_encoder(type(consumer))
+
+
+@lru_cache(maxsize=256)
+def _own_encoder(cls: type[GenericAsyncAPIConsumer]) -> Callable[[Any], str]:
+    def own(content: Any) -> str:
+        return encode(json.loads(async_to_sync(cls.encode_json)(content)))
+
+    # It also encodes each frame. What it adds around the whole must not be around the row, too.
+    probe = {"probe": [1]}
+    return own if own(probe) == encode(probe) else encode
 
 
 def is_bespoke(consumer: Consumer) -> bool:

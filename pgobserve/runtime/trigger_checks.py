@@ -13,7 +13,7 @@ from pgobserve.sql.installed import triggers_of
 from pgobserve.sql.model_tables import title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
 
     from pgobserve.runtime.stages import Options
@@ -113,6 +113,10 @@ class TriggerChecks:
             outbox=outbox,
             channel=options.channel,
         )
+
+    def exempt(self, tables: Collection[str]) -> None:
+        """Trust tables without triggers of their own: views, in whose place others are watched."""
+        self._elsewhere.update(tables)
 
     def is_elsewhere(self, table: str) -> bool:
         """Return whether only a database session of its own may see a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,14 +15,20 @@ from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.database.async_connection import parameters_of
 from pgobserve.dependencies.relations import throughs_of
 from pgobserve.exceptions import NotObserved
+from pgobserve.install import refusal
 from pgobserve.install.consumer_registry import evented_models
+from pgobserve.install.unseen_tables import is_elsewhere
 from pgobserve.logs import fields
 from pgobserve.read.row_reader import RowReader
 from pgobserve.runtime import runtime
 from pgobserve.runtime.stages import Options
 from pgobserve.sql.model_tables import title_of
+from pgobserve.sql.relation_path import paths_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
     from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort
@@ -108,9 +115,21 @@ async def observed_subject(
     if source.session is not None:
         # In a thread of the loader, which owns the connection.
         within = lambda: source.prepared(connections[source.alias])  # noqa: E731
-    for table in dict.fromkeys((*subject.tables, *subject.full_refresh, *joined)):
-        if not await feed.triggers.pass_for((table,), within=within):
-            raise log_not_observed(NotObserved(title_of(table)), source.alias)
+    names = dict.fromkeys((*subject.tables, *subject.full_refresh, *joined))
+    missing = [
+        table for table in names if not await feed.triggers.pass_for((table,), within=within)
+    ]
+    if missing and subject.full_refresh:
+
+        def find_views() -> list[str]:
+            with nullcontext() if within is None else within():
+                return refusal.covered_views(missing, subject.full_refresh, source.alias)
+
+        views = await feed.call(find_views)
+        feed.triggers.exempt(views)
+        missing = [table for table in missing if table not in views]
+    if missing:
+        raise await _refused(consumer, source, feed, missing, within)
     paths = [*subject.paths]
     for through in observed_throughs(consumer, model):
         path = through.path_from(model)
@@ -123,7 +142,29 @@ async def observed_subject(
             logger.warning(
                 "%s observes %s only in part, in database %r. %s",
                 type(consumer).__qualname__,
-                *(label, source.alias, NotObserved(label).detail),
+                *(label, source.alias, refusal.run_install([label], source.alias)),
                 extra=fields(consumer=type(consumer), model=label, alias=source.alias),
             )
     return replace(subject, paths=tuple(paths)) if len(paths) > len(subject.paths) else subject
+
+
+async def _refused(
+    consumer: GenericAsyncAPIConsumer,
+    source: Cohort,
+    feed: Feed,
+    tables: Sequence[str],
+    within: Callable[[], AbstractContextManager[object]] | None,
+) -> NotObserved:
+    """Return the refusal of a subscription to tables without triggers."""
+    alias, paths = source.alias, paths_of(source.subject)
+    elsewhere = [
+        path for path in paths if path.table in tables and is_elsewhere(path.joins[-1].model, alias)
+    ]
+    others = {path.table for path in elsewhere}
+    labels = [title_of(table) for table in tables if table not in others]
+
+    def explain() -> str:
+        with nullcontext() if within is None else within():
+            return refusal.sentence(type(consumer).__name__, labels, elsewhere, alias)
+
+    return log_not_observed(NotObserved(title_of(tables[0]), await feed.call(explain)), alias)

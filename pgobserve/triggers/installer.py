@@ -68,7 +68,7 @@ def install(
         plan = make_plan(connection, registration)
         was = plan.before.state
         action = InstallAction.INSTALLED if was is State.MISSING else InstallAction.UPDATED
-        if was is State.OK:
+        if was in drift.INSTALLED:
             action = InstallAction.UNCHANGED
         else:
             _run(connection, (*plan.statements, *trigger_statements.announcements(registration)))
@@ -198,10 +198,9 @@ def target(connection: BaseDatabaseWrapper, registration: Registration) -> Table
             "Run manage.py migrate first."
         )
     if table.kind not in catalog.TRIGGERABLE:
-        raise TriggerError(
-            f"{title} can't be observed: {table} is {_KINDS.get(table.kind, 'not a table')}, and "
-            "PostgreSQL has no triggers with transition tables there. Observe the tables behind it."
-        )
+        status = drift.compare(registration, table, {}, using=connection.alias)
+        if status.state is not State.OK:
+            raise TriggerError(f"{title} can't be observed: {status.detail}. {status.advice}")
     foreign = [str(part) for part in table.parts if part.kind not in catalog.TRIGGERABLE]
     if foreign:
         raise TriggerError(
@@ -216,9 +215,6 @@ def target(connection: BaseDatabaseWrapper, registration: Registration) -> Table
             "table differ; run manage.py migrate first."
         )
     return table
-
-
-_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
 def _prepare(connection: BaseDatabaseWrapper, lock_timeout: float) -> None:

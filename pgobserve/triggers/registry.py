@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -43,6 +43,8 @@ class Registration:
         channel: The NOTIFY channel.
         wake: What wakes readers of the outbox, ``"notify"`` or ``"poll"``.
         routes: Columns whose old and new values a change carries, sorted.
+        declared: For a view, the tables that all its consumers declare to follow in its place.
+        read: The consumers that read a column, by column; known only where ``columns`` are given.
         namespace: Names of the trigger functions' schema and of the outbox.
         project: The project's name; empty if it has none.
     """
@@ -54,6 +56,8 @@ class Registration:
     channel: str = ALONE.channel
     wake: str = "notify"
     routes: tuple[str, ...] = ()
+    declared: Collection[str] = field(default=(), compare=False)
+    read: Mapping[str, Collection[str]] = field(default_factory=dict, compare=False)
     namespace: Namespace = ALONE
     project: str = ""
 

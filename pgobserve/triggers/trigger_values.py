@@ -51,6 +51,8 @@ class TableInfo:
         types: Its columns, in their order; empty if they were not read from a catalog.
         parts: Its partitions on every level.
         oid: Its object id; 0 if it was not read from a catalog.
+        unique: Sets of columns that are unique together; None if it was not read from a catalog.
+        behind: Names of the tables that a view reads.
     """
 
     schema: str
@@ -59,6 +61,8 @@ class TableInfo:
     types: tuple[ColumnInfo, ...] = ()
     parts: tuple[TableInfo, ...] = ()
     oid: int = 0
+    unique: frozenset[frozenset[str]] | None = None
+    behind: tuple[str, ...] = ()
 
     @property
     def columns(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.install import orm_caches
+from pgobserve.observer import ModelObserver
 from pgobserve.observer.generics import ObserverModelInstanceMixin
 
 
@@ -114,7 +115,8 @@ def test_orm_caches(
         monkeypatch.setitem(sys.modules, name.partition(".")[0], ModuleType(name))
         monkeypatch.setitem(sys.modules, name, module)
 
-    found = [each for each in _messages() if each.id == "pgobserve.W040"]
+    # Consumers of other test modules may observe other tables.
+    found = [e for e in _messages() if (e.id, e.obj) == ("pgobserve.W040", "auth.User")]
     assert [each.msg.partition(" ")[0] for each in found] == [package] * (package is not None)
     assert all("auth" in str(each.hint) for each in found)
 
@@ -127,3 +129,32 @@ def test_querysets_that_cache(settings: Any, monkeypatch: pytest.MonkeyPatch) ->
 
     (found,) = [each for each in _messages() if each.id == "pgobserve.W040"]
     assert found.msg.startswith("django-cache-machine caches rows of auth.User.")
+
+
+def test_overridden_in_vain() -> None:
+    """Methods of DCRF's that nothing calls are named where a project overrides them, with the remedy."""
+
+    class Nested(ModelObserver):
+        def _connect(self) -> None: ...
+
+        def database_event(self, instance: Any, action: Any) -> None: ...
+
+    class Users(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+        queryset = User.objects.all()
+
+        def _subscribe(self, request_id: Any, groups: Any) -> None: ...
+
+        async def handle(self, message: Any, **kwargs: Any) -> None: ...
+
+    observer = Nested(Users.handle, User)
+    name = f"{__name__}.test_overridden_in_vain.<locals>"
+
+    found = [each for each in _messages() if each.id == "pgobserve.W020"]
+
+    del observer, Users._subscribe  # what other tests define is checked, too
+    assert [each.msg.partition("() ")[0] for each in found] == [
+        f"{name}.Nested._connect",
+        f"{name}.Nested.database_event",
+        f"{name}.Users._subscribe",
+    ]
+    assert "groups_for_signal" in str(found[1].hint)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgobserve.cli.doctor.case import ok, problem, warning
 from pgobserve.dependencies import row_dependencies
-from pgobserve.install import consumer_registry, targets
+from pgobserve.install import consumer_registry, targets, unseen_tables
 from pgobserve.triggers.server.drift import State, compare
 from pgobserve.triggers.trigger_values import Comment
 
@@ -79,6 +79,9 @@ def consumers(case: Examination) -> Finding:
             "Nothing is observed: no consumer and no setting names a model.",
             advice="Import the consumers in the module of ASGI_APPLICATION.",
         )
+    if unseen := [*unseen_tables.of(case.connection.alias)]:
+        state = "Consumers read tables whose changes can't be seen."
+        return warning(state, *unseen, advice="Change observe_related as it says there.")
     return ok(f"Consumers with subscriptions: {len(named)}. Observed tables: {tables}.")
 
 

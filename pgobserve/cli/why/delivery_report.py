@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pgobserve.cli.deps import path_of
 from pgobserve.cli.doctor.table_health import lacks_only_routes, missing_routes, subscribed
 from pgobserve.install import consumer_registry, survey, targets
+from pgobserve.install.unseen_tables import path_of
 from pgobserve.observer.consumer import declared_model
 from pgobserve.sql.model_tables import tables_of
 from pgobserve.triggers.server.drift import State

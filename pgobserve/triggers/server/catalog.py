@@ -76,6 +76,31 @@ SELECT c.oid, n.nspname, c.relname, c.relkind,
  GROUP BY c.oid, n.nspname
 """
 
+_UNIQUE = """
+SELECT i.indrelid,
+       ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = i.indrelid
+                AND a.attnum = ANY((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))
+  FROM pg_catalog.pg_index i
+ WHERE i.indrelid = ANY(%s::pg_catalog.oid[]) AND i.indisunique AND i.indisvalid
+   AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+
+_BEHIND = """
+WITH RECURSIVE reads(view, oid) AS (
+  SELECT w.ev_class, d.refobjid FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d
+      ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AND d.objid = w.oid
+     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+     AND d.refobjid <> w.ev_class
+), behind(root, oid) AS (
+  SELECT r.view, r.oid FROM reads r WHERE r.view = ANY(%s::pg_catalog.oid[])
+  UNION
+  SELECT b.root, r.oid FROM behind b JOIN reads r ON r.view = b.oid
+)
+SELECT b.root, c.relname FROM behind b JOIN pg_catalog.pg_class c ON c.oid = b.oid
+ WHERE c.relkind IN ('r', 'p') ORDER BY 1, 2
+"""
+
 _PARTS = """
 SELECT r.root, c.oid, n.nspname, c.relname, c.relkind
   FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS r(root)
@@ -127,6 +152,8 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
     )
     partitioned = [oid for oid, _, _, kind, _ in rows if kind == "p"]
     parts = _parts(connection, partitioned) if partitioned else {}
+    unique = _grouped(connection, _UNIQUE, [oid for oid, *_ in rows])
+    behind = _grouped(connection, _BEHIND, [oid for oid, _, _, kind, _ in rows if kind in "vm"])
     by_oid = {
         oid: TableInfo(
             schema=schema,
@@ -138,6 +165,8 @@ def relations(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[st
             ),
             parts=tuple(parts.get(oid, ())),
             oid=oid,
+            unique=frozenset(map(frozenset, unique[oid])),
+            behind=tuple(behind[oid]),
         )
         for oid, schema, name, kind, columns in rows
     }
@@ -187,6 +216,16 @@ def functions(found: Mapping[int, Mapping[str, CatalogEntry]], namespace: Namesp
         for each in on_table.values()
         if each.trigger.function_schema == namespace.schema
     }
+
+
+def _grouped(
+    connection: BaseDatabaseWrapper, query: str, oids: Sequence[int]
+) -> defaultdict[int, list[Any]]:
+    """Return the values of a query's second column by its first."""
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for oid, value in pinned_search_path.fetch(connection, query, [[*oids]]) if oids else ():
+        found[oid].append(value)
+    return found
 
 
 def _parts(connection: BaseDatabaseWrapper, roots: Sequence[int]) -> dict[int, list[TableInfo]]:

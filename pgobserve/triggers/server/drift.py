@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS
 
 from pgobserve.triggers import compiler
 from pgobserve.triggers.server import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pgobserve.triggers.registry import Registration
     from pgobserve.triggers.trigger_values import CatalogEntry, Comment, TableInfo, Trigger
@@ -21,18 +22,27 @@ if TYPE_CHECKING:
 class State(StrEnum):
     """The state of a table's triggers, the worst first."""
 
+    NOT_A_TABLE = "not a table"
     MISSING = "missing"
     DISABLED = "disabled"
     NO_OUTBOX = "no outbox"
     TAMPERED = "tampered"
     OUTDATED = "outdated"
     LEAF_MISSING = "leaf missing"
+    COLUMNS = "columns"
+    KEY = "key"
     CLASH = "clash"
     ORPHAN = "orphan"
     OK = "ok"
 
 
+#: What relations without triggers are called.
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
 _SENTENCES = {
+    State.NOT_A_TABLE: "Changes of {title} can't be observed: it is not a table, and no command helps",
+    State.COLUMNS: "The columns option of {title} leaves out columns that consumers read",
+    State.KEY: "The key of {title} is not unique in the database",
     State.MISSING: "Changes of {title} are not observed yet",
     State.DISABLED: "A trigger on the table of {title} is disabled, so changes are not published",
     State.NO_OUTBOX: "The outbox for changes of {title} is damaged or outdated",
@@ -57,6 +67,7 @@ class Status:
         always: Whether the triggers fire under ``session_replication_role = replica`` too.
         parts: Number of partitions.
         transport: The wanted transport.
+        advice: The remedy, where no command helps.
     """
 
     title: str
@@ -67,16 +78,21 @@ class Status:
     parts: int = 0
     transport: str = "notify"
     using: str = DEFAULT_DB_ALIAS
+    advice: str = ""
 
     @property
     def sentence(self) -> str:
         """The problem, with the command that fixes it."""
         text = _SENTENCES[self.state].format(title=self.title)
-        return f"{text}: run {self.command}" if self.command else f"{text}."
+        if self.command:
+            return f"{text}: run {self.command}"
+        return f"{text}. {self.advice}" if self.advice else f"{text}."
 
     @property
     def remedy(self) -> str:
         """The remedy, in a sentence."""
+        if self.advice:
+            return self.advice
         if self.state is State.CLASH:
             return (
                 "Set PGOBSERVE['NAMESPACE'] in one of the two projects: run uninstall there, set it, "
@@ -88,11 +104,17 @@ class Status:
     def command(self) -> str:
         """The command that fixes the table; empty if none does."""
         database = "" if self.using == DEFAULT_DB_ALIAS else f" --database {self.using}"
-        if self.state in (State.OK, State.CLASH):
+        if self.state in _WITHOUT_COMMAND:
             return ""
         if self.state is State.ORPHAN:
             return f"manage.py pgobserve uninstall --orphans{database}"
         return f"manage.py pgobserve install {self.title}{database}"
+
+
+#: States of tables whose triggers are as wanted.
+INSTALLED = (State.OK, State.COLUMNS, State.KEY)
+
+_WITHOUT_COMMAND = (State.OK, State.CLASH, State.NOT_A_TABLE, State.COLUMNS, State.KEY)
 
 
 def compare(
@@ -121,12 +143,75 @@ def compare(
     )
     if table is None:
         return status
+    if is_covered(table, registration.declared):
+        return replace(status, state=State.OK, detail="")
+    if table.kind not in catalog.TRIGGERABLE:
+        return _not_a_table(status, table)
     always = is_always(registration, installed.get(table.oid, {}))
     wanted = compiler.wanted(registration, table, always=always)
     state, detail = _worst(registration, table, wanted, installed)
     if outbox and registration.transport == "outbox":
         state, detail = min((state, detail), (State.NO_OUTBOX, outbox), key=_severity)
-    return replace(status, state=state, detail=detail, always=always, parts=len(table.parts))
+    status = replace(status, state=state, detail=detail, always=always, parts=len(table.parts))
+    return _assumptions(status, registration, table) if state is State.OK else status
+
+
+def is_covered(table: TableInfo, declared: Collection[str]) -> bool:
+    """Return whether tables that are declared in a view's place are all that it reads."""
+    return table.kind == "v" and bool(table.behind) and set(table.behind) <= {*declared}
+
+
+def _not_a_table(status: Status, table: TableInfo) -> Status:
+    """Return the status of a view and the like."""
+    what = f"{table} is {KINDS.get(table.kind, 'not a table')}, which can't have our triggers"
+    advice = "Let the consumer read tables instead."
+    if table.kind == "v" and table.behind:
+        labels = [label_of(name) for name in table.behind]
+        advice = (
+            f"Name the tables that it reads in observe_related of the consumer: {labels}. Then each of "
+            "their changes makes the server read the view again."
+        )
+    return replace(status, state=State.NOT_A_TABLE, detail=what, advice=advice)
+
+
+def label_of(table: str) -> str:
+    """Return the label of the model of a table, or the table's name."""
+    models = apps.get_models(include_auto_created=True)
+    found = (each._meta.label for each in models if each._meta.db_table == table)
+    return next(found, table)
+
+
+def _assumptions(status: Status, registration: Registration, table: TableInfo) -> Status:
+    """Return the status of a table whose triggers are as wanted, but not sufficient."""
+    compared = registration.compared
+    left_out = set() if compared is None else {*registration.read} - {*compared, *registration.key}
+    if left_out:
+        names = ", ".join(sorted(left_out))
+        readers = ", ".join(sorted({each for name in left_out for each in registration.read[name]}))
+        return replace(
+            status,
+            state=State.COLUMNS,
+            detail=f"an UPDATE of {names} alone is not published, and {readers} reads it",
+            advice=(
+                f"Add {names} to PGOBSERVE['MODELS']['{registration.title}']['columns'], and run "
+                f"manage.py pgobserve install {registration.title}."
+            ),
+        )
+    key = frozenset(registration.key)
+    # A unique index of a partitioned table must have the partition key, too.
+    sets = table.unique or ()
+    fits = any(each <= key or (table.kind == "p" and key <= each) for each in sets)
+    if table.unique is not None and not fits:
+        return replace(
+            status,
+            state=State.KEY,
+            detail=f"{table} has no unique index on {', '.join(sorted(key))}",
+            advice=(
+                "Subscribers would receive one of several rows with the same key. Make it unique "
+                "(ALTER TABLE … ADD PRIMARY KEY), or give the model its real key."
+            ),
+        )
+    return status
 
 
 def is_always(registration: Registration, on_table: Mapping[str, CatalogEntry]) -> bool:

@@ -348,15 +348,20 @@ def test_other_channel(why: Why, install: Callable[..., None]) -> None:
 
 
 def test_columns(why: Why, install: Callable[..., None], settings: Any) -> None:
-    """A remark names the columns that decide whether an UPDATE is published."""
+    """A remark names the columns that decide whether an UPDATE is published; those left out obstruct."""
     settings.PGOBSERVE = {"MODELS": {"project.Item": {"columns": ["name"]}}}
+    install(Item, options=settings.PGOBSERVE["MODELS"])
+    lacking = why("project.Item")
+    settings.PGOBSERVE = {"MODELS": {"project.Item": {"columns": ["name", "rank"]}}}
     install(Item, options=settings.PGOBSERVE["MODELS"])
     result = why("project.Item")
 
+    assert "Add rank to PGOBSERVE" in lacking["obstacles"][0]
+
     assert result["code"] == 0
-    assert result["tables"][0]["columns"] == ["name"]
+    assert result["tables"][0]["columns"] == ["name", "rank"]
     assert result["remarks"][0] == (
-        "An UPDATE of project.Item is published only if it changes name, or the key."
+        "An UPDATE of project.Item is published only if it changes name, rank, or the key."
     )
 
 

@@ -259,7 +259,7 @@ def test_view(run: Callable[..., Any], install: Callable[..., Any]) -> None:
     run("CREATE VIEW project_view AS SELECT id FROM project_item")
     try:
         with pytest.raises(
-            TriggerError, match=r"public.project_view is a view.*Observe the tables behind it"
+            TriggerError, match=r"public.project_view is a view.*observe_related.*'project.Item'"
         ):
             install(View)
     finally:

@@ -25,6 +25,9 @@ TABLE = TableInfo("public", "project_item", types=COLUMNS, oid=1)
 ROOT = replace(TABLE, kind="p", parts=(PART,))
 (ITEM,) = registry.build([Item])
 
+#: States that no command mends; the advice says what does.
+WITHOUT_COMMAND = {State.OK, State.CLASH, State.NOT_A_TABLE, State.COLUMNS, State.KEY}
+
 
 def _found(table: TableInfo = TABLE, **changes: Trigger) -> dict[str, CatalogEntry]:
     """Return the triggers as they are wanted, but for those given by name."""
@@ -115,7 +118,7 @@ def test_sentence(each: State) -> None:
     status = Status(title="shop.Order", table="public.shop_order", state=each, using="other")
 
     assert "{" not in status.sentence
-    assert status.command.endswith(" --database other") is (each not in (State.OK, State.CLASH))
+    assert status.command.endswith(" --database other") is (each not in WITHOUT_COMMAND)
     assert status.command in status.sentence
 
 
@@ -139,3 +142,48 @@ def test_orphans() -> None:
     assert [(each.title, each.table, each.state) for each in told] == [
         ("project.item", "public.lost", State.ORPHAN)
     ]
+
+
+def test_view() -> None:
+    """No command helps a view. The advice names the tables behind it, and following it helps."""
+    view = replace(TABLE, kind="v", behind=("auth_user", "unknown"))
+
+    status = drift.compare(ITEM, view, {})
+    half = drift.compare(replace(ITEM, declared={"auth_user"}), view, {})
+    declared = drift.compare(replace(ITEM, declared={"auth_user", "unknown"}), view, {})
+
+    assert (status.state, status.command) == (State.NOT_A_TABLE, "")
+    assert status.detail.startswith("public.project_item is a view")
+    assert "observe_related of the consumer: ['auth.User', 'unknown']" in status.sentence
+    assert (half.state, declared.state) == (State.NOT_A_TABLE, State.OK)
+    materialized = drift.compare(replace(ITEM, declared={"auth_user"}), replace(view, kind="m"), {})
+    assert "a materialized view" in materialized.detail
+
+
+def test_columns_that_are_left_out() -> None:
+    """Columns that a consumer reads and the option leaves out are named, with the readers."""
+    registration = replace(
+        ITEM, columns=("name",), read={"id": {"a"}, "name": {"a"}, "rank": {"b"}}
+    )
+    wanted = compiler.wanted(registration, TABLE, always=False)
+    found = {name: CatalogEntry(each, TABLE, _comment_of(each)) for name, each in wanted.items()}
+
+    status = drift.compare(registration, TABLE, {1: found})
+    complete = drift.compare(replace(registration, read={"name": {"a"}}), TABLE, {1: found})
+
+    assert (status.state, status.command) == (State.COLUMNS, "")
+    assert "an UPDATE of rank alone is not published, and b reads it" in status.detail
+    assert "Add rank to PGOBSERVE['MODELS']['project.Item']['columns']" in status.sentence
+    assert complete.state is State.OK
+
+
+def test_key_that_is_not_unique() -> None:
+    """A key without a unique index is no key; a partitioned table's index may have more columns."""
+    found = {1: _found()}
+
+    def state(*sets: str, kind: str = "r") -> State:
+        unique = frozenset(frozenset(each.split()) for each in sets)
+        return drift.compare(ITEM, replace(TABLE, unique=unique, kind=kind), found).state
+
+    assert state() is state("name", "id rank") is State.KEY
+    assert state("name", "id") is state("id rank", kind="p") is State.OK
