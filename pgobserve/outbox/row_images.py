@@ -2,7 +2,8 @@
 Model instances from row images.
 
 The server converts an image into columns of the types that the table has now, and the ORM's converters
-take them from there. A value that is not known, or that no Python type can hold, is deferred.
+take them from there. A value that no Python type can hold stays the text that PostgreSQL wrote, and one that
+is not known is deferred.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def build(
     """
     Return an instance for each image.
 
-    Fields are deferred if their values are not known: those in a parent's table, those of columns that
-    were added later, and those whose values can't be read.
+    Fields are deferred if their values are not known: those in a parent's table, and those of columns that
+    were added later. A value that can't be read is that of the image's JSON.
 
     Args:
         images: Rows of its table.
@@ -105,8 +106,8 @@ def build(
     instances = [reader.instance(*pair) for pair in zip(images, rows, strict=True)]
     for column, error in reader.unreadable.items():
         logger.warning(
-            "Values of %s.%s in the outbox of database %r can't be read, and are deferred in the "
-            "instances of events: %s",
+            "Values of %s.%s in the outbox of database %r can't be read; events have the text that "
+            "PostgreSQL wrote: %s",
             *(model._meta.label, column, connection.alias, error),
             extra=fields(model=model, alias=connection.alias),
         )
@@ -131,7 +132,6 @@ class _Reader:
         self._fields = [
             (each.attname, _column(each), *_conversion(each, connection)) for each in fields
         ]
-        self._key = {_column(each) for each in model._meta.pk_fields}
         self.unreadable: dict[str, Exception] = {}
         with connection.cursor() as cursor:
             cursor.execute(_COLUMNS, [connection.ops.quote_name(model._meta.db_table)])
@@ -213,6 +213,9 @@ class _Reader:
         given, values = image.values, {}
         is_whole = not self.virtual or given.keys() >= self.plain.keys()
         for attname, column, expression, converters in self._fields:
+            # An image has null for a column that was dropped before, where it names the columns.
+            if given.get(column) is not None:
+                values[attname] = given[column]
             if column in row and (is_whole if column in self.virtual else column in given):
                 try:
                     value = row[column]
@@ -221,8 +224,6 @@ class _Reader:
                     values[attname] = value
                 except Exception as error:  # noqa: BLE001 (a converter's)
                     self.unreadable[column] = error
-            if column in self._key and attname not in values:
-                values[attname] = given.get(column)  # as text, because each row has a key
         return _made(self._model, values, self._connection.alias)
 
 
