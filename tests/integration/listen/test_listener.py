@@ -185,7 +185,7 @@ async def test_silent_at_the_start(ear: Start, writer: Writer, proxy: Proxy, at:
 
 async def test_silence_is_not_an_error(ear: Start, writer: Writer) -> None:
     """A connection on which nothing happens stays, and the queue's usage is asked meanwhile."""
-    each = ear(heartbeat=1.0)
+    each = ear(heartbeat=3.0)
     await each.until_live()
     pid = writer.listener()
     seen = asyncio.Event()

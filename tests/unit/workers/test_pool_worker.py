@@ -74,13 +74,13 @@ async def test_others_go_on(gate: threading.Event) -> None:
 
 async def test_long_work_in_many_hooks() -> None:
     """What takes long because it calls many hooks holds no thread."""
-    each = pool()
+    each = pool(hold=1.0)
     pause = threading.Event()
 
     def load() -> int:
         for _ in range(20):
             occupation().enter(Consumer, "hook", ("watch",))
-            pause.wait(0.01)
+            pause.wait(0.06)  # together longer than a thread may be held, each by far not
         return 1
 
     async with asyncio.timeout(60):
