@@ -58,7 +58,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Scene:
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Two rows that are watched. The clock stands still: what comes in one window does so on any machine."""
+    monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
     return Scene(Item, 1, 2)
 
 
