@@ -6,6 +6,7 @@ import re
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,6 +17,13 @@ from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.install import orm_caches
 from pgobserve.observer import ModelObserver
 from pgobserve.observer.generics import ObserverModelInstanceMixin
+
+
+@pytest.fixture(autouse=True)
+def only_own_consumers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes of other tests, which live until the collector runs, are not checked here."""
+    for name in ("_consumers", "_observers"):
+        monkeypatch.setattr(f"pgobserve.install.consumer_registry.{name}", WeakSet())
 
 
 def _messages() -> list[checks.CheckMessage]:
