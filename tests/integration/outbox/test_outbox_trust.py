@@ -50,7 +50,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA pgobserve TO PUBLIC
 
 @pytest.fixture
 def stranger(transactional_db: None) -> Iterator[None]:
-    """A role that may create schemas."""
+    """A role that may create schemas, where ours isn't installed."""
+    execute("DROP SCHEMA IF EXISTS pgobserve CASCADE")  # of an earlier test
     execute("CREATE TABLE ran (by_whom text)")
     execute("GRANT INSERT ON ran TO PUBLIC")
     execute("CREATE ROLE stranger")
