@@ -28,9 +28,10 @@ def test_migration_holds_the_statements(model: Any) -> None:
     assert made.dependencies == [("shop", "0001_initial")]
     (operation,) = made.operations
     assert isinstance(operation, RunSQL)
-    assert operation.sql == list(
-        trigger_statements.install_statements(registration, table, always=True)
-    )
+    assert operation.sql == [
+        *trigger_statements.install_statements(registration, table, always=True),
+        *trigger_statements.announcements(registration),
+    ]
     wanted = compiler.wanted(registration, table, always=True)
     functions = [trigger.function for trigger in wanted.values()]
     assert operation.reverse_sql == list(
