@@ -6,6 +6,7 @@ This module imports nothing of the package.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from dataclasses import dataclass
@@ -156,6 +157,34 @@ class Namespace:
 ALONE: Final = Namespace()
 
 
+#: Reads keys and values of routes as the texts that the trigger wrote; ``json.loads`` with arguments would
+#: build a decoder at each call.
+TEXTS: Final = json.JSONDecoder(parse_float=str, parse_int=str)
+
+#: Checked for each key. A set comparison needs no call for each.
+_TEXT: Final = frozenset({str})
+
+
+def texts_of(keys: object) -> tuple[Any, ...] | None:
+    """
+    Return keys, or values of a route, that were read with :data:`TEXTS`.
+
+    Returns:
+        Texts, and tuples of texts for composite keys; None if any of them has another form.
+    """
+    if not isinstance(keys, list):
+        return None
+    if _TEXT.issuperset(map(type, keys)):
+        return tuple(keys)
+    texts = tuple(tuple(key) if isinstance(key, list) else key for key in keys)
+    known = all(
+        _TEXT.issuperset(map(type, [key] if isinstance(key, str) else key or [None]))
+        for key in texts
+        if isinstance(key, str | tuple)
+    )
+    return texts if known and all(isinstance(key, str | tuple) for key in texts) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """
@@ -166,10 +195,11 @@ class Change:
     Attributes:
         label: The model's label in lower case, ``app.model``.
         operation: The statement's operation. A hint, since the row is read anyway.
-        keys: The rows' keys as in JSON. None stands for all observed rows of the table.
+        keys: The texts of the rows' keys, tuples for composite keys. None stands for all observed rows of
+            the table.
         schema: The table's schema if it is not the usual one, else None.
-        routes: Old and new values by column, which lead from the changed rows to rows of other tables.
-            None if the trigger sends none.
+        routes: Texts of old and new values by column, which lead from the changed rows to rows of other
+            tables. None if the trigger sends none.
     """
 
     label: str

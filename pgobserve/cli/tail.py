@@ -88,11 +88,9 @@ def of_change(change: Change) -> Iterator[TailLine]:
 
 def of_record(record: OutboxRecord) -> Iterator[TailLine]:
     at, xid, label = record.at, record.xid, record.label
-    keys = None if record.keys is None else outbox_page.keys(record.keys)
-    for number, change in enumerate(changes_in(record)):
-        if isinstance(change, RowChange) and keys is not None:
-            key, old, new = keys[number], change.old, change.new
-            yield TailLine(at, xid, label, change.action, key, old, new)
+    for change in changes_in(record):
+        if isinstance(change, RowChange):
+            yield TailLine(at, xid, label, change.action, change.key, change.old, change.new)
         else:
             yield TailLine(at, xid, label, "reset", why="whole table")
 
@@ -135,7 +133,8 @@ class Printer:
     def _text(self, line: TailLine) -> str:
         model = model_of(line.label) if line.label else None
         title = model._meta.label if model else line.label or "*"
-        key = "*" if line.key is None else json.dumps(line.key, default=str, ensure_ascii=False)
+        key = "*" if line.key is None else line.key
+        key = key if isinstance(key, str) else json.dumps(key, ensure_ascii=False)
         self.width = max(self.width, len(title))
         self.key_width = max(self.key_width, len(key))
         cells = [

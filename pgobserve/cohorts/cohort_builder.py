@@ -33,12 +33,14 @@ from pgobserve.render.rendering import VERSION, KeyRenderer, VersionRenderer, lo
 from pgobserve.sql.full_query import FullQuery
 from pgobserve.sql.keyed_query import KeyedQuery
 from pgobserve.sql.model_tables import tables_of
-from pgobserve.sql.own_rows import overrides, own_rows
 from pgobserve.sql.relation_path import paths_of
 from pgobserve.sql.reverse_lookup import is_direct
+from pgobserve.sql.row_instances import overrides, own_rows
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pgobserve.cohorts.cohort import Owner, Wanted
     from pgobserve.cohorts.hook_context import HookContext
@@ -230,7 +232,7 @@ def _make(
         compiled = KeyedQuery(queryset, connections[alias])
     subject = subject_of(queryset.model, row_dependencies.of(type(consumer), queryset, shows))
     if state.settings is not None or state.owner is not None:
-        subject = _without_reverse_lookups(subject)
+        subject = _without_reverse_lookups(subject, connections[alias])
     renderer: Renderer | KeyRenderer
     if wanted is not None and serializer_class and may_leave_out(consumer, serializer_class):
         renderer = ListedRenderer(
@@ -243,9 +245,11 @@ def _make(
     return Cohort(alias, compiled, renderer, subject, listing, *state)
 
 
-def _without_reverse_lookups(subject: TableDependencies) -> TableDependencies:
+def _without_reverse_lookups(
+    subject: TableDependencies, connection: BaseDatabaseWrapper
+) -> TableDependencies:
     """Return dependencies that need no reverse look-ups, which would run in another database session."""
-    kept = tuple(path for path in paths_of(subject) if is_direct(path))
+    kept = tuple(path for path in paths_of(subject) if is_direct(path, connection))
     full_refresh = (path.table for path in subject.paths if path not in kept)
     return TableDependencies(
         subject.tables, tuple(dict.fromkeys((*subject.full_refresh, *full_refresh))), kept

@@ -22,7 +22,6 @@ from pgobserve.database.connection_watchdog import attempt, is_lost
 from pgobserve.database.session import isolate_all
 from pgobserve.hub.outcome import ABSENT, NOTHING, UNREAD, Refusal, View
 from pgobserve.logs import fields
-from pgobserve.sql.keys import shown
 from pgobserve.workers import thread_pool
 from pgobserve.workers.occupation import contained, occupation
 from pgobserve.workers.pool_worker import Held, ThreadHeld
@@ -64,7 +63,7 @@ def hidden(
     context = context_of(subscription)
     starts = subscription.on_started is not None
     action = context.action if starts else _action(request.shown(subscription))
-    kwargs = {"pk": shown(request.key)}
+    kwargs = {"pk": context.shown(request.key)}
     owner = context.consumer_class
     occupation().enter(owner, "check_object_permissions", (subscription,))
     try:
@@ -102,7 +101,9 @@ class _RowCase:
     @property
     def kwargs(self) -> dict[str, Any]:
         key = self.result.job.key
-        return {} if key is None else {"pk": shown(key)}  # the number of rows has none
+        return (
+            {} if key is None else {"pk": context_of(self.subscription).shown(key)}
+        )  # the number of rows has none
 
     def settle(self, outcome: Outcome) -> None:
         special: Any = self.result.special

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgobserve.cohorts.guard import Guard
 from pgobserve.logs import fields
+from pgobserve.sql.keys import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.cohorts.visibility import Visibility
     from pgobserve.hub.hub import TableDependencies
@@ -68,6 +71,10 @@ class SubscriptionContext:
     def consumer_class(self) -> type:
         """The class whose hooks the subscription runs."""
         return type(self.visibility.consumer)
+
+    def shown(self, key: Hashable) -> Any:
+        """Return the key of one of its rows as frames show it."""
+        return shown(self.visibility.source.statement.model, key, self.alias)
 
     def about(self, key: object = None) -> dict[str, object]:
         """Return the fields of a log line about a row of the subscription."""

@@ -73,6 +73,9 @@ class Delivery:
                 of_lists.append((result, row))
                 continue
             self._hub.done(row, result.snapshot)
+            if result.written is not None:
+                self._hub.rename(row, result.written)
+                continue
             again = self._note_retry(row, result)
             special, outcome = result.special, result.outcome
             for each in cast("Sequence[RowSubscription]", result.job.watches):
@@ -114,6 +117,8 @@ class Delivery:
             await self._change(state, change, subscriptions, pause)
         if result.name is None and outcome is ABSENT and not result.failed:
             names.forget(entry.key)
+        if result.unclear:
+            state.mark_whole(None)
 
     async def _change(
         self,

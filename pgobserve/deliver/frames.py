@@ -8,7 +8,6 @@ from pgobserve.cohorts.subscription_context import context_of
 from pgobserve.hub.outcome import NOTHING, UNTOLD, Refusal
 from pgobserve.hub.subscriptions import ListItemUpdate, encoded
 from pgobserve.render.rendering import encode
-from pgobserve.sql.keys import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,14 +61,16 @@ def _item_head(member: ListItemUpdate, outcome: Outcome, kind: FrameAction) -> s
 
 def _data_of(key: Hashable, member: ListItemUpdate) -> str:
     """Return the data of a frame that shows only the key of a row."""
-    named_by = context_of(member).named_by
-    return encode({named_by or "pk": None if key is None else shown(key)})
+    context = context_of(member)
+    # Names are texts as they are.
+    value = key if context.named_by else context.shown(key)
+    return encode({context.named_by or "pk": value})
 
 
 def _identity(watch: Deliverable, named_by: str | None) -> str:
     """Return the data of a ``delete`` frame."""
     if named_by is None:
-        return encode({"pk": shown(watch.key)})
+        return encode({"pk": context_of(watch).shown(watch.key)})
     return f"{{{encode(named_by)}:{context_of(watch).lookup}}}"
 
 

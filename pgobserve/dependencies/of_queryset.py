@@ -27,7 +27,8 @@ from django.db.models.sql.where import AND, WhereNode
 from pgobserve.dependencies.gathering import Gathering
 from pgobserve.dependencies.relations import concrete, dependency, join_along, key_or_route
 from pgobserve.dependencies.sql_text import compiles_itself, raw_texts, tables_in
-from pgobserve.sql.relation_path import Join, server_name
+from pgobserve.sql.columns import server_name
+from pgobserve.sql.relation_path import Join
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

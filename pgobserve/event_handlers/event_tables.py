@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from django.db import DEFAULT_DB_ALIAS, connections
+
 from pgobserve.dependencies.relations import Through, throughs_of
-from pgobserve.sql.keys import key_of
+from pgobserve.sql.keys import key_of, text_for
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from django.db.models import Model
+    from django.db.models import Field, Model
 
     from pgobserve.outbox.event import Event
 
@@ -55,7 +57,7 @@ class EventTables:
         """
         own = self.own._meta.label_lower
         pairs: dict[Hashable, Pair] = {
-            event.key: (self._cast(event.old, alias), self._cast(event.new, alias))
+            _key(event.instance): (self._cast(event.old, alias), self._cast(event.new, alias))
             for event in events
             if event.label == own
         }
@@ -79,38 +81,53 @@ class EventTables:
         link = self.model._meta.get_ancestor_link(parent)
         assert link is not None  # noqa: S101 (it is a parent)
         children = {
-            getattr(row, link.attname): key for key, pair in pairs.items() for row in pair if row
+            _text(link, row): key for key, pair in pairs.items() for row in pair if row is not None
         }
-        alone = [event for event in events if event.key not in children]
-        rows = self.model._base_manager.using(alias).filter(
-            **{f"{link.name}__in": [event.key for event in alone if event.old and event.new]}
-        )
-        current = {getattr(row, link.attname): row for row in (rows if alone else ())}
-        for event in events:
-            if event.key in children:
-                old, new = pairs[children[event.key]]
-                pairs[children[event.key]] = (
-                    _with(old, event.old, alias),
-                    _with(new, event.new, alias),
-                )
-            elif event.key in current:
-                row = current[event.key]
-                pairs[key_of(row)] = (_with(row, event.old, alias), row)
+        of = [(_key(event.instance), event) for event in events]
+        alone = [event.key for key, event in of if key not in children and event.old and event.new]
+        rows = self.model._base_manager.using(alias).filter(**{f"{link.name}__in": alone})
+        current = {_text(link, row): row for row in (rows if alone else ())}
+        for key, event in of:
+            if key in children:
+                old, new = pairs[children[key]]
+                pairs[children[key]] = (_with(old, event.old, alias), _with(new, event.new, alias))
+            elif key in current:
+                row = current[key]
+                pairs[_key(row)] = (_with(row, event.old, alias), row)
 
     def _add_owners(
         self, pairs: dict[Hashable, Pair], through: Through, events: list[Event], alias: str
     ) -> None:
+        source: Any = through.model._meta.get_field(through.attname)
+        target: Any = self.model._meta.get_field(through.target)
         values = {
-            getattr(row, through.attname)
+            _text(source, row): getattr(row, through.attname)
             for event in events
             for row in (event.old, event.new)
             if row is not None
         }
-        known = {getattr(row, through.target) for pair in pairs.values() for row in pair if row}
-        if wanted := values - known:
+        for pair in pairs.values():
+            for row in pair:
+                if row is not None:
+                    values.pop(_text(target, row), None)
+        if values:
             owners = self.model._base_manager.using(alias)
-            for owner in owners.filter(**{f"{through.target}__in": wanted}):
-                pairs[key_of(owner)] = (owner, owner)
+            for owner in owners.filter(**{f"{through.target}__in": [*values.values()]}):
+                pairs[_key(owner)] = (owner, owner)
+
+
+def _text(field: Field[Any, Any], row: Model) -> str | None:
+    """Return the text of a row's value, for comparisons; None if there is none."""
+    value = getattr(row, field.attname)
+    return None if value is None else text_for(field, value, _connection(row))
+
+
+def _connection(row: Model) -> Any:
+    return connections[row._state.db or DEFAULT_DB_ALIAS]
+
+
+def _key(row: Model) -> str:
+    return key_of(row, _connection(row))
 
 
 @lru_cache(maxsize=1024)

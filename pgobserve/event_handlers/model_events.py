@@ -14,7 +14,7 @@ from pgobserve.event_handlers.event_tables import EventTables, sources_of
 from pgobserve.event_handlers.observer_base import EventObserver
 from pgobserve.install.consumer_registry import observe_events
 from pgobserve.outbox.event import EventAction
-from pgobserve.sql.keys import shown
+from pgobserve.sql.keys import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -148,7 +148,7 @@ class ModelObserver(EventObserver):
         elif self._serializer_class is not None:
             body = self._serializer_class(instance).data
         else:
-            body = {"pk": shown(instance.pk)}
+            body = {"pk": as_json(instance.pk)}
         return {"type": self.message_type, "body": body, "action": action.value}
 
     def _groups_of(self, instance: Model | None) -> list[str]:

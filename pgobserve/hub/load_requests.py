@@ -71,6 +71,9 @@ class LoadResult:
         failed: Whether a query failed, so that the row is read again.
         moved: Subscriptions that belong to another list by now, which receive nothing of this one.
         name: The name of the row on its list in place of its primary key, if that is so.
+        unclear: Whether no row has the key's text, and rows with other texts may be meant: a list is read
+            as a whole.
+        written: How PostgreSQL writes the key, if not as the subscription has it.
     """
 
     job: LoadRequest
@@ -80,6 +83,8 @@ class LoadResult:
     failed: bool = False
     moved: Mapping[Subscription, tuple[TableDependencies, Hashable]] = field(default_factory=dict)
     name: str | None = None
+    unclear: bool = False
+    written: str | None = None
 
     @property
     def key(self) -> Hashable:

@@ -128,6 +128,21 @@ class SubscriptionTable:
         self._progressed(row)
         return row
 
+    def rename(self, row: RowState, key: Hashable) -> None:
+        """Move the subscriptions of a row to the key that the database has for it; a read of it is due."""
+        for watch in row.audience:
+            self._leave_row(watch)
+            watch.key = key
+            self._add_again(watch, row.subject, row)
+
+    def _add_again(
+        self, watch: RowSubscription, subject: TableDependencies, before: RowState
+    ) -> None:
+        self.add(watch, subject)
+        # A consumer with custom delivery would take a lower number for a change.
+        after = self._watches[watch]
+        after.touched = max(after.touched, before.touched)
+
     def move_all(self, places: Mapping[Subscription, tuple[TableDependencies, Hashable]]) -> None:
         """Move subscriptions that see other rows now to their lists, with what their clients hold."""
         for watch, (subject, identity) in places.items():
@@ -182,10 +197,7 @@ class SubscriptionTable:
         before = self._leave_row(watch)
         if before is None:
             return False
-        self.add(watch, replace(before.subject, lane=lane))
-        # A consumer with custom delivery would take a lower number for a change.
-        after = self._watches[watch]
-        after.touched = max(after.touched, before.touched)
+        self._add_again(watch, replace(before.subject, lane=lane), before)
         return True
 
     def _isolate_list(self, watch: ListSubscription, lane: Hashable) -> bool:

@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pgobserve.hub.identity import key_text
 from pgobserve.hub.outcome import UNKNOWN, Refusal, step, without
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class ListSnapshot:
 
 def encoded(key: Hashable) -> str:
     """Return the key of a row as JSON; ``null`` for none."""
-    return "null" if key is None else json.dumps(key_text(key))
+    return "null" if key is None else json.dumps(str(key))
 
 
 class HeldList(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from pgobserve.dependencies import read_columns as columns
-from pgobserve.sql.relation_path import server_name
+from pgobserve.sql.columns import server_name
 from pgobserve.triggers.registry import canonical
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 
 from pgobserve.errors import PgObserveError
 from pgobserve.install import survey, unseen_tables
-from pgobserve.sql.relation_path import server_name
+from pgobserve.sql.columns import server_name
 from pgobserve.triggers import names
 from pgobserve.triggers.server import catalog
 from pgobserve.triggers.server.drift import State, is_covered

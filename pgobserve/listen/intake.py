@@ -1,5 +1,5 @@
 """
-From the LISTEN connection's socket to the hub: payloads become changes, labels tables, and JSON keys.
+From the LISTEN connection's socket to the hub: payloads become changes, labels tables, and keys identities.
 
 Any role can send a flood of notifications, and a large import is a flood, too. Marking single rows is
 therefore bounded for each table. Beyond the bound the intake marks the whole table, twice a second.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic
 from types import MappingProxyType
@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgobserve.errors import PayloadInvalid
 from pgobserve.listen.payload import parse
-from pgobserve.sql.keys import ALIKE, collide, to_key
+from pgobserve.sql.keys import identity, key_fields
 from pgobserve.sql.model_tables import labels_of, model_of
 from pgobserve.wire import PAYLOAD_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import psycopg
 
     from pgobserve.database.async_connection import Connection
     from pgobserve.hub.hub import Hub
+    from pgobserve.sql.keys import Model
     from pgobserve.wire import Change
 
     Keys = tuple[Any, ...] | None
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 SLICE: Final = 0.005
 
 #: Steps that the changes of one table may take in a window: about a tenth of the window's time.
-#: Decoding a key takes ten steps, marking it for a list takes one.
+#: A key takes ten steps, marking it for a list takes one.
 MAX_STEPS: Final = 250_000
 DECODE_STEPS: Final = 10
 
@@ -140,7 +141,6 @@ class _Window:
 
     began: float
     steps: int = 0
-    hashes: Counter[int] = field(default_factory=Counter)
 
 
 class Intake:
@@ -149,7 +149,7 @@ class Intake:
 
     Args:
         hub: Receives the tables and keys.
-        ignore: Called with the reason for a change, or a key in it, that the intake cannot use.
+        ignore: Called with the reason for a change that the intake cannot use.
         kick: Called when the hub has rows to read.
         signals: Handlers for labels that are not a model's. They receive the keys.
     """
@@ -212,12 +212,7 @@ class Intake:
         if window.steps > MAX_STEPS:
             self._flood(table)
             return True
-        keys = None if change.keys is None else _decoded(model, change.keys, self._ignore)
-        if keys is not None and collide(keys, window.hashes, ALIKE):
-            self._ignore(f"its keys of {model._meta.label} were chosen for their hashes")
-            self._flood(table)
-            return True
-        self._hub.publish(table, change.xid, keys, change.routes)
+        self._hub.publish(table, change.xid, _identities(model, change.keys), change.routes)
         return True
 
     def _skim(self, text: str) -> bool:
@@ -271,11 +266,11 @@ def routes(hub: Hub) -> Mapping[str, Collection[str]]:
     return {label: found[table] for table in found for label in labels_of(table)}
 
 
-def _decoded(model: Any, raw: Sequence[Any], ignore: Callable[[str], object]) -> list[Hashable]:
-    keys = []
-    for value in raw:
-        try:
-            keys.append(to_key(model, value))
-        except ValueError as error:
-            ignore(f"{value!r:.80} is no key of {model._meta.label}: {error}")
-    return keys
+def _identities(model: Model, keys: Sequence[Any] | None) -> Sequence[str] | None:
+    """Return the identities of rows. None, for all rows, if they are not keys of the model by their form."""
+    parts = len(key_fields(model))
+    if keys is None or all(isinstance(key, str) for key in keys):
+        return keys if parts == 1 else keys and None
+    if parts == 1 or not all(isinstance(key, tuple) and len(key) == parts for key in keys):
+        return None
+    return [identity(key) for key in keys]

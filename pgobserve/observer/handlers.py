@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections, router
+
 from pgobserve.consumers import APIConsumerMetaclass
 from pgobserve.dependencies.row_dependencies import model_of_consumer
 from pgobserve.event_handlers.model_events import ModelObserver
 from pgobserve.event_handlers.observer_base import group_name
-from pgobserve.sql.keys import key_of, shown
+from pgobserve.sql.keys import as_json, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +88,10 @@ class BoundRowHandler:
         Returns:
             The name of the row's group.
         """
-        name, consumer, key = self._group_of(instance), self._consumer, key_of(instance)
+        name, consumer = self._group_of(instance), self._consumer
+        key = key_of(instance, connections[router.db_for_write(type(instance))])
         field = consumer.lookup_field
-        lookup = shown(key) if field == "pk" else getattr(instance, field)
+        lookup = as_json(instance.pk) if field == "pk" else getattr(instance, field)
         kwargs = {consumer.lookup_url_kwarg or field: lookup, "request_id": name}
         await consumer.subscriptions.rows.start(
             *(type(instance), key, consumer._normal(lookup)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from channels.db import database_sync_to_async
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.db import connections, router
 from django.http import Http404
 from rest_framework import status
 from rest_framework.exceptions import (
@@ -30,12 +31,10 @@ from pgobserve.observer.consumer import ObserverConsumerMixin, declared_model
 from pgobserve.observer.handlers import RowHandler
 from pgobserve.render.own_hooks import has_own
 from pgobserve.render.rendering import encode, lookup_of
-from pgobserve.sql.keys import key_of, shown, to_key
+from pgobserve.sql.keys import identity_for, key_of
 from pgobserve.subscribe.subscription_set import encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from django.db.models import Model
 
     from pgobserve.dependencies.gathering import Dependencies
@@ -202,7 +201,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
     def _message(self, watch: RowSubscription) -> dict[str, Any]:
         """Return the arguments that identify the row for :meth:`retrieve`."""
         if context_of(watch).named_by is None:
-            return {"pk": shown(watch.key)}
+            return {"pk": context_of(watch).shown(watch.key)}
         name = self.lookup_url_kwarg or self.lookup_field
         return {name: json.loads(context_of(watch).lookup)}
 
@@ -256,7 +255,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
 
     async def _locate(
         self, kwargs: dict[str, Any], request_id: Any, *, returning: bool
-    ) -> tuple[type[Model], Hashable, Any] | None:
+    ) -> tuple[type[Model], str, Any] | None:
         """
         Return the model, the key and the client's name of the row that a message names.
 
@@ -276,7 +275,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
             if model is None or lookup_of(self, model) is not None:
                 return None
             return model, _key(model, lookup), self._normal(lookup)
-        return type(instance), key_of(instance), self._normal(lookup)
+        return type(instance), key_of(instance, _connection(type(instance))), self._normal(lookup)
 
     async def _reply_absent(
         self, kwargs: dict[str, Any], request_id: Any, *, holds_copy: bool
@@ -304,7 +303,7 @@ class ObserverModelInstanceMixin(ObserverConsumerMixin, RetrieveModelMixin, Sock
         if self.lookup_field != "pk" or model is None:
             return lookup
         try:
-            return repr(to_key(model, lookup))
+            return identity_for(model, lookup, _connection(model))
         except ValueError:
             return encode_name(lookup)
 
@@ -353,8 +352,13 @@ def _required(kwargs: dict[str, Any], name: str) -> Any:
     return kwargs[name]
 
 
-def _key(model: type[Model], value: Any) -> Hashable:
+def _connection(model: type[Model]) -> Any:
+    """Return a connection that knows how values are written; it runs no query."""
+    return connections[router.db_for_write(model)]
+
+
+def _key(model: type[Model], value: Any) -> str:
     try:
-        return to_key(model, value)
+        return identity_for(model, value, _connection(model))
     except ValueError:
         raise Http404 from None

@@ -14,7 +14,6 @@ from pgobserve.logs import fields
 from pgobserve.outbox import outbox_page
 from pgobserve.outbox.cursor import GapReason
 from pgobserve.outbox.row_images import Image, build
-from pgobserve.sql.keys import to_key
 from pgobserve.sql.model_tables import model_of
 
 if TYPE_CHECKING:
@@ -184,7 +183,8 @@ def events_of(
             old, new = (
                 image and instances[(change.label, image)] for image in (change.old, change.new)
             )
-            events.append(Event(change.label, change.action, change.key, old, new, xid, change.at))
+            key = (old if new is None else new).pk
+            events.append(Event(change.label, change.action, key, old, new, xid, change.at))
     return events
 
 
@@ -213,12 +213,12 @@ def _instances(
 def changes_in(entry: OutboxRecord) -> Iterator[RowChange | TableChange]:
     """Yield the changes of a record, row by row, with row images."""
     at = entry.at.astimezone(datetime.UTC)
-    if entry.keys is None:
+    keys = None if entry.keys is None else outbox_page.keys(entry.keys)
+    if keys is None:
         yield TableChange(entry.label, at)
         return
-    keys = outbox_page.elements(entry.keys)
-    for (text, key), old, new in zip(keys, _images(entry.old), _images(entry.new)):  # noqa: B905
-        yield RowChange(entry.label, _key(entry.label, text, key), old, new, at)
+    for key, old, new in zip(keys, _images(entry.old), _images(entry.new)):  # noqa: B905
+        yield RowChange(entry.label, key, old, new, at)
 
 
 def _images(text: str | None) -> Iterator[Image | None]:
@@ -227,11 +227,3 @@ def _images(text: str | None) -> Iterator[Image | None]:
         return
     for part, value in outbox_page.elements(text):
         yield None if value is None else Image(part, value)
-
-
-def _key(label: str, text: str, value: Any) -> Hashable:
-    model = model_of(label)
-    try:
-        return text if model is None else to_key(model, value)
-    except ValueError:  # the key was of another type then
-        return text

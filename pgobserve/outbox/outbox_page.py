@@ -17,7 +17,7 @@ from psycopg import sql
 
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.outbox.cursor import Cursor, OutboxStatus, advance, gap_reason
-from pgobserve.wire import OUTBOX_WAKE_UP, Operation
+from pgobserve.wire import OUTBOX_WAKE_UP, TEXTS, Operation, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -207,14 +207,14 @@ def page(
     return Page(status, None, entries, cursor, after, more=more)
 
 
-def keys(text: str) -> tuple[Any, ...]:
-    """Return the keys in a JSON array."""
-    return tuple(json.loads(text, parse_float=Decimal))
+def keys(text: str) -> tuple[Any, ...] | None:
+    """Return the texts of the keys in a JSON array, tuples for composite keys; None if they are none."""
+    return texts_of(TEXTS.decode(text))
 
 
 def values(entry: OutboxRecord, columns: Collection[str]) -> dict[str, tuple[Any, ...]] | None:
     """
-    Return the distinct old and new values of columns in a record's rows, without nulls.
+    Return the texts of the distinct old and new values of columns in a record's rows, without nulls.
 
     Columns that were added after the write, and columns with values that are no scalars, are omitted.
     None if the record has no images.
@@ -225,16 +225,21 @@ def values(entry: OutboxRecord, columns: Collection[str]) -> dict[str, tuple[Any
         image
         for text in (entry.new, entry.old)
         if text is not None
-        for image in json.loads(text, parse_float=Decimal)
+        for image in TEXTS.decode(text)
         if image is not None
     ]
     result = {}
     for column in columns:
         given = [image[column] for image in images if column in image]
         if len(given) == len(images) and not any(isinstance(each, list | dict) for each in given):
-            result[column] = tuple(each for each in dict.fromkeys(given) if each is not None)
+            result[column] = tuple(
+                _BOOLEANS.get(each, each) for each in dict.fromkeys(given) if each is not None
+            )
     return result
 
+
+#: As PostgreSQL writes them.
+_BOOLEANS: Final = {True: "t", False: "f"}
 
 _decoder = json.JSONDecoder(parse_float=Decimal)
 

@@ -7,7 +7,6 @@ Runs in a loader thread.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +24,6 @@ from pgobserve.logs import fields
 from pgobserve.read.base_load import Load
 from pgobserve.render.rendering import encode, name_of
 from pgobserve.sql.full_query import one_snapshot
-from pgobserve.sql.keys import ALIKE, collide, from_text
 from pgobserve.workers.occupation import contained
 
 if TYPE_CHECKING:
@@ -131,7 +129,7 @@ class ListLoad(Load):
         """Return the claims of newcomers that hold some rows already."""
         if self._refusal is not None:
             return {}
-        holdings = Holdings(None if self.listing.named_by else self.cohort.statement.model)
+        holdings = Holdings()
         newcomers = self._request.newcomers
         return {each: holdings.of(each.have) for each in newcomers if each.have is not None}
 
@@ -254,24 +252,15 @@ def too_many(limit: int) -> Refusal:
     return Refusal(413, (sentence,))
 
 
-#: Most texts of keys that are kept for the other clients of a load.
-MAX_KEPT_KEYS: Final = 20_000
-
-
 class Holdings:
     """
     Reads the claims of several clients of one list.
 
     It does not matter whether a row is on the list: the answer must not show a client whether a row that it
     claims is hidden or does not exist.
-
-    Args:
-        model: The model of the list's rows; None if other fields than the primary key name them.
     """
 
-    def __init__(self, model: type[Model] | None) -> None:
-        self._model = model
-        self._keys: dict[str, Hashable] = {}
+    def __init__(self) -> None:
         # Clients that return together mostly hold the same rows.
         self._last: tuple[Mapping[str, str], Shown] | None = None
 
@@ -280,22 +269,8 @@ class Holdings:
         Return digests by key, in the client's order; the same object for equal claims in a row.
 
         Args:
-            have: Etags by the text of keys. A text that is not a key stands for itself.
+            have: Etags by the text of keys.
         """
         if self._last is None or self._last[0] != have:
-            self._last = have, self._read(have)
+            self._last = have, {key: digest_from(etag) for key, etag in have.items()}
         return self._last[1]
-
-    def _read(self, have: Mapping[str, str]) -> Shown:
-        keys = [*have] if self._model is None else [self._key(text, self._model) for text in have]
-        if collide([key for key in keys if not isinstance(key, str)], Counter(), ALIKE):
-            keys = [*have]
-        return {key: digest_from(etag) for key, etag in zip(keys, have.values(), strict=True)}
-
-    def _key(self, text: str, model: type[Model]) -> Hashable:
-        key = self._keys.get(text)
-        if key is None:
-            key = from_text(model, text)
-            if len(self._keys) < MAX_KEPT_KEYS:
-                self._keys[text] = key
-        return key

@@ -24,12 +24,13 @@ from pgobserve.logs import fields
 from pgobserve.read.base_load import Load
 from pgobserve.read.list_batch import load_lists
 from pgobserve.render.rendering import VersionRenderer, name_of
+from pgobserve.sql.key_sql import written_keys
 from pgobserve.sql.keyed_query import fetch_many
 from pgobserve.sql.reverse_lookup import resolve
 from pgobserve.workers.occupation import contained
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from django.db.models import Model
 
@@ -108,6 +109,10 @@ class RowLoad(Load):
         # For each request, its subscriptions by cohort; without those whose cohort is not known.
         self._groups: list[Groups] = []
         self._rows: dict[tuple[Cohort, Hashable], Model] = {}
+        # Keys that no row can have, and keys of rows that were found by another text.
+        self._unclear: dict[type[Model], set[Hashable]] = defaultdict(set)
+        # By model and key, how PostgreSQL writes the keys that clients wrote in another way.
+        self._written: dict[tuple[type[Model], Hashable], Any] = {}
         # Cohorts that hooks chose when they ran again in their database session.
         self._instead: dict[Cohort, Cohort] = {}
         # Rendered in the database session in which it was read.
@@ -192,9 +197,7 @@ class RowLoad(Load):
             context = self._instead.get(part[0], part[0]).context
             queries = [(self._instead.get(each, each).statement, wanted[each]) for each in part]
             try:
-                snapshot, answers = self._renderer.here(context).run(
-                    fetch_many, queries, self._connection
-                )
+                read = self._renderer.here(context).run(fetch_many, queries, self._connection)
             except BaseException as error:
                 failed = contained(error)
                 lost = isinstance(failed, OperationalError | InterfaceError)
@@ -207,11 +210,30 @@ class RowLoad(Load):
                     self._query_failed(part[0], failed)
             else:
                 # The first snapshot is the oldest: what is visible in it is visible in each.
-                self._snapshot = self._snapshot or snapshot
-                for cohort, rows in zip(part, answers, strict=True):
+                self._snapshot = self._snapshot or read.snapshot
+                for cohort, rows in zip(part, read.instances, strict=True):
                     self._rows.update({(cohort, key): row for key, row in rows.items()})
+                    if unclear := read.unknown | (rows.keys() - wanted[cohort]):
+                        self._unclear[cohort.statement.model] |= unclear
             # The statement may have changed the session, which the next one must not notice.
             isolate(self._connection)
+        self._look_up_missing(wanted)
+
+    def _look_up_missing(self, wanted: Wanted) -> None:
+        """Find how PostgreSQL writes the keys of rows that were not found by the texts of clients."""
+        missing: dict[type[Model], dict[Hashable, None]] = defaultdict(dict)
+        for request, groups in zip(self._requests, self._groups, strict=True):
+            cohorts = [cohort for cohort in groups if cohort in wanted]
+            if cohorts and isinstance(request.row, RowState) and not self._found(request, cohorts):
+                model = cohorts[0].statement.model
+                if request.row.snapshot is None or self._unclear[model]:
+                    missing[model][request.key] = None
+        for model, keys in missing.items():
+            written = written_keys(model, [*keys], self._connection)
+            self._written.update({(model, key): text for key, text in written.items()})
+
+    def _found(self, request: LoadRequest, cohorts: Iterable[Cohort]) -> bool:
+        return any((cohort, request.key) in self._rows for cohort in cohorts)
 
     def _query_failed(self, cohort: Cohort, error: Exception) -> None:
         model, alias = cohort.statement.model, self._connection.alias
@@ -249,7 +271,14 @@ class RowLoad(Load):
         # Without any query, the errors need a snapshot as well.
         snapshot = self._snapshot or NEVER
         failed = unjudged or not self._renderer.broken.isdisjoint(rendered)
-        return LoadResult(request, snapshot, default, outcomes, failed, self._moved, name)
+        result = LoadResult(request, snapshot, default, outcomes, failed, self._moved, name)
+        if (self._unclear or self._written) and not self._found(request, rendered):
+            models = {cohort.statement.model for cohort in rendered}
+            result.unclear = any(self._unclear[model] for model in models)
+            for model in models:
+                written = self._written.get((model, request.key), request.key)
+                result.written = None if written == request.key else written
+        return result
 
 
 def _parts(wanted: Wanted) -> list[list[Cohort]]:

@@ -17,7 +17,7 @@ from django.db.models import Prefetch, QuerySet
 from rest_framework.serializers import BaseSerializer
 
 from pgobserve.generics import GenericAsyncAPIConsumer
-from pgobserve.sql.own_rows import has_own_rows, has_own_values, overrides
+from pgobserve.sql.row_instances import has_own_rows, has_own_values, overrides
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping

@@ -19,7 +19,7 @@ from pgobserve.hub.load_requests import FAILED
 from pgobserve.hub.outcome import Refusal, View
 from pgobserve.render.own_hooks import has_own, stored
 from pgobserve.render.tracking_context import TrackingContext
-from pgobserve.sql.keys import key_of, shown
+from pgobserve.sql.keys import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,7 @@ class KeyRenderer(_ForAll):
     def render(self, instance: Any, consumer: object, kwargs: object) -> tuple[View, bool]:
         """Return the view; it serves every subscriber."""
         if self._named_by is None:
-            return View.of(encode({"pk": shown(key_of(instance))})), True
+            return View.of(encode({"pk": as_json(instance.pk)})), True
         return View.of(encode({self._named_by: value_of(instance, self._named_by)})), True
 
 

@@ -15,11 +15,12 @@ from django.db import InterfaceError, OperationalError
 from pgobserve.database.session import in_snapshot, isolate, session_of
 from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.hub.snapshot import Snapshot
+from pgobserve.sql.columns import forget, type_of
+from pgobserve.sql.key_sql import identified, key_positions
 from pgobserve.sql.keyed_query import SNAPSHOT, check
-from pgobserve.sql.keys import key_of
+from pgobserve.sql.keys import key_fields
 from pgobserve.sql.literals import for_each, inline
-from pgobserve.sql.own_rows import has_own_rows
-from pgobserve.sql.row_instances import instances_of
+from pgobserve.sql.row_instances import has_own_rows, instances_of, key_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import QuerySet
 
+    from pgobserve.sql.columns import Column
     from pgobserve.sql.keyed_query import Instances, Rows
 
 _LIMIT: Final = "SELECT * FROM ({}) AS listed LIMIT {}"
@@ -55,6 +57,7 @@ class FullQuery:
             using=connection.alias, elide_empty=False
         )
         self._template, self._params = self._compiler.as_sql()
+        self._at = key_positions(self._compiler, queryset.model)
         self.text = _executable(inline(self._template, self._params, connection))
         self.plain = is_plain_read(self._template)
 
@@ -72,11 +75,11 @@ class FullQuery:
         if not self.plain:
             session_of(connection).mark_changed()
         if limit is None:
-            return self._by_key(_fetch(self.text, connection))
+            return self._by_key(self._fetch(self.text, connection), connection)
         size = int(limit)
         while True:
-            rows = _fetch(_LIMIT.format(self.text, size), connection)
-            instances = self._by_key(rows)
+            rows = self._fetch(_LIMIT.format(self.text, size), connection)
+            instances = self._by_key(rows, connection)
             if len(instances) >= limit or len(rows) < size:
                 return instances
             size *= 4  # a join repeated rows
@@ -90,10 +93,32 @@ class FullQuery:
         """Count the rows, within :func:`one_snapshot`."""
         return int(self._queryset.order_by().values("pk").distinct().count())
 
-    def _by_key(self, rows: Rows) -> Instances:
+    def _fetch(self, text: str, connection: BaseDatabaseWrapper) -> Rows:
+        """Run a query that has the columns of this one, and add the row's identity behind them."""
+        oids, rows = _fetch_typed(self.identified(text, connection), connection)
+        if self.altered(oids, connection):
+            _, rows = _fetch_typed(self.identified(text, connection), connection)
+        return rows
+
+    def identified(self, text: str, connection: BaseDatabaseWrapper) -> str:
+        """Return a query that has the columns of this one, with the row's identity behind them."""
+        return identified(text, self._at, self._types(connection))
+
+    def altered(self, oids: Sequence[int], connection: BaseDatabaseWrapper) -> bool:
+        """Return whether the key's columns have other types than were known, by a result's columns."""
+        types = self._types(connection)
+        if all(each.oid in (0, oids[at]) for each, at in zip(types, self._at, strict=True)):
+            return False
+        forget(self._queryset.model._meta.db_table, connection.alias)
+        return True
+
+    def _types(self, connection: BaseDatabaseWrapper) -> list[Column]:
+        return [type_of(field, connection) for field in key_fields(self._queryset.model)]
+
+    def _by_key(self, rows: Rows, connection: BaseDatabaseWrapper) -> Instances:
         instances: Instances = {}
         for instance in instances_of(self._queryset, self._compiler, rows):
-            instances.setdefault(key_of(instance), instance)
+            instances.setdefault(key_read(instance, connection), instance)
         return instances
 
 
@@ -104,7 +129,8 @@ def read_many(
     Read several querysets, within :func:`one_snapshot`; equal templates share a statement.
 
     Returns:
-        Each query's instances by key, in its order; None for a query with more rows than the limit.
+        Each query's instances by key, in its order; None for a query with more rows than the limit, and
+        if a table was altered.
     """
     parts: list[Rows] = [[] for _ in queries]
     by_template: dict[str, list[int]] = defaultdict(list)
@@ -114,23 +140,27 @@ def read_many(
         session_of(connection).mark_changed()
     for numbers in by_template.values():
         text = _for_all([queries[number] for number in numbers], connection, limit + 1)
-        for row in _fetch(text, connection):
+        oids, rows = _fetch_typed(text, connection)
+        if queries[numbers[0]].altered(oids[1:], connection):
+            return [None] * len(queries)
+        for row in rows:
             parts[numbers[row[0]]].append(row[1:])
     return [
-        None if len(rows) > limit else query._by_key(rows)
+        None if len(rows) > limit else query._by_key(rows, connection)
         for query, rows in zip(queries, parts, strict=True)
     ]
 
 
 def _for_all(queries: Sequence[FullQuery], connection: BaseDatabaseWrapper, limit: int) -> str:
     """Return a statement for all queries, each with its order and limit; its first column is their number."""
-    template = _LIMIT.format(queries[0]._template, limit)
+    first = queries[0]
+    template = first.identified(_LIMIT.format(first._template, limit), connection)
     no_keys: list[Any] = [[] for _ in queries]
     text = for_each(template, [query._params for query in queries], no_keys, connection)
     if text is not None:
         return _executable(text)
     return " UNION ALL ".join(
-        f"SELECT {number}, r.* FROM ({_LIMIT.format(query.text, limit)}) r"  # noqa: S608
+        f"SELECT {number}, r.* FROM ({query.identified(_LIMIT.format(query.text, limit), connection)}) r"  # noqa: S608
         for number, query in enumerate(queries)
     )
 
@@ -158,10 +188,15 @@ def _executable(text: str) -> str:
 
 
 def _fetch(text: str, connection: BaseDatabaseWrapper) -> Rows:
+    return _fetch_typed(text, connection)[1]
+
+
+def _fetch_typed(text: str, connection: BaseDatabaseWrapper) -> tuple[list[int], Rows]:
+    """Return the object ids of the columns' types, and the rows."""
     session = session_of(connection)
     # The project's wrappers may change the session, so their statements don't count as the loader's.
     own = nullcontext() if session.has_project_code(connection) else session
     with own, connection.cursor() as cursor:
         cursor.execute(text)
         rows: Rows = cursor.fetchall()
-        return rows
+        return [column[1] for column in cursor.description], rows

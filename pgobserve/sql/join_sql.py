@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from pgobserve.sql.keys import array_type, key_fields, to_key
+from pgobserve.sql.columns import TEXT, text_of, type_of
+from pgobserve.sql.key_sql import any_of
+from pgobserve.sql.keys import arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field
 
-    from pgobserve.sql.keys import Model
+    from pgobserve.sql.columns import Column as Type
     from pgobserve.sql.relation_path import Join
 
     AnyField = Field[Any, Any]
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Types that compare with each other without a cast.
 _FAMILIES: Final = (
-    {"smallint", "integer", "bigint", "numeric", "double precision", "real"},
-    {"text", "varchar", "citext"},
+    {"int2", "int4", "int8", "numeric", "float8", "float4"},
+    {"text", "varchar", "bpchar", "citext"},
 )
 
 
@@ -48,27 +50,45 @@ def join_clauses(
 def _equal(left: Column, right: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
     """Return a comparison, cast if necessary: a generic relation often has keys as text."""
     pattern = "{} = {}"
-    types = {array_type(field, connection)[:-2] for _, field in (left, right)}
-    if len(types) > 1 and not any(types <= family for family in _FAMILIES):
+    if not comparable(*(type_of(field, connection) for _, field in (left, right))):
         pattern = "{}::text = {}::text"
     return sql.SQL(pattern).format(column_of(left, connection), column_of(right, connection))
 
 
+def comparable(left: Type, right: Type) -> bool:
+    """Return whether values of two types compare without a cast."""
+    bases = {left.base or left.type.rpartition(".")[2], right.base or right.type.rpartition(".")[2]}
+    return left.type == right.type or any(bases <= family for family in _FAMILIES)
+
+
 def is_any(
-    columns: Sequence[Column], values: Sequence[Hashable], connection: BaseDatabaseWrapper
+    columns: Sequence[Column],
+    values: Sequence[str],
+    connection: BaseDatabaseWrapper,
+    *,
+    of: Sequence[AnyField] = (),
 ) -> tuple[sql.Composed, list[list[Any]]]:
-    """Return the condition that columns have any of the values, and its parameters."""
-    names = sql.SQL(", ").join(column_of(each, connection) for each in columns)
-    arrays = sql.SQL(", ").join(
-        sql.SQL("%s::{}").format(sql.SQL(array_type(field, connection))) for _, field in columns
-    )
-    pattern = "{} = ANY({})" if len(columns) == 1 else "({}) IN (SELECT * FROM unnest({}))"
-    rows = [value if isinstance(value, tuple) else (value,) for value in values]
-    params = [
-        [field.get_db_prep_value(row[number], connection) for row in rows]
-        for number, (_, field) in enumerate(columns)
-    ]
-    return sql.SQL(pattern).format(names, arrays), params
+    """
+    Return the condition that columns have any of some values, and its parameters.
+
+    Args:
+        columns: The columns.
+        values: Identities of rows, or texts of a single column.
+        of: The fields that the values belong to, if not to the columns.
+    """
+    names = [column_of(each, connection).as_string() for each in columns]
+    types = [type_of(field, connection) for _, field in columns]
+    params = arrays(values, len(columns))
+    sources = [type_of(field, connection) for field in of] or types
+    for number, (own, given) in enumerate(zip(types, sources, strict=True)):
+        if comparable(own, given):
+            types[number] = given
+        elif len(columns) == 1 and own.exact in ("integer", "uuid"):
+            # Other values are equal to none of the column.
+            params = [[*filter(own.writes, params[0])]]
+        else:
+            types[number], names[number] = TEXT, text_of(names[number], own)
+    return sql.Composed([sql.SQL(any_of(names, types))]), params
 
 
 def column_of(column: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
@@ -80,21 +100,3 @@ def column_of(column: Column, connection: BaseDatabaseWrapper) -> sql.Composed:
 def quoted(name: str, connection: BaseDatabaseWrapper) -> sql.SQL:
     """Return a name quoted as Django quotes it; names with quotes stay as they are."""
     return sql.SQL(connection.ops.quote_name(name).replace("%", "%%"))
-
-
-def keys_from(
-    root: Model, rows: Iterable[tuple[Any, ...]], connection: BaseDatabaseWrapper
-) -> list[Hashable]:
-    """Return the keys in rows of key columns, converted as the ORM converts them."""
-    fields = key_fields(root)
-    keys = []
-    for row in rows:
-        values = [_convert(*each, connection) for each in zip(fields, row, strict=True)]
-        keys.append(to_key(root, values if len(values) > 1 else values[0]))
-    return keys
-
-
-def _convert(field: AnyField, value: Any, connection: BaseDatabaseWrapper) -> Any:
-    for convert in field.get_db_converters(connection):
-        value = convert(value, None, connection)
-    return value

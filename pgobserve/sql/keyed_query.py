@@ -8,12 +8,12 @@ the server can keep its plan, too. Each answer carries the snapshot in which it 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from django.db import DataError, ProgrammingError
 from django.db.models import BooleanField, Expression, F
 from django.db.models.query import ModelIterable, QuerySet
 
@@ -22,10 +22,11 @@ from pgobserve.database.session import session_of
 from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.sql.keys import array_types, as_parameters, key_fields, key_of
+from pgobserve.sql.columns import declared, forget, type_of
+from pgobserve.sql.key_sql import NOT_TAKEN, any_of, identified, key_positions, unknown_keys
+from pgobserve.sql.keys import arrays, key_fields
 from pgobserve.sql.literals import Keys, for_each, inline
-from pgobserve.sql.own_rows import has_own_rows, has_own_values
-from pgobserve.sql.row_instances import instances_of
+from pgobserve.sql.row_instances import has_own_rows, has_own_values, instances_of, key_read
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from pgobserve.sql.columns import Column
     from pgobserve.sql.keys import Model
 
     Instances = dict[Hashable, models.Model]
@@ -58,11 +60,11 @@ _WITH_SNAPSHOT_ALWAYS: Final = (
 
 
 class _KeyIsAny(Expression):
-    """``pk = ANY(keys)``, for a composite key ``(a, b) IN (SELECT unnest(…))``."""
+    """``pk = ANY(keys)``, for a composite key ``(a, b) IN (SELECT …)``. The keys are texts."""
 
     conditional = True
 
-    def __init__(self, model: Model, types: Sequence[str]) -> None:
+    def __init__(self, model: Model, types: Sequence[Column]) -> None:
         super().__init__(output_field=BooleanField())
         self.columns: list[Any] = [F(field.attname) for field in key_fields(model)]
         self.types = types
@@ -79,12 +81,19 @@ class _KeyIsAny(Expression):
             text, own = compiler.compile(column)
             columns.append(text)
             params += own
-        arrays = [f"%s::{name}" for name in self.types]
-        params += [Keys() for _ in arrays]
-        if len(columns) == 1:
-            return f"{columns[0]} = ANY({arrays[0]})", params
-        rows = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608 (of placeholders)
-        return f"({', '.join(columns)}) IN ({rows})", params
+        condition = any_of(columns, self.types)
+        return condition, [*params, *(Keys() for _ in self.types)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A query for the types that its key has."""
+
+    types: tuple[Column, ...]
+    compiler: Any
+    template: str
+    params: Sequence[Any]
+    text: str
 
 
 class KeyedQuery:
@@ -106,31 +115,39 @@ class KeyedQuery:
 
     def __init__(self, queryset: QuerySet[Any], connection: BaseDatabaseWrapper) -> None:
         check(queryset)
-        self.model: Model = queryset.model
-        types = array_types(self.model, connection)
-        keyed = queryset.filter(_KeyIsAny(self.model, types))
+        model: Model = queryset.model
+        self.model = model
+        self._unkeyed = queryset
+        types = tuple(declared(field, connection) for field in key_fields(model))
+        compiled = self._now = self._compile(types, connection)
+        self.text = compiled.text
+        columns = tuple((column[1][0], column[2]) for column in compiled.compiler.select)
+        self.plain = is_plain_read(compiled.template)
+        # A query with set_config() is never combined: it would set values for the others.
+        self.shape = (self.model, columns, "set_config" in compiled.template and self.text)
+
+    def _compile(self, types: tuple[Column, ...], connection: BaseDatabaseWrapper) -> _Compiled:
+        keyed = self._unkeyed.filter(_KeyIsAny(self.model, types))
         if not keyed.query.distinct_fields:
             keyed = keyed.order_by()
         self._queryset: Any = keyed.using(connection.alias)
         # elide_empty=False: none() must compile as well, to a query that finds no row.
-        self._compiler = self._queryset.query.get_compiler(
-            using=connection.alias, elide_empty=False
-        )
-        text, params = self._compiler.as_sql()
-        self._template, self._params = text, params
-        self.text = inline(text, params, connection)
-        self._arrays = sum(isinstance(param, Keys) for param in params) // len(types)
-        columns = tuple((column[1][0], column[2]) for column in self._compiler.select)
-        self.plain = is_plain_read(text)
-        # A query with set_config() is never combined: it would set values for the others.
-        self.shape = (self.model, columns, "set_config" in text and self.text)
+        compiler = self._queryset.query.get_compiler(using=connection.alias, elide_empty=False)
+        text, params = compiler.as_sql()
+        return _Compiled(types, compiler, text, params, inline(text, params, connection))
+
+    def at(self, types: tuple[Column, ...], connection: BaseDatabaseWrapper) -> _Compiled:
+        """Return the query for columns of some types."""
+        if self._now.types != types:
+            self._now = self._compile(types, connection)
+        return self._now
 
     def fetch(
-        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
+        self, keys: Sequence[Any], connection: BaseDatabaseWrapper
     ) -> tuple[Snapshot, Instances]:
         """Read the queryset's rows with these keys, as :func:`fetch_many` does for several queries."""
-        snapshot, (instances,) = fetch_many([(self, keys)], connection)
-        return snapshot, instances
+        found = fetch_many([(self, keys)], connection)
+        return found.snapshot, found.instances[0]
 
     @property
     def bare(self) -> bool:
@@ -140,13 +157,8 @@ class KeyedQuery:
         own = has_own_rows(queryset) or has_own_values(queryset)
         return not (related or queryset._known_related_objects or own)
 
-    def _parameters(
-        self, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
-    ) -> list[list[Any]]:
-        return as_parameters(self.model, keys, connection) * self._arrays
-
     def _instances(self, rows: Rows) -> list[models.Model]:
-        return instances_of(self._queryset, self._compiler, rows)
+        return instances_of(self._queryset, self._now.compiler, rows)
 
 
 def check(queryset: QuerySet[Any]) -> None:
@@ -176,21 +188,35 @@ def check(queryset: QuerySet[Any]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """
+    What a load has read.
+
+    Attributes:
+        snapshot: The snapshot of the read.
+        instances: For each query, its instances by key. Queries that find the same row with the same
+            values may share its instance.
+        unknown: Keys that no row of the table can have.
+    """
+
+    snapshot: Snapshot
+    instances: list[Instances]
+    unknown: frozenset[str] = frozenset()
+
+
 def fetch_many(
-    wanted: Sequence[tuple[KeyedQuery, Sequence[Hashable]]], connection: BaseDatabaseWrapper
-) -> tuple[Snapshot, list[Instances]]:
+    wanted: Sequence[tuple[KeyedQuery, Sequence[Any]]], connection: BaseDatabaseWrapper
+) -> Fetched:
     """
     Read for several queries of one shape in one statement.
 
     Args:
         wanted: The queries, each with its keys; at least one.
         connection: A connection of their alias.
-
-    Returns:
-        The snapshot, and each query's instances by key. Queries that find the same row with the same
-        values may share its instance.
     """
-    rows = _read(wanted, connection)
+    model = wanted[0][0].model
+    rows, unknown = _read_known(model, wanted, connection)
     if not all(query.plain for query, _ in wanted):
         session_of(connection).mark_changed()
     snapshot = Snapshot.parse(rows[0][0])
@@ -198,65 +224,114 @@ def fetch_many(
     for row in rows:
         if row[1] is not None:
             parts[row[1]].append(row[2:])
-    return snapshot, _instances_by_key([query for query, _ in wanted], parts)
+    instances = _instances_by_key([query for query, _ in wanted], parts, connection)
+    return Fetched(snapshot, instances, unknown)
+
+
+def _read_known(
+    model: Model,
+    wanted: Sequence[tuple[KeyedQuery, Sequence[Any]]],
+    connection: BaseDatabaseWrapper,
+) -> tuple[Rows, frozenset[str]]:
+    """Read, without the keys that PostgreSQL doesn't take for values of their columns; return those, too."""
+    table, alias = model._meta.db_table, connection.alias
+    try:
+        return _read(wanted, connection), frozenset()
+    except _Changed:
+        return _read(wanted, connection), frozenset()
+    except NOT_TAKEN:
+        # Someone may have altered the table. Otherwise a key is to blame, or the queryset.
+        keys = [*dict.fromkeys(chain.from_iterable(keys for _, keys in wanted))]
+        unknown = frozenset(unknown_keys(model, keys, connection))
+        if not unknown and not forget(table, alias):
+            raise
+        known = [(query, [k for k in keys if k not in unknown]) for query, keys in wanted]
+        return _read(known, connection), unknown
+
+
+class _Changed(Exception):
+    """The key's columns have other types than their table had when its catalog entries were read."""
 
 
 def _read(
-    wanted: Sequence[tuple[KeyedQuery, Sequence[Hashable]]], connection: BaseDatabaseWrapper
+    wanted: Sequence[tuple[KeyedQuery, Sequence[Any]]], connection: BaseDatabaseWrapper
 ) -> Rows:
-    """Return rows of the snapshot, the number of the query, and the query's columns."""
-    params = [query._parameters(keys, connection) for query, keys in wanted]
-    queries = [query for query, _ in wanted]
-    if len(wanted) > 1 and len({query._template for query in queries}) == 1:
-        text = for_each(queries[0]._template, [q._params for q in queries], params, connection)
+    """Return rows of the snapshot, the number of the query, the query's columns, and the key."""
+    model = wanted[0][0].model
+    types = tuple(type_of(field, connection) for field in key_fields(model))
+    params = [arrays(keys, len(types)) for _, keys in wanted]
+    queries = [query.at(types, connection) for query, _ in wanted]
+    at = key_positions(queries[0].compiler, model)
+    params = [
+        each * (sum(isinstance(p, Keys) for p in query.params) // len(types))
+        for each, query in zip(params, queries, strict=True)
+    ]
+    run = partial(_execute, connection=connection, types=types, at=[2 + n for n in at])
+    if len(wanted) > 1 and len({query.template for query in queries}) == 1:
+        template = identified(queries[0].template, at, types)
+        text = for_each(template, [q.params for q in queries], params, connection)
         # A literal's type in a list may differ from its type in the query; then UNION ALL serves.
-        with suppress(ProgrammingError, DataError):
+        with suppress(*NOT_TAKEN):
             if text is not None:
                 # Few of the queries may have the row, so the snapshot comes with the first answer.
-                return _execute(_WITH_SNAPSHOT_ALWAYS.format(text), [], connection, False)
+                return run(_WITH_SNAPSHOT_ALWAYS.format(text), [], prepare=False)
     branches = " UNION ALL ".join(
-        f"SELECT {number}, r.* FROM ({query.text}) r"  # noqa: S608 (compiled by the ORM)
+        f"SELECT {number}, r.* FROM ({identified(query.text, at, types)}) r"  # noqa: S608 (compiled by the ORM)
         for number, query in enumerate(queries)
     )
     flat = list(chain.from_iterable(params))
     prepare = None if len(wanted) == 1 else False
-    rows = _execute(_WITH_SNAPSHOT.format(branches), flat, connection, prepare)
+    rows = run(_WITH_SNAPSHOT.format(branches), flat, prepare=prepare)
     # An empty answer needs a snapshot as well. Its join costs time, so only then.
-    return rows or _execute(_WITH_SNAPSHOT_ALWAYS.format(branches), flat, connection, prepare)
+    return rows or run(_WITH_SNAPSHOT_ALWAYS.format(branches), flat, prepare=prepare)
 
 
-def _instances_by_key(queries: Sequence[KeyedQuery], parts: Sequence[Rows]) -> list[Instances]:
+def _instances_by_key(
+    queries: Sequence[KeyedQuery], parts: Sequence[Rows], connection: BaseDatabaseWrapper
+) -> list[Instances]:
     if len(queries) > 1 and all(query.bare for query in queries):
         with suppress(TypeError):  # JSON and arrays have no hash
             distinct = list(dict.fromkeys(chain.from_iterable(parts)))
             instances = queries[0]._instances(distinct)
             known = {
-                row: (key_of(instance), instance)
+                row: (key_read(instance, connection), instance)
                 for row, instance in zip(distinct, instances, strict=True)
             }
             return [dict(known[row] for row in part) for part in parts]
     return [
-        {key_of(instance): instance for instance in query._instances(part)}
+        {key_read(instance, connection): instance for instance in query._instances(part)}
         for query, part in zip(queries, parts, strict=True)
     ]
 
 
 def _execute(
-    text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
+    text: str,
+    params: list[list[Any]],
+    *,
+    connection: BaseDatabaseWrapper,
+    types: Sequence[Column],
+    at: Sequence[int],
+    prepare: bool | None,
 ) -> Rows:
     """Run with server-side binding, which Django's own cursors do not use by default."""
+    run = partial(_run, text, params, connection, types, at)
     with connection.wrap_database_errors:
         try:
-            return _run(text, params, connection, prepare)
+            return run(prepare)
         except STALE:
             # The table was altered, or a proxy switched the session: psycopg's record of prepared
             # statements is wrong. A new connection has an empty record.
             connection.close()
-            return _run(text, params, connection, False)
+            return run(False)
 
 
 def _run(
-    text: str, params: list[list[Any]], connection: BaseDatabaseWrapper, prepare: bool | None
+    text: str,
+    params: list[list[Any]],
+    connection: BaseDatabaseWrapper,
+    types: Sequence[Column],
+    at: Sequence[int],
+    prepare: bool | None,
 ) -> Rows:
     session = session_of(connection)
     raw: psycopg.Connection[Any] = connection.connection
@@ -268,4 +343,8 @@ def _run(
         raw.prepare_threshold = PREPARE_AFTER
     with psycopg.Cursor(raw) as cursor:
         session.execute(connection, partial(cursor.execute, prepare=prepare), text, params)
+        result = cursor.pgresult
+        for column, number in zip(types, at, strict=True):
+            if column.oid and result is not None and result.ftype(number) != column.oid:
+                raise _Changed
         return cursor.fetchall()

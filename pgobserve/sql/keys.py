@@ -1,42 +1,36 @@
 """
-Keys: from JSON to the ORM's values, and to parameters of queries.
+Keys: the texts that identify rows, and the ORM's values of them.
 
-A key arrives as PostgreSQL's ``to_json`` or a client wrote it. Rows are looked up by the Python value,
-for which ``1.50`` and ``1.5``, or one moment in two time zones, are equal.
+A row's identity is the text of its primary key as PostgreSQL writes it, see :func:`columns.text_of`. That of
+a composite key is a JSON array of such texts. The package compares these texts and no decoded values: which
+values are equal is for PostgreSQL to say.
 """
 
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import json
 import math
-import re
-from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+import psycopg
 from django.core.exceptions import ValidationError
-from django.db import models
-from django.utils import timezone
+from django.db import connections, models
+from django.db.backends.postgresql.psycopg_any import get_adapters_template
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
 
-from pgobserve.hub.identity import key_text
+from pgobserve.sql.columns import known_column
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 Model = type[models.Model]
-
-# Checked for each key of a notification; a union would be built with each call.
-_NO_SCALARS: Final = (list, dict, bool)
-_NUMBERS: Final = (int, float, Decimal)
-_EVENLY_HASHED: Final = (str, int)
-
-#: Keys of equal hash accepted from a client. Keys that are not crafted hardly ever share a hash.
-ALIKE: Final = 16
 
 
 @lru_cache(maxsize=1024)
@@ -45,153 +39,165 @@ def key_fields(model: Model) -> tuple[models.Field[Any, Any], ...]:
     return tuple(getattr(model._meta, "pk_fields", None) or [model._meta.pk])
 
 
-def to_key(model: Model, value: Any) -> Hashable:
+# From and to texts
+
+
+def identity(texts: Sequence[str]) -> str:
+    """Return the identity of a row by the texts of its key's columns."""
+    # As PostgreSQL's `json_build_array` writes it.
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+
+
+def arrays(keys: Sequence[Any], columns: int) -> list[list[Any]]:
     """
-    Return the ORM's value of a key.
+    Return the texts of each column of a key.
 
     Args:
-        model: The key's model.
-        value: Untrusted JSON, from a payload or a client.
+        keys: Identities of rows.
+        columns: The number of columns.
+
+    Raises:
+        ValueError: One of them is no identity.
+    """
+    if columns == 1:
+        return [[*keys]]
+    parts = [json.loads(key) for key in keys]
+    if not all(isinstance(each, list) and len(each) == columns for each in parts):
+        raise ValueError(f"not {columns} values")
+    return [list(each) for each in zip(*parts, strict=True)] if parts else [[]] * columns
+
+
+# From the ORM's values
+
+
+def identity_for(model: Model, value: Any, connection: BaseDatabaseWrapper) -> str:
+    """
+    Return the text that a client's or the ORM's key has as a parameter of a query.
+
+    PostgreSQL may write the key in another way. Runs no query.
 
     Raises:
         ValueError: No row of the model can have that key.
     """
     fields = key_fields(model)
-    if len(fields) == 1:
-        return to_value(fields[0], value)
-    if not isinstance(value, list | tuple) or len(value) != len(fields):
+    values = [value] if len(fields) == 1 else value
+    if not isinstance(values, list | tuple) or len(values) != len(fields):
         raise ValueError(f"not {len(fields)} values")
-    return tuple(to_value(field, part) for field, part in zip(fields, value, strict=True))
+    return identity(
+        [text_for(field, each, connection) for field, each in zip(fields, values, strict=True)]
+    )
 
 
-def from_text(model: Model, text: str) -> Hashable:
-    """Return the key with this text; the text itself if no key of the model has it."""
-    try:
-        value = text if len(key_fields(model)) == 1 else json.loads(text)
-        key = to_key(model, value)
-    except (ValueError, RecursionError):
-        return text
-    return key if key_text(key) == text else text
-
-
-def to_value(field: models.Field[Any, Any], value: Any) -> Hashable:
+def text_for(field: models.Field[Any, Any], value: Any, connection: BaseDatabaseWrapper) -> str:
     """
-    Return the ORM's value of a field for a JSON value.
+    Return the text that a field's value has as a parameter of a query.
 
     Raises:
-        ValueError: The value is null, or no value of the field.
+        ValueError: It is null, or no value of the field.
     """
-    target = _target(field)
-    if value is None or isinstance(value, _NO_SCALARS):
-        raise ValueError("not a scalar")
+    if value is None or not _fits(field, value):
+        raise ValueError("no key")
+    if isinstance(value, str) and isinstance(field, models.BinaryField):
+        return value  # as `as_json` shows it
     try:
-        if isinstance(target, models.IntegerField):
-            return _to_integer(target, value)
-        key = target.to_python(value)
-    except (ValidationError, ArithmeticError, TypeError) as error:
+        prepared: Any = field.get_db_prep_value(value, connection)
+        if not isinstance(prepared, str):
+            prepared = _conversions().get_dumper(prepared, PyFormat.TEXT).dump(prepared)
+    except (ValidationError, ArithmeticError, TypeError, psycopg.Error) as error:
         raise ValueError("not a value of the field") from error
-    if isinstance(target, models.GenericIPAddressField):
-        ipaddress.ip_address(key)
-    return _check(key)
+    text = prepared if isinstance(prepared, str) else bytes(prepared or b"\0").decode()
+    if "\0" in text:
+        raise ValueError("PostgreSQL's text has no NUL")
+    text.encode()  # fails for half of a surrogate pair, which JSON can contain
+    return text
 
 
-def _target(field: models.Field[Any, Any]) -> models.Field[Any, Any]:
-    """Return the field that defines a foreign key's values, over several foreign keys if need be."""
-    while (target := getattr(field, "target_field", field)) is not field:
-        field = target
-    return field
+def _fits(field: models.Field[Any, Any], value: Any) -> bool:
+    """Return whether a field should convert a value. Some fields take all, such as a list for text."""
+    if isinstance(value, bool | list | dict | float) and isinstance(field, models.IntegerField):
+        return isinstance(value, float) and value.is_integer()
+    if isinstance(field, models.CharField | models.TextField):
+        return not isinstance(value, bool | list | dict)
+    return not isinstance(value, bool) or not isinstance(field, models.DecimalField)
 
 
-def _to_integer(field: models.IntegerField[Any, Any], value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,20}\s*", value, re.ASCII):
-        value = int(value)
-    if not isinstance(value, _NUMBERS):
-        raise TypeError("not a number")
-    bound = 2 ** (_bits(field) - 1)
-    # The range first, because int() of a huge Decimal may take for ever.
-    if not -bound <= value < bound:
-        raise ValueError("out of range")
-    if value != int(value):
-        raise ValueError("not an integer")
-    return int(value)
+def key_of(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
+    """Return the identity of an instance as :func:`identity_for` writes it."""
+    fields = key_fields(type(instance))
+    return identity(
+        [text_for(field, getattr(instance, field.attname), connection) for field in fields]
+    )
 
 
-def _bits(field: models.IntegerField[Any, Any]) -> int:
-    if isinstance(field, models.SmallIntegerField):
-        return 16
-    return 64 if isinstance(field, models.BigIntegerField) else 32
+def _conversions() -> Any:
+    """Return psycopg's conversions as Django's connections have them, for a session in UTC."""
+    # Not thread-safe, so each call makes its own.
+    adapters = get_adapters_template(True, datetime.UTC)
+    return Transformer(SimpleNamespace(adapters=adapters, connection=None))
 
 
-def _check(key: Any) -> Hashable:
-    if isinstance(key, str):
-        if "\x00" in key:
-            raise ValueError("PostgreSQL's text has no NUL")
-        key.encode()  # fails for half of a surrogate pair, which JSON can contain
-    if isinstance(key, float | Decimal) and not math.isfinite(key):
-        raise ValueError("not finite")
-    if isinstance(key, datetime.datetime) and timezone.is_naive(key):
-        # As Django interprets it; without USE_TZ the ORM's own values are naive.
-        return timezone.make_aware(key, timezone.get_default_timezone())
-    hash(key)
-    return key  # type: ignore[no-any-return]
+# To what frames show
 
 
-def collide(keys: Sequence[Hashable], seen: Counter[int], limit: int) -> bool:
+def shown(model: Model, key: Hashable, alias: str) -> Any:
     """
-    Return whether keys were crafted to share a hash, which would make dictionaries slow.
-
-    Hashes of text differ between processes, and too few 64-bit integers share a hash. Equal hashes of
-    UUIDs, decimals and tuples can be calculated.
+    Return a row's key as frames show it.
 
     Args:
-        keys: Keys of one model.
-        seen: Counts of hashes so far; updated.
-        limit: How many keys of one hash may be an accident.
+        model: The row's model.
+        key: Its identity.
+        alias: The database alias by which it was read.
     """
-    if not keys or isinstance(keys[0], _EVENLY_HASHED):
-        return False
-    hashes = [*map(hash, keys)]
-    seen.update(hashes)
-    return any(seen[each] > limit for each in hashes)
-
-
-def key_of(instance: models.Model) -> Hashable:
-    """Return a row's key in the form of :func:`to_key`."""
-    fields = key_fields(type(instance))
-    values = tuple(_plain(field, instance) for field in fields)
+    fields = key_fields(model)
+    if key is None:
+        return None
+    texts = arrays([key], len(fields))
+    values = [_decoded(each, text, alias) for each, (text,) in zip(fields, texts, strict=True)]
     return values[0] if len(values) == 1 else values
 
 
-def _plain(field: models.Field[Any, Any], instance: models.Model) -> Any:
-    value = getattr(instance, field.attname)
-    # An instance that was built, not loaded, may hold the key unconverted.
-    return value if isinstance(value, int) else _check(field.to_python(value))
+def _decoded(field: models.Field[Any, Any], text: str, alias: str) -> Any:
+    """Return the JSON of a column's value as the ORM has it; the text itself if no Python type can hold it."""
+    column = known_column(field, alias)
+    if column is None:
+        return text
+    try:
+        value = _reader(field, column.oid, alias)(text.encode())
+    except (ValueError, TypeError, ArithmeticError, psycopg.Error):
+        return text
+    return as_json(value)
 
 
-def shown(key: Hashable) -> Any:
-    """Return a key as frames show it, by DCRF's rule: JSON types as they are, others as text."""
-    if isinstance(key, tuple):
-        return [shown(part) for part in key]
-    return key if isinstance(key, str | int | float) else str(key)
-
-
-def as_parameters(
-    model: Model, keys: Sequence[Hashable], connection: BaseDatabaseWrapper
-) -> list[list[Any]]:
-    """Return an array of values for each column of the primary key."""
-    fields = key_fields(model)
-    rows = [key if isinstance(key, tuple) else (key,) for key in keys]
-    return [
-        [field.get_db_prep_value(row[i], connection) for row in rows]
-        for i, field in enumerate(fields)
+@lru_cache(maxsize=1024)
+def _reader(field: models.Field[Any, Any], oid: int, alias: str) -> Callable[[bytes], Any]:
+    """Return the function that makes a value of a column's text, as the ORM does."""
+    connection: Any = connections[alias]
+    load = _conversions().get_loader(oid, Format.TEXT).load
+    column: Any = field.get_col(field.model._meta.db_table)
+    converters = [
+        *connection.ops.get_db_converters(column),
+        *column.get_db_converters(connection),
     ]
 
+    def read(text: bytes) -> Any:
+        value = load(text)
+        if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+            value = value.astimezone(ZoneInfo(connection.timezone_name))
+            # Without USE_TZ the connection has no time zone.
+            value = value if connection.timezone else value.replace(tzinfo=None)
+        for convert in converters:
+            value = convert(value, column, connection)
+        return value
 
-def array_types(model: Model, connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the array type of each column of the primary key, see :func:`array_type`."""
-    return [array_type(field, connection) for field in key_fields(model)]
+    return read
 
 
-def array_type(field: models.Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
-    """Return the array type of a field's column, without length or precision."""
-    return re.sub(r"\(.*?\)", "", field.rel_db_type(connection) or "text") + "[]"
+def as_json(value: Any) -> Any:
+    """Return a key as frames show it, by DCRF's rule: JSON types as they are, others as text."""
+    if isinstance(value, tuple):
+        return [as_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bytes | memoryview):
+        return f"\\x{value.hex()}"
+    return value if isinstance(value, str | int | float | list | dict) else str(value)

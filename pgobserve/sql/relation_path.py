@@ -9,16 +9,15 @@ rows that look different now, appear, or disappear.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from pgobserve.sql.columns import server_name
 
 if TYPE_CHECKING:
     from django.db.models import Field
 
     from pgobserve.hub.table_dependencies import TableDependencies
     from pgobserve.sql.keys import Model
-
-#: Bytes of an identifier in PostgreSQL (NAMEDATALEN - 1).
-MAX_NAME: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,3 @@ class RelationPath:
 def paths_of(subject: TableDependencies) -> tuple[RelationPath, ...]:
     """Return relation paths with their full type; the hub knows only a protocol of them."""
     return cast("tuple[RelationPath, ...]", subject.paths)
-
-
-def server_name(name: str) -> str:
-    """Return the server's form of a name of Django's: unquoted, and truncated."""
-    if len(name) > 1 and name[0] == name[-1] == '"':
-        name = name[1:-1].replace('""', '"')
-    return name.encode()[:MAX_NAME].decode(errors="ignore")

@@ -6,9 +6,15 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from django.db import models
 from psycopg import sql
+
+from pgobserve.triggers import names
+
+if TYPE_CHECKING:
+    from django.db.models import Model
 
 #: The label and the channel in the body of a trigger function.
 _LABEL: Final = re.compile(r'\{"v":\d+,"t":("(?:[^"\\]|\\.)+")')
@@ -16,6 +22,9 @@ _CHANNEL: Final = re.compile(r"pg_notify\(\s*'([^']+)'")
 
 #: Types whose JSON PostgreSQL does not always turn back: ``json`` may have escapes that can't be read.
 OWN_JSON: Final = frozenset({"json", "int2vector", "oidvector"})
+
+#: Types whose text and JSON are alike under all settings.
+PLAIN: Final = frozenset({"int2", "int4", "int8", "uuid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,18 @@ class TableInfo:
         """Names of its columns."""
         return frozenset(each.name for each in self.types)
 
+    def plain(self, model: type[Model]) -> frozenset[str]:
+        """
+        Return its columns of integers and UUIDs, whose text and JSON are alike under all settings.
+
+        Args:
+            model: Its model, by whose fields it goes if the columns were not read from a catalog.
+        """
+        if self.types:
+            return frozenset(each.name for each in self.types if each.types and each.types <= PLAIN)
+        fields = model._meta.local_concrete_fields
+        return frozenset(names.column(str(each.column)) for each in fields if _is_plain(each))
+
     @property
     def virtual(self) -> frozenset[str]:
         """Names of its virtual generated columns, which transition tables don't have."""
@@ -81,6 +102,12 @@ class TableInfo:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
+
+
+def _is_plain(field: Any) -> bool:
+    while (target := getattr(field, "target_field", field)) is not field:
+        field = target
+    return isinstance(field, models.IntegerField | models.UUIDField)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

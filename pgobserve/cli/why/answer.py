@@ -15,12 +15,11 @@ from pgobserve.cli.why import delivery_report, watched_row
 from pgobserve.cli.why.delivery_report import WatcherKind
 from pgobserve.errors import ConfigurationError
 from pgobserve.install import targets
-from pgobserve.sql.keys import shown
 from pgobserve.sql.model_tables import tables_of
 from pgobserve.triggers.registry import find
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
     from django.db.models import Model
 
@@ -42,7 +41,7 @@ class Answer:
     """
 
     model: type[Model]
-    key: Hashable | None
+    key: str | None
     tables: list[TableReport]
     exists: bool | None = None
     rows: dict[Watcher, RowResult] = field(default_factory=dict)
@@ -58,7 +57,7 @@ class Answer:
     def name(self) -> str:
         """The row's or the model's name for people."""
         title = self.model._meta.label
-        return title if self.key is None else f"{title} {watched_row.written(self.key)}"
+        return title if self.key is None else f"{title} {self.key}"
 
 
 def run(
@@ -69,11 +68,11 @@ def run(
     model = find(label)
     if sends and pk is None:
         raise ConfigurationError("A probe is about a row: name its key, or leave --probe out.")
-    key = None if pk is None else watched_row.key_from(model, pk)
+    key = None if pk is None else watched_row.key_from(model, pk, case.connection)
     imported = targets.import_consumers()
     answer = Answer(model, key, delivery_report.of_model(case, label))
     if key is not None:
-        answer.exists = watched_row.exists(model, key, database)
+        answer.exists = watched_row.exists(model, key, case.connection)
         answer.rows = dict(_rows(case, answer, key)) if answer.exists else {}
     answer.obstacles = [*_obstacles(case, answer, imported=imported)]
     answer.remarks = [*_remarks(case, answer)]
@@ -90,7 +89,7 @@ def run(
         )
 
 
-def _rows(case: Examination, answer: Answer, key: Hashable) -> Iterator[tuple[Watcher, RowResult]]:
+def _rows(case: Examination, answer: Answer, key: str) -> Iterator[tuple[Watcher, RowResult]]:
     keyed, _ = tables_of(answer.model)
     for each in answer.tables:
         # In a second parent's table the row has another key.
@@ -135,6 +134,7 @@ def _remarks(case: Examination, answer: Answer) -> Iterator[str]:
 
 def _probe(case: Examination, answer: Answer) -> None:
     """Send the trigger's notification, and add the result to the answer."""
+    assert answer.key is not None  # noqa: S101 (a probe is about a row)
     if not case.listens:
         raise ConfigurationError(
             "A probe is a notification, and no feed listens here: all changes go to the outbox, "
@@ -182,7 +182,7 @@ def _print(console: Console, answer: Answer) -> None:
 def _as_json(answer: Answer) -> dict[str, object]:
     return {
         "label": answer.model._meta.label,
-        "key": None if answer.key is None else shown(answer.key),
+        "key": answer.key,
         "exists": answer.exists,
         "obstacles": answer.obstacles,
         "remarks": answer.remarks,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from django.db import router
+from django.db import connections, router
 from psycopg import sql
 
 from pgobserve.cli.why.delivery_report import WatcherKind
@@ -23,13 +23,15 @@ from pgobserve.database.async_connection import DEFAULTS
 from pgobserve.errors import ConfigurationError, TriggerError
 from pgobserve.generics import GenericAsyncAPIConsumer
 from pgobserve.permissions import AllowAny
-from pgobserve.sql.keys import key_fields, shown, to_key
+from pgobserve.sql.key_sql import unknown_keys, written_keys
+from pgobserve.sql.keyed_query import KeyedQuery
+from pgobserve.sql.keys import identity_for, key_fields, text_for
 from pgobserve.sql.reverse_lookup import resolve
 from pgobserve.triggers import names
 from pgobserve.wire import PAYLOAD_VERSION, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
@@ -59,25 +61,26 @@ class RowResult:
     text: str
 
 
-def key_from(model: type[Model], text: str) -> Hashable:
-    """Parse a key as typed on the command line; ``ConfigurationError`` if no row can have it."""
+def key_from(model: type[Model], text: str, connection: BaseDatabaseWrapper) -> str:
+    """Return the identity for a key as typed; ``ConfigurationError`` if no row can have it."""
     names = [field.name for field in key_fields(model)]
     try:
-        return to_key(model, json.loads(text) if len(names) > 1 else text)
+        key = identity_for(model, json.loads(text) if len(names) > 1 else text, connection)
+        if not unknown_keys(model, [key], connection):
+            return written_keys(model, [key], connection).get(key, key)
     except ValueError:
-        shape = f" Write a JSON array of {', '.join(names)}." if len(names) > 1 else ""
-        raise ConfigurationError(
-            f"No row of {model._meta.label} can have the key {text!r}.{shape}"
-        ) from None
+        pass
+    shape = f" Write a JSON array of {', '.join(names)}." if len(names) > 1 else ""
+    raise ConfigurationError(f"No row of {model._meta.label} can have the key {text!r}.{shape}")
 
 
-def written(key: Hashable) -> str:
-    """Return a key as typed on the command line."""
-    return json.dumps(shown(key)) if isinstance(key, tuple) else str(key)
+def exists(model: type[Model], key: str, connection: BaseDatabaseWrapper) -> bool:
+    return _has(model._base_manager.using(connection.alias), key)
 
 
-def exists(model: type[Model], key: Hashable, alias: str) -> bool:
-    return bool(model._base_manager.using(alias).filter(pk=key).exists())
+def _has(queryset: Any, key: str) -> bool:
+    connection = connections[queryset.db]
+    return bool(KeyedQuery(queryset, connection).fetch([key], connection)[1])
 
 
 def alias_read_by(watcher: Watcher) -> str | None:
@@ -88,7 +91,7 @@ def alias_read_by(watcher: Watcher) -> str | None:
     return router.db_for_write(watcher.root) if queryset is None else alias_of(queryset)
 
 
-def result_of(watcher: Watcher, key: Hashable, connection: BaseDatabaseWrapper) -> RowResult:
+def result_of(watcher: Watcher, key: str, connection: BaseDatabaseWrapper) -> RowResult:
     """Return whether a watcher watches a row, or rows that depend on it."""
     if watcher.path is not None:
         return _through(watcher.path, key, connection)
@@ -103,13 +106,13 @@ def _declared(consumer: Any) -> Any:
     return queryset if hasattr(queryset, "model") else None
 
 
-def _in_queryset(consumer: Any, key: Hashable) -> RowResult:
+def _in_queryset(consumer: Any, key: str) -> RowResult:
     queryset = _declared(consumer)
     if queryset is None:
         return RowResult(None, "the rows of get_queryset() depend on the user")
     try:
-        there = queryset.using(alias_of(queryset)).filter(pk=key).exists()
-    except TypeError as error:  # A slice can't be filtered.
+        there = _has(queryset.using(alias_of(queryset)), key)
+    except ConfigurationError as error:  # for example a slice
         return RowResult(None, f"its queryset can't be searched for the row ({error})")
     text = "the row is in its queryset" if there else "the row is not in its queryset"
     hooks = [*_deciding(consumer)]
@@ -132,21 +135,23 @@ def _deciding(consumer: Any) -> Iterator[str]:
         yield "permission_classes"
 
 
-def _through(path: RelationPath, key: Hashable, connection: BaseDatabaseWrapper) -> RowResult:
-    values: list[Any] = [key]
+def _through(path: RelationPath, key: str, connection: BaseDatabaseWrapper) -> RowResult:
+    values = [key]
     if path.route is not None:
-        rows = path.joins[-1].model._base_manager.using(connection.alias).filter(pk=key)
-        values = list(rows.values_list(path.route.attname, flat=True))
+        rows = path.joins[-1].model._base_manager.using(connection.alias)
+        found = KeyedQuery(rows, connection).fetch([key], connection)[1].values()
+        given = [getattr(row, path.route.attname) for row in found]
+        values = [text_for(path.route, each, connection) for each in given if each is not None]
     root = path.root._meta.label
     roots = resolve(path, values, connection, limit=SHOWN)
     if roots is None:
         return RowResult(True, f"more than {SHOWN} rows of {root} depend on it now")
     if not roots:
         return RowResult(False, f"no row of {root} depends on it now")
-    return RowResult(True, f"now shown by {root} {', '.join(map(written, roots))}")
+    return RowResult(True, f"now shown by {root} {', '.join(roots)}")
 
 
-def is_heard(case: Examination, registration: Registration, key: Hashable) -> bool:
+def is_heard(case: Examination, registration: Registration, key: str) -> bool:
     """Send a notification that names a row; return whether it arrives where feeds listen."""
     try:
         with psycopg.connect(**{**DEFAULTS, **case.parameters, "autocommit": True}) as listener:
@@ -159,28 +164,31 @@ def is_heard(case: Examination, registration: Registration, key: Hashable) -> bo
         ) from error
 
 
-def _send(case: Examination, registration: Registration, key: Hashable) -> str:
+def _send(case: Examination, registration: Registration, key: str) -> str:
     head = f'{{"v":{PAYLOAD_VERSION},"t":"{registration.label}","o":"{Operation.UPDATE}","x":"'
     routes = _routes(case, registration, key)
     more = f',"r":{json.dumps(routes)}' if routes else ""
-    tail = f'","k":{json.dumps([shown(key)])}{more}}}'
+    named = json.loads(key) if len(key_fields(registration.model)) > 1 else key
+    tail = f'","k":{json.dumps([named])}{more}}}'
     ((_, payload),) = case.query(_SEND, [registration.channel, head, tail])
     if not case.connection.get_autocommit():
         case.connection.commit()
     return str(payload)
 
 
-def _routes(case: Examination, registration: Registration, key: Hashable) -> dict[str, list[Any]]:
+def _routes(case: Examination, registration: Registration, key: str) -> dict[str, list[Any]]:
     """Return the values of routes. Without them, feeds would read more than the row again."""
     fields = {
         column: field
         for field in registration.model._meta.local_concrete_fields
         if field.column and (column := names.column(field.column)) in registration.routes
     }
-    row = registration.model._base_manager.using(case.alias).filter(pk=key).first()
+    queryset = registration.model._base_manager.using(case.alias)
+    row = KeyedQuery(queryset, case.connection).fetch([key], case.connection)[1].get(key)
     values = {column: getattr(row, field.attname, None) for column, field in fields.items()}
     return {
-        column: [] if value is None else [shown(value)] for column, value in sorted(values.items())
+        column: [] if value is None else [text_for(fields[column], value, case.connection)]
+        for column, value in sorted(values.items())
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from pgobserve.triggers.bodies import outbox_bodies, route_bodies
+from pgobserve.triggers.bodies.column_texts import text_of
 from pgobserve.triggers.templates import render
 from pgobserve.wire import Operation
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from pgobserve.triggers.trigger_values import TableInfo
 
 
-def keys_query(registration: Registration, operation: Operation) -> str:
+def keys_query(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the query for the changed keys as JSON, with the values of routes beside them."""
-    new, old = _key_columns(registration)
+    new, old = _key_texts(registration, table)
     parts: dict[str, sql.Composable]
     if operation is Operation.INSERT:
         name, parts = "insert", {"new_key": _json(new)}
@@ -27,55 +28,60 @@ def keys_query(registration: Registration, operation: Operation) -> str:
         name, parts = "delete", {"old_key": _json(old)}
     else:
         name = "update"
-        parts = {"either_key": _json(_either(new, old)), **_changed(registration)}
+        parts = {"either_key": _json(_either(new, old)), **_changed(registration, table)}
     if registration.routes:
-        parts["values"] = route_bodies.values(operation, registration.routes)
+        plain = table.plain(registration.model)
+        parts["values"] = route_bodies.values(operation, registration.routes, plain)
         return render(f"routes_{name}.v1", **parts)
     return render(f"keys_{name}.v1", **parts)
 
 
 def images_query(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the query for keys and row images."""
-    new, old = _key_columns(registration)
+    new, old = _key_texts(registration, table)
     if operation is Operation.UPDATE:
         key = _value(_either(new, old))
-        return outbox_bodies.images_query(operation, table, key, **_changed(registration))
+        return outbox_bodies.images_query(operation, table, key, **_changed(registration, table))
     key = _value(old if operation is Operation.DELETE else new)
     return outbox_bodies.images_query(operation, table, key)
 
 
 def one_row_query(registration: Registration, operation: Operation, table: TableInfo) -> str:
     """Return the query for key and images as one text, for a statement that changed one row."""
-    new, old = _key_columns(registration)
+    new, old = _key_texts(registration, table)
     key = _json(old if operation is Operation.DELETE else new)
     if operation is not Operation.UPDATE:
         return outbox_bodies.one_row_query(operation, table, key)
-    changed = _changed(registration)
+    changed = _changed(registration, table)
     return outbox_bodies.one_row_query(
         operation, table, key, same_key=changed["same_key"], differs=changed["differs"]
     )
 
 
-def _key_columns(registration: Registration) -> tuple[list[sql.Identifier], list[sql.Identifier]]:
-    """Return the key columns of the new and of the old transition table."""
-    new, old = ([sql.Identifier(alias, name) for name in registration.key] for alias in "no")
+def _key_texts(
+    registration: Registration, table: TableInfo
+) -> tuple[list[sql.Composable], list[sql.Composable]]:
+    """Return the key of the new and of the old transition table, column by column."""
+    plain = table.plain(registration.model)
+    new, old = ([text_of(alias, name, plain) for name in registration.key] for alias in "no")
     return new, old
 
 
-def _either(new: list[sql.Identifier], old: list[sql.Identifier]) -> list[sql.Composed]:
+def _either(new: list[sql.Composable], old: list[sql.Composable]) -> list[sql.Composed]:
     pairs = zip(new, old, strict=True)
     return [sql.SQL("coalesce({}, {})").format(n, o) for n, o in pairs]
 
 
-def _changed(registration: Registration) -> dict[str, sql.Composable]:
+def _changed(registration: Registration, table: TableInfo) -> dict[str, sql.Composable]:
     """Return how the two transition tables are joined, and which pairs count as changed."""
-    new, old = _key_columns(registration)
-    pairs = zip(new, old, strict=True)
+    # Subscriptions know a row by the text of its key, so a key that is written anew is another key.
+    pairs = zip(*_key_texts(registration, table), strict=True)
     same = [sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(o, n) for n, o in pairs]
+    first = registration.key[0]
     return {
         "same_key": sql.SQL(" AND ").join(same),
-        "new_is_missing": sql.SQL("{} IS NULL").format(new[0]),
-        "old_is_missing": sql.SQL("{} IS NULL").format(old[0]),
+        "new_is_missing": sql.SQL("{} IS NULL").format(sql.Identifier("n", first)),
+        "old_is_missing": sql.SQL("{} IS NULL").format(sql.Identifier("o", first)),
         "differs": _differs(registration.compared),
     }
 

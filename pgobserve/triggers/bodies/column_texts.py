@@ -58,6 +58,19 @@ def is_plain(table: TableInfo) -> bool:
     return not any(each.is_virtual or each.has_own_json for each in table.types)
 
 
+def text_of(alias: str, column: str, plain: Collection[str]) -> sql.Composable:
+    """Return the text of a column of a transition table; the column itself if it is plain."""
+    name = sql.Identifier(alias, column)
+    return name if column in plain else _text(name, sql.SQL(' COLLATE pg_catalog."C"'))
+
+
+def _text(name: sql.Composable, collation: sql.Composable = sql.SQL("")) -> sql.Composed:  # noqa: B008
+    # What the output function returns; a cast to text may be another function. "IS NULL" is true for
+    # rows of nulls, too.
+    text = "CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.concat({0}){1} END"
+    return sql.SQL(text).format(name, collation)
+
+
 def image(table: TableInfo, alias: str) -> sql.Composable:
     """
     Return the expression for a row's image, a JSON object.
@@ -132,10 +145,7 @@ def _value(column: ColumnInfo) -> sql.Composable:
     name = sql.Identifier(column.name)
     if not column.has_own_json:
         return name
-    # What the output function returns; a cast to text may be another function. "IS NULL" is true for
-    # rows of nulls, too.
-    text = "CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.concat({0}) END AS {0}"
-    return sql.SQL(text).format(name)
+    return sql.SQL("{} AS {}").format(_text(name), name)
 
 
 def _set(names: Iterable[str], values: Iterable[sql.Composable]) -> sql.Composable:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
+from pgobserve.triggers.bodies.column_texts import text_of
 from pgobserve.triggers.templates import render
 from pgobserve.wire import MAX_PAYLOAD_BYTES, Operation
 
@@ -37,11 +38,11 @@ def fits_payload(columns: Sequence[str]) -> bool:
     return not columns or sum(map(len, _between(columns))) <= MAX_NAME_BYTES
 
 
-def values(operation: Operation, columns: Sequence[str]) -> sql.Composable:
+def values(operation: Operation, columns: Sequence[str], plain: frozenset[str]) -> sql.Composable:
     """Return the select list for the JSON values of changed rows, named ``v1``, ``v2`` …"""
     return sql.SQL(", ").join(
         sql.SQL("pg_catalog.to_json({})::pg_catalog.text AS {}").format(
-            sql.Identifier(alias, column), sql.SQL(f"v{number}")
+            text_of(alias, column, plain), sql.SQL(f"v{number}")
         )
         for number, (column, alias) in enumerate(_values(operation, columns), 1)
     )

@@ -48,7 +48,7 @@ def first_body(registration: Registration, operation: Operation, table: TableInf
     common = _common(registration, operation, table)
     if registration.transport == "notify":
         head_bytes = _head_bytes(registration, operation, names_schema=_names_schema(table))
-        return _as_body(_notify(registration, operation, head_bytes, common))
+        return _as_body(_notify(registration, operation, table, head_bytes, common))
     if operation is Operation.TRUNCATE:
         return _as_body(outbox_bodies.truncate_body(registration, common))
     rows = changed_rows.images_query(registration, operation, table)
@@ -66,11 +66,15 @@ def writer_body(registration: Registration, operation: Operation, table: TableIn
 
 
 def _notify(
-    registration: Registration, operation: Operation, head_bytes: int, common: dict[str, Any]
+    registration: Registration,
+    operation: Operation,
+    table: TableInfo,
+    head_bytes: int,
+    common: dict[str, Any],
 ) -> str:
     if operation is Operation.TRUNCATE:
         return render("notify_truncate.v1", **common)
-    keys = changed_rows.keys_query(registration, operation)
+    keys = changed_rows.keys_query(registration, operation, table)
     limits: dict[str, Any] = {
         "one_key_more": MAX_KEYS + 1,
         "most_keys": MAX_KEYS,

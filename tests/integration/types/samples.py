@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from django.contrib.postgres import fields as postgres
-from django.db import models
+from django.db import NotSupportedError, models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,14 +222,29 @@ UNLIKE: Final = (
         ("'2024-02-03 10:00+05'", "'2025-02-03 10:00+05'"),
         "CREATE DOMAIN sample_moment AS timestamptz",
     ),
-    Sample("date_text", "date", _text, ("'2024-02-03'", "'infinity'", "'0044-03-15 BC'")),
+    Sample(
+        "date_text",
+        "date",
+        _text,
+        ("'2024-02-03'", "'0001-01-01'", "'infinity'", "'0044-03-15 BC'"),
+    ),
     Sample(
         "infinite",
         "timestamptz",
         _raw("timestamptz"),
-        ("'2024-02-03 10:00+05:30'", "'infinity'", "'-infinity'", "'0044-03-15 00:00+00 BC'"),
+        (
+            "'2024-02-03 10:00+05:30'",
+            "'0001-01-01 00:00+00'",
+            "'infinity'",
+            "'0044-03-15 00:00+00 BC'",
+        ),
     ),
-    Sample("naive", "timestamp", _raw("timestamp"), ("'2024-02-03 10:00:00.5'", "'infinity'")),
+    Sample(
+        "naive",
+        "timestamp",
+        _raw("timestamp"),
+        ("'2024-02-03 10:00:00.5'", "'0001-01-01'", "'infinity'"),
+    ),
     Sample("interval_text", "interval", _text, ("'1 year 2 mons -3 days 04:05:06.7'", "'-1 day'")),
     Sample("money", "money", _text, ("12.5::numeric::money", "(-3)::numeric::money")),
     Sample("bytes_text", "bytea", _raw("bytea"), ("'\\xdeadbeef'::bytea", "''::bytea")),
@@ -409,7 +424,7 @@ def available(
         if sample.setup:
             try:
                 rows(sample.setup)
-            except psycopg.errors.FeatureNotSupported:  # a server that was built without ICU
-                continue
+            except (psycopg.errors.FeatureNotSupported, NotSupportedError):
+                continue  # a server that was built without ICU
         found.append(sample)
     return found

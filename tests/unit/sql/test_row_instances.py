@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 
-from pgobserve.sql.own_rows import has_own_rows, own_rows
+from pgobserve.sql.row_instances import has_own_rows, own_rows
 
 
 class Extended(QuerySet[Group]):
