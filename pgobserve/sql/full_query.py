@@ -15,10 +15,9 @@ from django.db import InterfaceError, OperationalError
 from pgobserve.database.session import in_snapshot, isolate, session_of
 from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.sql.columns import forget, type_of
-from pgobserve.sql.key_sql import identified, key_positions
+from pgobserve.sql.columns import forget
+from pgobserve.sql.key_sql import identified, key_positions, key_types
 from pgobserve.sql.keyed_query import SNAPSHOT, check
-from pgobserve.sql.keys import key_fields
 from pgobserve.sql.literals import for_each, inline
 from pgobserve.sql.row_instances import has_own_rows, instances_of, key_read
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import QuerySet
 
-    from pgobserve.sql.columns import Column
     from pgobserve.sql.keyed_query import Instances, Rows
 
 _LIMIT: Final = "SELECT * FROM ({}) AS listed LIMIT {}"
@@ -102,18 +100,15 @@ class FullQuery:
 
     def identified(self, text: str, connection: BaseDatabaseWrapper) -> str:
         """Return a query that has the columns of this one, with the row's identity behind them."""
-        return identified(text, self._at, self._types(connection))
+        return identified(text, self._at, key_types(self._queryset.model, connection))
 
     def altered(self, oids: Sequence[int], connection: BaseDatabaseWrapper) -> bool:
         """Return whether the key's columns have other types than were known, by a result's columns."""
-        types = self._types(connection)
+        types = key_types(self._queryset.model, connection)
         if all(each.oid in (0, oids[at]) for each, at in zip(types, self._at, strict=True)):
             return False
         forget(self._queryset.model._meta.db_table, connection.alias)
         return True
-
-    def _types(self, connection: BaseDatabaseWrapper) -> list[Column]:
-        return [type_of(field, connection) for field in key_fields(self._queryset.model)]
 
     def _by_key(self, rows: Rows, connection: BaseDatabaseWrapper) -> Instances:
         instances: Instances = {}

@@ -46,6 +46,11 @@ def _unnested(types: Sequence[Column]) -> str:
     return f"ROWS FROM ({', '.join('pg_catalog.unnest(%s::pg_catalog.text[])' for _ in types)})"
 
 
+def key_types(model: Model, connection: BaseDatabaseWrapper) -> tuple[Column, ...]:
+    """Return the types of a key's columns."""
+    return tuple(type_of(field, connection) for field in key_fields(model))
+
+
 def identity_of(columns: Sequence[str], types: Sequence[Column]) -> str:
     """Return the SQL for the identity of a row, see :func:`pgobserve.sql.keys.identity`."""
     texts = [text_of(name, kind) for name, kind in zip(columns, types, strict=True)]
@@ -78,7 +83,7 @@ def key_positions(compiler: Any, model: Model) -> list[int]:
 
 def unknown_keys(model: Model, keys: Sequence[str], connection: BaseDatabaseWrapper) -> list[str]:
     """Return the keys that no row of a model's table can have, as PostgreSQL decides."""
-    types = [type_of(field, connection) for field in key_fields(model)]
+    types = key_types(model, connection)
     values = ", ".join(f"k{number}::{each.type}" for number, each in enumerate(types))
     names = ", ".join(f"k{number}" for number, _ in enumerate(types))
     # Of `count(ROW(…))` each row is computed.
@@ -113,8 +118,7 @@ def written_keys(
     Returns:
         Identities by the given ones; none for keys that no row can have.
     """
-    fields = key_fields(model)
-    types = [type_of(field, connection) for field in fields]
+    fields, types = key_fields(model), key_types(model, connection)
     keys = [key for key in keys if not _is_written(key, types)]
     if not keys:
         return {}

@@ -22,8 +22,15 @@ from pgobserve.database.session import session_of
 from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
-from pgobserve.sql.columns import declared, forget, type_of
-from pgobserve.sql.key_sql import NOT_TAKEN, any_of, identified, key_positions, unknown_keys
+from pgobserve.sql.columns import declared, forget
+from pgobserve.sql.key_sql import (
+    NOT_TAKEN,
+    any_of,
+    identified,
+    key_positions,
+    key_types,
+    unknown_keys,
+)
 from pgobserve.sql.keys import arrays, key_fields
 from pgobserve.sql.literals import Keys, for_each, inline
 from pgobserve.sql.row_instances import has_own_rows, has_own_values, instances_of, key_read
@@ -234,19 +241,19 @@ def _read_known(
     connection: BaseDatabaseWrapper,
 ) -> tuple[Rows, frozenset[str]]:
     """Read, without the keys that PostgreSQL doesn't take for values of their columns; return those, too."""
-    table, alias = model._meta.db_table, connection.alias
+    types = key_types(model, connection)
     try:
-        return _read(wanted, connection), frozenset()
-    except _Changed:
-        return _read(wanted, connection), frozenset()
-    except NOT_TAKEN:
-        # Someone may have altered the table. Otherwise a key is to blame, or the queryset.
+        return _read(wanted, connection, types), frozenset()
+    except (_Changed, *NOT_TAKEN):
+        # The table may have been altered. Otherwise a key is to blame, or the queryset.
+        forget(model._meta.db_table, connection.alias)
         keys = [*dict.fromkeys(chain.from_iterable(keys for _, keys in wanted))]
         unknown = frozenset(unknown_keys(model, keys, connection))
-        if not unknown and not forget(table, alias):
+        now = key_types(model, connection)
+        if not unknown and now == types:
             raise
         known = [(query, [k for k in keys if k not in unknown]) for query, keys in wanted]
-        return _read(known, connection), unknown
+        return _read(known, connection, now), unknown
 
 
 class _Changed(Exception):
@@ -254,11 +261,12 @@ class _Changed(Exception):
 
 
 def _read(
-    wanted: Sequence[tuple[KeyedQuery, Sequence[Any]]], connection: BaseDatabaseWrapper
+    wanted: Sequence[tuple[KeyedQuery, Sequence[Any]]],
+    connection: BaseDatabaseWrapper,
+    types: tuple[Column, ...],
 ) -> Rows:
     """Return rows of the snapshot, the number of the query, the query's columns, and the key."""
     model = wanted[0][0].model
-    types = tuple(type_of(field, connection) for field in key_fields(model))
     params = [arrays(keys, len(types)) for _, keys in wanted]
     queries = [query.at(types, connection) for query, _ in wanted]
     at = key_positions(queries[0].compiler, model)

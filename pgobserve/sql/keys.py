@@ -14,6 +14,7 @@ import math
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 Model = type[models.Model]
+
+
+_NOT_ADAPTED = (psycopg.Error, NotImplementedError)
 
 
 @lru_cache(maxsize=1024)
@@ -101,9 +105,11 @@ def text_for(field: models.Field[Any, Any], value: Any, connection: BaseDatabase
         return value  # as `as_json` shows it
     try:
         prepared: Any = field.get_db_prep_value(value, connection)
-        if not isinstance(prepared, str):
+        if isinstance(prepared, int | UUID) and not isinstance(prepared, bool):
+            prepared = str(prepared)  # as PostgreSQL writes it
+        elif not isinstance(prepared, str):
             prepared = _conversions().get_dumper(prepared, PyFormat.TEXT).dump(prepared)
-    except (ValidationError, ArithmeticError, TypeError, psycopg.Error) as error:
+    except (ValidationError, ArithmeticError, TypeError, *_NOT_ADAPTED) as error:
         raise ValueError("not a value of the field") from error
     text = prepared if isinstance(prepared, str) else bytes(prepared or b"\0").decode()
     if "\0" in text:

@@ -85,7 +85,7 @@ class TableInfo:
         Args:
             model: Its model, by whose fields it goes if the columns were not read from a catalog.
         """
-        if self.types:
+        if any(each.types for each in self.types):
             return frozenset(each.name for each in self.types if each.types and each.types <= PLAIN)
         fields = model._meta.local_concrete_fields
         return frozenset(names.column(str(each.column)) for each in fields if _is_plain(each))

@@ -130,7 +130,7 @@ def test_json(why: Why, books: Book) -> None:
     assert result == {
         "code": 0,
         "label": "library.Loan",
-        "key": ["a", 1],
+        "key": '["a", "1"]',
         "exists": True,
         "obstacles": [],
         "remarks": [QUIET, NO_FEED],
@@ -456,6 +456,8 @@ def test_probe(why: Why, ear: psycopg.Connection[Any], books: Book, run: Run) ->
     run("UPDATE library_loan SET book_id = %s", books.pk)
     _, real = _heard(ear)
     assert int(probe.pop("x")) < int(real.pop("x"))
+    # Readers take a number for its text.
+    probe, real = (json.loads(json.dumps(each), parse_int=str) for each in (probe, real))
     assert probe == real
 
 

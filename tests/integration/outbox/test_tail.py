@@ -115,7 +115,7 @@ def test_since(boxed: None) -> None:
     create, update, delete = facts("--since", "1h")
 
     assert [each["action"] for each in (create, update, delete)] == ["create", "update", "delete"]
-    assert {each["key"] for each in (create, update, delete)} == {1}
+    assert {each["key"] for each in (create, update, delete)} == {"1"}
     assert {each["label"] for each in (create, update, delete)} == {"project.item"}
     assert update["changed"] == ["name", "rank"]
     assert create["changed"] == ["id", "name", "rank"]
@@ -129,7 +129,7 @@ def test_since_a_time(boxed: None) -> None:
     ((moment,),) = execute("SELECT clock_timestamp()")
     execute(INSERT, 2, "two")
 
-    assert [each["key"] for each in facts("--since", moment.isoformat())] == [2]
+    assert [each["key"] for each in facts("--since", moment.isoformat())] == ["2"]
 
 
 def test_rows(boxed: None) -> None:
@@ -214,7 +214,7 @@ def test_follow_notifications(transactional_db: None, follow: Callable[..., Foll
     execute("TRUNCATE project_item CASCADE")
     create, reset = map(json.loads, follower.lines(2))
 
-    assert (create["action"], create["key"], create["changed"]) == ("create", 1, None)
+    assert (create["action"], create["key"], create["changed"]) == ("create", "1", None)
     assert (reset["action"], reset["why"]) == ("reset", "whole table")
 
 

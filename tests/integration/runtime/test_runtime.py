@@ -84,7 +84,7 @@ class Client:
     async def begin(self, feed: Feed, key: int) -> tuple[RowSubscription, Outcome]:
         """Subscribe to a row."""
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        watch = RowSubscription(self.send_queue, key, 1, None, first.set_result)
+        watch = RowSubscription(self.send_queue, str(key), 1, None, first.set_result)
         async with feed.subscribing() as hub:
             hub.add(watch, SUBJECT)
         return watch, await asyncio.wait_for(first, 60)
@@ -510,7 +510,7 @@ async def test_row_that_nobody_watches(
     active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s"
 
     def read(jobs: Sequence[LoadRequest]) -> list[LoadResult]:
-        if any(job.row.key == 2 for job in jobs):
+        if any(job.row.key == "2" for job in jobs):
             connections["default"].cursor().execute(slow)
         return load("default", jobs)
 
@@ -525,7 +525,7 @@ async def test_row_that_nobody_watches(
         begins = asyncio.create_task(leaving.begin(each, 2))
         await until(1)
         begins.cancel()
-        (watch,) = [w for w in each.hub._watches if w.key == 2]
+        (watch,) = [w for w in each.hub._watches if w.key == "2"]
         each.unsubscribe(watch)
         await until(0)
 

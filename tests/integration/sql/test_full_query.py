@@ -27,7 +27,7 @@ def items(transactional_db: None) -> list[Item]:
 def read(queryset: Any, limit: int | None = None) -> list[Any]:
     """Return the keys of a queryset's rows."""
     with one_snapshot(connection):
-        return list(FullQuery(queryset, connection).read(connection, limit))
+        return [row.pk for row in FullQuery(queryset, connection).read(connection, limit).values()]
 
 
 def elsewhere(write: Callable[[], object]) -> None:
@@ -87,7 +87,7 @@ def read_together(*querysets: Any, limit: int = 10) -> list[list[Any] | None]:
     wholes = [FullQuery(queryset, connection) for queryset in querysets]
     with one_snapshot(connection):
         found = read_many(wholes, connection, limit)
-    return [None if rows is None else list(rows) for rows in found]
+    return [None if rows is None else [row.pk for row in rows.values()] for rows in found]
 
 
 @pytest.mark.parametrize("column", ["rank", "name"])

@@ -21,6 +21,7 @@ from pgobserve.errors import ConfigurationError
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql import keyed_query as statement_module
 from pgobserve.sql.keyed_query import PREPARE_AFTER, KeyedQuery, fetch_many
+from pgobserve.sql.keys import identity_for
 from tests.project import shapes
 from tests.project.models import Item
 
@@ -35,8 +36,10 @@ ODD = ["", "%", "%s", "%%s", "%(a)s", "'", "''", '"', "\\", "\\'", "{}", "\n", "
 
 
 def fetch(queryset: Any, keys: list[Any]) -> dict[Any, Any]:
-    """Compile and read."""
-    return KeyedQuery(queryset, connection).fetch(keys, connection)[1]
+    """Return the rows with some keys, by their keys as the ORM has them."""
+    texts = [identity_for(queryset.model, key, connection) for key in keys]
+    found = KeyedQuery(queryset, connection).fetch(texts, connection)[1]
+    return {row.pk: row for row in found.values()}
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ def test_columns_without_equality(writer: Writer) -> None:
             queryset = shapes.Raw.objects.annotate(more=models.expressions.RawSQL(column, ()))
             statement = KeyedQuery(queryset, connection)
             other = KeyedQuery(queryset.filter(id__gt=0), connection)
-            _, (one, two) = fetch_many([(statement, [1]), (other, [1])], connection)
+            one, two = fetch_many([(statement, ["1"]), (other, ["1"])], connection).instances
             assert str(one[1].more) == str(two[1].more)
     finally:
         writer.rows("DROP TABLE project_raw")
@@ -179,10 +182,10 @@ def test_select_related() -> None:
     content_type = ContentType.objects.get_for_model(Item)
     permission = Permission.objects.create(name="x", codename="x", content_type=content_type)
     statement = KeyedQuery(Permission.objects.select_related("content_type"), connection)
-    _, found = statement.fetch([permission.pk], connection)
+    _, found = statement.fetch([str(permission.pk)], connection)
 
     with CaptureQueriesContext(connection) as queries:
-        assert found[permission.pk].content_type == content_type
+        assert found[str(permission.pk)].content_type == content_type
     assert len(queries) == 0
     assert not statement.bare
     assert KeyedQuery(Permission.objects.all(), connection).bare
@@ -208,7 +211,7 @@ def test_prefetch() -> None:
 def test_none(items: list[Item]) -> None:
     """The empty queryset, and one that can't match, find nothing and have a snapshot."""
     for queryset in (Item.objects.none(), Item.objects.filter(pk__in=[])):
-        snapshot, found = KeyedQuery(queryset, connection).fetch([items[0].pk], connection)
+        snapshot, found = KeyedQuery(queryset, connection).fetch([str(items[0].pk)], connection)
         assert found == {}
         assert isinstance(snapshot, Snapshot)
 
@@ -247,7 +250,7 @@ def test_ordered(items: list[Item]) -> None:
     statement = KeyedQuery(Item.objects.order_by("-rank"), connection)
 
     assert "ORDER BY" not in statement.text
-    assert len(statement.fetch([items[0].pk], connection)[1]) == 1
+    assert len(statement.fetch([str(items[0].pk)], connection)[1]) == 1
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_odd_names(make: Callable[..., None]) -> None:
         make(model)
         model._default_manager.create(id=1, name="x")
         statement = KeyedQuery(model._default_manager.filter(name="x"), connection)
-        assert set(statement.fetch([1, 2], connection)[1]) == {1}
+        assert set(statement.fetch(["1", "2"], connection)[1]) == {"1"}
 
 
 def test_percent_in_sql(items: list[Item]) -> None:
@@ -358,11 +361,11 @@ def test_snapshot(items: list[Item], writer: Writer) -> None:
     with writer.connection.transaction():
         (row,) = writer.rows("SELECT pg_current_xact_id()::text")
         writer.rows("UPDATE project_item SET name = 'new'")
-        before, found = statement.fetch([items[0].pk], connection)
-        assert (found[items[0].pk].name, before.sees(int(row[0]))) == ("item 0", False)
-    after, found = statement.fetch([items[0].pk], connection)
+        before, found = statement.fetch([str(items[0].pk)], connection)
+        assert (found[str(items[0].pk)].name, before.sees(int(row[0]))) == ("item 0", False)
+    after, found = statement.fetch([str(items[0].pk)], connection)
 
-    assert (found[items[0].pk].name, after.sees(int(row[0]))) == ("new", True)
+    assert (found[str(items[0].pk)].name, after.sees(int(row[0]))) == ("new", True)
 
 
 def test_snapshot_is_the_servers(writer: Writer) -> None:
@@ -387,13 +390,14 @@ def test_snapshot_is_the_servers(writer: Writer) -> None:
 
 def test_many(items: list[Item]) -> None:
     """One query answers for many statements of one shape, each with its keys."""
-    keys = [item.pk for item in items]
+    keys = [str(item.pk) for item in items]
     wanted = [
         (KeyedQuery(Item.objects.filter(rank__gte=rank), connection), keys[: rank + 2])
         for rank in range(4)
     ]
     assert len({statement.shape for statement, _ in wanted}) == 1
-    snapshot, answers = fetch_many(wanted, connection)
+    read = fetch_many(wanted, connection)
+    snapshot, answers = read.snapshot, read.instances
 
     assert [[i.rank for i in sorted(a.values(), key=lambda i: i.rank)] for a in answers] == [
         [0, 1],
@@ -410,22 +414,22 @@ def read_by(querysets: list[Any], keys: list[list[Any]]) -> tuple[list[list[Any]
     ran: list[str] = []
     run = statement_module._run
 
-    def note(text: str, *args: Any) -> Any:
+    def note(text: str, *args: Any, **kwargs: Any) -> Any:
         ran.append(text)
-        return run(text, *args)
+        return run(text, *args, **kwargs)
 
     wanted = [
         (KeyedQuery(queryset, connection), own)
         for queryset, own in zip(querysets, keys, strict=True)
     ]
     with mock.patch.object(statement_module, "_run", note):
-        _, answers = fetch_many(wanted, connection)
+        answers = fetch_many(wanted, connection).instances
     return [sorted(answer) for answer in answers], ran
 
 
 def test_many_users(items: list[Item]) -> None:
     """Querysets that differ in a number only are planned once, each with keys of its own."""
-    keys = [item.pk for item in items]
+    keys = [str(item.pk) for item in items]
     percent = [Item.objects.filter(rank=rank, name__contains="%") for rank in range(3)]
     assert read_by(percent, [keys] * 3)[0] == [[], [], []]
     found, ran = read_by(
@@ -441,7 +445,7 @@ def test_many_users(items: list[Item]) -> None:
 
 def test_many_users_by_name(items: list[Item]) -> None:
     """What differs in a text is asked for one by one in one query: a text may mean any type."""
-    keys = [item.pk for item in items]
+    keys = [str(item.pk) for item in items]
     names = ["item 1", "item 3", "'", "%s"]
     found, ran = read_by([Item.objects.filter(name=name) for name in names], [keys] * 4)
 
@@ -453,21 +457,21 @@ def test_many_users_by_name(items: list[Item]) -> None:
 def test_many_share_an_instance(items: list[Item]) -> None:
     """A row with the same values is one instance for all who see it; another one is another."""
     querysets = [Item.objects.filter(rank__gte=0), Item.objects.filter(rank__gte=-1)]
-    wanted = [(KeyedQuery(queryset, connection), [items[0].pk]) for queryset in querysets]
-    _, (one, two) = fetch_many(wanted, connection)
-    assert one[items[0].pk] is two[items[0].pk]
+    wanted = [(KeyedQuery(queryset, connection), [str(items[0].pk)]) for queryset in querysets]
+    one, two = fetch_many(wanted, connection).instances
+    assert one[str(items[0].pk)] is two[str(items[0].pk)]
 
     marked = [queryset.annotate(mark=Value(n)) for n, queryset in enumerate(querysets)]
-    wanted = [(KeyedQuery(queryset, connection), [items[0].pk]) for queryset in marked]
-    _, (one, two) = fetch_many(wanted, connection)
+    wanted = [(KeyedQuery(queryset, connection), [str(items[0].pk)]) for queryset in marked]
+    one, two = fetch_many(wanted, connection).instances
 
-    assert (one[items[0].pk].mark, two[items[0].pk].mark) == (0, 1)
+    assert (one[str(items[0].pk)].mark, two[str(items[0].pk)].mark) == (0, 1)
 
 
 def test_many_typed_keys(make: Callable[..., None]) -> None:
     """Keys that are no numbers are told apart in a list as well."""
     make(shapes.UuidKey)
-    keys = sorted(shapes.UuidKey.objects.create(id=uuid.uuid4()).pk for _ in range(3))
+    keys = sorted(str(shapes.UuidKey.objects.create(id=uuid.uuid4()).pk) for _ in range(3))
     found, ran = read_by(
         [shapes.UuidKey.objects.exclude(pk=key) for key in keys], [keys, keys[:1], keys[1:2]]
     )
@@ -479,7 +483,8 @@ def test_many_typed_keys(make: Callable[..., None]) -> None:
 def test_many_without_rows(items: list[Item]) -> None:
     """If none of many finds anything, each has its empty answer and all have the snapshot."""
     statements = [KeyedQuery(Item.objects.none(), connection) for _ in range(3)]
-    snapshot, answers = fetch_many([(each, [items[0].pk]) for each in statements], connection)
+    read = fetch_many([(each, [str(items[0].pk)]) for each in statements], connection)
+    snapshot, answers = read.snapshot, read.instances
 
     assert answers == [{}, {}, {}]
     assert isinstance(snapshot, Snapshot)
@@ -492,10 +497,12 @@ def test_many_with_prefetches_of_their_own() -> None:
     wanted = []
     for name in "ab":
         lookup = Prefetch("groups", Group.objects.filter(name=name), to_attr="some")
-        wanted.append((KeyedQuery(User.objects.prefetch_related(lookup), connection), [user.pk]))
-    _, answers = fetch_many(wanted, connection)
+        wanted.append(
+            (KeyedQuery(User.objects.prefetch_related(lookup), connection), [str(user.pk)])
+        )
+    answers = fetch_many(wanted, connection).instances
 
-    assert [[g.name for g in answer[user.pk].some] for answer in answers] == [["a"], ["b"]]
+    assert [[g.name for g in answer[str(user.pk)].some] for answer in answers] == [["a"], ["b"]]
 
 
 def test_other_shapes(items: list[Item]) -> None:
@@ -521,7 +528,7 @@ def test_prepared(items: list[Item]) -> None:
     """A statement that is used again is prepared; what Django runs itself is not."""
     statement = KeyedQuery(Item.objects.filter(rank__gte=0), connection)
     for _ in range(PREPARE_AFTER + 2):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
         list(Item.objects.all())
 
     assert len([text for text in prepared() if "project_item" in text]) == 1
@@ -530,7 +537,7 @@ def test_prepared(items: list[Item]) -> None:
 def test_many_is_not_prepared(items: list[Item]) -> None:
     """A query for many is another one each time: to keep it prepared would only cost memory."""
     wanted = [
-        (KeyedQuery(Item.objects.filter(rank__gte=rank), connection), [items[0].pk])
+        (KeyedQuery(Item.objects.filter(rank__gte=rank), connection), [str(items[0].pk)])
         for rank in range(3)
     ]
     for _ in range(PREPARE_AFTER + 6):
@@ -545,7 +552,7 @@ def test_never_prepared_behind_a_pool(items: list[Item], monkeypatch: pytest.Mon
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     statement = KeyedQuery(Item.objects.all(), connection)
     for _ in range(PREPARE_AFTER + 3):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
 
     assert prepared() == []
     connection.close()
@@ -555,12 +562,12 @@ def test_altered_under_a_prepared_statement(items: list[Item], writer: Writer) -
     """A table that is altered meanwhile is read all the same, in a new session."""
     statement = KeyedQuery(Item.objects.all(), connection)
     for _ in range(PREPARE_AFTER + 2):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
     writer.rows("ALTER TABLE project_item ALTER COLUMN name TYPE text")
     try:
         for _ in range(PREPARE_AFTER + 2):
-            _, found = statement.fetch([items[0].pk], connection)
-            assert found[items[0].pk].name == "item 0"
+            _, found = statement.fetch([str(items[0].pk)], connection)
+            assert found[str(items[0].pk)].name == "item 0"
     finally:
         writer.rows("ALTER TABLE project_item ALTER COLUMN name TYPE varchar(200)")
 
@@ -569,19 +576,19 @@ def test_session_forgot_its_prepared_statements(items: list[Item]) -> None:
     """A session that lost what was prepared, as behind a pool, is left for a new one."""
     statement = KeyedQuery(Item.objects.all(), connection)
     for _ in range(PREPARE_AFTER + 2):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
-    _, found = statement.fetch([items[0].pk], connection)
+    _, found = statement.fetch([str(items[0].pk)], connection)
 
-    assert set(found) == {items[0].pk}
+    assert set(found) == {str(items[0].pk)}
 
 
 def test_django_goes_on_as_before(items: list[Item]) -> None:
     """Django's own cursors on the same connection are none the wiser."""
     statement = KeyedQuery(Item.objects.all(), connection)
     for _ in range(PREPARE_AFTER + 2):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
 
     assert Item.objects.filter(name__contains="%").count() == 0
     assert Item.objects.get(pk=items[0].pk) == items[0]
@@ -597,11 +604,11 @@ def test_errors_are_djangos(items: list[Item], writer: Writer) -> None:
     writer.rows("ALTER TABLE project_item RENAME COLUMN rank TO ranked")
     try:
         with pytest.raises(ProgrammingError):
-            statement.fetch([items[0].pk], connection)
+            statement.fetch([str(items[0].pk)], connection)
     finally:
         writer.rows("ALTER TABLE project_item RENAME COLUMN ranked TO rank")
 
-    assert set(statement.fetch([items[0].pk], connection)[1]) == {items[0].pk}
+    assert set(statement.fetch([str(items[0].pk)], connection)[1]) == {str(items[0].pk)}
 
 
 def test_terminated(items: list[Item], writer: Writer) -> None:
@@ -613,6 +620,6 @@ def test_terminated(items: list[Item], writer: Writer) -> None:
     assert writer.rows("SELECT pg_terminate_backend(%s, 20000)", pid) == [(True,)]
 
     with pytest.raises(OperationalError):
-        statement.fetch([items[0].pk], connection)
+        statement.fetch([str(items[0].pk)], connection)
     connection.close()
-    assert set(statement.fetch([items[0].pk], connection)[1]) == {items[0].pk}
+    assert set(statement.fetch([str(items[0].pk)], connection)[1]) == {str(items[0].pk)}

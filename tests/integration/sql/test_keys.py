@@ -1,9 +1,8 @@
-"""A key comes back from JSON as the ORM has it, for every type that PostgreSQL writes."""
+"""A key is read by its text, whatever the settings of the session that wrote it."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from django.db import connection
-from django.db.models import Max
 
-from pgobserve.sql.keyed_query import KeyedQuery
-from pgobserve.sql.keys import (
-    array_types,
-    as_parameters,
-    key_fields,
-    key_of,
-    to_key,
-)
+from pgobserve.sql.columns import type_of
+from pgobserve.sql.full_query import FullQuery, one_snapshot
+from pgobserve.sql.key_sql import written_keys
+from pgobserve.sql.keyed_query import KeyedQuery, fetch_many
+from pgobserve.sql.keys import arrays, key_fields, key_of
 from tests.project import keys as more
 from tests.project import shapes
 from tests.project.models import Item
@@ -87,36 +82,26 @@ def table(transactional_db: None) -> Iterator[Callable[[Model], None]]:
             editor.delete_model(model)
 
 
-def told(writer: Writer, model: Model) -> list[Any]:
-    """Return the keys as a payload has them: as ``to_json`` writes the columns."""
-    quote = connection.ops.quote_name
-    columns = [f"to_json({quote(field.column)})" for field in key_fields(model)]
-    shown = columns[0] if len(columns) == 1 else f"json_build_array({', '.join(columns)})"
-    texts = writer.rows(f"SELECT ({shown})::text FROM {quote(model._meta.db_table)}")
-    return [json.loads(text, parse_float=Decimal) for (text,) in texts]
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "Europe/Amsterdam"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
 @pytest.mark.parametrize(("model", "keys"), CASES, ids=lambda value: getattr(value, "__name__", ""))
 def test_round_trip(
-    table: Callable[[Model], None], writer: Writer, model: Model, keys: list[Any], zone: str
+    table: Callable[[Model], None], model: Model, keys: list[Any], zone: str
 ) -> None:
-    """A payload's key, whatever the writer's time zone, the instance's and the one to read by are one."""
+    """A row is read by its identity, which does not depend on the session, nor on how the key is given."""
     table(model)
     model._default_manager.bulk_create([model(pk=key) for key in keys])
-    instances = list(model._default_manager.all())
-    writer.rows(f"SET TIME ZONE '{zone}'")
-    of_payload = {to_key(model, value) for value in told(writer, model)}
+    given = [key_of(model(pk=key), connection) for key in keys]
+    statement = KeyedQuery(model._default_manager.all(), connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET TIME ZONE '{zone}'; SET extra_float_digits = 0")
+        _, found = statement.fetch(given, connection)
+        cursor.execute("RESET TIME ZONE; RESET extra_float_digits")
+    _, again = statement.fetch([*found], connection)
 
-    assert of_payload == {key_of(instance) for instance in instances}
-    assert len(of_payload) == len(keys)
-    _, found = KeyedQuery(model._default_manager.all(), connection).fetch(
-        list(of_payload), connection
-    )
-    assert {key: instance.pk for key, instance in found.items()} == {
-        key_of(instance): instance.pk for instance in instances
-    }
-    assert found.keys() == of_payload
+    assert len(found) == len(keys)
+    assert found.keys() == again.keys()
+    assert {each.pk for each in again.values()} == {*keys}
+    assert {written_keys(model, [key], connection).get(key, key) for key in given} == {*found}
 
 
 @pytest.mark.parametrize(
@@ -130,14 +115,16 @@ def test_one_query_by_its_index(
     """Rows are looked up by the primary key's index, so no cast hides the column."""
     table(model)
     statement = KeyedQuery(model._default_manager.all(), connection)
-    params = as_parameters(model, [key_of(model(pk=key)) for key in keys], connection)
+    given = [key_of(model(pk=key), connection) for key in keys]
+    types = tuple(type_of(field, connection) for field in key_fields(model))
     connection.ensure_connection()
     raw = connection.connection
     raw.execute("SET enable_seqscan = off")
-    types = array_types(model, connection)
-    assert len(types) == len(params)
     with psycopg.Cursor(raw) as cursor:
-        plan = "\n".join(row[0] for row in cursor.execute(f"EXPLAIN {statement.text}", params))
+        text = statement.at(types, connection).text
+        plan = "\n".join(
+            row[0] for row in cursor.execute(f"EXPLAIN {text}", arrays(given, len(types)))
+        )
     raw.execute("RESET enable_seqscan")
 
     assert "Index" in plan or "Bitmap" in plan, plan
@@ -148,8 +135,8 @@ def test_one_query_by_its_index(
     ("model", "there", "other"),
     [
         (more.CodeKey, "0123456789", "0123456789x"),
-        (shapes.AmountKey, Decimal("1.50"), Decimal("1.499")),
-        (shapes.AmountKey, Decimal("1.50"), Decimal("99999999999999.99")),
+        (shapes.AmountKey, Decimal("1.50"), "1.499"),
+        (shapes.AmountKey, Decimal("1.50"), "99999999999999.99"),
     ],
 )
 def test_key_that_does_not_fit(
@@ -162,16 +149,41 @@ def test_key_that_does_not_fit(
     assert KeyedQuery(model._default_manager.all(), connection).fetch([other], connection)[1] == {}
 
 
+def test_unknown_keys(transactional_db: None) -> None:
+    """Texts that are no keys of a table are named, and the rows of the others are read."""
+    item = Item.objects.create(name="x")
+    bad = ["x", "", "9" * 30, "\0", "1.5"]
+    found = fetch_many(
+        [(KeyedQuery(Item.objects.all(), connection), [*bad, str(item.pk)])], connection
+    )
+
+    assert found.unknown == {*bad}
+    assert found.instances == [{str(item.pk): item}]
+
+
+def test_altered_column(table: Callable[[Model], None], writer: Writer) -> None:
+    """A key's column that was widened, or has another type by now, is looked up in the catalog again."""
+    table(shapes.SmallKey)
+    statement = KeyedQuery(shapes.SmallKey._default_manager.all(), connection)
+    whole = FullQuery(shapes.SmallKey._default_manager.all(), connection)
+    assert statement.fetch(["1"], connection)[1] == {}
+    for kind, key in [("bigint", "3000000000"), ("timestamptz USING now()", "infinity")]:
+        writer.rows(f"ALTER TABLE project_smallkey ALTER id TYPE {kind}")
+        writer.rows("DELETE FROM project_smallkey")
+        writer.rows(f"INSERT INTO project_smallkey (id, name) VALUES ('{key}', '')")
+        if key != "infinity":
+            assert statement.fetch([key], connection)[1].keys() == {key}
+            with one_snapshot(connection):
+                assert whole.read(connection).keys() == {key}
+    writer.rows("UPDATE project_smallkey SET id = '2024-01-01 00:00+02'")
+    with one_snapshot(connection):
+        assert whole.read(connection).keys() == {"2023-12-31 22:00:00+00"}
+    assert [*statement.fetch(["2024-01-01 00:00+02"], connection)[1]] == ["2023-12-31 22:00:00+00"]
+
+
 def test_no_keys(transactional_db: None) -> None:
     """To read by no keys finds nothing."""
     snapshot, found = KeyedQuery(Item.objects.all(), connection).fetch([], connection)
 
     assert found == {}
     assert snapshot.xmax > 0
-
-
-def test_serial(transactional_db: None) -> None:
-    """A key that the database made is the instance's."""
-    item = Item.objects.create(name="x")
-
-    assert key_of(item) == item.pk == Item.objects.aggregate(top=Max("pk"))["top"]

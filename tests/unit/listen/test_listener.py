@@ -119,6 +119,6 @@ async def test_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         turns += 1
         await asyncio.sleep(0)
 
-    assert [parse(payload).keys for payload in payloads] == [(n,) for n in range(20)]
+    assert [parse(payload).keys for payload in payloads] == [(str(n),) for n in range(20)]
     assert state.notifications == 20
     assert turns >= 10

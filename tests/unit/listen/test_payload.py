@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ def payload(**other: Any) -> str:
 
 def test_reads_all() -> None:
     """Every part of a payload is in the change."""
-    assert parse(payload(s="other")) == Change("shop.order", Operation.UPDATE, 42, (1,), "other")
+    assert parse(payload(s="other")) == Change("shop.order", Operation.UPDATE, 42, ("1",), "other")
 
 
 @pytest.mark.parametrize("operation", list(Operation))
@@ -46,15 +45,17 @@ def test_empty_keys() -> None:
 
 
 def test_composite_keys() -> None:
-    """A composite key is a list."""
-    assert parse(payload(k=[["a", 1], ["b", 2]])).keys == (["a", 1], ["b", 2])
+    """A composite key has several texts."""
+    assert parse(payload(k=[["a", 1], ["b", 2]])).keys == (("a", "1"), ("b", "2"))
 
 
-def test_numbers_are_exact() -> None:
-    """A number with a fraction does not pass through a float."""
+def test_keys_are_texts() -> None:
+    """A key is the text that the trigger wrote, whether it is a number in JSON or a string."""
     text = '{"v":1,"t":"a.b","o":"U","x":"1","k":[0.1000000000000000055511151231257827]}'
 
-    assert parse(text).keys == (Decimal("0.1000000000000000055511151231257827"),)
+    assert parse(text).keys == ("0.1000000000000000055511151231257827",)
+    digits = "9" * 5000
+    assert parse(f'{{"v":1,"t":"a.b","o":"U","x":"1","k":[{digits}]}}').keys == (digits,)
 
 
 def test_largest_transaction() -> None:
@@ -71,7 +72,7 @@ def test_routes() -> None:
     """Old and new values of columns come by column; without any it is not known that there are none."""
     text = '{"v":1,"t":"a.b","o":"U","x":"1","k":[],"r":{"book_id":[1,2],"price":[1.10],"of":[]}}'
 
-    assert parse(text).routes == {"book_id": (1, 2), "price": (Decimal("1.10"),), "of": ()}
+    assert parse(text).routes == {"book_id": ("1", "2"), "price": ("1.10",), "of": ()}
     assert parse(payload(r={})).routes == {}
     assert parse(payload()).routes is None
 
@@ -87,41 +88,18 @@ def test_routes() -> None:
         '"x"',
         "{}",
         payload(v=2),
-        payload(v="1"),
         payload(t=None),
         payload(t=["a.b"]),
-        payload(s=1),
+        payload(s=["a"]),
         payload(o="X"),
         payload(o=None),
         payload(o=["U"]),
-        payload(x=42),
         payload(x=None),
         payload(x=""),
         payload(x="-1"),
         payload(x="1.5"),
         payload(x="٤٢"),
         payload(x="9" * 21),
-        payload(k=1),
-        payload(k="abc"),
-        payload(k={"a": 1}),
-        payload(k=[None]),
-        payload(k=[{}]),
-        payload(k=[[[1]]]),
-        payload(k=[[None]]),
-        payload(k=[float("nan")]),
-        payload(k=[float("-inf")]),
-        '{"v":1,"t":"a.b","o":"U","x":"1","k":[' + "9" * 5000 + "]}",
-        payload(r=None),
-        payload(r=[1]),
-        payload(r="book_id"),
-        payload(r={"book_id": 1}),
-        payload(r={"book_id": None}),
-        payload(r={"book_id": [None]}),
-        payload(r={"book_id": [[1]]}),
-        payload(r={"book_id": [{}]}),
-        payload(r={"book_id": {"1": 1}}),
-        payload(r={"book_id": [float("nan")]}),
-        payload(r={str(number): [] for number in range(1601)}),
         "[" * 7999,
     ],
 )
@@ -131,6 +109,27 @@ def test_invalid(text: str) -> None:
         parse(text)
 
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [1, "abc", {"a": 1}, [None], [True], [{}], [[]], [[[1]]], [[None]], [1, None], [float("nan")]],
+)
+def test_unknown_keys(keys: Any) -> None:
+    """What are no keys may be any: the table is read again."""
+    assert parse(payload(k=keys)).keys is None
+
+
+@pytest.mark.parametrize("routes", [None, [1], "book_id", {str(n): [] for n in range(1601)}])
+def test_unknown_routes(routes: Any) -> None:
+    """What are no routes counts as unknown."""
+    assert parse(payload(r=routes)).routes is None
+
+
+@pytest.mark.parametrize("values", [1, None, [None], [{}], {"1": 1}, [float("nan")]])
+def test_unknown_values_of_a_route(values: Any) -> None:
+    """A column whose values are not known is left out, so that all rows that it may lead to are read."""
+    assert parse(payload(r={"book_id": values, "of": [1]})).routes == {"of": ("1",)}
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -158,5 +157,5 @@ def test_any_depth(part: str) -> None:
     """However deep a part is nested, the only error is PayloadInvalid."""
     rest = json.dumps({name: value for name, value in GOOD.items() if name != part})[:-1]
     for depth in [*range(3, 60), *range(800, 1010), *range(1100, 3900, 100)]:
-        with pytest.raises(PayloadInvalid):
+        with suppress(PayloadInvalid):
             parse(f'{rest}, "{part}": {"[" * depth}{"]" * depth}}}')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -44,7 +43,8 @@ def test_elements_keep_digits() -> None:
         '{"a":1.10}',
         '{"a":12345678901234567890.5}',
     ]
-    assert outbox_page.keys("[1.10, 7]") == (Decimal("1.10"), 7)
+    assert outbox_page.keys('[1.10, "7", ["a", 1]]') == ("1.10", "7", ("a", "1"))
+    assert outbox_page.keys("[null]") is None
 
 
 @pytest.mark.parametrize("text", ["[1", "[1,", '["a', "", "[1 2"])
@@ -72,8 +72,8 @@ def entry(**other: Any) -> OutboxRecord:
 def test_values() -> None:
     """Values before and after are told once each, nulls not at all, numbers as they were written."""
     assert outbox_page.values(entry(), ["order_id", "price"]) == {
-        "order_id": (6, 5),
-        "price": (Decimal("1.10"), 2),
+        "order_id": ("6", "5"),
+        "price": ("1.10", "2"),
     }
     assert outbox_page.values(entry(), []) == {}
 
@@ -82,9 +82,9 @@ def test_values_of_a_changed_key() -> None:
     """A row that is missing on one side has its values on the other."""
     moved = entry(keys="[1, 9]", old='[{"a":1}, null]', new='[null, {"a":2}]')
 
-    assert outbox_page.values(moved, ["a"]) == {"a": (2, 1)}
-    assert outbox_page.values(entry(old=None, new='[{"a":2}]'), ["a"]) == {"a": (2,)}
-    assert outbox_page.values(entry(old='[{"a":1}]', new=None), ["a"]) == {"a": (1,)}
+    assert outbox_page.values(moved, ["a"]) == {"a": ("2", "1")}
+    assert outbox_page.values(entry(old=None, new='[{"a":2}]'), ["a"]) == {"a": ("2",)}
+    assert outbox_page.values(entry(old='[{"a":1}]', new=None), ["a"]) == {"a": ("1",)}
 
 
 @pytest.mark.parametrize("new", ['[{"a":1}, {"b":1}]', '[{"a":[1]}]', '[{"a":{}}]'])
@@ -103,8 +103,8 @@ def test_changes_tell_routes() -> None:
     entries = [entry(), entry(label="shop.shop")]
     line, shop = changes_of(entries, {"shop.line": ["order_id"]})
 
-    assert (line.keys, line.routes) == ((1, 2), {"order_id": (6, 5)})
-    assert (shop.keys, shop.routes) == ((1, 2), None)
+    assert (line.keys, line.routes) == (("1", "2"), {"order_id": ("6", "5")})
+    assert (shop.keys, shop.routes) == (("1", "2"), None)
     assert [each.routes for each in changes_of(entries)] == [None, None]
 
 
@@ -130,7 +130,7 @@ def test_many_keys_of_a_transaction() -> None:
     all_of_them, other = changes_of(entries, {"shop.line": ["order_id"]})
 
     assert (all_of_them.xid, all_of_them.keys) == (7, None)
-    assert (other.xid, other.keys) == (8, (1, 2))
+    assert (other.xid, other.keys) == (8, ("1", "2"))
 
 
 def row(xid: int | None, *, at: int = 0, found: int = 1, horizon: str = "1:1:") -> list[Any]:

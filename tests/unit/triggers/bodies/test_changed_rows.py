@@ -28,7 +28,7 @@ def test_no_inner_join(routes: tuple[str, ...]) -> None:
 
     assert "FULL JOIN" in body
     assert "INNER JOIN" not in body
-    assert "IS DISTINCT FROM" not in body
+    assert "IS DISTINCT FROM o" not in body
 
 
 def test_one_row() -> None:
@@ -39,7 +39,7 @@ def test_one_row() -> None:
 
     assert "FULL JOIN" not in first
     assert "json_agg" not in first
-    assert '"o"."left" OPERATOR(pg_catalog.=) "n"."left" AND "o"."right"' in first
+    assert '"o"."right" OPERATOR(pg_catalog.=) "n"."right"' in first
     for table in ("old", "new"):
         assert f"NOT EXISTS (SELECT FROM pgobserve_{table} OFFSET 1)" in first
     assert "FULL JOIN" in rest
@@ -49,11 +49,13 @@ def test_composite_key() -> None:
     """All parts of a composite key are joined on and sent."""
     body = trigger_body.first_body(_registration(shapes.PairKey), Operation.UPDATE, TABLE)
 
-    assert (
-        'json_build_array(coalesce("n"."left", "o"."left"), coalesce("n"."right", "o"."right"))'
-        in body
+    new, old = (
+        f'CASE WHEN "{alias}"."left" IS DISTINCT FROM NULL THEN '
+        f'pg_catalog.concat("{alias}"."left") COLLATE pg_catalog."C" END'
+        for alias in "no"
     )
-    assert '"o"."left" OPERATOR(pg_catalog.=) "n"."left" AND "o"."right"' in body
+    assert f'json_build_array(coalesce({new}, {old}), coalesce("n"."right", "o"."right"))' in body
+    assert f'{old} OPERATOR(pg_catalog.=) {new} AND "o"."right"' in body
 
 
 @pytest.mark.parametrize(
