@@ -37,7 +37,7 @@ async def test_change(ear: Start, writer: Writer) -> None:
     writer.notify(payload(7, 42))
     await each.until(lambda: each.changes)
 
-    assert each.changes == [Change("project.item", Operation.UPDATE, 42, (7,))]
+    assert each.changes == [Change("project.item", Operation.UPDATE, 42, ("7",))]
     assert each.lives == [False]
     assert each.listener.state.live
     assert (each.listener.state.notifications, each.listener.state.ignored) == (1, 0)

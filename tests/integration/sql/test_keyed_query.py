@@ -140,7 +140,7 @@ def test_columns_without_equality(writer: Writer) -> None:
             statement = KeyedQuery(queryset, connection)
             other = KeyedQuery(queryset.filter(id__gt=0), connection)
             one, two = fetch_many([(statement, ["1"]), (other, ["1"])], connection).instances
-            assert str(one[1].more) == str(two[1].more)
+            assert str(one["1"].more) == str(two["1"].more)
     finally:
         writer.rows("DROP TABLE project_raw")
 

@@ -539,7 +539,8 @@ def test_one_query(asked: CaptureQueriesContext) -> None:
 
     assert [join.model for join in tags.joins] == [Author, Book, Book.tags.through, Tag]
     assert resolve(tags, list(Tag.objects.values_list("pk", flat=True)), connection)
-    assert len(asked) == 2
+    queries = [each["sql"] for each in asked if "pg_attribute" not in each["sql"]]
+    assert len(queries) == 2
 
 
 def test_direct(asked: CaptureQueriesContext) -> None:
@@ -559,7 +560,7 @@ def test_direct(asked: CaptureQueriesContext) -> None:
     [
         (Book.objects.filter(author__active=True), False),
         (Book.objects.filter(tags=1), True),
-        (Book.objects.filter(labels__text=""), True),
+        (Book.objects.filter(labels__text=""), False),
         (Ebook.objects.filter(comments__hidden=True), True),
         (Cover.objects.filter(book__title=""), True),
         (Loan.objects.filter(book__title=""), False),
