@@ -122,7 +122,10 @@ class Reading:
     def names(self, limit: int = outbox_page.LIMIT) -> list[Any]:
         """Return (key, old name, new name) of what is new."""
         return [
-            (int(change.key), *(image and image.values["name"] for image in (change.old, change.new)))
+            (
+                int(change.key),
+                *(image and image.values["name"] for image in (change.old, change.new)),
+            )
             for _, change in folded(self.read(limit).entries)
         ]
 
