@@ -103,10 +103,9 @@ class Cluster:
         home.mkdir(mode=0o711)
         data = home / "data"
         data.mkdir(mode=0o700)
-        identity = postgres._identity()
-        if identity:
+        if "user" in (options := postgres._environment()):
             for path in (home, data):
-                os.chown(path, identity["user"], identity["group"])
+                os.chown(path, options["user"], options["group"])
         return data
 
     async def _started(self, like: postgres.Server, data: Path) -> tuple[postgres.Server, Any]:
@@ -119,8 +118,8 @@ class Cluster:
     async def _copy(self, primary: postgres.Server, data: Path, *options: str) -> None:
         program = str(primary.bin / "pg_basebackup")
         target = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", str(data)]
-        environ = postgres._env() | {"PGPASSWORD": primary.password}
-        await self._run([program, *target, *options, "-X", "stream", "-c", "fast"], environ)
+        command = [program, *target, *options, "-X", "stream", "-c", "fast"]
+        await self._run(command, PGPASSWORD=primary.password)
 
     async def _caught_up(self, primary: postgres.Server, standby: postgres.Server) -> None:
         ((position,),) = await _execute(primary, "SELECT pg_catalog.pg_current_wal_lsn()::text")
@@ -141,12 +140,12 @@ class Cluster:
     async def _stop(self, directory: Path) -> None:
         program = str(self._world.postgres.bin / "pg_ctl")
         with contextlib.suppress(subprocess.CalledProcessError):
-            await self._run([program, "-D", str(directory), "-m", "immediate", "-w", "stop"], None)
+            await self._run([program, "-D", str(directory), "-m", "immediate", "-w", "stop"])
 
-    async def _run(self, command: Sequence[str], environ: dict[str, str] | None) -> None:
-        options: Any = {"cwd": self._root, "capture_output": True, "check": True}
-        options |= {"env": environ or postgres._env(), **postgres._identity()}
-        await asyncio.to_thread(subprocess.run, command, **options)
+    async def _run(self, command: Sequence[str], **environ: str) -> None:
+        options = postgres._environment()
+        options |= {"cwd": self._root, "capture_output": True, "env": options["env"] | environ}
+        await asyncio.to_thread(subprocess.run, command, check=True, **options)
 
     _lingering: postgres.Server | None = None
 

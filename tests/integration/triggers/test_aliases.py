@@ -143,8 +143,8 @@ def test_standby(command: Command) -> None:
 def _restart_as_standby(server: postgres.Server) -> None:
     program = [str(server.bin / "pg_ctl"), "-D", str(server.directory), "-w"]
     options = f"-p {server.port} -h 127.0.0.1 -c unix_socket_directories="
-    identity = postgres._identity()
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "cwd": "/", **identity}
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    quiet |= postgres._environment()
     subprocess.run([*program, "-m", "fast", "stop"], check=True, **quiet)
     (server.directory / "standby.signal").touch()
     log = str(server.directory / "standby.log")
