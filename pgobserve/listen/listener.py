@@ -139,8 +139,9 @@ class Listener:
         while True:
             self._lost_here = lost = loop.create_future()
             loop.add_reader(descriptor, reader.read, lost)
-            # A notification right behind an answer is in libpq already: the socket stays silent.
-            reader.read(lost)
+            # A notification right behind an answer is in libpq already: the socket stays silent. A slice
+            # that the heartbeat has interrupted is resumed: its own turn comes with a future that is done.
+            reader.read(lost, resumed=True)
             try:
                 await asyncio.wait({lost}, timeout=self._heartbeat)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -122,3 +123,30 @@ async def test_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [parse(payload).keys for payload in payloads] == [(str(n),) for n in range(20)]
     assert state.notifications == 20
     assert turns >= 10
+
+
+async def test_heartbeat_amid_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heartbeat between two slices delays the notifications that are left, and does not stop them."""
+    monkeypatch.setattr("pgobserve.listen.intake.SLICE", 0.0)
+    payloads: list[str] = []
+    all_of_them = asyncio.Event()
+
+    def receive(payload: str) -> None:
+        payloads.append(payload)
+        if len(payloads) == 20:
+            all_of_them.set()
+
+    listener = Listener(dict, "pgobserve", receive, lambda _: None, heartbeat=0)
+    monkeypatch.setattr(listener, "_beat", lambda _: asyncio.sleep(0))
+    monkeypatch.setattr(listener, "_probe", lambda: asyncio.sleep(0))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection: Any = Notes(20)
+        connection.fileno = ours.fileno
+        draining = asyncio.create_task(listener._drain(connection))
+        try:
+            async with asyncio.timeout(20):
+                await all_of_them.wait()
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
