@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 from pgobserve import conf
 from pgobserve.cohorts.row_permissions import hidden
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import Unreachable, is_lost, renew
+from pgobserve.database.connection_watchdog import Unreachable, is_locked, is_lost, renew
 from pgobserve.database.session import isolate
 from pgobserve.hub.load_requests import TOO_LARGE
 from pgobserve.hub.outcome import ABSENT, UNREAD
@@ -55,13 +55,13 @@ class CohortRenderer:
     Attributes:
         guarded: Some subscription of the load has permissions to check.
         shares: Several cohorts may hold the same instance.
-        broken: Cohorts whose query failed.
+        broken: Rows that a cohort's query could not read, and whether they are read again.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.guarded = False
         self.shares = False
-        self.broken: set[Cohort] = set()
+        self.broken: dict[tuple[Cohort, Hashable], bool] = {}
         self._connection = connection
         self._occupation = occupation()
         self._max_bytes = conf.longest_row()
@@ -88,7 +88,7 @@ class CohortRenderer:
         unseen: dict[Subscription, Outcome] = {}
         if self.guarded and instance is not None:
             subscriptions, unseen = self.permitted(request, instance, subscriptions)
-        if cohort in self.broken:
+        if self.broken and (cohort, request.key) in self.broken:
             return subscriptions, unseen, UNREAD, {}
         if instance is None or not subscriptions:
             return subscriptions, unseen, ABSENT, {}
@@ -162,8 +162,8 @@ class CohortRenderer:
             return cohort.renderer.failed, True
         except BaseException as error:
             failed = contained(error)
-            if connection.in_atomic_block and is_lost(connection):
-                raise  # the transaction has to start again
+            if is_locked(failed) or (connection.in_atomic_block and is_lost(connection)):
+                raise  # the load has to start again
             self._log_failed(cohort, key, consumer, failed)
             return cohort.renderer.failed, False
         if view.body is not None and len(view.body) > self._max_bytes:

@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError
 from pgobserve import conf
 from pgobserve.cohorts.guard import PERMISSION_TIMEOUT, log_object_failed, refusal
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import attempt, is_lost
+from pgobserve.database.connection_watchdog import attempt, is_locked, is_lost
 from pgobserve.database.session import isolate_all
 from pgobserve.hub.outcome import ABSENT, NOTHING, UNREAD, Refusal, View
 from pgobserve.logs import fields
@@ -69,7 +69,7 @@ def hidden(
     try:
         seen = attempt(lambda: context.guard.sees(instance, action, kwargs), connection)
     except (OperationalError, InterfaceError) as error:
-        if is_lost(connection):
+        if is_lost(connection) or is_locked(error):
             raise
         log_object_failed(owner, instance, error)
         # For a new subscriber such a row must look like a missing one.

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakMethod
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections
+from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from pgobserve.database.session import restore_all, session_of
-from pgobserve.database.statement_limits import at_exit, cut, limit
+from pgobserve.database.statement_limits import at_exit, cut, limit, release
 from pgobserve.logs import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -33,6 +34,9 @@ Result = TypeVar("Result")
 #: Seconds without an answer after which a load is repeated over a new connection: a server or a proxy
 #: may disappear without closing it.
 QUERY_TIMEOUT: Final = 60.0
+
+#: Errors that end by themselves: a statement waited too long for a lock.
+_LOCKED: Final = (errors.LockNotAvailable, errors.DeadlockDetected)
 
 
 class Unreachable(Exception):
@@ -116,6 +120,7 @@ class ConnectionWatchdog:
             if connection.settings_dict["CONN_MAX_AGE"] != 0:
                 connection.close_if_unusable_or_obsolete()
             elif idle or (connection.errors_occurred and not connection.is_usable()):
+                release(connection)
                 connection.close()
 
     async def watch(self) -> None:
@@ -157,6 +162,30 @@ def is_lost(connection: BaseDatabaseWrapper) -> bool:
     """Return whether a connection is closed, broken, or was never made."""
     raw: Any = connection.connection
     return raw is None or bool(raw.closed) or bool(raw.broken)
+
+
+def is_of_a_row(error: BaseException) -> bool:
+    """
+    Return whether a row may have caused an error, so that the query succeeds without it.
+
+    Python can't hold the value, a converter or a related manager raises, or the server can't compute a
+    column. Other errors of the server, such as a missing column or a time-out, concern every row.
+    """
+    if isinstance(error, DatabaseError | InterfaceError):
+        # In a transaction, later statements fail because of the first.
+        return any(isinstance(each, DataError) for each in _chain(error))
+    return isinstance(error, Exception)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether a statement was ended because it waited for a lock."""
+    return any(isinstance(each, _LOCKED) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def reconnect(connection: BaseDatabaseWrapper) -> None:

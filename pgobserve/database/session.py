@@ -230,6 +230,22 @@ def applied(connection: BaseDatabaseWrapper, settings: SessionSettings) -> Itera
 
 
 @contextmanager
+def savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Run a block of :func:`in_snapshot` whose error does not end the transaction."""
+    atomic, session = transaction.atomic(using=connection.alias), session_of(connection)
+    with session:
+        atomic.__enter__()
+    try:
+        yield
+    except BaseException:
+        with session:
+            atomic.__exit__(*sys.exc_info())
+        raise
+    with session:
+        atomic.__exit__(None, None, None)
+
+
+@contextmanager
 def in_snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Run the block in one transaction of the loader's, with one snapshot."""
     session = session_of(connection)

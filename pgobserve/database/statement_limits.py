@@ -2,7 +2,7 @@
 Ends statements of the loader: the server by a limit, and this process by a cancel request.
 
 A regular expression may run for ever, and a thread that gives up does not end it. So each new connection
-gets a ``statement_timeout``, and the server checks now and then whether the client still exists. Cutting a
+gets a ``statement_timeout`` and a ``lock_timeout``, and the server checks now and then whether the client still exists. Cutting a
 connection wakes its thread, but the server may run the query for minutes and keep its locks; so the server
 receives a cancel request as well. Connections of the project keep their own limits.
 """
@@ -37,6 +37,15 @@ _LIMIT: Final = (
     " NOT BETWEEN '1 ms' AND (%s::pg_catalog.text || ' ms')::pg_catalog.interval"
 )
 
+#: Milliseconds that a statement waits for a lock; then its rows are read again later, so that a locked
+#: table does not hold a thread. A shorter limit stays.
+LOCK_TIMEOUT: Final = 1000
+_LOCKS: Final = (
+    f" UNION ALL SELECT pg_catalog.set_config('lock_timeout', '{LOCK_TIMEOUT}', false)"
+    " WHERE pg_catalog.current_setting('lock_timeout')::pg_catalog.interval"
+    f" NOT BETWEEN '1 ms' AND '{LOCK_TIMEOUT} ms'"
+)
+
 #: A killed process sends no cancel request. A value set by the project stays.
 _PRESENCE: Final = (
     " UNION ALL SELECT pg_catalog.set_config('client_connection_check_interval', '1s', false)"
@@ -68,10 +77,20 @@ def _connected(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
     text = str(max(1, int(seconds * 1000))) if seconds else "0"
     with connection.cursor() as cursor:
         try:
-            cursor.execute(_LIMIT + _PRESENCE, [text] * 3)
+            cursor.execute(_LIMIT + _LOCKS + _PRESENCE, [text] * 3)
         except DatabaseError:
             # Not every operating system supports client_connection_check_interval.
-            cursor.execute(_LIMIT, [text] * 3)
+            cursor.execute(_LIMIT + _LOCKS, [text] * 3)
+
+
+def release(connection: BaseDatabaseWrapper) -> None:
+    """Lift the limits of a connection that returns to a pool, where the project takes it."""
+    raw: Any = connection.connection
+    if getattr(connection, "pool", None) is not None and raw is not None and not raw.closed:
+        with suppress(psycopg.Error):
+            raw.execute(
+                "RESET statement_timeout; RESET lock_timeout; RESET client_connection_check_interval"
+            )
 
 
 connection_created.connect(_connected, dispatch_uid="pgobserve.database.statement_limits")

@@ -77,6 +77,8 @@ class Delivery:
                 self._hub.rename(row, result.written)
                 continue
             again = self._note_retry(row, result)
+            if again is None:
+                continue
             special, outcome = result.special, result.outcome
             for each in cast("Sequence[RowSubscription]", result.job.watches):
                 mine = special.get(each, outcome) if special else outcome
@@ -104,6 +106,8 @@ class Delivery:
 
     async def _entry(self, result: LoadResult, entry: ListRow, pause: Pause) -> None:
         again = self._note_retry(entry, result)
+        if again is None:
+            return
         state, outcome = entry.roster, result.outcome
         names = state.named(result.name)
         subscriptions = cast("Sequence[ListSubscription]", result.job.watches)
@@ -158,23 +162,30 @@ class Delivery:
 
     def _note_retry(
         self, row: RowState | ListRow | ListState, result: LoadResult | ListLoadResult
-    ) -> bool:
-        """Schedule or cancel the retry of a row; return whether its last load had failed, too."""
-        again = row in self._retries
-        if result.failed:
-            self._retries.failed(row)
-        elif again:
+    ) -> bool | None:
+        """
+        Schedule or cancel the retry of a row.
+
+        Returns:
+            Whether an error of it has been sent before. None: nothing is sent, because it waits for a lock.
+        """
+        again = self._retries.reported(row)
+        if not result.failed:
             self._retries.succeeded(row)
+        elif not self._retries.failed(row, locked=result.locked):
+            return None
         return again
 
     async def whole(self, result: ListLoadResult) -> None:
         """Deliver a list to its subscriptions and to those that wait for it."""
         state, snapshot = result.job.roster, None
-        self._note_retry(state, result)
+        waits = self._note_retry(state, result) is None
         try:
-            if result.refusal is not None:
+            if result.refusal is not None and not waits:
                 for each in result.job.newcomers:
                     self._refuse(each, result.refusal)
+                for each in result.job.watches if result.failed and not result.rows else ():
+                    state.skip(each, result.refusal)
             if result.refusal is None or result.rows:
                 self._hub.move_all(result.moved)
                 await self._deliver_whole(result)

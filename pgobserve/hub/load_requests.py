@@ -69,6 +69,7 @@ class LoadResult:
         outcome: The outcome for all subscriptions that are not in ``special``.
         special: The outcomes of the others.
         failed: Whether a query failed, so that the row is read again.
+        locked: Whether it failed because it waited for a lock.
         moved: Subscriptions that belong to another list by now, which receive nothing of this one.
         name: The name of the row on its list in place of its primary key, if that is so.
         unclear: Whether no row has the key's text, and rows with other texts may be meant: a list is read
@@ -85,6 +86,7 @@ class LoadResult:
     name: str | None = None
     unclear: bool = False
     written: str | None = None
+    locked: bool = False
 
     @property
     def key(self) -> Hashable:
@@ -118,6 +120,7 @@ class ListLoadResult:
         has: What returning clients claim to hold.
         moved: Subscriptions that belong to another list by now.
         failed: Whether a query failed, so that the list is read again.
+        locked: Whether it failed because it waited for a lock.
         skipped: Subscriptions for which the rows that they may see are not known, with their errors.
     """
 
@@ -129,3 +132,4 @@ class ListLoadResult:
     moved: Mapping[Subscription, tuple[TableDependencies, Hashable]] = field(default_factory=dict)
     failed: bool = False
     skipped: Mapping[Subscription, Refusal] = field(default_factory=dict)
+    locked: bool = False

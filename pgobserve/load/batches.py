@@ -8,15 +8,16 @@ that fails is split until the row or list is found that fails.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.db import DatabaseError
 
-from pgobserve.database.connection_watchdog import Unreachable
-from pgobserve.hub.list_state import ListRow
+from pgobserve.database.connection_watchdog import Unreachable, is_locked
+from pgobserve.hub.list_state import ListRow, ListState
 from pgobserve.hub.load_requests import (
     FAILED,
     NEVER,
@@ -26,18 +27,21 @@ from pgobserve.hub.load_requests import (
     LoadResult,
 )
 from pgobserve.hub.outcome import UNREAD
+from pgobserve.load.lanes import Lane
 from pgobserve.read.list_batch import MAX_LISTS_PER_QUERY, SMALL_LIST
 from pgobserve.workers.pool_worker import ThreadHeld
 from pgobserve.workers.retrying import backoff
+from pgobserve.workers.thread_pool import HOLD_TIMEOUT
+
+Thing = TypeVar("Thing", bound="RowState | ListRow | ListState")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable, Sequence
 
     from pgobserve.deliver.delivery import Delivery
     from pgobserve.hub.hub import Hub, ReverseLookup, RowState
-    from pgobserve.hub.list_state import ListState
     from pgobserve.hub.subscriptions import Subscription
-    from pgobserve.load.lanes import Lane, Lanes
+    from pgobserve.load.lanes import Lanes
     from pgobserve.load.load_log import LoadLog
     from pgobserve.read.row_reader import RowReader
 
@@ -49,6 +53,9 @@ CROWD: Final = 8
 
 #: Seconds in which a crowd gathers before the list is read for it again.
 GATHER_TIME: Final = 0.2
+
+#: Tasks that serve in place of others whose loads are slow.
+MAX_EXTRA: Final = 6
 
 #: Keys read by one query at most.
 MAX_KEYS_PER_QUERY: Final = 500
@@ -73,6 +80,12 @@ class Batches:
     list_threads: int = 1
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _reading_lists: int = 0
+    # Models whose tables are locked: their loads wait for each other, in threads of their own.
+    _locked: set[str] = field(default_factory=set)
+    _lock_lane: Lane = field(default_factory=lambda: Lane(object, shared=True))
+    # Loads that wait for locks, and tasks that serve while loads are slow.
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _extra: int = 0
 
     def kick(self) -> None:
         """Wake the threads and lanes if the hub has work for them."""
@@ -80,22 +93,87 @@ class Batches:
             self._work.set()
             self._lanes.kick()
 
-    async def serve(self) -> None:
-        """Take work from the hub and do it, until cancelled."""
+    async def serve(self, ended: asyncio.Event | None = None) -> None:
+        """Take work from the hub and do it, until cancelled or ``ended``."""
         delays, lists_first = backoff(), False
         while True:
             await self._work.wait()
+            if ended is not None and ended.is_set():
+                return
             work = self._take(lists_first)
             lists_first = not lists_first
             if work is None:
                 self._work.clear()
                 continue
-            if await work:
+            # While the work is slow, another task serves in its place.
+            replaced = asyncio.Event()
+            timer = asyncio.get_running_loop().call_later(HOLD_TIMEOUT, self._replace, replaced)
+            try:
+                reached = await work
+            finally:
+                timer.cancel()
+                replaced.set()
+                if self._extra:
+                    self._work.set()  # so that the other task ends
+            if reached:
                 delays = backoff()
             else:
                 # The database is away. Nothing is lost, for the rows are dirty again.
                 await asyncio.sleep(next(delays))
             self.kick()
+
+    def _replace(self, ended: asyncio.Event) -> None:
+        if self._extra < MAX_EXTRA:
+            self._extra += 1
+            self.list_threads += 1
+            self._start(self.serve(ended)).add_done_callback(self._replaced)
+            self._work.set()
+
+    def _replaced(self, _: object) -> None:
+        self._extra -= 1
+        self.list_threads -= 1
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="pgobserve-loader-extra")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.task_failed(error)
+        self.kick()
+
+    async def aclose(self) -> None:
+        """End the additional tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _apart(
+        self, taken: list[Thing], load: Callable[..., Coroutine[Any, Any, bool]]
+    ) -> list[Thing]:
+        """Return what no lock delays; the rest is read by threads for which no other load waits."""
+        if not self._locked:
+            return taken
+        free: list[Thing] = []
+        locked: list[Thing] = []
+        for each in taken:
+            audience = each.audience
+            if isinstance(each, ListState):
+                audience = (*audience, *each.newcomers)
+            (locked if self._model(audience) in self._locked else free).append(each)
+        if locked:
+            self._start(self._wait(load(locked, self._lock_lane)))
+        return free
+
+    async def _wait(self, work: Coroutine[Any, Any, bool]) -> None:
+        if not await work:
+            await asyncio.sleep(next(backoff(1.0)))
+
+    def _model(self, subscriptions: Sequence[Subscription]) -> str:
+        return self._reader.label(subscriptions[0]) if subscriptions else ""
 
     def _take(self, lists_first: bool) -> Coroutine[Any, Any, bool] | None:
         """
@@ -109,8 +187,9 @@ class Batches:
             return self._resolve(lookups)
         if lists_first and (states := self._take_lists()):
             return self.load_lists(states)
-        if rows := self._hub.take(MAX_KEYS_PER_QUERY):
-            return self.load_rows(rows)
+        while rows := self._hub.take(MAX_KEYS_PER_QUERY):
+            if rows := self._apart(rows, self.load_rows):
+                return self.load_rows(rows)
         if states := self._take_lists():
             return self.load_lists(states)
         return None
@@ -118,9 +197,12 @@ class Batches:
     def _take_lists(self, lane: Hashable = None) -> list[ListState]:
         if lane is None and self._reading_lists >= self.list_threads:
             return []
-        return self._hub.take_lists(
+        while states := self._hub.take_lists(
             MAX_KEYS_PER_QUERY, few=SMALL_LIST, limit=MAX_LISTS_PER_QUERY, lane=lane
-        )
+        ):
+            if lane is not None or (states := self._apart(states, self.load_lists)):
+                break
+        return states
 
     async def load_lane(self, lane: Lane) -> bool:
         """Load from a lane; return whether there was work."""
@@ -153,6 +235,8 @@ class Batches:
                     batches += await self._batch_failed(batch, error, lane)
                 else:
                     self._log.loaded(len(results))
+                    if lane is self._lock_lane:
+                        self._locked -= {self._model(each) for each in audiences}
                     await self._delivery.rows(results)
         except BaseException:
             self.give_back(requests)
@@ -167,6 +251,8 @@ class Batches:
             self.give_back(batch)
             self._isolate(error, [request.watches for request in batch], lane)
             return []
+        if is_locked(error):
+            return await self._rows_locked(batch, error)
         # One row must not spoil the batch that it shares: halve it until the row is found.
         if len(batch) > 1:
             half = len(batch) // 2
@@ -175,6 +261,47 @@ class Batches:
         failed = isinstance(error, DatabaseError | ThreadHeld)
         await self._delivery.rows([LoadResult(batch[0], NEVER, UNREAD, failed=failed)])
         return []
+
+    async def _rows_locked(
+        self, batch: list[LoadRequest], error: Exception
+    ) -> list[list[LoadRequest]]:
+        """Return a batch by models, to find the locked table; of a single model schedule the retry."""
+        by_model: dict[str, list[LoadRequest]] = defaultdict(list)
+        for request in batch:
+            by_model[self._model(request.watches)].append(request)
+        if len(by_model) > 1:
+            return [*by_model.values()]
+        self._is_locked(next(iter(by_model)), error)
+        results = [LoadResult(each, NEVER, UNREAD, failed=True, locked=True) for each in batch]
+        await self._delivery.rows(results)
+        return []
+
+    async def _lists_locked(
+        self,
+        requests: Sequence[ListLoadRequest],
+        error: Exception,
+        lane: Lane | None,
+        wanted: Callable[[], bool],
+    ) -> Sequence[ListLoadResult | None]:
+        by_model: dict[str, dict[int, ListLoadRequest]] = defaultdict(dict)
+        for number, each in enumerate(requests):
+            by_model[self._model((*each.watches, *each.newcomers))][number] = each
+        if len(by_model) == 1:
+            self._is_locked(next(iter(by_model)), error)
+            return [
+                ListLoadResult(each, NEVER, (), refusal=FAILED, failed=True, locked=True)
+                for each in requests
+            ]
+        results: dict[int, ListLoadResult | None] = {}
+        for some in by_model.values():
+            read = await self._read_lists([*some.values()], lane, wanted)
+            results.update(zip(some, read, strict=True))
+        return [results[number] for number in range(len(requests))]
+
+    def _is_locked(self, model: str, error: Exception) -> None:
+        if model not in self._locked:
+            self._locked.add(model)
+            self._log.locked(model, error)
 
     def _isolate(self, error: ThreadHeld, audiences: Audiences, lane: Lane | None) -> None:
         """Read the subscriptions whose hook holds the thread apart from all others."""
@@ -251,12 +378,16 @@ class Batches:
         except Exception as error:
             if isinstance(error, ThreadHeld) and error.watches:
                 raise
+            if is_locked(error):
+                return await self._lists_locked(requests, error, lane, wanted)
             if len(requests) > 1:
                 self._log.lists_failed(len(requests), error)
                 return [None] * len(requests)
             self._log.list_failed(requests[0], error)
             return [ListLoadResult(requests[0], NEVER, (), refusal=FAILED, failed=True)]
         self._log.loaded(sum(len(each.rows) for each in results if each is not None))
+        if lane is self._lock_lane:
+            self._locked -= {self._model((*each.watches, *each.newcomers)) for each in requests}
         return results
 
     async def _resolve(self, lookups: list[ReverseLookup]) -> bool:

@@ -90,13 +90,29 @@ class LoadLog:
             extra=fields(consumer=consumer, model=model, key=request.key, alias=self._alias),
         )
 
+    def locked(self, model: str, error: Exception) -> None:
+        """Log that a table is locked."""
+        logger.warning(
+            "Reading %s waits for a lock in database %r: %s. It is tried again, apart from other tables.",
+            *(model, self._alias, error),
+            extra=fields(model=model, alias=self._alias),
+        )
+
+    def task_failed(self, error: BaseException) -> None:
+        """Log the end of an additional task."""
+        logger.error(
+            "A load of database %r failed; its rows are read again.",
+            self._alias,
+            exc_info=error,
+            extra=fields(alias=self._alias),
+        )
+
     def list_failed(self, request: ListLoadRequest, error: Exception) -> None:
         """Log that a list can't be read."""
         consumer, model = self._names((*request.watches, *request.newcomers))
         logger.error(
-            "Reading the list of %s (%s) failed in database %r; %d subscribers keep their last "
-            "state, and %d new ones receive an error. The loader retries while the list has "
-            "subscribers.",
+            "Reading the list of %s (%s) failed in database %r; its %d subscribers and %d new "
+            "ones receive an error. The loader retries while the list has subscribers.",
             *(consumer, model, self._alias, len(request.watches), len(request.newcomers)),
             exc_info=error,
             extra=fields(consumer=consumer, model=model, alias=self._alias),

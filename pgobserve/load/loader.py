@@ -137,6 +137,7 @@ class Loader:
         finally:
             self._retries.end()
             self.stop()
+            await self._batches.aclose()
             await self._lanes.aclose()
             self._watchdog.end()
             for pool in (self._threads, self._lane_threads):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.db import connections
 
 from pgobserve.cohorts.cohort_renderer import CohortRenderer
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import Unreachable, attempt
+from pgobserve.database.connection_watchdog import Unreachable, attempt, is_locked
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.outcome import UNREAD
 from pgobserve.logs import fields
 from pgobserve.workers.occupation import contained, occupation
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable, Sequence
+
+    from django.db.models import Model
 
     from pgobserve.cohorts.cohort import Cohort
     from pgobserve.hub.hub import TableDependencies
@@ -29,6 +31,27 @@ if TYPE_CHECKING:
     Groups = dict[Cohort, list[Subscription]]
 
 logger = logging.getLogger(__name__)
+
+#: Unreadable rows that one load looks for. Where there are more, the others fail together.
+MAX_UNREADABLE: Final = 50
+
+
+def log_unreadable(
+    model: type[Model],
+    keys: Sequence[Hashable],
+    consumers: Iterable[str],
+    alias: str,
+    error: BaseException,
+) -> None:
+    """Log that rows can't be read; usually it is one."""
+    about = fields(consumer=", ".join(sorted(consumers)), model=model, key=keys[0], alias=alias)
+    others = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
+    logger.error(
+        "Reading %s %s%s for %s failed in database %r; its subscribers receive an error.",
+        *(about["model"], about["key"], others, about["consumer"], alias),
+        exc_info=error,
+        extra=about,
+    )
 
 
 class Load:
@@ -77,6 +100,8 @@ class Load:
         except Unreachable:
             raise
         except BaseException as error:
+            if is_locked(error):
+                raise
             logger.exception(
                 "The queryset of %s failed in database %r; its subscriber receives an error.",
                 *(owner.__qualname__, self._connection.alias),

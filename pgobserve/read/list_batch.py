@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from pgobserve.database.connection_watchdog import is_lost, reconnect
+from pgobserve.database.connection_watchdog import is_locked, is_lost, reconnect
 from pgobserve.read.list_load import Aborted, ListLoad
 from pgobserve.sql.full_query import one_snapshot, read_many
 
@@ -46,7 +46,9 @@ def load_lists(alias: str, requests: Sequence[ListLoadRequest]) -> list[ListLoad
             read = _read(together, snapshot, connection)
     except Aborted:
         return [None] * len(loads)
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError) as error:
+        if is_locked(error):
+            raise
         if is_lost(connection):
             reconnect(connection)
         return [None] * len(loads)

@@ -15,13 +15,14 @@ from psycopg.pq import TransactionStatus
 from pgobserve import conf
 from pgobserve.cohorts.row_permissions import check, is_unjudged
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import is_lost, reconnect
+from pgobserve.database.connection_watchdog import is_lost, is_of_a_row, reconnect
+from pgobserve.database.session import savepoint
 from pgobserve.hub.identity import digest_from
 from pgobserve.hub.list_state import ListRow
 from pgobserve.hub.load_requests import ListLoadResult, LoadRequest, LoadResult
-from pgobserve.hub.outcome import ABSENT, Refusal, View
+from pgobserve.hub.outcome import ABSENT, UNREAD, Refusal, View
 from pgobserve.logs import fields
-from pgobserve.read.base_load import Load
+from pgobserve.read.base_load import MAX_UNREADABLE, Load, log_unreadable
 from pgobserve.render.rendering import encode, name_of
 from pgobserve.sql.full_query import one_snapshot
 from pgobserve.workers.occupation import contained
@@ -66,6 +67,7 @@ class ListLoad(Load):
         self._results: list[LoadResult] = []
         self._refusal: Refusal | None = None
         self._unjudged = False
+        self._unreadable: list[Hashable] = []
 
     def run_whole(self) -> ListLoadResult:
         """Read, render and check all rows."""
@@ -85,20 +87,25 @@ class ListLoad(Load):
                 )
                 self._read_rendered(inside=False)
             except BaseException as error:
-                contained(error)
-                if not is_lost(self._connection):
+                failed = contained(error)
+                if is_lost(self._connection):
+                    # A serializer has closed the connection, unless the database is away.
+                    reconnect(self._connection)
+                    self._read_rendered(inside=False)
+                elif is_of_a_row(failed):
+                    self._read_rendered(apart=True)
+                else:
                     raise
-                # A serializer has closed the connection, unless the database is away.
-                reconnect(self._connection)
-                self._read_rendered(inside=False)
         return self.checked()
 
     def _about_list(self) -> dict[str, object]:
-        owners = dict.fromkeys(
+        model, alias = self.cohort.statement.model, self._connection.alias
+        return fields(consumer=", ".join(self._consumers()), model=model, alias=alias)
+
+    def _consumers(self) -> dict[str, None]:
+        return dict.fromkeys(
             context_of(each).consumer_class.__qualname__ for each in self._subscriptions
         )
-        model, alias = self.cohort.statement.model, self._connection.alias
-        return fields(consumer=", ".join(owners), model=model, alias=alias)
 
     def prepare(self) -> None:
         """Find the subscriptions that belong to the list now."""
@@ -133,8 +140,8 @@ class ListLoad(Load):
         newcomers = self._request.newcomers
         return {each: holdings.of(each.have) for each in newcomers if each.have is not None}
 
-    def _read_rendered(self, *, inside: bool = True) -> None:
-        """Read and render; ``inside`` the transaction, or after it."""
+    def _read_rendered(self, *, inside: bool = True, apart: bool = False) -> None:
+        """Read and render; ``inside`` the transaction, or after it; ``apart`` from unreadable rows."""
         whole, limit = self.listing.whole, self._limit()
         with one_snapshot(self._connection) as snapshot:
             if self._counts_by_query():
@@ -143,12 +150,38 @@ class ListLoad(Load):
                 self._results = [self._count(lambda _: number)]
                 return
             most = None if limit is None else limit + 1
-            rows = self._current.context.run(whole.read, self._connection, most)
+            if apart:
+                rows = self._current.context.run(self._read_apart)
+            else:
+                rows = self._current.context.run(whole.read, self._connection, most)
             if inside:
                 self.render(snapshot, rows)
                 self.raise_if_aborted()
         if not inside:
             self.render(snapshot, rows)
+
+    def _read_apart(self) -> dict[Hashable, Model]:
+        """Read the rows by halves until those are found that can't be read."""
+        keys = self.listing.whole.keys(self._connection)
+        parts = [keys] if keys else []
+        found: dict[Hashable, Model] = {}
+        while parts:
+            part = parts.pop()
+            try:
+                with savepoint(self._connection):
+                    found |= self._current.statement.fetch(part, self._connection)[1]
+            except BaseException as error:
+                failed = contained(error)
+                if not is_of_a_row(failed) or len(self._unreadable) >= MAX_UNREADABLE:
+                    raise
+                half = len(part) // 2
+                if half:
+                    parts += [part[half:], part[:half]]
+                    continue
+                self._unreadable += part
+                model, alias = self.cohort.statement.model, self._connection.alias
+                log_unreadable(model, part, self._consumers(), alias, failed)
+        return {key: found[key] for key in keys if key in found}
 
     def render(self, snapshot: Snapshot, rows: Mapping[Hashable, Model]) -> None:
         """Render all rows, unless there are too many."""
@@ -225,6 +258,11 @@ class ListLoad(Load):
                     name=None if named_by is None else name_of(instance, named_by),
                 )
             )
+        # Their permissions could not be checked.
+        outcome = UNREAD if self._renderer.guarded else self._current.renderer.failed
+        for key in self._unreadable:
+            request = self._request_for(key, audience)
+            results.append(LoadResult(request, self._snapshot, outcome, moved=self._moved))
         return results
 
     def _request_for(self, key: Hashable, subscriptions: tuple[Subscription, ...]) -> LoadRequest:

@@ -15,13 +15,13 @@ from django.db import InterfaceError, OperationalError, connections
 
 from pgobserve.cohorts.row_permissions import check, is_unjudged
 from pgobserve.cohorts.subscription_context import context_of
-from pgobserve.database.connection_watchdog import is_lost
+from pgobserve.database.connection_watchdog import is_locked, is_lost, is_of_a_row
 from pgobserve.database.session import isolate
 from pgobserve.hub.hub import RowState
 from pgobserve.hub.load_requests import NEVER, LoadResult
 from pgobserve.hub.outcome import ABSENT, UNREAD, View
 from pgobserve.logs import fields
-from pgobserve.read.base_load import Load
+from pgobserve.read.base_load import MAX_UNREADABLE, Load, log_unreadable
 from pgobserve.read.list_batch import load_lists
 from pgobserve.render.rendering import VersionRenderer, name_of
 from pgobserve.sql.key_sql import written_keys
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     #: Keys to read for each cohort.
     Wanted = dict[Cohort, list[Hashable]]
+    #: Cohorts that one statement reads, with their keys.
+    Part = list[tuple[Cohort, list[Hashable]]]
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,10 @@ class RowLoad(Load):
         self._written: dict[tuple[type[Model], Hashable], Any] = {}
         # Cohorts that hooks chose when they ran again in their database session.
         self._instead: dict[Cohort, Cohort] = {}
+        # Keys that could not be read: the error, and the consumers concerned.
+        self._failures: dict[
+            tuple[type[Model], Sequence[Hashable]], tuple[Exception, set[str]]
+        ] = {}
         # Rendered in the database session in which it was read.
         self._prepared: dict[tuple[Cohort, int], Rendered] = {}
 
@@ -144,6 +150,8 @@ class RowLoad(Load):
             results.append(self._result(request, rendered))
         if self._renderer.guarded:
             check(results)
+        for (model, unreadable), (error, consumers) in self._failures.items():
+            log_unreadable(model, unreadable, consumers, self._connection.alias, error)
         return results
 
     def _plan(self) -> dict[Cohort, dict[Hashable, None]]:
@@ -185,7 +193,8 @@ class RowLoad(Load):
                 *(alias, model._meta.label),
                 extra=fields(model=model, alias=alias),
             )
-            self._renderer.broken.update(wanted)
+            for cohort, keys in wanted.items():
+                self._renderer.broken.update(dict.fromkeys(((cohort, key) for key in keys), True))
 
     def _read(self, wanted: Wanted) -> None:
         """Query the rows of cohorts."""
@@ -194,8 +203,9 @@ class RowLoad(Load):
         while parts:
             part = parts.pop()
             # Prefetches call managers, and some values depend on the active time zone.
-            context = self._instead.get(part[0], part[0]).context
-            queries = [(self._instead.get(each, each).statement, wanted[each]) for each in part]
+            first = part[0][0]
+            context = self._instead.get(first, first).context
+            queries = [(self._instead.get(each, each).statement, keys) for each, keys in part]
             try:
                 read = self._renderer.here(context).run(fetch_many, queries, self._connection)
             except BaseException as error:
@@ -203,15 +213,13 @@ class RowLoad(Load):
                 lost = isinstance(failed, OperationalError | InterfaceError)
                 if lost and is_lost(self._connection):
                     raise
-                if len(part) > 1:
-                    # One of them fails, or they can't share a statement.
-                    parts += [[each] for each in part]
-                else:
-                    self._query_failed(part[0], failed)
+                if is_locked(failed):
+                    raise  # each part of it would wait as long
+                parts += self._smaller(part, failed)
             else:
                 # The first snapshot is the oldest: what is visible in it is visible in each.
                 self._snapshot = self._snapshot or read.snapshot
-                for cohort, rows in zip(part, read.instances, strict=True):
+                for (cohort, _), rows in zip(part, read.instances, strict=True):
                     self._rows.update({(cohort, key): row for key, row in rows.items()})
                     if unclear := read.unknown | (rows.keys() - wanted[cohort]):
                         self._unclear[cohort.statement.model] |= unclear
@@ -235,15 +243,29 @@ class RowLoad(Load):
     def _found(self, request: LoadRequest, cohorts: Iterable[Cohort]) -> bool:
         return any((cohort, request.key) in self._rows for cohort in cohorts)
 
-    def _query_failed(self, cohort: Cohort, error: Exception) -> None:
-        model, alias = cohort.statement.model, self._connection.alias
-        logger.error(
-            "The query for rows of %s failed in database %r; their subscribers receive an error.",
-            *(model._meta.label, alias),
-            exc_info=error,
-            extra=fields(model=model, alias=alias),
+    def _smaller(self, part: Part, error: Exception) -> list[Part]:
+        """Return the parts in which to read a part again that failed; none for what can't be read."""
+        if len(part) > 1:
+            # One of them fails, or they can't share a statement.
+            return [[each] for each in part]
+        ((cohort, keys),) = part
+        if len(keys) > 1 and is_of_a_row(error) and len(self._renderer.broken) < MAX_UNREADABLE:
+            half = len(keys) // 2
+            return [[(cohort, keys[half:])], [(cohort, keys[:half])]]
+        self._query_failed(cohort, keys, error)
+        return []
+
+    def _query_failed(self, cohort: Cohort, keys: Sequence[Hashable], error: Exception) -> None:
+        # Only a change of the row makes its value readable, and a notification follows it.
+        again = len(keys) > 1 or not is_of_a_row(error)
+        self._renderer.broken.update(dict.fromkeys(((cohort, key) for key in keys), again))
+        failures = self._failures.setdefault((cohort.statement.model, tuple(keys)), (error, set()))
+        failures[1].update(
+            context_of(each).consumer_class.__qualname__
+            for request, groups in zip(self._requests, self._groups, strict=True)
+            if request.key in keys
+            for each in groups.get(cohort, ())
         )
-        self._renderer.broken.add(cohort)
 
     def _result(self, request: LoadRequest, rendered: dict[Cohort, Rendered]) -> LoadResult:
         """Combine what the cohorts of a row see."""
@@ -270,7 +292,9 @@ class RowLoad(Load):
             outcomes.update(special)
         # Without any query, the errors need a snapshot as well.
         snapshot = self._snapshot or NEVER
-        failed = unjudged or not self._renderer.broken.isdisjoint(rendered)
+        broken = self._renderer.broken
+        again = bool(broken) and any(broken.get((each, request.key)) for each in rendered)
+        failed = unjudged or again
         result = LoadResult(request, snapshot, default, outcomes, failed, self._moved, name)
         if (self._unclear or self._written) and not self._found(request, rendered):
             models = {cohort.statement.model for cohort in rendered}
@@ -281,11 +305,11 @@ class RowLoad(Load):
         return result
 
 
-def _parts(wanted: Wanted) -> list[list[Cohort]]:
-    """Return the cohorts that one statement each can read."""
-    by_shape: dict[Any, list[Cohort]] = defaultdict(list)
-    for cohort in wanted:
-        by_shape[cohort.statement.shape, cohort.context.key].append(cohort)
+def _parts(wanted: Wanted) -> list[Part]:
+    """Return the cohorts that one statement each can read, with their keys."""
+    by_shape: dict[Any, Part] = defaultdict(list)
+    for cohort, keys in wanted.items():
+        by_shape[cohort.statement.shape, cohort.context.key].append((cohort, keys))
     return [
         cohorts[start : start + MAX_COHORTS_PER_QUERY]
         for cohorts in by_shape.values()

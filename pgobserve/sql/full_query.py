@@ -16,8 +16,9 @@ from pgobserve.database.session import in_snapshot, isolate, session_of
 from pgobserve.database.tracked_session import is_plain_read
 from pgobserve.hub.snapshot import Snapshot
 from pgobserve.sql.columns import forget
-from pgobserve.sql.key_sql import identified, key_positions, key_types
+from pgobserve.sql.key_sql import identified, identity_of, key_positions, key_types
 from pgobserve.sql.keyed_query import SNAPSHOT, check
+from pgobserve.sql.keys import key_fields
 from pgobserve.sql.literals import for_each, inline
 from pgobserve.sql.row_instances import has_own_rows, instances_of, key_read
 
@@ -81,6 +82,19 @@ class FullQuery:
             if len(instances) >= limit or len(rows) < size:
                 return instances
             size *= 4  # a join repeated rows
+
+    def keys(self, connection: BaseDatabaseWrapper) -> list[str]:
+        """Return the identities of the rows in the queryset's order, within :func:`one_snapshot`."""
+        model = self._queryset.model
+        names = [field.attname for field in key_fields(model)]
+        query = self._queryset.prefetch_related(None).values_list(*names).query
+        compiler = query.get_compiler(using=connection.alias, elide_empty=False)
+        template, params = compiler.as_sql()
+        text = _executable(inline(template, params, connection))
+        columns = [f"c{number}" for number in range(len(names))]
+        key = identity_of([f"q.{each}" for each in columns], key_types(model, connection))
+        rows = _fetch(f"SELECT {key} FROM ({text}) q({', '.join(columns)})", connection)  # noqa: S608
+        return list(dict.fromkeys(row[0] for row in rows))
 
     @property
     def counts_in_sql(self) -> bool:

@@ -37,6 +37,12 @@ LASTED: Final = 1.0
 FIRST_RETRY: Final = 0.5
 MAX_RETRY: Final = 60.0
 
+#: The longest delay of a row that waits for a lock, which may end at any moment.
+MAX_LOCK_RETRY: Final = 3.0
+
+#: Seconds for which subscribers wait for a locked row without an error.
+LOCK_PATIENCE: Final = 10.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -166,23 +172,37 @@ class Retries:
     ) -> None:
         self._again = again
         self._delays = delays
-        self._failing: dict[Thing, tuple[Iterator[float], asyncio.TimerHandle]] = {}
+        # The delays, the next retry, since when the loads fail, and whether subscribers know.
+        self._failing: dict[Thing, tuple[Iterator[float], asyncio.TimerHandle, float, bool]] = {}
 
     def __contains__(self, row: Thing) -> bool:
         """Return whether the last load of a row failed."""
         return row in self._failing
+
+    def reported(self, row: Thing) -> bool:
+        """Return whether the last load of a row failed, and its subscribers received an error."""
+        return row in self._failing and self._failing[row][3]
 
     @property
     def failing(self) -> Collection[Thing]:
         """The rows and lists whose last load failed."""
         return self._failing.keys()
 
-    def failed(self, row: Thing) -> None:
-        """Schedule a retry of a row whose load failed."""
-        delays = self._failing[row][0] if row in self._failing else self._delays()
+    def failed(self, row: Thing, *, locked: bool = False) -> bool:
+        """
+        Schedule a retry of a row whose load failed.
+
+        Returns:
+            Whether its subscribers receive an error: not while they can wait for a lock.
+        """
+        now = time.monotonic()
+        delays, _, since, known = self._failing.get(row, (self._delays(), None, now, False))
         self.succeeded(row)
-        timer = asyncio.get_running_loop().call_later(next(delays), self._fire, row)
-        self._failing[row] = (delays, timer)
+        delay = min(next(delays), MAX_LOCK_RETRY) if locked else next(delays)
+        timer = asyncio.get_running_loop().call_later(delay, self._fire, row)
+        report = not locked or now - since >= LOCK_PATIENCE
+        self._failing[row] = (delays, timer, since, known or report)
+        return report
 
     def succeeded(self, row: Thing) -> None:
         """Cancel the retry of a row."""

@@ -53,6 +53,9 @@ ABANDON_TIMEOUT: Final = 30.0
 HELD_BY_ONE: Final = 3
 HELD: Final = 24
 
+#: Threads beyond the pools' that slow queries may hold.
+WAITING: Final = 6
+
 _numbers = itertools.count(1)
 
 
@@ -271,7 +274,9 @@ class ThreadPool:
         if waits and (work.future.cancelled() or not work.wanted()):
             self._cut(worker.ident)
         elif owner is None and waits:
-            return  # the loader's own query: the connection watchdog limits it
+            # The loader's own query: the connection watchdog limits it.
+            if now - since >= self._hold and not self._queue.empty():
+                self._replace_waiting(worker)
         elif now - since >= self._timeout:
             self._give_up(worker, work, now - since, waits)
         elif now - since >= self._hold and worker not in self._held and owner is not None:
@@ -279,6 +284,12 @@ class ThreadPool:
                 fail(work.future, worker.error())  # the loader reads the other subscriptions again
             if len(self._held) < HELD:
                 self._replace(worker)
+
+    def _replace_waiting(self, worker: Worker) -> None:
+        """Let another thread do the work that waits behind a slow query."""
+        waiting = sum(each.owner is None for each in self._held)
+        if worker not in self._held and waiting < WAITING:
+            self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
         worker.owner = worker.occupation.owner

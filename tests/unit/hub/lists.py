@@ -166,8 +166,12 @@ class Repeats:
     def __contains__(self, thing: Any) -> bool:
         return thing in self.things
 
-    def failed(self, thing: Any) -> None:
+    def reported(self, thing: Any) -> bool:
+        return thing in self.things
+
+    def failed(self, thing: Any, *, locked: bool = False) -> bool:
         self.things[thing] = None
+        return not locked
 
     def succeeded(self, thing: Any) -> None:
         self.things.pop(thing, None)
@@ -572,7 +576,7 @@ class World:
                 if mine.client is client:
                     told = watch.has or {}
                     told = told if watch.roster is None else watch.roster.holdings(watch)
-                    most += len({*mine.has, *told})
+                    most += len({*mine.has, *told}) + 1  # an error of the whole list
             assert len(client.send_queue) <= most
 
     def end(self) -> None:
