@@ -101,6 +101,8 @@ class _Compiled:
     template: str
     params: Sequence[Any]
     text: str
+    at: list[int]
+    identified: str
 
 
 class KeyedQuery:
@@ -141,7 +143,10 @@ class KeyedQuery:
         # elide_empty=False: none() must compile as well, to a query that finds no row.
         compiler = self._queryset.query.get_compiler(using=connection.alias, elide_empty=False)
         text, params = compiler.as_sql()
-        return _Compiled(types, compiler, text, params, inline(text, params, connection))
+        filled = inline(text, params, connection)
+        at = key_positions(compiler, self.model)
+        whole = identified(filled, at, types)
+        return _Compiled(types, compiler, text, params, filled, at, whole)
 
     def at(self, types: tuple[Column, ...], connection: BaseDatabaseWrapper) -> _Compiled:
         """Return the query for columns of some types."""
@@ -266,10 +271,9 @@ def _read(
     types: tuple[Column, ...],
 ) -> Rows:
     """Return rows of the snapshot, the number of the query, the query's columns, and the key."""
-    model = wanted[0][0].model
     params = [arrays(keys, len(types)) for _, keys in wanted]
     queries = [query.at(types, connection) for query, _ in wanted]
-    at = key_positions(queries[0].compiler, model)
+    at = queries[0].at
     params = [
         each * (sum(isinstance(p, Keys) for p in query.params) // len(types))
         for each, query in zip(params, queries, strict=True)
@@ -284,7 +288,7 @@ def _read(
                 # Few of the queries may have the row, so the snapshot comes with the first answer.
                 return run(_WITH_SNAPSHOT_ALWAYS.format(text), [], prepare=False)
     branches = " UNION ALL ".join(
-        f"SELECT {number}, r.* FROM ({identified(query.text, at, types)}) r"  # noqa: S608 (compiled by the ORM)
+        f"SELECT {number}, r.* FROM ({query.identified}) r"  # noqa: S608 (compiled by the ORM)
         for number, query in enumerate(queries)
     )
     flat = list(chain.from_iterable(params))
