@@ -64,7 +64,11 @@ class RowHandler:
 
     def __init__(self, func: Handler) -> None:
         self.func = func
-        update_wrapper(self, func)  # type: ignore[arg-type]
+        update_wrapper(self, func)
+
+    def __call__(self, consumer: Any, message: dict[str, Any], **kwargs: Any) -> Any:
+        """Call the method by its class, as in ``Base.handle_instance_change(self, message)``."""
+        return self.func(consumer, message, **kwargs)
 
     def __get__(self, consumer: Any, owner: type) -> Any:
         return self if consumer is None else BoundRowHandler(self.func, consumer)
