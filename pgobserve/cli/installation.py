@@ -205,7 +205,7 @@ def _directory(app: str) -> Path:
         module = import_module(module_name or "")
     except (ImportError, ValueError):
         raise ConfigurationError(
-            f"The app {app} has no migrations: write_migration manage.py makemigrations {app} "
+            f"The app {app} has no migrations: run manage.py makemigrations {app} "
             "first, or name another app."
         ) from None
     return Path(next(iter(module.__path__)))

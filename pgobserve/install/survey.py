@@ -85,7 +85,7 @@ def find_clashes(
     """Return a status for each table with another project's triggers, by its object id."""
     clashing: dict[int, Status] = {}
     for oid, on_table in triggers.items():
-        for each in on_table.values():
+        for _, each in sorted(on_table.items()):
             if each.comment is not None and own.clashes(each.table, each.comment):
                 clashing[oid] = _clash(connection, each.table, each.comment)
                 break

@@ -125,8 +125,9 @@ class Column:
 #: The type of texts.
 TEXT: Final = Column("pg_catalog.text", base="text", exact="text")
 
-# For each database alias and table, its columns by name.
+# For each database alias and table, its columns by name; and the tables whose columns must be read again.
 _known: dict[tuple[str, str], Mapping[str, Column]] = {}
+_outdated: set[tuple[str, str]] = set()
 
 
 def columns_of(table: str, connection: BaseDatabaseWrapper) -> Mapping[str, Column]:
@@ -139,28 +140,31 @@ def columns_of(table: str, connection: BaseDatabaseWrapper) -> Mapping[str, Colu
         table: A model's ``db_table``.
         connection: Runs a query at the first call for the table.
     """
-    found = _known.get((connection.alias, table))
-    if found is None:
+    name = connection.alias, table
+    found = _known.get(name)
+    if found is None or name in _outdated:
         with session_of(connection), connection.cursor() as cursor:
             cursor.execute(_QUERY, [connection.ops.quote_name(table)])
             found = {
-                name: Column(
+                column: Column(
                     kind, oid, base, nested, _EXACT.get(base or "") if deterministic else None
                 )
-                for name, kind, oid, base, nested, deterministic in cursor.fetchall()
+                for column, kind, oid, base, nested, deterministic in cursor.fetchall()
             }
         if found:
-            _known[connection.alias, table] = found
+            _known[name] = found
+            _outdated.discard(name)
     return found
 
 
 def forget(table: str, alias: str) -> bool:
     """Read a table's columns again at the next need; return whether they were known."""
-    return _known.pop((alias, table), None) is not None
+    _outdated.add((alias, table))
+    return (alias, table) in _known
 
 
 def known_column(field: models.Field[object, object], alias: str) -> Column | None:
-    """Return a field's column if its table has been read; runs no query."""
+    """Return a field's column as it was last read, if its table has been; runs no query."""
     return _known.get((alias, field.model._meta.db_table), {}).get(server_name(str(field.column)))
 
 

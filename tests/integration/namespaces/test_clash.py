@@ -39,13 +39,13 @@ def relabel(run: Run) -> Callable[[str, str], None]:
     """Let a table's triggers be those of a model that this project does not have."""
 
     def relabel(table: str, label: str) -> None:
-        for name in ALONE.triggers:
-            ((text,),) = run(
-                "SELECT obj_description(oid, 'pg_trigger') FROM pg_trigger"
-                " WHERE tgrelid = %s::regclass AND tgname = %s",
-                table,
-                name,
-            )
+        found = run(
+            "SELECT tgname, obj_description(oid, 'pg_trigger') FROM pg_trigger"
+            " WHERE tgrelid = %s::regclass AND NOT tgisinternal",
+            table,
+        )
+        assert {name for name, _ in found} >= {*ALONE.triggers}
+        for name, text in found:
             prefix, brace, rest = text.partition("{")
             comment = json.dumps({**json.loads(brace + rest), "label": label})
             run(f"COMMENT ON TRIGGER {name} ON {table} IS '{prefix}{comment}'")

@@ -195,6 +195,7 @@ def bare_command(
     settings.ASGI_APPLICATION = None
     monkeypatch.setattr("pgobserve.install.targets.observed_models", list)
     monkeypatch.setattr("pgobserve.install.targets.observed_routes", dict)
+    monkeypatch.setattr("pgobserve.install.targets.read_columns", dict)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()

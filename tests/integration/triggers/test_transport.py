@@ -71,8 +71,10 @@ def test_switch_back(command: Command, settings: Any, run: Callable[..., Any]) -
     assert run("SELECT to_regnamespace('pgobserve')") == [(None,)]
 
 
-def test_each_model(command: Command, settings: Any) -> None:
+def test_each_model(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """``MODELS`` says it for a model alone."""
+    # Model observers of other tests live on.
+    monkeypatch.setattr("pgobserve.install.targets.evented_models", list)
     settings.PGOBSERVE = {"MODELS": {"project.Item": {"transport": "outbox"}, "auth.Group": {}}}
     command("install")
     _, out, _ = command("status")
