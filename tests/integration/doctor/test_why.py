@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
-from pgobserve.install.consumer_registry import observed_models, observed_routes
+from pgobserve.install.consumer_registry import observed_models, observed_routes, read_columns
 from pgobserve.triggers import installer, registry
 from tests.bookshelf.models import Author, Book, Ebook, Loan, Publisher, Tag
 from tests.bookshelf.tables import library
@@ -54,6 +54,7 @@ def watchers(command: Command, settings: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("pgobserve.install.consumer_registry._observers", {Notes.on_note})
     monkeypatch.setattr("pgobserve.install.targets.observed_models", observed_models)
     monkeypatch.setattr("pgobserve.install.targets.observed_routes", observed_routes)
+    monkeypatch.setattr("pgobserve.install.targets.read_columns", read_columns)
 
 
 @pytest.fixture
