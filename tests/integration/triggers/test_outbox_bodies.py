@@ -89,13 +89,19 @@ def test_order_within_a_transaction(ear: Ear) -> None:
 
 def test_one_transaction_id(run: Callable[..., Any], writer: psycopg.Connection[Any]) -> None:
     """A statement of a few rows takes no transaction id of its own."""
-    with writer.transaction():
-        (first,) = writer.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
-        for rank in range(100):
-            writer.execute("INSERT INTO project_plain (name, rank) VALUES ('', %s)", [rank])
-    ((last,),) = run("SELECT pg_current_xact_id()::text::bigint")
 
-    assert last == first + 1
+    def taken() -> int:
+        with writer.transaction():
+            (first,) = writer.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (
+                0,
+            )
+            for rank in range(100):
+                writer.execute("INSERT INTO project_plain (name, rank) VALUES ('', %s)", [rank])
+        ((last,),) = run("SELECT pg_current_xact_id()::text::bigint")
+        return int(last - first)
+
+    # Autovacuum may take one meanwhile, hardly each time.
+    assert any(taken() == 1 for _ in range(3))
 
 
 def test_users_last_value(writer: psycopg.Connection[Any]) -> None:
