@@ -168,15 +168,12 @@ def _decoded(field: models.Field[Any, Any], text: str, alias: str) -> Any:
     if column is None:
         return text
     try:
+        if column.exact == "integer" and str(int(text)) != text:
+            return text  # a client has made it up: PostgreSQL writes no key so
         value = _reader(field, column.oid, alias)(text.encode())
     except (ValueError, TypeError, ArithmeticError, psycopg.Error):
         return text
-    # No row has a key that PostgreSQL writes in another way: a client has made it up.
-    return (
-        text
-        if isinstance(value, int) and str(value) not in (text, "True", "False")
-        else as_json(value)
-    )
+    return as_json(value)
 
 
 @lru_cache(maxsize=1024)
